@@ -1,0 +1,260 @@
+"""What is worth keeping of many trials: dominance, hypervolume and the Pareto front.
+
+The mathematics is on tuples of numbers and minimises; `ParetoFront` turns the signs.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+    from nas.archive import Trial
+
+MINIMIZED = ("flops", "params", "latency_ms", "size_mb", "nll")
+COSTS = ("flops", "params", "latency_ms", "size_mb")  # first in a table, after the objectives
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column and the direction in which it is better."""
+
+    name: str
+    maximize: bool
+
+    @staticmethod
+    def named(name: str, known: Iterable[str]) -> Objective:
+        """The objective of a known column: costs and nll, a task's too, minimise; others do not."""
+        _check(name, known)
+        return Objective(name, _maximized(name))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound that a trial must keep to be on a front."""
+
+    name: str
+    at_most: float
+
+    @staticmethod
+    def parse(text: str, known: Iterable[str]) -> Limit:
+        """Read `latency_ms=1` or `flops=2M` (k, M and G are 1e3, 1e6 and 1e9)."""
+        match = re.fullmatch(r"\s*([^\s<>=!]+)\s*=\s*([^\s=]+)\s*", text)
+        at_most = _number(match[2]) if match else None
+        if match is None or at_most is None:
+            raise ValueError(f"limit {text!r} is not like latency_ms=1 or flops=2M")
+        _check(match[1], known)
+        return Limit(match[1], at_most)
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether a is nowhere larger than b and somewhere smaller (minimisation)."""
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
+        x < y for x, y in zip(a, b, strict=True)
+    )
+
+
+def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
+    """Indices, ascending, of the points that none dominates; equal points all, NaN never."""
+    order = [i for i, point in enumerate(points) if not any(map(math.isnan, point))]
+    order.sort(key=lambda i: tuple(points[i]))  # a point comes after all that dominate it
+    kept: list[int] = []
+    for i in order:
+        # Of two objectives the last kept has the least second one so far: it dominates if any does.
+        rivals = kept[-1:] if len(points[i]) == 2 else kept
+        if not any(dominates(points[j], points[i]) for j in rivals):
+            kept.append(i)
+    return sorted(kept)
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """The volume that the points dominate below a reference (minimisation), exact.
+
+    The sum of exclusive volumes of While, Bradstreet and Barone, "A fast way of calculating exact
+    hypervolumes", IEEE Trans. Evol. Comput. 16 (2012), section III: sorted by the last objective,
+    so that each limited set has one dimension less. Points not below the reference add nothing.
+    """
+    if not reference or not all(map(math.isfinite, reference)):
+        raise ValueError(f"a hypervolume needs a reference of finite numbers, not {reference}")
+    inside = [tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))]
+    if any(-math.inf in point for point in inside):
+        return math.inf
+    return _volume(inside, tuple(reference))
+
+
+def _volume(points: list[tuple[float, ...]], reference: tuple[float, ...]) -> float:
+    points = sorted({points[i] for i in nondominated(points)}, key=lambda p: p[-1], reverse=True)
+    if len(reference) == 1:
+        return sum(reference[0] - x for (x,) in points)  # one point, or none
+    if len(reference) == 2:
+        rights = [*(x for x, _ in points[1:]), reference[0]]
+        steps = zip(rights, points, strict=False)
+        return sum((right - x) * (reference[1] - y) for right, (x, y) in steps)
+    total = 0.0
+    for i, (*near, last) in enumerate(points):
+        below = [tuple(map(max, near, point)) for point in points[i + 1 :]]
+        own = math.prod(r - x for r, x in zip(reference, near, strict=False))
+        total += (reference[-1] - last) * (own - _volume(below, reference[:-1]))
+    return total
+
+
+def crowding(points: Sequence[Sequence[float]]) -> list[float]:
+    """Crowding distance of each point of one front, infinite at the ends of each objective.
+
+    Deb, Pratap, Agarwal and Meyarivan, "A fast and elitist multiobjective genetic algorithm:
+    NSGA-II", IEEE Trans. Evol. Comput. 6 (2002), section III-B: the sum over the objectives of the
+    gap between both neighbours, as a fraction of the objective's range.
+    """
+    distances = [0.0] * len(points)
+    for m in range(len(points[0]) if points else 0):
+        order = sorted(range(len(points)), key=lambda i: points[i][m])
+        span = points[order[-1]][m] - points[order[0]][m]
+        distances[order[0]] = distances[order[-1]] = math.inf
+        if not 0 < span < math.inf:
+            continue
+        for before, i, after in zip(order, order[1:], order[2:], strict=False):
+            distances[i] += (points[after][m] - points[before][m]) / span
+    return distances
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The trials that no other betters in all objectives, and a table of them."""
+
+    objectives: tuple[Objective, ...]
+    trials: tuple[Trial, ...]  # the first objective's best first, unless sorted otherwise
+
+    @staticmethod
+    def of(
+        trials: Iterable[Trial], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
+    ) -> ParetoFront:
+        """The front among the finished trials that keep the limits and have every objective."""
+        if not objectives:
+            raise ValueError("a front needs at least one objective")
+        found = [
+            (_losses(columns, objectives), trial)
+            for trial in trials
+            if trial.state == "finished" and _keeps(columns := trial.columns(), limits)
+        ]
+        kept = [found[i] for i in nondominated([losses for losses, _ in found])]
+        kept.sort(key=lambda pair: (pair[0], pair[1].number))
+        return ParetoFront(tuple(objectives), tuple(trial for _, trial in kept))
+
+    def where(self, text: str) -> ParetoFront:
+        """Keep the trials for which all holds: `latency_ms < 1 and accuracy >= 0.9`.
+
+        A column, one of < <= > >= == !=, a number (2M is 2e6); a trial without the column goes.
+        """
+        tests = [self._test(part) for part in re.split(r"\band\b", text)]
+        kept = (trial for trial in self.trials if all(test(trial) for test in tests))
+        return replace(self, trials=tuple(kept))
+
+    def sort(self, column: str, descending: bool | None = None) -> ParetoFront:
+        """The same trials by a column, by default the best first; those without it are last."""
+        self._check(column)
+        if descending is None:
+            directions = {one.name: one.maximize for one in self.objectives}
+            descending = directions.get(column, _maximized(column))
+        sign = -1 if descending else 1
+
+        def rank(trial: Trial) -> tuple[bool, float]:
+            value = trial.value(column)
+            missing = value is None or math.isnan(value)
+            return missing, 0.0 if value is None or missing else sign * value
+
+        return replace(self, trials=tuple(sorted(self.trials, key=rank)))
+
+    def rows(self) -> list[dict[str, object]]:
+        """A dict a trial, of id and the same columns in each; None where it was not measured."""
+        names = self._columns()
+        rows = ((trial.id, trial.columns()) for trial in self.trials)
+        return [{"id": id, **{name: row.get(name) for name in names}} for id, row in rows]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a table, one a trial."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=["id", *self._columns()])
+
+    def to_csv(self) -> str:
+        """The rows as comma-separated text with a header; empty where it was not measured."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["id", *self._columns()], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        return text.getvalue()
+
+    def _columns(self) -> list[str]:
+        """Objectives, then costs, then all others by name."""
+        found = {name for trial in self.trials for name in trial.columns()}
+        costs = [name for name in COSTS if name in found]
+        names = [*(one.name for one in self.objectives), *costs, *sorted(found)]
+        return list(dict.fromkeys(names))
+
+    def _check(self, column: str) -> None:
+        if self.trials:  # an empty front does not know its columns
+            _check(column, self._columns())
+
+    def _test(self, text: str) -> Callable[[Trial], bool]:
+        match = re.fullmatch(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*", text)
+        bound = _number(match[3]) if match else None
+        if match is None or bound is None:
+            known = ", ".join(self._columns())
+            raise ValueError(
+                f"{text.strip()!r} is not a column, one of {' '.join(COMPARISONS)} and a number, "
+                f"as in 'latency_ms < 1 and accuracy >= 0.9'. Columns: {known}"
+            )
+        name, compare = match[1], COMPARISONS[match[2]]
+        self._check(name)
+
+        def test(trial: Trial) -> bool:
+            value = trial.value(name)
+            return value is not None and not math.isnan(value) and compare(value, bound)
+
+        return test
+
+
+def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The objectives' values, all to be minimised; NaN where one is missing."""
+    values = ((columns.get(one.name, math.nan), one.maximize) for one in objectives)
+    return tuple(-value if maximize else value for value, maximize in values)
+
+
+def _keeps(columns: dict[str, float], limits: Sequence[Limit]) -> bool:
+    return all(columns.get(limit.name, math.nan) <= limit.at_most for limit in limits)
+
+
+def _maximized(name: str) -> bool:
+    return not any(name == cost or name.endswith(f"_{cost}") for cost in MINIMIZED)
+
+
+def _number(text: str) -> float | None:
+    """The number of a text such as 0.9, 1e-3 or 2M, None if it is none."""
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([kMG]?)", text)
+    return float(match[1]) * UNITS[match[2]] if match else None
+
+
+def _check(name: str, known: Iterable[str]) -> None:
+    names = sorted(set(known))
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name!r} is no known column.{hint} Columns: {', '.join(names)}")

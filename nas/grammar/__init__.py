@@ -1,0 +1,17 @@
+"""Grammars and derivations: a search space is text, an architecture is the choices made in it."""
+
+from __future__ import annotations
+
+from nas.grammar.derivation import Apply, Chosen, Derivation
+from nas.grammar.derive import (
+    UNLIMITED, Choose, Limits, choose_at_random, derive, probabilities, replay, sample,
+)  # fmt: skip
+from nas.grammar.grammar import Grammar, shipped_spaces
+from nas.grammar.machine import Option, Site
+from nas.grammar.parser import GrammarError
+
+__all__ = [
+    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Limits",
+    "Option", "Site", "choose_at_random", "derive", "probabilities", "replay", "sample",
+    "shipped_spaces",
+]  # fmt: skip

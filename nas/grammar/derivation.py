@@ -1,0 +1,122 @@
+"""`Derivation`: the choices that made an architecture, and the operators they came to."""
+
+from __future__ import annotations
+
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from nas.grammar.grammar import Grammar
+from nas.grammar.machine import Option, Site
+from nas.grammar.parser import GrammarError
+from nas.op import Args, Operator, Shape, ShapeError
+
+
+class Chosen(NamedTuple):
+    """One choice: where, among what, and which."""
+
+    site: Site
+    options: tuple[Option, ...]
+    index: int
+
+    @property
+    def label(self) -> str:
+        return self.options[self.index].label
+
+
+class Apply(NamedTuple):
+    """An operator with its arguments at a path; `slot` is the path without the copy's number."""
+
+    operator: Operator
+    args: Args
+    path: str
+
+
+OPEN, NEXT, CLOSE = "[", ";", "]"
+Token = Apply | str
+
+
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """An architecture: a grammar, an input shape, and the choices made, in order.
+
+    `terms` is the architecture in operators alone: Apply in sequence, with brackets around the
+    branches of parallel streams. Two derivations are equal when grammar, input and chosen labels
+    are. `str(d)` names the grammar, its hash, the input and the labels, and
+    `Derivation.read(str(d)) == d`.
+    """
+
+    grammar: Grammar
+    input: Shape
+    choices: tuple[Chosen, ...]
+    terms: tuple[Token, ...]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(choice.label for choice in self.choices)
+
+    @cached_property
+    def by_site(self) -> dict[str, str]:
+        """The chosen label at every site by the site's name."""
+        return {choice.site.name: choice.label for choice in self.choices}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Derivation):
+            return NotImplemented
+        return (self.grammar.hash, self.input, self.labels) == (
+            other.grammar.hash, other.input, other.labels,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash((self.grammar.hash, self.input, self.labels))
+
+    def __str__(self) -> str:
+        head = f"{self.grammar.name}@{self.grammar.hash} {self.input}:"
+        return " ".join([head, *self.labels])
+
+    def __repr__(self) -> str:
+        return f"<Derivation {self}>"
+
+    @property
+    def network_text(self) -> str:
+        """The architecture as a term of operators, as it could be written in a grammar."""
+        words = []
+        for term in self.terms:
+            if isinstance(term, str):
+                words.append(term)
+                continue
+            usual = {arg.name: arg.default for arg in term.operator.args}
+            given = [f"{k}={v}" for k, v in term.args.items() if v != usual.get(k)]
+            words.append(term.operator.name + (f"({', '.join(given)})" if given else ""))
+        return " ".join(words)
+
+    @staticmethod
+    def read(text: str, grammar: Grammar | None = None) -> Derivation:
+        """The derivation printed as `text`, in `grammar` or in the known one of its name and hash.
+
+        Raises GrammarError where the text is none, the grammar another, or a label does not fit.
+        """
+        from nas.grammar.derive import replay
+
+        head, separator, labels = text.strip().partition(": ")
+        if not separator:
+            head = head.removesuffix(":")
+        try:
+            named, shape = head.rsplit(" ", 1)
+            name, hash = named.rsplit("@", 1)
+            input = Shape.read(shape)
+        except (ValueError, ShapeError):
+            raise GrammarError(
+                f"{text[:60]!r} is no derivation: it begins as 'mobile@1f2e… 1x8x8: …'"
+            ) from None
+        if grammar is None:
+            grammar = Grammar.known(name, hash)
+        if grammar.hash != hash:
+            raise GrammarError(
+                f"the derivation was made by {name}@{hash}, and this grammar is "
+                f"{grammar.name}@{grammar.hash}: read it with the grammar that made it"
+            )
+        return replay(grammar, labels.split(), input=input)
+
+

@@ -1,0 +1,158 @@
+"""`Grammar`: rules and operators under one start, loaded from text, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from nas.grammar.check import check, is_finite, least_sizes
+from nas.grammar.parser import GrammarError, parse
+from nas.grammar.rules import Rule
+from nas.op import OPERATORS, Operator
+from nas.op.user import UserOperator
+
+_ALIVE: WeakValueDictionary[str, Grammar] = WeakValueDictionary()
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """The shipped grammars by name, in the package when installed, in the checkout otherwise."""
+    package = Path(__file__).parents[1]
+    inside = package / "_data" / "search_spaces"
+    folder = inside if inside.is_dir() else package.parent / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.grammar"))}
+
+
+class Grammar:
+    """A search space: `rules` by name, the first being the start.
+
+    `text` is the whole space in one piece, imports folded in; two grammars are the same when
+    their `hash` is. `finite` says that no rule leads back to itself.
+    """
+
+    def __init__(
+        self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1
+    ):
+        self.name = name
+        self.memory: dict[str, Any] = {}
+        self.rules = dict(rules)
+        self.used = dict(used)
+        self.operators: dict[str, Operator] = {**OPERATORS}
+        for local, target in self.used.items():
+            self.operators[local] = UserOperator(local, target)
+        self.start = next(iter(self.rules))
+        check(self.rules, self.operators, self.start, streams)
+        self.finite = is_finite(self.rules, self.start)
+        self.least = least_sizes(self.rules)
+        _ALIVE[self.hash] = self
+
+    @cached_property
+    def text(self) -> str:
+        uses = [f"use {target} as {local}" for local, target in self.used.items()]
+        return "\n".join([*uses, *map(str, self.rules.values())]) + "\n"
+
+    @cached_property
+    def hash(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+    @staticmethod
+    def load(name_or_path: str | Path, *, trust_code: bool = True) -> Grammar:
+        """A shipped grammar by its bare name, or a file (with a slash or a suffix).
+
+        Raises GrammarError for an unknown name or a fault in the text, and, with `trust_code`
+        off, for a grammar whose operators are the user's own code.
+        """
+        path = _find(str(name_or_path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise GrammarError(f"{path}: cannot be read: {error.strerror}") from None
+        return Grammar.parse(text, name=str(name_or_path), path=path, trust_code=trust_code)
+
+    @staticmethod
+    def parse(
+        text: str, *, name: str = "grammar", path: Path | None = None, trust_code: bool = True,
+        streams: int = 1,
+    ) -> Grammar:  # fmt: skip
+        """The grammar written in `text`; imports and files are looked up beside `path`.
+        `streams` is how many tensors enter it."""
+        rules, used = _gather(text, str(path or name), path.parent if path else Path(), ())
+        if not rules:
+            raise GrammarError(f"{name}: there is no rule; write one such as: net = conv(16)")
+        if used and not trust_code:
+            targets = ", ".join(used.values())
+            raise GrammarError(
+                f"{name} uses code of its own ({targets}); if you trust it, say --trust-code"
+            )
+        return Grammar(name, rules, used, streams)
+
+    @staticmethod
+    def known(name: str, hash: str) -> Grammar:
+        """The grammar of that hash: one alive in this process, or the shipped one of that name."""
+        if hash in _ALIVE:
+            return _ALIVE[hash]
+        grammar = Grammar.load(name)
+        if grammar.hash != hash:
+            raise GrammarError(
+                f"{name} has changed: its hash is {grammar.hash}, and {hash} is asked for; "
+                "give the grammar that made the derivation (a run keeps it as space.grammar)"
+            )
+        return grammar
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Grammar {self.name} of {len(self.rules)} rules, {self.hash}>"
+
+
+def _find(name: str) -> Path:
+    if "/" in name or Path(name).suffix:
+        return Path(name)
+    shipped = shipped_spaces()
+    if name not in shipped:
+        close = get_close_matches(name, shipped, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise GrammarError(
+            f"{name!r} is no shipped space. {hint}There are {', '.join(shipped)}; "
+            "a file of your own is written with a slash or its suffix, as ./my.grammar"
+        )
+    return shipped[name]
+
+
+def _gather(
+    text: str, name: str, folder: Path, above: tuple[str, ...]
+) -> tuple[dict[str, Rule], dict[str, str]]:
+    """Rules and used operators of a text and its imports; what the importer says wins whole."""
+    rules, imports, uses = parse(text, name)
+    own: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.name in own:
+            raise GrammarError(
+                f"{name}:{rule.where.line}:{rule.where.column}: {rule.name!r} has two rules; "
+                f"the first is at line {own[rule.name].where.line}: join them with '|'"
+            )
+        own[rule.name] = rule
+    used = {local: _absolute(target, folder) for target, local in uses}
+    for imported in imports:
+        path = _find(imported) if "/" not in imported else folder / imported
+        if str(path) in above:
+            raise GrammarError(f"{name}: {imported} imports itself: {' → '.join(above)}")
+        try:
+            inner = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise GrammarError(f"{name}: import {imported}: {error.strerror}") from None
+        their_rules, their_used = _gather(inner, str(path), path.parent, (*above, str(path)))
+        own = {**own, **{k: v for k, v in their_rules.items() if k not in own}}
+        used = {**their_used, **used}
+    return own, used
+
+
+def _absolute(target: str, folder: Path) -> str:
+    """A target's file made absolute, so that a grammar kept elsewhere still finds it."""
+    source, _, attribute = target.rpartition(":")
+    return f"{(folder / source).resolve()}:{attribute}" if "/" in source else target

@@ -1,0 +1,225 @@
+"""From text to rules, with lark. Errors carry file, line, column, caret, reason and a hint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
+
+from nas.grammar.rules import (
+    CAPTURED, Alternative, Arithmetic, Call, Choice, Copies, Elastic, Expression, Name, Number,
+    Repeat, Rule, Streams, Term, Where, calls_in, names_in,
+)  # fmt: skip
+
+SYNTAX = r"""
+start: _NL* (_statement _NL+)* _statement?
+_statement: IMPORT | USE | rule
+rule: NAME "=" choice | CALL param ("," param)* ")" "=" choice
+param: NAME ["=" _sum]
+choice: alternative ("|" alternative)*
+alternative: [weight] term+
+weight: NUMBER ":"
+?term: _atom | repeat
+repeat: _atom "{" _sum [".." _sum] "}"
+_atom: call | group | streams | copies
+group: "(" choice ")"
+call: NAME | CALL ")" | CALL argument ("," argument)* ")"
+argument: [NAME "="] (_sum | elastic)
+elastic: "{" _sum ("," _sum)+ "}"
+streams: "[" sequence (";" sequence)* "]"
+copies: "[" sequence "*" _sum "]"
+sequence: term+
+_sum: add | _product
+add: _sum SIGN _product
+_product: multiply | _value
+multiply: _product (STAR | SLASH) _value
+_value: number | name | "(" _sum ")"
+number: NUMBER | SIGN NUMBER
+name: NAME
+
+IMPORT.2: /import[ \t]+[^\s#]+/
+USE.2: /use[ \t]+[^\s#]+[ \t]+as[ \t]+[A-Za-z_]\w*/
+CALL: /[A-Za-z_]\w*\(/
+NAME: /[A-Za-z_]\w*/
+NUMBER: /\d+(\.\d+)?/
+SIGN: /[+-]/
+STAR: "*"
+SLASH: "/"
+_NL: /\r?\n(?![ \t|\r\n#])/
+%ignore /[ \t]+/
+%ignore /\r?\n(?=[ \t|\r\n#])/
+%ignore /#[^\n]*/
+"""
+
+
+class GrammarError(ValueError):
+    """A fault in a grammar's text or meaning; the message carries the place and the mend."""
+
+
+@lru_cache(maxsize=1)
+def parser(strict: bool = False) -> Lark:
+    return Lark(SYNTAX, parser="lalr", propagate_positions=True, strict=strict)
+
+
+def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
+    """The error for a place in a text: `file:line:column: reason`, the line, and a caret."""
+    lines = text.splitlines()
+    shown = ""
+    if 0 < where.line <= len(lines):
+        line = lines[where.line - 1].expandtabs(1)
+        shown = f"\n    {line}\n    {' ' * (where.column - 1)}^"
+    return GrammarError(f"{name}:{where.line}:{where.column}: {reason}{shown}")
+
+
+class _Build(Transformer[Token, Any]):
+    """Parse tree to rules. Children arrive already built."""
+
+    def number(self, parts: list[Token]) -> Number:
+        text = "".join(parts)
+        return Number(float(text) if "." in text else int(text))
+
+    def name(self, parts: list[Token]) -> Name:
+        return Name(str(parts[0]))
+
+    def add(self, parts: list[Any]) -> Arithmetic:
+        return Arithmetic(str(parts[1]), parts[0], parts[2])
+
+    multiply = add
+
+    def elastic(self, parts: list[Expression]) -> Elastic:
+        return Elastic(tuple(parts))
+
+    def argument(self, parts: list[Any]) -> tuple[str, Expression | Elastic]:
+        return (str(parts[0] or ""), parts[1])
+
+    def call(self, parts: list[Any]) -> Call:
+        token = parts[0]
+        where = Where(token.line, token.column)
+        return Call(str(token).rstrip("("), tuple(parts[1:]), where)
+
+    def group(self, parts: list[Choice]) -> Choice:
+        return parts[0]
+
+    def sequence(self, parts: list[Term]) -> tuple[Term, ...]:
+        return tuple(parts)
+
+    def streams(self, parts: list[tuple[Term, ...]]) -> Streams:
+        return Streams(tuple(parts))
+
+    def copies(self, parts: list[Any]) -> Copies:
+        return Copies(parts[0], parts[-1])
+
+    def repeat(self, parts: list[Any]) -> Repeat:
+        body, low, *high = parts
+        return Repeat(body, low, high[0] if high else low)
+
+    def weight(self, parts: list[Token]) -> float:
+        return float(parts[0])
+
+    def alternative(self, parts: list[Any]) -> Alternative:
+        return Alternative(tuple(parts[1:]), parts[0])
+
+    def choice(self, parts: list[Alternative]) -> Choice:
+        return Choice(_labelled(parts))
+
+    def param(self, parts: list[Any]) -> tuple[str, Expression | None]:
+        return (str(parts[0]), parts[1] if len(parts) > 1 else None)
+
+    def rule(self, parts: list[Any]) -> Rule:
+        token, *params, body = parts
+        name = str(token).rstrip("(")
+        mentioned = {n for call in calls_in(body) for _, v in call.args for n in names_in(v)}
+        captures = bool(mentioned & set(CAPTURED) - {name for name, _ in params})
+        where = Where(token.line, token.column)
+        return Rule(name, tuple(params), _numbered(body), where, captures)
+
+    def start(self, parts: list[Any]) -> list[Any]:
+        return parts
+
+
+def _labelled(alternatives: list[Alternative]) -> tuple[Alternative, ...]:
+    """Alternatives with labels without spaces or braces, unique among them."""
+    seen: Counter[str] = Counter()
+    labelled = []
+    for alternative in alternatives:
+        calls = [call for term in alternative.terms for call in calls_in(term)]
+        first = calls[0]
+        words = [str(v) for _, v in first.args if not isinstance(v, Elastic)]
+        label = (first.name + (f"({','.join(words)})" if words else "")).replace(" ", "")
+        label += "+" if len(alternative.terms) > 1 else ""
+        seen[label] += 1
+        label += f"#{seen[label]}" if seen[label] > 1 else ""
+        labelled.append(replace(alternative, label=label))
+    return tuple(labelled)
+
+
+def _numbered(body: Choice) -> Choice:
+    """The body with every term named uniquely in it: by its call, numbered where it recurs."""
+    total = Counter(call.name for call in calls_in(body))
+    seen: Counter[str] = Counter()
+    groups: Counter[str] = Counter()
+
+    def fresh(kind: str) -> str:
+        groups[kind] += 1
+        return f"{kind}{groups[kind] - 1}"
+
+    def visit(term: Term) -> Any:
+        match term:
+            case Call():
+                seen[term.name] += 1
+                ordinal = f".{seen[term.name] - 1}" if total[term.name] > 1 else ""
+                return replace(term, child=term.name + ordinal)
+            case Repeat():
+                inner = visit(term.body)
+                return replace(term, body=inner, child=inner.child)
+            case Streams():
+                branches = tuple(tuple(map(visit, b)) for b in term.branches)
+                return replace(term, branches=branches, child=fresh("streams"))
+            case Copies():
+                return replace(term, body=tuple(map(visit, term.body)), child=fresh("copies"))
+            case Choice():
+                return replace(visit_choice(term), child=fresh("group"))
+
+    def visit_choice(choice: Choice) -> Choice:
+        alternatives = (replace(a, terms=tuple(map(visit, a.terms))) for a in choice.alternatives)
+        return replace(choice, alternatives=tuple(alternatives))
+
+    return visit_choice(body)
+
+
+def parse(text: str, name: str) -> tuple[list[Rule], list[str], list[tuple[str, str]]]:
+    """Rules, imported names, and (target, name) of each used operator; raises GrammarError."""
+    try:
+        statements = _Build().transform(parser().parse(text))
+    except UnexpectedInput as error:
+        raise fault(text, name, Where(error.line, error.column), _reason(error)) from None
+    except VisitError as error:
+        raise GrammarError(f"{name}: {error.orig_exc}") from error
+    rules = [replace(s, source=name) for s in statements if isinstance(s, Rule)]
+    words = [str(s).split() for s in statements if isinstance(s, Token)]
+    imports = [w[1] for w in words if w[0] == "import"]
+    return rules, imports, [(w[1], w[3]) for w in words if w[0] == "use"]
+
+
+_READABLE = {
+    "_NL": "end of line", "CALL": "a call", "NAME": "a name", "NUMBER": "a number",
+    "EQUAL": "'='", "VBAR": "'|'", "LBRACE": "'{'", "RBRACE": "'}'", "LSQB": "'['", "RSQB": "']'",
+    "LPAR": "'('", "RPAR": "')'", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'",
+    "STAR": "'*'", "SLASH": "'/'", "SIGN": "'+' or '-'", "__ANON_0": "'..'", "$END": "the end",
+    "IMPORT": "import", "USE": "use",
+}  # fmt: skip
+
+
+def _reason(error: UnexpectedInput) -> str:
+    if isinstance(error, UnexpectedToken):
+        found = "the end of the line" if error.token.type in ("_NL", "$END") else repr(error.token)
+        expected = sorted({_READABLE.get(t, t) for t in error.expected})
+        hint = ""
+        if str(error.token) == "(":
+            hint = " (a call's parenthesis is written right after its name, a group's after a space)"
+        return f"{found} does not fit here{hint}; expected {', '.join(expected)}"
+    return "this character means nothing in a grammar; comments begin with '#'"

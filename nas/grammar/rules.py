@@ -1,0 +1,224 @@
+"""A grammar in memory: rules, their alternatives and terms. Everything prints as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nas.op import Value
+
+CAPTURED = ("channels", "height", "width")
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place in a grammar's text: 1-based line and column."""
+
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True)
+class Number:
+    value: int | float
+
+    def __str__(self) -> str:
+        return f"{self.value}"
+
+
+@dataclass(frozen=True)
+class Name:
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    sign: str
+    left: Expression
+    right: Expression
+
+    def __str__(self) -> str:
+        return f"({self.left} {self.sign} {self.right})"
+
+
+Expression = Number | Name | Arithmetic
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """Sizes in braces: a choice; in the bank the largest is kept and the others are slices."""
+
+    values: tuple[Expression, ...]
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(map(str, self.values)) + "}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator or a rule with its arguments. `child` names it uniquely in its rule's body."""
+
+    name: str
+    args: tuple[tuple[str, Expression | Elastic], ...] = ()  # ("", value) where positional
+    where: Where = field(default=Where(), compare=False)
+    child: str = ""
+
+    def __str__(self) -> str:
+        if not self.args:
+            return self.name
+        words = (f"{name}={value}" if name else f"{value}" for name, value in self.args)
+        return f"{self.name}({', '.join(words)})"
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`low` to `high` copies in sequence, each derived by itself."""
+
+    body: Call | Choice | Streams | Copies
+    low: Expression
+    high: Expression
+    child: str = ""
+
+    def __str__(self) -> str:
+        times = f"{self.low}" if self.low == self.high else f"{self.low}..{self.high}"
+        return f"{_grouped(self.body)}{{{times}}}"
+
+
+@dataclass(frozen=True)
+class Streams:
+    """A branch for each stream of the tuple."""
+
+    branches: tuple[tuple[Term, ...], ...]
+    child: str = ""
+
+    def __str__(self) -> str:
+        return "[" + "; ".join(_sequence(branch) for branch in self.branches) + "]"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """One derivation on each of `n` streams, with weights of their own."""
+
+    body: tuple[Term, ...]
+    n: Expression
+    child: str = ""
+
+    def __str__(self) -> str:
+        return f"[{_sequence(self.body)} * {self.n}]"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One right-hand side; `weight` is None where it shares what the given weights leave."""
+
+    terms: tuple[Term, ...]
+    weight: float | None = None
+    label: str = ""
+
+    def __str__(self) -> str:
+        weight = "" if self.weight is None else f"{self.weight:g}: "
+        return weight + _sequence(self.terms)
+
+
+@dataclass(frozen=True)
+class Choice:
+    alternatives: tuple[Alternative, ...]
+    child: str = ""
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.alternatives))
+
+
+Term = Call | Repeat | Streams | Copies | Choice
+
+
+def _grouped(term: Term) -> str:
+    return f"({term})" if isinstance(term, Choice) else f"{term}"
+
+
+def _sequence(terms: tuple[Term, ...]) -> str:
+    return " ".join(map(_grouped, terms))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`captures`: the body mentions channels, height or width of the stream that enters it."""
+
+    name: str
+    params: tuple[tuple[str, Expression | None], ...]
+    body: Choice
+    where: Where = field(default=Where(), compare=False)
+    captures: bool = False
+    source: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        names = (name if value is None else f"{name}={value}" for name, value in self.params)
+        head = f"{self.name}({', '.join(names)})" if self.params else self.name
+        return f"{head} = {self.body}"
+
+
+Env = tuple[tuple[str, Value], ...]
+
+
+def evaluate(expression: Expression, env: Env | Mapping[str, Value]) -> Value:
+    """The value of an argument; a name that is no parameter is a word. `/` rounds down."""
+    if isinstance(expression, Number):
+        return expression.value
+    if isinstance(expression, Name):
+        for name, value in env.items() if isinstance(env, Mapping) else env:
+            if name == expression.name:
+                return value
+        return expression.name
+    left, right = evaluate(expression.left, env), evaluate(expression.right, env)
+    if isinstance(left, str) or isinstance(right, str):
+        word = left if isinstance(left, str) else right
+        raise ValueError(f"{word!r} is no number in {expression}")
+    if expression.sign == "+":
+        return left + right
+    if expression.sign == "-":
+        return left - right
+    if expression.sign == "*":
+        return left * right
+    if right == 0:
+        raise ValueError(f"{expression} divides by zero")
+    return left // right
+
+
+def number(expression: Expression, env: Env) -> int:
+    """The value of a count; raises ValueError where it is no whole number."""
+    value = evaluate(expression, env)
+    if isinstance(value, str) or value != int(value) or value < 0:
+        raise ValueError(f"{expression} is {value!r}, and a count is a whole number")
+    return int(value)
+
+
+def names_in(expression: Expression | Elastic) -> set[str]:
+    if isinstance(expression, Elastic):
+        return set().union(*map(names_in, expression.values))
+    if isinstance(expression, Name):
+        return {expression.name}
+    if isinstance(expression, Arithmetic):
+        return names_in(expression.left) | names_in(expression.right)
+    return set()
+
+
+def calls_in(term: Term) -> list[Call]:
+    """Every call in a term, in the order written."""
+    found: list[Call] = []
+    todo: list[Term] = [term]
+    while todo:
+        match todo.pop():
+            case Call() as call:
+                found.append(call)
+            case Repeat(body=body):
+                todo.append(body)
+            case Streams(branches=branches):
+                todo.extend(t for branch in reversed(branches) for t in reversed(branch))
+            case Copies(body=terms):
+                todo.extend(reversed(terms))
+            case Choice(alternatives=alternatives):
+                todo.extend(t for a in reversed(alternatives) for t in reversed(a.terms))
+    return found

@@ -1,0 +1,97 @@
+"""`Network`: a plan with parameters of its own, as a plain torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import sqrt
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+
+from nas.grammar import Derivation
+from nas.grammar.derive import Input
+from nas.op import Param, Phase
+from nas.plan import Plan, plan, run
+
+if TYPE_CHECKING:
+    from nas.task import Task
+
+
+def initial(param: Param, key: str, seed: int) -> Tensor:
+    """The first value of a parameter: it depends on `key` and `seed` alone, not on any order.
+
+    kaiming: normal with variance 2 / fan-in (He et al. 2015, equation 10).
+    """
+    if param.init in ("ones", "zeros"):
+        return torch.full(param.shape, float(param.init == "ones"))
+    generator = torch.Generator().manual_seed(crc32(key.encode()) * 2654435761 + seed)
+    scale = sqrt(2.0 / max(param.fan_in, 1)) if param.init == "kaiming" else 0.02
+    return torch.randn(param.shape, generator=generator) * scale
+
+
+class Network(nn.Module):
+    """A derivation as a module with its own parameters and running statistics.
+
+    forward takes x (batch, *input) and gives a dict: the logits of each task where `heads` are
+    tasks, the trunk's named outputs otherwise. The state dict's names are `step.parameter`.
+    """
+
+    def __init__(
+        self,
+        derivation: Derivation,
+        input: Input | None = None,
+        heads: Iterable[Task] | None = None,
+        *,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.derivation = derivation
+        self.plan: Plan = plan(derivation, input, heads)
+        for step in self.plan.steps:
+            for param in step.params:
+                value = initial(param, f"{step.slot}.{param.name}", seed)
+                self._place(step.name, param.name, nn.Parameter(value))
+            for name in step.operator.statistics:
+                value = torch.full((step.shapes[0].channels,), float(name.endswith("var")))
+                self._place(step.name, name, value)
+        self._homes = [
+            [(name, *self._home(step.name, name)) for name in
+             (*(p.name for p in step.params), *step.operator.statistics)]
+            for step in self.plan.steps
+        ]  # fmt: skip
+
+    def _place(self, step: str, name: str, value: Tensor) -> None:
+        module: nn.Module = self
+        *parents, last = [step, *name.split(".")]
+        for parent in parents:
+            if parent not in module._modules:
+                module.add_module(parent, nn.Module())
+            module = module.get_submodule(parent)
+        if isinstance(value, nn.Parameter):
+            module.register_parameter(last, value)
+        else:
+            module.register_buffer(last, value)
+
+    def _home(self, step: str, name: str) -> tuple[nn.Module, str]:
+        *parents, last = [step, *name.split(".")]
+        return self.get_submodule(".".join(parents)), last
+
+    def tensors(self) -> list[Mapping[str, Tensor]]:
+        """For each step of the plan its tensors by local name."""
+        return [
+            {name: getattr(module, last) for name, module, last in step} for step in self._homes
+        ]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return run(self.plan, self.tensors(), x, Phase(training=self.training))
+
+    @property
+    def params(self) -> int:
+        return self.plan.params
+
+    def extra_repr(self) -> str:
+        return f"{self.derivation}, {self.plan.params:,} params, {self.plan.flops:,} FLOPs"
+
+

@@ -1,0 +1,36 @@
+"""The operators: each declares arity, shape, parameters, cost, forward and its code."""
+
+from __future__ import annotations
+
+from nas.op.activation import ACTIVATIONS, Softmax
+from nas.op.base import (
+    BATCH, EVAL, Arg, Args, Code, Composite, Inferred, Operator, Param, Phase, Shapes, Value, infer,
+)  # fmt: skip
+from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
+from nas.op.fuse import Fuse
+from nas.op.linear import Flatten, Linear
+from nas.op.norm import BatchNorm, LayerNorm, Norm
+from nas.op.pool import AvgPool, MaxPool, MeanPositions, MeanSpace, Pool, Upsample, UpsampleTo
+from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
+from nas.op.shape import Shape, ShapeError
+from nas.op.stream import (
+    Add, Clone, Concat, Group, Identity, MatMul, Output, ScaledMatMul, UpsampleAdd,
+)  # fmt: skip
+
+OPERATORS: dict[str, Operator] = {
+    op.name: op
+    for op in (
+        Conv(), Depthwise(), Pointwise(), MBConv(), SqueezeExcite(),
+        BatchNorm(), LayerNorm(), Norm(),
+        *ACTIVATIONS.values(), Softmax(),
+        Pool(), MeanSpace(), MeanPositions(), MaxPool(), AvgPool(), Upsample(), UpsampleTo(),
+        Linear(), Flatten(), Identity(), Output(),
+        Clone(), Group(), Add(), Concat(), MatMul(), ScaledMatMul(), UpsampleAdd(), Fuse(),
+        Permute(), Im2Col(), Col2Im(), Tokens(), Positional(), Attention(),
+    )
+}  # fmt: skip
+
+__all__ = [
+    "ACTIVATIONS", "BATCH", "EVAL", "OPERATORS", "Arg", "Args", "Code", "Composite", "Inferred",
+    "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value", "infer",
+]  # fmt: skip

@@ -1,0 +1,219 @@
+"""What every operator answers: arity, shape, parameters, cost, forward, and its code."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from nas.op.shape import Shape, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Value = int | float | str
+Args = Mapping[str, Value]
+Shapes = tuple[Shape, ...]
+
+
+class Arg(NamedTuple):
+    """One argument. `shape` arguments are part of a bank slot's key, `elastic` ones slice it,
+    `execution` ones leave the parameters alone."""
+
+    name: str
+    kind: Literal["shape", "elastic", "execution"]
+    default: Value | None = None
+    type: Literal["int", "float", "word"] = "int"
+
+
+class Param(NamedTuple):
+    """One trained tensor. A smaller one is the leading slice of a larger one on each axis, but
+    on the last `centred` axes (a kernel's) the middle slice."""
+
+    name: str
+    shape: tuple[int, ...]
+    init: Literal["kaiming", "zeros", "ones", "small"] = "kaiming"
+    fan_in: int = 0
+    decay: bool = True
+    centred: int = 0
+
+
+class Phase(NamedTuple):
+    """How an operator with statistics runs.
+
+    training: normalise with this batch's statistics, and update running ones if there are any
+    with `momentum` (None: the cumulative average over `seen` earlier batches).
+    """
+
+    training: bool = False
+    momentum: float | None = 0.1
+    seen: int = 0
+
+    @property
+    def rate(self) -> float:
+        return 1.0 / (self.seen + 1) if self.momentum is None else self.momentum
+
+
+EVAL = Phase()
+BATCH = Phase(training=True)
+
+
+class Code(NamedTuple):
+    """PyTorch text of one step: a module expression (or None) and a call over {0}, {1}, …, with
+    {m} standing for the module; `helper` is the source of a class the text needs."""
+
+    module: str | None
+    call: str
+    helper: str = ""
+
+
+class Operator(ABC):
+    """One operator, without state: functions of shapes, arguments, tensors and parameters.
+
+    `streams_in` None means any number. `statistics` are the buffers (each of one size per
+    channel) that belong to an architecture and not to the weights.
+    """
+
+    name: ClassVar[str]
+    args: tuple[Arg, ...] = ()
+    streams_in: ClassVar[int | None] = 1
+    statistics: ClassVar[tuple[str, ...]] = ()
+    nonlinear: ClassVar[bool] = False
+
+    def streams_out(self, streams_in: int, a: Args) -> int:
+        return 1
+
+    @abstractmethod
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        """Shapes of the results; raises ShapeError where the operator cannot take `xs`."""
+
+    def accepts(self, known: Shapes, a: Args) -> bool:
+        """Whether the first streams may have the shapes `known`, for some shapes of the rest."""
+        return True
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        return ()
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        """Multiply-adds of convolutions and matrix products, times two, for a batch of one."""
+        return 0
+
+    @abstractmethod
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]: ...
+
+    @abstractmethod
+    def code(self, xs: Shapes, a: Args) -> Code: ...
+
+    def bind(self, positional: tuple[Value, ...], named: Args) -> dict[str, Value]:
+        """Arguments by name, with defaults; raises ValueError for what is unknown or missing."""
+        names = [arg.name for arg in self.args]
+        if len(positional) > len(names):
+            raise ValueError(f"{self.name} takes {len(names)} arguments, {len(positional)} given")
+        given = dict(zip(names, positional, strict=False))
+        for name, value in named.items():
+            if name not in names:
+                raise ValueError(f"{self.name} has no argument {name!r}: it takes {names}")
+            if name in given:
+                raise ValueError(f"{self.name} is given {name!r} twice")
+            given[name] = value
+        return {arg.name: self._checked(arg, given.get(arg.name, arg.default)) for arg in self.args}
+
+    def _checked(self, arg: Arg, value: Value | None) -> Value:
+        if value is None:
+            raise ValueError(f"{self.name} needs the argument {arg.name!r}")
+        if arg.type == "word":
+            return str(value)
+        if isinstance(value, str) or (arg.type == "int" and value != int(value)):
+            raise ValueError(f"{self.name}({arg.name}={value}) wants a number of type {arg.type}")
+        return int(value) if arg.type == "int" else value
+
+
+class Part(NamedTuple):
+    """One step inside a composite: values are numbered, inputs first, then each result."""
+
+    local: str
+    operator: Operator
+    args: Args
+    inputs: tuple[int, ...]
+
+
+class Composite(Operator):
+    """An operator made of others: it answers by its parts, and plans hold only the parts."""
+
+    @abstractmethod
+    def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
+        """The parts in order, and the numbers of the values that are the results."""
+
+    def _walk(self, xs: Shapes, a: Args) -> tuple[list[Shape], list[tuple[Part, Shapes]]]:
+        values, typed = list(xs), []
+        for part in self.expand(xs, a)[0]:
+            inputs = tuple(values[i] for i in part.inputs)
+            typed.append((part, inputs))
+            values.extend(part.operator.outputs(inputs, part.args))
+        return values, typed
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        results = self.expand(xs, a)[1]
+        values, _ = self._walk(xs, a)
+        return tuple(values[i] for i in results)
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        return tuple(
+            param._replace(name=f"{part.local}.{param.name}")
+            for part, inputs in self._walk(xs, a)[1]
+            for param in part.operator.params(inputs, part.args)
+        )
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        return sum(
+            part.operator.flops(inputs, part.args) for part, inputs in self._walk(xs, a)[1]
+        )
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        raise TypeError(f"{self.name} runs as its parts: plan it")
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        raise TypeError(f"{self.name} is written as its parts: plan it")
+
+
+class Inferred(NamedTuple):
+    """What integer arithmetic knows of one application of an operator."""
+
+    outputs: Shapes
+    params: int
+    flops: int
+
+
+def infer(operator: Operator, xs: Shapes, a: Args) -> Inferred:
+    """Output shapes, number of parameters and FLOPs; raises ShapeError. Results are kept."""
+    inferred = _infer(operator, xs, tuple(a.items()))
+    if isinstance(inferred, str):
+        raise ShapeError(inferred)
+    return inferred
+
+
+@lru_cache(maxsize=1 << 16)
+def _infer(operator: Operator, xs: Shapes, items: tuple[tuple[str, Value], ...]) -> Inferred | str:
+    a = dict(items)
+    try:
+        if operator.streams_in is not None and len(xs) != operator.streams_in:
+            raise ShapeError(f"takes {operator.streams_in} streams and {len(xs)} arrive")
+        outputs = operator.outputs(xs, a)
+        if any(d < 1 for shape in outputs for d in shape.dims):
+            raise ShapeError("nothing is left of the shape " + " ".join(map(str, outputs)))
+    except ShapeError as error:
+        return f"{operator.name} cannot take {' '.join(map(str, xs))}: {error}"
+    count = sum(prod(param.shape) for param in operator.params(xs, a))
+    return Inferred(outputs, count, operator.flops(xs, a))
+
+
+def wants(x: Shape, *kinds: str) -> None:
+    """Raise ShapeError unless `x` is of one of `kinds`."""
+    if x.kind not in kinds:
+        raise ShapeError(f"it takes {' or '.join(kinds)} shapes, this is a {x.kind}")

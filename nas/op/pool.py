@@ -1,0 +1,148 @@
+"""Pooling and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from nas.op.base import Arg, Args, Code, Composite, Operator, Part, Phase, Shapes, wants
+from nas.op.lazy import F
+from nas.op.shape import Shape, ShapeError, wants_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MeanSpace(Operator):
+    """The mean of an image over space: a vector of its channels."""
+
+    name = "mean_space"
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        wants_image(xs[0])
+        return (Shape("vector", (xs[0].channels,)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0].flatten(2).mean(2),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, "{0}.flatten(2).mean(2)")
+
+
+class MeanPositions(Operator):
+    """The mean of a sequence over its positions: a vector of its features."""
+
+    name = "mean_positions"
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        wants(xs[0], "sequence")
+        return (Shape("vector", (xs[0].channels,)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0].flatten(1, -2).mean(1),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, "{0}.flatten(1, -2).mean(1)")
+
+
+class Pool(Composite):
+    """The mean over all positions of an image or a sequence; a vector stays as it is."""
+
+    name = "pool"
+
+    def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
+        (x,) = xs
+        if x.kind == "vector":
+            return (), (0,)
+        mean: Operator = MeanSpace() if x.kind == "image" else MeanPositions()
+        return (Part("mean", mean, {}, (0,)),), (1,)
+
+
+class MaxPool(Operator):
+    """The largest value in each window; `padding` -1 is (kernel - 1) // 2."""
+
+    name = "max_pool"
+    args = (Arg("kernel", "execution", 3), Arg("stride", "execution", 2),
+            Arg("padding", "execution", -1))  # fmt: skip
+    word: ClassVar[str] = "max"
+    nonlinear = True
+
+    @staticmethod
+    def _geometry(a: Args) -> tuple[int, int, int]:
+        kernel, padding = int(a["kernel"]), int(a["padding"])
+        return kernel, int(a["stride"]), (kernel - 1) // 2 if padding < 0 else padding
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants_image(x)
+        kernel, stride, padding = self._geometry(a)
+        if 2 * padding > kernel:
+            raise ShapeError(f"padding {padding} is more than half of kernel {kernel}")
+        space = tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
+        return (Shape("image", (x.channels, *space)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        (x,) = xs
+        return (getattr(F, f"{self.word}_pool{x.ndim - 2}d")(x, *self._geometry(a)),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        kernel, stride, padding = self._geometry(a)
+        call = f"F.{self.word}_pool{len(xs[0].space)}d({{0}}, {kernel}, {stride}, {padding})"
+        return Code(None, call)
+
+
+class AvgPool(MaxPool):
+    """The mean of each window, padding counted."""
+
+    name, word, nonlinear = "avg_pool", "avg", False
+
+
+class Upsample(Operator):
+    """Space enlarged `factor` times by repetition."""
+
+    name = "upsample"
+    args = (Arg("factor", "execution", 2),)
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants_image(x)
+        factor = int(a["factor"])
+        return (Shape("image", (x.channels, *(size * factor for size in x.space))),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (F.interpolate(xs[0], scale_factor=float(a["factor"]), mode="nearest"),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, f"F.interpolate({{0}}, scale_factor={float(a['factor'])}, mode='nearest')")
+
+
+class UpsampleTo(Operator):
+    """Space resampled to the sizes given, bilinear; for logits at the input's resolution."""
+
+    name = "upsample_to"
+    args = (Arg("height", "execution"), Arg("width", "execution"))
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants_image(x)
+        if len(x.space) != 2:
+            raise ShapeError("it takes an image with two spatial axes")
+        return (Shape("image", (x.channels, int(a["height"]), int(a["width"]))),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        size = (int(a["height"]), int(a["width"]))
+        return (F.interpolate(xs[0], size=size, mode="bilinear", align_corners=False),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        size = f"({a['height']}, {a['width']})"
+        return Code(None, f"F.interpolate({{0}}, size={size}, mode='bilinear', align_corners=False)")

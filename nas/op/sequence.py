@@ -1,0 +1,211 @@
+"""Images as sequences of positions and back, permutations, positional encoding, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, wants
+from nas.op.lazy import F
+from nas.op.shape import Shape, ShapeError, wants_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Permute(Operator):
+    """Axes in the order written, counted from 1 without the batch axis: permute(312)."""
+
+    name = "permute"
+    args = (Arg("order", "shape"),)
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,), order = xs, [int(digit) for digit in str(a["order"])]
+        if sorted(order) != list(range(1, len(x.dims) + 1)):
+            raise ShapeError(f"{a['order']} is no order of its {len(x.dims)} axes")
+        return (Shape(x.kind, tuple(x.dims[axis - 1] for axis in order)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0].permute(0, *(int(digit) for digit in str(a["order"]))),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, f"{{0}}.permute(0, {', '.join(str(a['order']))})")
+
+
+class Im2Col(Operator):
+    """Windows of an image as a sequence: (C, H, W) → (H'·W', C·kernel²)."""
+
+    name = "im2col"
+    args = (Arg("kernel", "shape", 3), Arg("stride", "shape", 1), Arg("padding", "shape", 0))
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants_image(x)
+        if len(x.space) != 2:
+            raise ShapeError("it takes an image with two spatial axes")
+        kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
+        space = [(size + 2 * padding - kernel) // stride + 1 for size in x.space]
+        if min(space) < 1:
+            raise ShapeError(f"windows of {kernel} do not fit")
+        return (Shape("sequence", (prod(space), x.channels * kernel * kernel)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
+        return (F.unfold(xs[0], kernel, padding=padding, stride=stride).transpose(1, 2),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        words = f"{a['kernel']}, padding={a['padding']}, stride={a['stride']}"
+        return Code(None, f"F.unfold({{0}}, {words}).transpose(1, 2)")
+
+
+class Col2Im(Operator):
+    """A sequence laid out as an image of the sizes given: (H·W, D) → (D, H, W)."""
+
+    name = "col2im"
+    args = (Arg("height", "shape"), Arg("width", "shape"))
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants(x, "sequence")
+        height, width = int(a["height"]), int(a["width"])
+        if len(x.dims) != 2 or x.dims[0] != height * width:
+            raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {height}x{width}")
+        return (Shape("image", (x.dims[1], height, width)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0].transpose(1, 2).unflatten(2, (int(a["height"]), int(a["width"]))),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, f"{{0}}.transpose(1, 2).unflatten(2, ({a['height']}, {a['width']}))")
+
+
+class Tokens(Operator):
+    """Every position of an image as an item of a sequence: (C, *space) → (prod(space), C)."""
+
+    name = "tokens"
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,) = xs
+        wants_image(x)
+        return (Shape("sequence", (prod(x.space), x.channels)),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0].flatten(2).transpose(1, 2),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, "{0}.flatten(2).transpose(1, 2)")
+
+
+class Positional(Operator):
+    """A learned encoding of every element's place, added."""
+
+    name = "positional"
+    helper: ClassVar[str] = '''
+class Positional(nn.Module):
+    """Add a learned encoding of every element's place."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight = nn.Parameter(0.02 * torch.randn(*shape))
+
+    def forward(self, x):
+        return x + self.weight
+'''
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        return xs
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        return (Param("weight", xs[0].dims, "small", decay=False),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0] + p["weight"],)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        sizes = ", ".join(map(str, xs[0].dims))
+        return Code(f"Positional({sizes})", "{m}({0})", self.helper)
+
+
+class Attention(Operator):
+    """Multi-head self-attention over a sequence (Vaswani et al. 2017).
+
+    `size` is a head's width; 0 is features / heads. Fewer heads are the leading ones.
+    """
+
+    name = "attention"
+    args = (Arg("heads", "elastic"), Arg("size", "shape", 0))
+    nonlinear = True
+    helper: ClassVar[str] = '''
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over a sequence (batch, positions, features)."""
+
+    def __init__(self, features, heads, size):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(features, heads * size, bias=False)
+        self.key = nn.Linear(features, heads * size, bias=False)
+        self.value = nn.Linear(features, heads * size, bias=False)
+        self.out = nn.Linear(heads * size, features)
+
+    def forward(self, x):
+        q, k, v = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+                   for f in (self.query, self.key, self.value))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2))
+'''
+
+    def _sizes(self, x: Shape, a: Args) -> tuple[int, int]:
+        heads, size = int(a["heads"]), int(a["size"])
+        if not size and x.dims[-1] % heads:
+            raise ShapeError(f"{heads} heads do not divide {x.dims[-1]} features")
+        return heads, size or x.dims[-1] // heads
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        wants(xs[0], "sequence")
+        if len(xs[0].dims) != 2:
+            raise ShapeError("it takes (positions, features)")
+        self._sizes(xs[0], a)
+        return xs
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        heads, size = self._sizes(xs[0], a)
+        features, inner = xs[0].dims[-1], heads * size
+        return (
+            *(Param(f"{n}.weight", (inner, features), "kaiming", features)
+              for n in ("query", "key", "value")),
+            Param("out.weight", (features, inner), "kaiming", inner),
+            Param("out.bias", (features,), "zeros", decay=False),
+        )  # fmt: skip
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        heads, size = self._sizes(xs[0], a)
+        positions, features = xs[0].dims
+        return heads * size * (8 * positions * features + 4 * positions * positions)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        heads = int(a["heads"])
+        q, k, v = (
+            F.linear(xs[0], p[f"{n}.weight"]).unflatten(2, (heads, -1)).transpose(1, 2)
+            for n in ("query", "key", "value")
+        )
+        y = F.scaled_dot_product_attention(q, k, v)
+        return (F.linear(y.transpose(1, 2).flatten(2), p["out.weight"], p["out.bias"]),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        heads, size = self._sizes(xs[0], a)
+        return Code(f"SelfAttention({xs[0].dims[-1]}, {heads}, {size})", "{m}({0})", self.helper)
+
+

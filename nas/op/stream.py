@@ -1,0 +1,224 @@
+"""What makes, joins and mixes streams: the tuple of tensors that flows through a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes, wants
+from nas.op.lazy import F, torch
+from nas.op.shape import Shape, ShapeError, wants_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Identity(Operator):
+    name = "identity"
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        return xs
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return xs
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, "{0}")
+
+
+class Output(Identity):
+    """Identity that names what passes: a result of the trunk to which heads attach."""
+
+    name = "output"
+    args = (Arg("name", "shape", type="word"), Arg("also", "shape", "", "word"))
+
+
+class Clone(Operator):
+    """The same tensor on `n` streams."""
+
+    name = "clone"
+    args = (Arg("n", "shape", 2),)
+
+    def streams_out(self, streams_in: int, a: Args) -> int:
+        return int(a["n"])
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        return xs * int(a["n"])
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return xs * int(a["n"])
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, ", ".join(["{0}"] * int(a["n"])))
+
+
+def axis(x: Shape, a: Args) -> int:
+    """The axis that `dim` names, counted from 1 without the batch axis; raises ShapeError."""
+    dim = int(a["dim"])
+    if not 1 <= dim <= len(x.dims):
+        raise ShapeError(f"there is no axis {dim} in {x}: axes count from 1, the batch is none")
+    return dim
+
+
+class Group(Operator):
+    """`n` equal parts along axis `dim`, each a stream."""
+
+    name = "group"
+    args = (Arg("n", "shape", 2), Arg("dim", "shape", 1))
+
+    def streams_out(self, streams_in: int, a: Args) -> int:
+        return int(a["n"])
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        (x,), n = xs, int(a["n"])
+        at = axis(x, a) - 1
+        if x.dims[at] % n:
+            raise ShapeError(f"axis {at + 1} of {x} is not divisible by {n}")
+        return (Shape(x.kind, (*x.dims[:at], x.dims[at] // n, *x.dims[at + 1 :])),) * n
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return tuple(torch.chunk(xs[0], int(a["n"]), dim=int(a["dim"])))
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, f"torch.chunk({{0}}, {a['n']}, dim={a['dim']})")
+
+
+class Add(Operator):
+    """The sum of streams of one shape."""
+
+    name = "add"
+    streams_in = None
+
+    def accepts(self, known: Shapes, a: Args) -> bool:
+        return all(x == known[0] for x in known[1:])
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        if not self.accepts(xs, a):
+            raise ShapeError("the streams differ in shape")
+        return xs[:1]
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        total = xs[0]
+        for x in xs[1:]:
+            total = total + x
+        return (total,)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, " + ".join(f"{{{i}}}" for i in range(len(xs))))
+
+
+class Concat(Operator):
+    """Streams joined along axis `dim`; the other axes must agree."""
+
+    name = "concat"
+    args = (Arg("dim", "shape", 1),)
+    streams_in = None
+
+    def accepts(self, known: Shapes, a: Args) -> bool:
+        try:
+            at = axis(known[0], a) - 1
+        except ShapeError:
+            return False
+        rest = [(x.kind, x.dims[:at], x.dims[at + 1 :]) for x in known]
+        return all(x == rest[0] for x in rest)
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        at = axis(xs[0], a) - 1
+        if not self.accepts(xs, a):
+            raise ShapeError(f"the streams differ in an axis other than {at + 1}")
+        total = sum(x.dims[at] for x in xs)
+        dims = xs[0].dims
+        return (Shape(xs[0].kind, (*dims[:at], total, *dims[at + 1 :])),)
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (torch.cat(xs, dim=int(a["dim"])),)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        names = ", ".join(f"{{{i}}}" for i in range(len(xs)))
+        return Code(None, f"torch.cat([{names}], dim={a['dim']})")
+
+
+class MatMul(Operator):
+    """The matrix product of two streams over their last two axes."""
+
+    name = "matmul"
+    streams_in = 2
+    nonlinear = True
+
+    def accepts(self, known: Shapes, a: Args) -> bool:
+        if any(x.kind == "vector" or len(x.dims) < 2 for x in known):
+            return False
+        if len(known) < 2:
+            return True
+        x, y = known
+        return x.kind == y.kind and x.dims[:-2] == y.dims[:-2] and x.dims[-1] == y.dims[-2]
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        if not self.accepts(xs, a):
+            raise ShapeError("these are no two matrices (…, m, k) and (…, k, n)")
+        return (Shape(xs[0].kind, (*xs[0].dims[:-1], xs[1].dims[-1])),)
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        return 2 * xs[0].elements * xs[1].dims[-1]
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0] @ xs[1],)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, "{0} @ {1}")
+
+
+class ScaledMatMul(MatMul):
+    """A matrix product divided by the square root of the inner size."""
+
+    name = "scaled_matmul"
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        return (xs[0] @ xs[1] * xs[0].shape[-1] ** -0.5,)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        return Code(None, f"{{0}} @ {{1}} * {xs[0].dims[-1]} ** -0.5")
+
+
+class UpsampleAdd(Operator):
+    """Streams of several resolutions resampled to the first one's, then summed."""
+
+    name = "upsample_add"
+    streams_in = None
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        for x in xs:
+            wants(x, "image")
+            wants_image(x)
+            if x.channels != xs[0].channels or len(x.space) != len(xs[0].space):
+                raise ShapeError("the streams differ in channels or rank")
+        return xs[:1]
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        total = xs[0]
+        for x in xs[1:]:
+            total = total + F.interpolate(x, size=xs[0].shape[2:], mode="nearest")
+        return (total,)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        size = tuple(xs[0].space)
+        terms = ["{0}"] + [
+            f"F.interpolate({{{i}}}, size={size}, mode='nearest')" for i in range(1, len(xs))
+        ]
+        return Code(None, " + ".join(terms))

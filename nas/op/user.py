@@ -1,0 +1,178 @@
+"""An operator of the user's own: a Python function or module, learned on the meta device."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
+from nas.op.lazy import torch
+from nas.op.shape import Shape, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class UserOperator(Operator):
+    """`target` is `package.module:attribute` or `file.py:attribute`.
+
+    A module class is called with the grammar's arguments, and with `shape` (without the batch
+    axis) where it takes one; a plain function takes the tensors first and the arguments by name.
+    Shapes, parameters and FLOPs are those of a run on the meta device. Sizes are part of the
+    slot's key: such an operator is shared whole or not at all.
+    """
+
+    nonlinear = True
+    streams_in = None
+
+    def __init__(self, name: str, target: str):
+        self.name, self.target = name, target  # type: ignore[misc]
+        self._built: dict[Any, Any] = {}
+
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        source, _, attribute = self.target.rpartition(":")
+        try:
+            module = _import_file(source) if source.endswith(".py") else _import(source)
+            found = getattr(module, attribute)
+        except (ImportError, AttributeError, OSError) as error:
+            raise ValueError(
+                f"operator {self.name!r}: {self.target} cannot be loaded: {error}; "
+                "write `use package.module:attribute as name` or `use ./file.py:attribute as name`"
+            ) from None
+        return found  # type: ignore[no-any-return]
+
+    @cached_property
+    def is_module(self) -> bool:
+        return isinstance(self.function, type) and issubclass(self.function, torch.nn.Module)
+
+    @cached_property
+    def args(self) -> tuple[Arg, ...]:  # type: ignore[override]
+        skip = {"self", "shape"}
+        found = []
+        for index, p in enumerate(inspect.signature(self.function).parameters.values()):
+            if p.name in skip or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                continue
+            if not self.is_module and p.default is p.empty and index < self._tensors:
+                continue
+            default = None if p.default is p.empty else p.default
+            kind = "word" if isinstance(default, str) else "float"
+            found.append(Arg(p.name, "shape", default, kind))  # type: ignore[arg-type]
+        return tuple(found)
+
+    @cached_property
+    def _tensors(self) -> int:
+        """How many leading parameters of a plain function are tensors: those annotated so,
+        or the first alone."""
+        parameters = list(inspect.signature(self.function).parameters.values())
+        named = [p for p in parameters if "Tensor" in str(p.annotation)]
+        return max(1, len(named))
+
+    def _module(self, xs: Shapes, a: Args) -> Any:
+        words: dict[str, Any] = {
+            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in a.items()
+        }
+        if "shape" in inspect.signature(self.function).parameters:
+            words["shape"] = xs[0].dims
+        return self.function(**words)
+
+    def _meta(self, xs: Shapes, a: Args) -> Any:
+        key = (tuple(x.dims for x in xs), tuple(a.items()))
+        if key not in self._built:
+            with torch.device("meta"):
+                self._built[key] = self._module(xs, a)
+        return self._built[key]
+
+    def _run(self, xs: Shapes, a: Args) -> tuple[Any, int]:
+        """Results and FLOPs of a run on the meta device with a batch of one."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        tensors = [torch.empty((1, *x.dims), device="meta") for x in xs]
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                if self.is_module:
+                    module = self._meta(xs, a).eval()
+                    if next(module.buffers(), None) is not None:
+                        raise ValueError("it keeps buffers; norms belong in the grammar")
+                    result = module(*tensors)
+                else:
+                    result = self.function(*tensors, **a)
+        except Exception as error:
+            raise ShapeError(f"{self.target} raises {type(error).__name__}: {error}") from None
+        return (result if isinstance(result, tuple) else (result,)), counter.get_total_flops()
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        results, _ = self._run(xs, a)
+        shapes = []
+        for result in results:
+            dims = tuple(int(d) for d in result.shape[1:])
+            kind = xs[0].kind if len(dims) == len(xs[0].dims) else Shape.of(dims).kind
+            shapes.append(Shape(kind, dims))
+        return tuple(shapes)
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        if not self.is_module:
+            return ()
+        return tuple(
+            Param(name, tuple(p.shape), _init(name, p.ndim),
+                  p[0].numel() if p.ndim > 1 else 0, p.ndim > 1)
+            for name, p in self._meta(xs, a).named_parameters()
+        )  # fmt: skip
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        return self._run(xs, a)[1]
+
+    def forward(
+        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
+    ) -> tuple[Tensor, ...]:
+        if not self.is_module:
+            result = self.function(*xs, **a)
+        else:
+            shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
+            module = self._meta(shapes, a).train(phase.training)
+            result = torch.func.functional_call(module, dict(p), xs)
+        return result if isinstance(result, tuple) else (result,)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        source, _, attribute = self.target.rpartition(":")
+        if source.endswith(".py"):
+            helper = f"\n{Path(source).read_text(encoding='utf-8')}\n"
+        else:
+            helper = f"\nfrom {source} import {attribute}\n"
+        words = [f"{k}={int(v) if isinstance(v, float) and v.is_integer() else v!r}"
+                 for k, v in a.items()]  # fmt: skip
+        if not self.is_module:
+            inputs = [f"{{{i}}}" for i in range(len(xs))]
+            return Code(None, f"{attribute}({', '.join(inputs + words)})", helper)
+        if "shape" in inspect.signature(self.function).parameters:
+            words.append(f"shape={xs[0].dims}")
+        names = ", ".join(f"{{{i}}}" for i in range(len(xs)))
+        return Code(f"{attribute}({', '.join(words)})", f"{{m}}({names})", helper)
+
+
+def _init(name: str, rank: int) -> Literal["kaiming", "ones", "zeros"]:
+    if rank > 1:
+        return "kaiming"
+    return "ones" if name.endswith("weight") else "zeros"
+
+
+def _import(name: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def _import_file(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None or not Path(path).exists():
+        raise ImportError(f"there is no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

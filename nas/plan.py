@@ -1,0 +1,253 @@
+"""A network as a plan: operators with input streams and parameter names, by integer arithmetic.
+
+A plan is worked out once from a derivation, an input shape and the heads of tasks. A Network
+runs it on its own parameters, a subnet on views of a bank; costs and code walk the same plan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+from nas.grammar import Apply, Derivation, Grammar
+from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
+from nas.grammar.derive import Input, derive_fixed
+from nas.op import EVAL, Args, Composite, Operator, Param, Phase, Shape, Shapes, infer
+from nas.op.stream import Clone, Identity
+from nas.op.user import UserOperator
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from torch import Tensor
+
+    from nas.task import Task
+
+
+class Step(NamedTuple):
+    """One operator applied: `inputs` and `outputs` number the plan's values.
+
+    `name` is an identifier, unique in the plan; `slot` is the bank's key for its parameters.
+    """
+
+    operator: Operator
+    args: Args
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    shapes: Shapes
+    name: str
+    slot: str
+    params: tuple[Param, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Steps in order; value 0 is the input. `outputs` names the values that are results:
+    the tasks where there are heads, the trunk's outputs otherwise."""
+
+    input: Shape
+    steps: tuple[Step, ...]
+    shapes: tuple[Shape, ...]
+    outputs: Mapping[str, int]
+
+    @cached_property
+    def params(self) -> int:
+        """Trained numbers."""
+        return sum(prod(p.shape) for step in self.steps for p in step.params)
+
+    @cached_property
+    def flops(self) -> int:
+        """FLOPs of convolutions and matrix products for a batch of one; a multiply-add is 2."""
+        return sum(infer(s.operator, s.shapes, s.args).flops for s in self.steps)
+
+    @property
+    def size_mb(self) -> float:
+        """Parameters as 32-bit floats, in megabytes of 1,000,000 bytes."""
+        return self.params * 4 / 1e6
+
+    @cached_property
+    def depth(self) -> int:
+        """The most operators with parameters on a path from the input to a result."""
+        deep = [0] * len(self.shapes)
+        for step in self.steps:
+            here = max(deep[i] for i in step.inputs) + bool(step.params)
+            for i in step.outputs:
+                deep[i] = here
+        return max((deep[i] for i in self.outputs.values()), default=0)
+
+    def output_shapes(self) -> dict[str, Shape]:
+        return {name: self.shapes[i] for name, i in self.outputs.items()}
+
+    def graph(self) -> nx.DiGraph:
+        """The plan as a networkx graph: a node a step, with operator, shape, params and FLOPs."""
+        import networkx as nx
+
+        graph = nx.DiGraph()
+        graph.add_node("input", operator="input", shape=str(self.input), params=0, flops=0)
+        made = {0: "input"}
+        for step in self.steps:
+            graph.add_node(
+                step.name, operator=step.operator.name,
+                shape=" ".join(str(self.shapes[i]) for i in step.outputs),
+                params=sum(prod(p.shape) for p in step.params),
+                flops=infer(step.operator, step.shapes, step.args).flops,
+            )  # fmt: skip
+            graph.add_edges_from((made[i], step.name) for i in step.inputs)
+            made |= dict.fromkeys(step.outputs, step.name)
+        return graph
+
+
+def plan(
+    derivation: Derivation, input: Input | None = None, heads: Iterable[Task] | None = None
+) -> Plan:
+    """The plan of a derivation, at its own input shape or another, with the heads of tasks.
+
+    What no result reads is left out. Raises ShapeError where the derivation does not fit the
+    input, ValueError where a head reads an output that the trunk does not name.
+    """
+    shape = derivation.input if input is None else Shape.of(input)
+    writer = _Writer(shape)
+    last = writer.write(derivation.terms, [0])
+    outputs = writer.named or _unnamed(last)
+    if heads is not None:
+        outputs = {task.name: writer.head(task, outputs, derivation.grammar) for task in heads}
+    return Plan(shape, writer.alive(outputs.values()), tuple(writer.shapes), outputs)
+
+
+def _unnamed(values: Sequence[int]) -> dict[str, int]:
+    """Names for the results of a space that names none."""
+    if len(values) == 1:
+        return {"coarse": values[0]}
+    named = {f"stream{i}": value for i, value in enumerate(values)}
+    return {**named, "fine": values[0], "coarse": values[-1]}
+
+
+@lru_cache(maxsize=256)
+def _head_grammar(term: str, streams: int, classes: int, height: int, width: int) -> Grammar:
+    text = f"head(classes={classes}, height={height}, width={width}) = {term}"
+    return Grammar.parse(text, name="head", streams=streams)
+
+
+class _Writer:
+    """Steps in the making."""
+
+    def __init__(self, input: Shape):
+        self.shapes: list[Shape] = [input]
+        self.steps: list[Step] = []
+        self.named: dict[str, int] = {}
+        self.names: set[str] = set()
+
+    def write(self, terms: Iterable[Token], streams: list[int], scope: str = "") -> list[int]:
+        """Write tokens onto the streams given; what comes back are the streams at the end."""
+        brackets: list[tuple[list[int], list[int]]] = []
+        for term in terms:
+            if isinstance(term, Apply):
+                streams = self.apply(term.operator, term.args, scope + term.path, "", streams)
+                if term.operator.name == "output":
+                    names = (str(term.args["name"]), str(term.args["also"]))
+                    self.named |= {name: streams[0] for name in names if name}
+            elif term == OPEN:
+                brackets.append((streams[1:], []))
+                streams = streams[:1]
+            else:
+                waiting, done = brackets[-1]
+                done += streams
+                if term == NEXT:
+                    streams = [waiting.pop(0)]
+                elif term == CLOSE:
+                    streams = done
+                    brackets.pop()
+        return streams
+
+    def apply(
+        self, operator: Operator, args: Args, path: str, local: str, streams: list[int]
+    ) -> list[int]:
+        shapes = tuple(self.shapes[i] for i in streams)
+        inferred = infer(operator, shapes, args)
+        if isinstance(operator, Identity):
+            return streams
+        if isinstance(operator, Clone):
+            return streams * int(args["n"])
+        if isinstance(operator, Composite):
+            values = list(streams)
+            parts, results = operator.expand(shapes, args)
+            for part in parts:
+                inner = f"{local}.{part.local}".lstrip(".")
+                taken = [values[i] for i in part.inputs]
+                values += self.apply(part.operator, part.args, path, inner, taken)
+            return [values[i] for i in results]
+        first = len(self.shapes)
+        self.shapes += inferred.outputs
+        outputs = tuple(range(first, len(self.shapes)))
+        params = operator.params(shapes, args)
+        place = f"{path}.{local}".rstrip(".")
+        self.steps.append(
+            Step(operator, args, tuple(streams), outputs, shapes, self._name(place),
+                 _slot(place, operator, args, shapes), params)
+        )  # fmt: skip
+        return list(outputs)
+
+    def _name(self, place: str) -> str:
+        name = base = re.sub(r"\W+|_+", "_", place).strip("_")
+        number = 2
+        while name in self.names:
+            name, number = f"{base}_{number}", number + 1
+        self.names.add(name)
+        return name
+
+    def head(self, task: Task, outputs: Mapping[str, int], grammar: Grammar) -> int:
+        """Attach a task's head; what comes back is the value of its logits."""
+        missing = [name for name in task.head.reads if name not in outputs]
+        if missing:
+            raise ValueError(
+                f"the head of task {task.name!r} reads {missing[0]!r}, and {grammar.name} names "
+                f"{', '.join(outputs)}: put output({missing[0]}) into the grammar, or let the "
+                "task's head read another"
+            )
+        streams = [outputs[name] for name in task.head.reads]
+        space = [*task.input[1:], 1, 1]
+        head = _head_grammar(
+            task.head.term, len(streams), len(task.classes), space[0], space[1]
+        )
+        terms = derive_fixed(head, tuple(self.shapes[i] for i in streams))
+        (value,) = self.write(terms, streams, scope=f"head/{task.name}/")
+        return value
+
+    def alive(self, results: Iterable[int]) -> tuple[Step, ...]:
+        """The steps that some result reads."""
+        needed, kept = set(results), []
+        for step in reversed(self.steps):
+            if needed.intersection(step.outputs):
+                needed.update(step.inputs)
+                kept.append(step)
+        return tuple(reversed(kept))
+
+
+def _slot(place: str, operator: Operator, args: Args, shapes: Shapes) -> str:
+    """A bank's key: place, operator and shape arguments, since slices cannot bridge those."""
+    kinds = {arg.name: arg.kind for arg in operator.args}
+    said = [f"{k}={v}" for k, v in args.items() if kinds.get(k) == "shape"]
+    if isinstance(operator, UserOperator):
+        said += [str(shape) for shape in shapes]
+    return f"{place}:{operator.name}({','.join(said)})"
+
+
+def run(
+    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, phase: Phase = EVAL
+) -> dict[str, Tensor]:
+    """The plan's results for a batch.
+
+    x: (batch, *input). params: for each step its tensors by local name, running statistics
+    among them where there are any. Raises nothing of its own.
+    """
+    values: list[Tensor | None] = [None] * len(plan.shapes)
+    values[0] = x
+    for step, given in zip(plan.steps, params, strict=True):
+        inputs = tuple(values[i] for i in step.inputs)
+        results = step.operator.forward(inputs, given, step.args, phase)  # type: ignore[arg-type]
+        for i, result in zip(step.outputs, results, strict=True):
+            values[i] = result
+    return {name: values[i] for name, i in plan.outputs.items()}  # type: ignore[misc]

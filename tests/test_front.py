@@ -1,0 +1,236 @@
+"""Claims about dominance, hypervolume, crowding and the Pareto front."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.archive import Measurement, Trial
+from nas.front import (
+    Limit,
+    Objective,
+    ParetoFront,
+    crowding,
+    dominates,
+    hypervolume,
+    nondominated,
+)
+
+inf, nan = math.inf, math.nan
+
+
+def clouds(size: int, values: Any) -> Any:
+    """Lists of points of 1 to 4 objectives, of one length a list."""
+    return st.integers(1, 4).flatmap(
+        lambda d: st.lists(st.tuples(*[values] * d), min_size=1, max_size=size)
+    )
+
+
+def trial(number: int, state: Any = "finished", **columns: float) -> Trial:
+    measured = tuple(Measurement(name, value) for name, value in columns.items())
+    return Trial(number, f"t{number}", {"": "conv"}, state, measurements=measured)
+
+
+ACCURACY, LATENCY = Objective("accuracy", True), Objective("latency_ms", False)
+TRIALS = [
+    trial(0, accuracy=0.9, latency_ms=2.0, flops=2e6),
+    trial(1, accuracy=0.8, latency_ms=1.0, flops=1e6, params=10),
+    trial(2, accuracy=0.7, latency_ms=1.5),
+    trial(3, accuracy=0.95, latency_ms=3.0, test_accuracy=0.9),
+    trial(4, "failed", accuracy=1.0, latency_ms=0.1),
+    trial(5, accuracy=1.0),
+    trial(6, accuracy=nan, latency_ms=0.1),
+]
+FRONT = ParetoFront.of(TRIALS, [ACCURACY, LATENCY])
+
+
+def ids(front: ParetoFront) -> list[str]:
+    return [one.id for one in front.trials]
+
+
+def test_dominance_is_nowhere_worse_and_somewhere_better() -> None:
+    assert dominates((1, 2), (1, 3))
+    assert not dominates((1, 2), (1, 2))
+    assert not dominates((1, 3), (2, 2))
+    assert not dominates((nan, 1), (2, 2))
+
+
+@given(clouds(30, st.integers(0, 5) | st.sampled_from([0.5, inf, -inf, nan])))
+def test_the_front_is_what_none_dominates(points: list[tuple[float, ...]]) -> None:
+    expected = [
+        i
+        for i, point in enumerate(points)
+        if not any(map(math.isnan, point))
+        and not any(dominates(q, point) for q in points if not any(map(math.isnan, q)))
+    ]
+    assert nondominated(points) == expected
+
+
+def inclusion_exclusion(points: list[tuple[int, ...]], reference: tuple[int, ...]) -> int:
+    total = 0
+    for size in range(1, len(points) + 1):
+        for some in itertools.combinations(points, size):
+            corner = [max(column) for column in zip(*some, strict=True)]
+            sides = [max(0, r - x) for r, x in zip(reference, corner, strict=True)]
+            total += (-1) ** (size + 1) * math.prod(sides)
+    return total
+
+
+@given(clouds(7, st.integers(0, 6)), st.lists(st.integers(2, 6), min_size=4, max_size=4))
+@settings(deadline=None)
+def test_hypervolume_equals_inclusion_exclusion(
+    points: list[tuple[int, ...]], corner: list[int]
+) -> None:
+    reference = tuple(corner[: len(points[0])])
+    assert hypervolume(points, reference) == inclusion_exclusion(points, reference)
+
+
+def test_hypervolume_at_its_edges() -> None:
+    assert hypervolume([], (1, 1)) == 0
+    assert hypervolume([(0, 1), (1, 0), (nan, 0)], (1, 1)) == 0
+    assert hypervolume([(0, -inf)], (1, 1)) == inf
+    with pytest.raises(ValueError, match="finite"):
+        hypervolume([(0, 0)], (1, inf))
+    with pytest.raises(ValueError):
+        hypervolume([(0, 0, 0)], (1, 1))
+
+
+def test_crowding_is_the_gap_between_neighbours_over_the_range() -> None:
+    assert crowding([]) == []
+    assert crowding([(1, 2)]) == [inf]
+    assert crowding([(0, 4), (4, 0), (1, 3), (3, 1)]) == [inf, inf, 1.5, 1.5]
+    assert crowding([(0, 1), (1, 1), (4, 1)])[1] == 1.0
+
+
+@given(clouds(12, st.integers(-5, 5)))
+def test_crowding_is_of_the_ends_and_of_no_point_negative(points: list[tuple[int, ...]]) -> None:
+    distances = crowding(points)
+    assert all(distance >= 0 for distance in distances)
+    for column in zip(*points, strict=True):
+        ends = {min(column), max(column)}
+        assert ends <= {x for x, far in zip(column, distances, strict=True) if far == inf}
+
+
+@pytest.mark.parametrize(
+    ("name", "maximize"),
+    [
+        ("accuracy", True),
+        ("digits_accuracy", True),
+        ("nll", False),
+        ("digits_nll", False),
+        ("flops", False),
+        ("digits_latency_ms", False),
+        ("size_mb", False),
+        ("miou", True),
+    ],
+)
+def test_the_direction_follows_from_the_name(name: str, maximize: bool) -> None:
+    assert Objective.named(name, iter([name])) == Objective(name, maximize)
+
+
+def test_an_unknown_name_gets_a_suggestion_and_the_list() -> None:
+    text = "'acuracy' is no known column. Did you mean 'accuracy'. Columns: accuracy, flops"
+    with pytest.raises(ValueError, match=text):
+        Objective.named("acuracy", ["flops", "accuracy"])
+    with pytest.raises(ValueError, match="Did you mean 'flops'"):
+        Limit.parse("flop=1", ["flops"])
+
+
+def test_limits_read_units() -> None:
+    known = ["latency_ms", "flops"]
+    assert Limit.parse("latency_ms=1", known) == Limit("latency_ms", 1.0)
+    assert Limit.parse(" flops = 2.5M ", known) == Limit("flops", 2.5e6)
+    assert Limit.parse("flops=1e9", known) == Limit.parse("flops=1G", known)
+    assert Limit.parse("flops=3k", known).at_most == 3000
+    for text in ("flops", "flops=", "=2", "flops=2T", "flops=nan", "flops<=2", "flops=1=2", ""):
+        with pytest.raises(ValueError, match="is not like latency_ms=1"):
+            Limit.parse(text, known)
+
+
+def test_the_front_leaves_out_what_failed_lacks_a_value_or_is_dominated() -> None:
+    assert ids(FRONT) == ["t3", "t0", "t1"]
+    assert ids(ParetoFront.of(TRIALS, [LATENCY, ACCURACY])) == ["t1", "t0", "t3"]
+    assert ids(
+        ParetoFront.of(TRIALS[:3] + [trial(9, accuracy=0.9, latency_ms=2.0)], FRONT.objectives)
+    ) == [
+        "t0",
+        "t9",
+        "t1",
+    ]
+
+
+def test_a_limit_applies_before_dominance_and_to_any_column() -> None:
+    assert ids(ParetoFront.of(TRIALS, [ACCURACY], [Limit("latency_ms", 1.5)])) == ["t1"]
+    assert ids(ParetoFront.of(TRIALS, FRONT.objectives, [Limit("params", 10)])) == ["t1"]
+    assert ParetoFront.of(TRIALS, FRONT.objectives, [Limit("depth", 1)]).trials == ()
+    with pytest.raises(ValueError, match="at least one objective"):
+        ParetoFront.of(TRIALS, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("latency_ms < 2", ["t1"]),
+        ("latency_ms <= 2 and accuracy >= 0.9", ["t0"]),
+        ("accuracy>0.8", ["t3", "t0"]),
+        ("flops == 2M", ["t0"]),
+        ("flops != 2M", ["t1"]),
+        ("test_accuracy > -1e3", ["t3"]),
+        ("latency_ms < 1 and accuracy > 1", []),
+    ],
+)
+def test_where_keeps_what_it_says(text: str, expected: list[str]) -> None:
+    assert ids(FRONT.where(text)) == expected
+
+
+def test_where_teaches_what_it_can_read() -> None:
+    for text in ("", "latency_ms", "latency_ms = 1", "1 < accuracy", "accuracy > x", "accuracy >"):
+        with pytest.raises(ValueError, match="Columns: accuracy, flops, |Columns: accuracy, lat"):
+            FRONT.where(text)
+    for text in ("accuracy > 0 and", "accuracy > 0 or flops < 1", "__import__('os') > 1"):
+        with pytest.raises(ValueError, match="Columns: accuracy, "):
+            FRONT.where(text)
+    with pytest.raises(ValueError, match="Did you mean 'latency_ms'"):
+        FRONT.where("latency < 1")
+    empty = FRONT.where("accuracy > 2")
+    assert empty.where("flops < 1") == empty
+
+
+def test_sort_is_best_first_unless_told_and_puts_the_unknown_last() -> None:
+    assert ids(FRONT.sort("latency_ms")) == ["t1", "t0", "t3"]
+    assert ids(FRONT.sort("latency_ms", descending=True)) == ["t3", "t0", "t1"]
+    assert ids(FRONT.sort("accuracy", descending=False)) == ["t1", "t0", "t3"]
+    assert ids(FRONT.sort("flops")) == ["t1", "t0", "t3"]
+    assert ids(FRONT.sort("flops", descending=True)) == ["t0", "t1", "t3"]
+    assert ids(ParetoFront.of(TRIALS, [Objective("accuracy", False)]).sort("accuracy")) == ["t2"]
+    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
+        FRONT.sort("acuracy")
+
+
+def test_rows_lead_with_id_objectives_and_costs() -> None:
+    rows = FRONT.rows()
+    names = ["id", "accuracy", "latency_ms", "flops", "params", "test_accuracy"]
+    assert [list(row) for row in rows] == [names] * 3
+    assert rows[2] == dict(zip(names, ["t1", 0.8, 1.0, 1e6, 10, None], strict=True))
+
+
+def test_csv_and_pandas_hold_the_rows() -> None:
+    read = list(csv.DictReader(io.StringIO(FRONT.to_csv())))
+    rows = FRONT.rows()
+    assert [row["id"] for row in read] == ids(FRONT)
+    for text, row in zip(read, rows, strict=True):
+        numbers = {name: float(one) if one else None for name, one in text.items() if name != "id"}
+        assert {"id": text["id"], **numbers} == row
+    table = FRONT.to_pandas()
+    assert list(table.columns) == list(rows[0])
+    assert table["accuracy"].tolist() == [0.95, 0.9, 0.8]
+    empty = FRONT.where("accuracy > 2")
+    assert empty.to_csv() == "id,accuracy,latency_ms\n"
+    assert list(empty.to_pandas().columns) == ["id", "accuracy", "latency_ms"]
