@@ -7,7 +7,7 @@ from nas.grammar.derive import (
     UNLIMITED, Choose, Limits, choose_at_random, derive, probabilities, replay, sample,
 )  # fmt: skip
 from nas.grammar.grammar import Grammar, shipped_spaces
-from nas.grammar.machine import Option, Site
+from nas.grammar.frames import Option, Site
 from nas.grammar.parser import GrammarError
 
 __all__ = [

@@ -7,7 +7,9 @@ from typing import Any
 
 from nas.grammar.derivation import Derivation
 from nas.grammar.derive import Input, derive
-from nas.grammar.machine import Cost, Machine, Option, Site, Waiting, fold
+from nas.grammar.fold import fold, key_of
+from nas.grammar.frames import Cost, Option, Site, Waiting
+from nas.grammar.machine import Machine
 from nas.grammar.grammar import Grammar
 from nas.grammar.parser import GrammarError
 from nas.op import Shape
@@ -51,10 +53,10 @@ def extreme(
     state: Any = ((Shape.of(input),), 1, machine.start())
     labels: list[str] = []
     while isinstance(waiting := machine.advance(*state), Waiting):
-        found = memo[(state[0], state[1], state[2].key if state[2] else -1)]
+        found = memo[key_of(state)]
         assert found is not None
         labels.append(waiting.options[found[1]].label)
-        state = (waiting.streams, waiting.copies, waiting.frames[found[1]])
+        state = waiting.state(found[1])
     return derive(grammar, _follow(labels), input=input)
 
 

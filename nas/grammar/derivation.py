@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nas.grammar.grammar import Grammar
-from nas.grammar.machine import Option, Site
+from nas.grammar.frames import Option, Site
 from nas.grammar.parser import GrammarError
 from nas.op import Args, Operator, Shape, ShapeError
 

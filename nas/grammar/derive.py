@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.grammar.check import sequence_size
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Apply, Chosen, Derivation, Token
 from nas.grammar.grammar import Grammar
-from nas.grammar.machine import Cost, Frame, Machine, Option, Site, Waiting, fold
+from nas.grammar.fold import fold
+from nas.grammar.frames import Cost, Option, Site, State, Waiting
+from nas.grammar.machine import Machine
 from nas.grammar.parser import GrammarError
 from nas.op import Args, Operator, Shape, ShapeError, Shapes
 
@@ -18,7 +19,9 @@ Choose = Callable[[Site, Sequence[Option]], int]
 Input = tuple[int, ...] | Shape
 
 OPEN_GRAMMAR_TERMINALS = 256
-FUEL = 4000
+# States a recursive grammar is searched for a completion: of one option, and of all of them.
+# What a first option found is known for good, so where these end, less is offered, never nothing.
+FUEL, MOST = 300, 15_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Deriv
 @dataclass
 class _Bracket:
     """An open bracket. While the first of `twins` equal branches is derived, each operator is
-    charged for all of them; a later one gets its share back and is charged for what it is."""
+    charged for all of them; a later one gets its share back and is charged for what it is.
+    `copied` is the state, and the spending, after all branches left repeat the first."""
 
     token: int
     twins: int
@@ -130,6 +134,7 @@ class _Bracket:
     spent: Cost
     share: Cost = Cost()
     witness: tuple[str, ...] | None = None
+    copied: tuple[State, Cost] | None = None
 
 
 class _Trace:
@@ -149,9 +154,10 @@ class _Trace:
         self.terms.append(OPEN)
         self.brackets.append(_Bracket(len(self.terms), twins, len(self.choices), self.spent))
 
-    def branch(self, finished: int) -> None:
+    def branch(self, finished: int, copied: State | None) -> None:
         self.terms.append(NEXT)
         bracket = self.brackets[-1]
+        bracket.copied = (copied, self.spent) if copied else None
         if not bracket.twins or finished == bracket.twins:
             return
         if bracket.witness is None:
@@ -175,17 +181,17 @@ class _Trace:
             )
             self.terms.append(NEXT if i + 1 < n else CLOSE)
 
-    def known_labels(self) -> set[str]:
-        """Labels that repeat an earlier twin branch from here: they can always be completed."""
-        labels = set()
+    def repeated(self) -> list[tuple[str, _Bracket]]:
+        """Labels with which an open bracket's branch goes on as the first of its twins did."""
+        found = []
         for bracket in self.brackets:
-            if bracket.witness is None:
+            if bracket.witness is None or bracket.copied is None:
                 continue
             made = tuple(choice.label for choice in self.choices[bracket.choice :])
             done = len(made)
             if done < len(bracket.witness) and made == bracket.witness[:done]:
-                labels.add(bracket.witness[done])
-        return labels
+                found.append((bracket.witness[done], bracket))
+        return found
 
 
 class _Memory:
@@ -200,7 +206,9 @@ class _Memory:
 def _memory(grammar: Grammar) -> _Memory:
     if not grammar.finite:
         return _Memory(grammar)
-    return grammar.memory.setdefault("derive", _Memory(grammar))  # type: ignore[no-any-return]
+    if "derive" not in grammar.memory:
+        grammar.memory["derive"] = _Memory(grammar)
+    return grammar.memory["derive"]  # type: ignore[no-any-return]
 
 
 class _Walk:
@@ -214,7 +222,7 @@ class _Walk:
         self.trace = _Trace()
 
     def run(self, choose: Choose) -> Derivation:
-        state: tuple[Shapes, int, Frame | None] = (self.streams, 1, self.machine.start())
+        state: State = (self.streams, 1, self.machine.start())
         while True:
             try:
                 waiting = self.machine.advance(*state, self.trace)
@@ -230,7 +238,7 @@ class _Walk:
             if not 0 <= index < len(options):
                 raise IndexError(f"choose gave {index} at {waiting.site.name} of {len(options)}")
             self.trace.choices.append(Chosen(waiting.site, options, index))
-            state = (waiting.streams, waiting.copies, waiting.frames[offered[index]])
+            state = waiting.state(offered[index])
         if self.limits is not None and not self.limits.allow(self.trace.spent):
             raise self._impossible(f"the only derivation costs {self.trace.spent}")
         return Derivation(
@@ -250,18 +258,28 @@ class _Walk:
             return everything
         if self.grammar.finite and self.limits == UNLIMITED:
             if id(waiting) not in self.offers:
-                self.offers[id(waiting)] = [i for i in everything if self._completes(waiting, i)]
+                self.offers[id(waiting)] = [
+                    i for i in everything if self._completes(waiting.state(i), Cost())
+                ]
             return self.offers[id(waiting)]
-        known = self.trace.known_labels()
+        known = {label for label, bracket in self.trace.repeated() if self._repeats(bracket)}
         return [
             i for i in everything
-            if waiting.options[i].label in known or self._completes(waiting, i)
+            if waiting.options[i].label in known
+            or self._completes(waiting.state(i), self.trace.spent)
         ]  # fmt: skip
 
-    def _completes(self, waiting: Waiting, option: int) -> bool:
+    def _repeats(self, bracket: _Bracket) -> bool:
+        """Whether what follows a bracket of equal branches can be completed."""
+        if bracket.copied is None:
+            return False
+        if not self._completes(*bracket.copied):
+            bracket.copied = None
+        return bracket.copied is not None
+
+    def _completes(self, state: State, spent: Cost) -> bool:
         assert self.limits is not None
         limits = self.limits
-        state = (waiting.streams, waiting.copies, waiting.frames[option])
         exhaustive = self.grammar.finite and limits != UNLIMITED
         best = fold(
             self.machine, self.memo, state,
@@ -270,29 +288,15 @@ class _Walk:
                 (site.cost.plus(cost) for _, cost in found), key=limits.scale
             ),
             order=self._order, enough=not exhaustive,
-            fuel=None if self.grammar.finite else FUEL,
+            fuel=None if self.grammar.finite else max(1, min(FUEL, MOST - len(self.memo))),
         )  # fmt: skip
-        return best is not None and limits.allow(self.trace.spent.plus(best))
+        return best is not None and limits.allow(spent.plus(best))
 
     def _order(self, waiting: Waiting) -> Sequence[int]:
         """Options worth trying for a completion: all, or the shortest of a recursive grammar."""
         if self.grammar.finite:
             return range(len(waiting.options))
-        sizes = [_size(frame, self.grammar.least) for frame in waiting.frames]
+        sizes = waiting.head.sizes
         least = min(sizes)
         return [i for i, size in enumerate(sizes) if size == least]
-
-
-def _size(frame: Frame | None, least: Mapping[str, int]) -> int:
-    """The fewest operators the first part of a frame can end in."""
-    if frame is None:
-        return 0
-    if frame.kind == "todo":
-        return sequence_size(frame.terms[frame.at :], least)
-    if frame.kind == "bind" and frame.call is not None:
-        return least.get(frame.call.name, 1)
-    if frame.kind == "fork" and frame.next is not None:
-        return _size(frame.next, least)
-    return 1
-
 

@@ -121,7 +121,7 @@ class Upsample(Operator):
         return (F.interpolate(xs[0], scale_factor=float(a["factor"]), mode="nearest"),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        return Code(None, f"F.interpolate({{0}}, scale_factor={float(a['factor'])}, mode='nearest')")
+        return Code(None, f"F.interpolate({{0}}, scale_factor={float(a['factor'])}, mode=\"nearest\")")
 
 
 class UpsampleTo(Operator):
@@ -145,4 +145,4 @@ class UpsampleTo(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         size = f"({a['height']}, {a['width']})"
-        return Code(None, f"F.interpolate({{0}}, size={size}, mode='bilinear', align_corners=False)")
+        return Code(None, f"F.interpolate({{0}}, size={size}, mode=\"bilinear\", align_corners=False)")

@@ -86,6 +86,8 @@ class Group(Operator):
         return tuple(torch.chunk(xs[0], int(a["n"]), dim=int(a["dim"])))
 
     def code(self, xs: Shapes, a: Args) -> Code:
+        if int(a["n"]) == 1:
+            return Code(None, "{0}")
         return Code(None, f"torch.chunk({{0}}, {a['n']}, dim={a['dim']})")
 
 
@@ -219,6 +221,6 @@ class UpsampleAdd(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         size = tuple(xs[0].space)
         terms = ["{0}"] + [
-            f"F.interpolate({{{i}}}, size={size}, mode='nearest')" for i in range(1, len(xs))
+            f"F.interpolate({{{i}}}, size={size}, mode=\"nearest\")" for i in range(1, len(xs))
         ]
         return Code(None, " + ".join(terms))

@@ -1,0 +1,120 @@
+"""How good an architecture is: measured on a bank's subnet, or trained alone from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nas.archive import Measurement
+from nas.grammar import Derivation
+from nas.measure import costs
+from nas.network import Network
+from nas.plan import Plan, plan, run
+from nas.supernet import Bank, Subnet
+from nas.task import Task, score
+from nas.train import Recipe, Trainer, groups, train
+
+SplitName = Literal["train", "valid", "test"]
+UNITS = {"nll": "nats"}
+
+
+def predict(
+    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, *, batch: int = 512
+) -> dict[str, Tensor]:
+    """Results by name for all of x (n, *input), in batches, without gradients."""
+    with torch.inference_mode():
+        parts = [run(plan, params, part) for part in x.split(batch)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def scores(
+    planned: Plan, params: Sequence[Mapping[str, Tensor]], tasks: Sequence[Task],
+    split: SplitName, *, evaluator: str, fidelity: str = "", bank_version: int | None = None,
+    seed: int | None = None, device: str = "cpu",
+) -> list[Measurement]:  # fmt: skip
+    """Every metric of tasks that share their inputs, on one split."""
+    x = getattr(tasks[0].splits(), split).x.to(device)
+    logits = predict(planned, params, x)
+    return [
+        Measurement(
+            name, value, UNITS.get(name, "fraction"), task.name, split, evaluator, bank_version,
+            fidelity, seed, device,
+        )
+        for task in tasks
+        for name, value in score(
+            task, logits[task.name].float().cpu(), getattr(task.splits(), split).y
+        ).items()
+    ]  # fmt: skip
+
+
+def calibration(task: Task, samples: int, seed: int) -> Tensor:
+    """A fixed random part of a task's training inputs, for batch statistics."""
+    x = task.splits().train.x
+    generator = torch.Generator().manual_seed(seed)
+    return x[torch.randperm(len(x), generator=generator)[:samples]]
+
+
+def shared(
+    bank: Bank, derivation: Derivation, tasks: Sequence[Task], *, split: SplitName = "valid",
+    samples: int = 512, seed: int = 0, device: str = "cpu",
+) -> list[Measurement]:  # fmt: skip
+    """Metrics of a derivation's subnet of a bank, recalibrated on `samples` training inputs."""
+    found: list[Measurement] = []
+    for group in groups(tasks):
+        x = calibration(group[0], samples, seed).to(device)
+        subnet = Subnet.of(bank, derivation, group, x)
+        found += scores(
+            subnet.plan, subnet.tensors, group, split, evaluator="shared",
+            fidelity=f"{bank.version} supernet steps", bank_version=bank.version, seed=seed,
+            device=device,
+        )  # fmt: skip
+    return found + costs(plan(derivation, heads=tasks))
+
+
+def standalone(
+    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName = "valid",
+    device: str = "cpu", evaluator: str = "standalone",
+) -> list[Measurement]:  # fmt: skip
+    """Metrics of a derivation trained from scratch by `recipe`, and its costs."""
+    network = fit(derivation, tasks, recipe, device=device)
+    return measured(network, tasks, recipe, split=split, device=device, evaluator=evaluator)
+
+
+def measured(
+    network: Network, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName,
+    device: str = "cpu", evaluator: str,
+) -> list[Measurement]:  # fmt: skip
+    """Metrics of a network on one split, and its costs."""
+    found: list[Measurement] = []
+    for group in groups(tasks):
+        found += scores(
+            network.plan, network.tensors(), group, split, evaluator=evaluator,
+            fidelity=f"{recipe.epochs:g} epochs", seed=recipe.seed, device=device,
+        )  # fmt: skip
+    return found + costs(network.plan)
+
+
+def fit(
+    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str = "cpu"
+) -> Network:
+    """A network trained from scratch; its weights are a bank that holds it alone.
+
+    Raises TrainingError where the loss is no number.
+    """
+    weights = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed, device=device)
+    trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
+    train(trainer, lambda step: [derivation])
+    return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
+
+
+def network_of(
+    bank: Bank, derivation: Derivation, tasks: Sequence[Task], *, samples: int = 2048,
+    seed: int = 0, device: str = "cpu",
+) -> Network:  # fmt: skip
+    """A derivation's subnet as a module of its own, with statistics from `samples` inputs of the
+    first task (tasks with inputs of their own share the trunk's statistics)."""
+    x = calibration(tasks[0], samples, seed).to(device)
+    return Subnet.of(bank, derivation, list(tasks), x).extract(list(tasks)).to(device)

@@ -1,0 +1,15 @@
+"""Taking a network home: a folder of plain PyTorch, weights, provenance and recipe; ONNX.
+
+save(network, Path("net"), tasks=[task], recipe=Recipe(), source={"run": "first"})
+network, tasks, recipe, source = load(Path("net"))
+to_onnx(Path("net"))                       # net/model.onnx, checked against torch
+"""
+
+from nas.export.code import ExportError, model_source
+from nas.export.folder import Recipe, load, note, plain, save, save_weights
+from nas.export.onnx import to_onnx, to_torch_export
+
+__all__ = [
+    "ExportError", "Recipe", "load", "model_source", "note", "plain", "save", "save_weights",
+    "to_onnx", "to_torch_export",
+]  # fmt: skip

@@ -1,0 +1,172 @@
+"""A folder's model for other runtimes; each file is checked against torch before it is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.export.folder import MODEL, ExportError, difference, outputs, read_record, write
+from nas.op import Shape
+
+TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
+BATCHES = (1, 5)
+
+Runs = Callable[[Tensor], dict[str, Tensor]]
+
+
+class Named(nn.Module):
+    """A model whose results are a tuple in their order, each a tensor of its own."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        result = self.model(x)
+        values = result.values() if isinstance(result, dict) else (result,)
+        seen: list[Tensor] = []
+        for value in values:
+            seen.append(value.clone() if any(value is other for other in (x, *seen)) else value)
+        return tuple(seen)
+
+
+def to_onnx(folder: Path, *, opset: int = 18, dynamic_batch: bool = True) -> Path:
+    """Write model.onnx from the folder's model.py, which is run, and give its path.
+
+    Input `x` is (batch, *input), or (1, *input) where `dynamic_batch` is off; the outputs have the
+    names of the tasks. Raises ExportError where torch cannot export the model, or ONNX Runtime
+    differs from it by more than 1e-4.
+    """
+    import onnx
+
+    folder = Path(folder)
+    model, shape, names = _model(folder)
+    example = torch.zeros(2 if dynamic_batch else 1, *shape.dims)
+    with _quiet(), _teaching(folder, "ONNX"):
+        program: Any = torch.onnx.export(
+            Named(model).eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
+            input_names=["x"], output_names=list(names),
+            dynamic_shapes=_dynamic(dynamic_batch),
+        )  # fmt: skip
+        made = program.model_proto
+        onnx.checker.check_model(made, full_check=True)
+    data = made.SerializeToString()
+    batches = BATCHES if dynamic_batch else (1,)
+    _check(folder / "model.onnx", "ONNX Runtime", _runtime(data, names), model, shape, names, batches)
+    write(folder / "model.onnx", data)
+    return folder / "model.onnx"
+
+
+def to_torch_export(folder: Path) -> Path:
+    """Write model.pt2, a program for torch.export.load, from the folder's model.py, which is run.
+
+    Its results are a tuple in the order of the tasks. Raises ExportError where torch cannot
+    export the model, or what is read back differs from it by more than 1e-4.
+    """
+    folder = Path(folder)
+    model, shape, names = _model(folder)
+    buffer = BytesIO()
+    with _quiet(), _teaching(folder, "torch.export"):
+        program = torch.export.export(
+            Named(model).eval(), (torch.zeros(2, *shape.dims),), dynamic_shapes=_dynamic(True)
+        )
+        torch.export.save(program, buffer)
+        buffer.seek(0)
+        back = torch.export.load(buffer).module()
+
+    def runs(x: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return dict(zip(names, back(x), strict=True))
+
+    _check(folder / "model.pt2", "torch.export", runs, model, shape, names, BATCHES)
+    write(folder / "model.pt2", buffer.getvalue())
+    return folder / "model.pt2"
+
+
+def _model(folder: Path) -> tuple[nn.Module, Shape, tuple[str, ...]]:
+    """The folder's model with its weights, its input and the names of its results."""
+    record = read_record(folder)
+    spec = importlib.util.spec_from_file_location("model", folder / MODEL)
+    if spec is None or spec.loader is None:
+        raise ExportError(f"{folder / MODEL} cannot be imported; save the network again")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        model = module.load()
+    except Exception as error:
+        raise ExportError(
+            f"{folder / MODEL} does not load: {type(error).__name__}: {error}; save the network "
+            "again, or correct what was changed in it"
+        ) from None
+    return model, Shape.read(record["input"]), tuple(record["outputs"])
+
+
+def _dynamic(batch: bool) -> Any:
+    return ({0: torch.export.Dim("batch", min=1)},) if batch else None
+
+
+@contextmanager
+def _teaching(folder: Path, format: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip() or "no reason given").splitlines()[0]
+        raise ExportError(
+            f"{folder / MODEL} cannot be exported to {format}: {type(error).__name__}: {first}; "
+            "an operator may need a fixed batch or one that the format lacks"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress, no warnings and no log from the exporter; its errors come through."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _runtime(data: bytes, names: Sequence[str]) -> Runs:
+    """ONNX Runtime on one thread of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def runs(x: Tensor) -> dict[str, Tensor]:
+        results = session.run(list(names), {"x": x.numpy()})
+        return {name: torch.from_numpy(y) for name, y in zip(names, results, strict=True)}
+
+    return runs
+
+
+def _check(
+    path: Path, runtime: str, runs: Runs, model: nn.Module, shape: Shape, names: Sequence[str],
+    batches: Sequence[int],
+) -> None:  # fmt: skip
+    """Raise ExportError where a runtime's results on random batches are not the model's."""
+    generator = torch.Generator().manual_seed(0)
+    for batch in batches:
+        x = torch.randn(batch, *shape.dims, generator=generator)
+        gap = difference(runs(x), outputs(model, x, names))
+        if gap > TOLERANCE or math.isnan(gap):
+            raise ExportError(
+                f"{path} is not written: on a batch of {batch} {runtime} differs from torch by "
+                f"{gap:.2g}, and {TOLERANCE:g} is allowed; try another opset"
+            )

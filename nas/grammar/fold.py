@@ -1,0 +1,76 @@
+"""`fold`: what holds of all completions of a state, computed from its options' answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from nas.grammar.frames import Cost, State, Waiting
+from nas.grammar.machine import Machine
+from nas.op import ShapeError, Shapes
+
+T = TypeVar("T")
+
+
+def key_of(state: State) -> tuple[Shapes, int, int]:
+    """Equal for states with equal futures."""
+    streams, copies, frame = state
+    return streams, copies, frame.key if frame else -1
+
+
+def fold(
+    machine: Machine,
+    memo: dict[Any, T | None],
+    state: State,
+    at_end: Callable[[Shapes, Cost], T | None],
+    combine: Callable[[Waiting, list[tuple[int, T]]], T | None],
+    order: Callable[[Waiting], Sequence[int]],
+    enough: bool = False,
+    fuel: int | None = None,
+) -> T | None:
+    """The answer for a state, post-order, kept in `memo`; None where there is no completion.
+
+    With `enough`, the first option that has a completion decides. Running out of `fuel` states
+    is as if there were none, for good. Never recurses.
+    """
+    result: T | None = None
+    stack: list[tuple[Any, Waiting, list[int], list[tuple[int, T]]]] = []
+    pending: State | None = state
+    while True:
+        if pending is not None:
+            key, result = key_of(pending), None
+            if key in memo:
+                result = memo[key]
+            else:
+                if fuel is not None:
+                    fuel -= 1
+                    if fuel < 0:
+                        memo[key_of(state)] = None
+                        return None
+                reached = _reached(machine, pending)
+                if isinstance(reached, Waiting):
+                    left = list(order(reached))[::-1]
+                    stack.append((key, reached, left, []))
+                    pending = reached.state(left[-1])
+                    continue
+                result = memo[key] = at_end(*reached) if reached else None
+        if not stack:
+            return result
+        key, waiting, left, found = stack[-1]
+        index = left.pop()
+        if result is not None:
+            found.append((index, result))
+        if left and not (enough and found):
+            pending = waiting.state(left[-1])
+            continue
+        result = memo[key] = combine(waiting, found) if found else None
+        pending = None
+        stack.pop()
+
+
+def _reached(machine: Machine, state: State) -> Waiting | tuple[Shapes, Cost] | None:
+    """Where a state comes to by itself; None where something does not fit."""
+    try:
+        return machine.advance(*state)
+    except (ShapeError, ValueError):
+        return None

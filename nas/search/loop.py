@@ -1,0 +1,263 @@
+"""The loop: train the bank, then ask, evaluate, record and tell until trials or time run out.
+
+A resumed run goes through the same loop. Proposals depend on the seed and on what was told, so
+the archive serves as memory: what it holds is not evaluated again, and the run ends as it would
+have without the interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.archive import Archive, Trial
+from nas.grammar import Derivation, Grammar
+from nas.measure import latency
+from nas.network import Network
+from nas.search.propose import Proposal, Proposer
+from nas.search.run import Run, RunError, create, load, objectives_of
+from nas.search.settings import Settings
+from nas.search.worker import Job, Outcome, Pool, kind, make_bank
+from nas.supernet import STRATEGIES
+from nas.task import Task, TaskError
+from nas.train import Trainer, TrainingError, train
+
+Listener = Callable[[str, int, int, dict[str, Any]], None]
+CHECKPOINT_S = 20.0
+STALE_GENERATIONS = 30
+
+
+def search(
+    space: str, tasks: Sequence[str] = (), *, out: str | Path, listener: Listener | None = None,
+    **settings: Any,
+) -> Run:  # fmt: skip
+    """Search a space for tasks; the run is kept in the folder `out`.
+
+    space: a shipped grammar's name or a path. tasks: names, TOML files, or name=source.
+    settings: any of `Settings`. Raises GrammarError, TaskError, SettingsError, RunError.
+    """
+    chosen = Settings.of({"space": space, "tasks": tuple(tasks), **settings})
+    grammar, _ = prepare(chosen)
+    create(Path(out), chosen, grammar)
+    Archive.create(Path(out)).close()
+    return _proceed(load(out), listener or _silent)
+
+
+def resume(
+    folder: str | Path, *, listener: Listener | None = None, trust_code: bool = False
+) -> Run:
+    """Carry a run on to its end; nothing recorded is done again.
+
+    A run that needs code of the user's own runs it only with `trust_code`.
+    """
+    run = load(folder, trust_code=trust_code)
+    if not (run.folder / "journal.jsonl").exists():
+        Archive.create(run.folder).close()
+    return _proceed(run, listener or _silent)
+
+
+def prepare(settings: Settings) -> tuple[Grammar, list[Task]]:
+    """The space and tasks of a search, checked against each other before anything is written."""
+    grammar = Grammar.load(settings.space)
+    tasks = [Task.load(spec) for spec in settings.tasks]
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise TaskError(f"task names must differ, and these are {', '.join(names)}")
+    for task in tasks[1:]:
+        if task.input != tasks[0].input:
+            raise TaskError(
+                f"tasks of one run share their input's shape: {tasks[0].name} takes "
+                f"{tasks[0].input}, {task.name} takes {task.input}"
+            )
+    run_checks(settings, grammar, tasks)
+    return grammar, tasks
+
+
+def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
+    """Raise for objectives, limits and heads that cannot be, with a first derivation."""
+    from nas.front import Limit
+    from nas.grammar import sample
+    from nas.plan import plan
+    from nas.search.run import columns_of
+
+    objectives_of(settings, tasks)
+    for text in settings.limits:
+        Limit.parse(text, columns_of(tasks))
+    if settings.evaluator == "shared" and not grammar.finite:
+        raise RunError(
+            f"{grammar.name} is recursive, and a bank needs a finite space: "
+            "leave the evaluator to auto, or say standalone"
+        )
+    plan(sample(grammar, random.Random(0), input=tasks[0].input), heads=tasks)
+
+
+def _silent(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
+    pass
+
+
+def _proceed(run: Run, listener: Listener) -> Run:
+    with Archive.open(run.folder, write=True) as archive:
+        if kind(run.settings, run.grammar) == "shared":
+            train_bank(run, archive, listener)
+        pool = make_pool(run)
+        try:
+            _Search(run, archive, pool, listener).go()
+        finally:
+            pool.close()
+    return run
+
+
+def make_pool(run: Run) -> Pool:
+    if run.settings.on == "local":
+        from nas.search.local import LocalPool
+
+        return LocalPool(run.folder, run.settings, trust_code=run.trust_code)
+    from nas.search.ray import RayPool
+
+    return RayPool(run.folder, run.settings, trust_code=run.trust_code)
+
+
+def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
+    """Train the shared weights to bank.safetensors, from the last checkpoint if there is one."""
+    final, last = run.folder / "bank.safetensors", run.folder / "training.safetensors"
+    if final.exists():
+        return
+    settings = run.settings
+    bank = make_bank(run.grammar, run.tasks, settings)
+    if last.exists():
+        bank.load(last)
+    strategy = STRATEGIES[settings.supernet.strategy](run.grammar, input=run.tasks[0].input)
+
+    def subnets(step: int) -> Sequence[Derivation]:
+        return strategy(random.Random(f"{settings.seed}/supernet/{step}"))
+
+    steps = _steps(run, archive, subnets)
+    recipe = settings.supernet.recipe(settings.seed)
+    trainer = Trainer(bank, run.tasks, recipe, steps, settings.device)
+    begun = saved = time.perf_counter()
+
+    def on_step(done: int, value: float) -> None:
+        nonlocal saved
+        bank.version = done
+        listener("supernet", done, steps, {"loss": value})
+        if time.perf_counter() - saved > CHECKPOINT_S:
+            bank.save(last, momenta=True)
+            saved = time.perf_counter()
+
+    try:
+        train(trainer, subnets, start=bank.version, on_step=on_step)
+    except KeyboardInterrupt:
+        bank.save(last, momenta=True)
+        raise
+    except TrainingError as error:
+        raise RunError(f"{error} It is supernet.lr = {settings.supernet.lr} in {run.folder}") from None
+    bank.save(final)
+    archive.note("bank", version=bank.version, seconds=time.perf_counter() - begun)
+    last.unlink(missing_ok=True)
+
+
+def _steps(
+    run: Run, archive: Archive, subnets: Callable[[int], Sequence[Derivation]]
+) -> int:
+    """Training steps: as set, or as many as fit the budget's share; decided once for a run."""
+    settings, noted = run.settings, archive.notes("training")
+    if noted:
+        return int(str(noted[0]["steps"]))
+    steps = settings.supernet.steps
+    if settings.budget_s is not None:
+        trial = make_bank(run.grammar, run.tasks, settings)
+        recipe = settings.supernet.recipe(settings.seed)
+        trainer = Trainer(trial, run.tasks, recipe, 1000, settings.device)
+        for step in range(3):
+            trainer.step(step, subnets(step))
+        begun = time.perf_counter()
+        for step in range(3, 11):
+            trainer.step(step, subnets(step))
+        each = (time.perf_counter() - begun) / 8
+        fitting = int(settings.budget_s * settings.supernet.share / each)
+        steps = max(20, min(steps, fitting) if steps else fitting)
+    archive.note("training", steps=steps)
+    return steps
+
+
+class _Search:
+    """Asking, evaluating, recording, telling: a generation at a time, told in number order."""
+
+    def __init__(self, run: Run, archive: Archive, pool: Pool, listener: Listener):
+        self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
+        self.settings = settings = run.settings
+        self.objectives, self.limits = run.objectives, run.limits
+        self.proposer = Proposer(
+            run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
+            seed=settings.seed, generation=settings.generation,
+        )  # fmt: skip
+        self.recorded = {trial.derivations[""]: trial for trial in archive.trials}
+        self.known: dict[str, Trial] = {}
+        named = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
+        self.clocked = "latency_ms" in named
+        self.ends = time.perf_counter() + self._left()
+
+    def _left(self) -> float:
+        """Seconds of the budget not yet spent, by what the archive tells."""
+        if self.settings.budget_s is None:
+            return float("inf")
+        spent = sum(float(str(note["seconds"])) for note in self.archive.notes("bank"))
+        return self.settings.budget_s - spent - sum(t.seconds for t in self.recorded.values())
+
+    def go(self) -> None:
+        wanted = self.settings.trials or 10**9
+        stale = 0
+        while len(self.known) < wanted and stale < STALE_GENERATIONS:
+            before = len(self.known)
+            if before and time.perf_counter() > self.ends and before >= len(self.recorded):
+                break
+            self._generation(wanted)
+            stale = stale + 1 if len(self.known) == before else 0
+
+    def _generation(self, wanted: int) -> None:
+        proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
+        texts = [str(proposal.derivation) for proposal in proposals]
+        fresh = [t for t in dict.fromkeys(texts) if t not in self.known]
+        numbers = {t: len(self.known) + i for i, t in enumerate(fresh[: wanted - len(self.known)])}
+        jobs = [Job(number, text) for text, number in numbers.items() if text not in self.recorded]
+        derivations = dict(zip(texts, (p.derivation for p in proposals), strict=True))
+        for outcome in self.pool.evaluate(jobs):
+            self._record(outcome, {number: text for text, number in numbers.items()})
+        for text in numbers:
+            self.known[text] = self._timed(self.recorded[text], derivations[text])
+        self._tell(proposals, texts)
+
+    def _record(self, outcome: Outcome, texts: dict[int, str]) -> None:
+        text = texts[outcome.number]
+        trial = Trial(
+            outcome.number, identity(text), {"": text}, "failed" if outcome.reason else "finished",
+            outcome.reason, outcome.measurements, outcome.seconds,
+        )  # fmt: skip
+        self.archive.record(trial)
+        self.recorded[text] = trial
+        best = {o.name: v for o in self.objectives[:1] if (v := trial.value(o.name)) is not None}
+        self.listener("trials", len(self.recorded), self.settings.trials, best)
+
+    def _timed(self, trial: Trial, derivation: Derivation) -> Trial:
+        """The trial with a latency, measured while no evaluation runs."""
+        if not self.clocked or trial.state == "failed" or trial.value("latency_ms") is not None:
+            return trial
+        network = Network(derivation, heads=self.run.tasks).eval().to(self.settings.device)
+        found = latency(network.plan, network.tensors(), device=self.settings.device)
+        self.archive.measure(trial.id, [found])
+        return self.archive.trial(trial.id)
+
+    def _tell(self, proposals: Sequence[Proposal], texts: Sequence[str]) -> None:
+        for proposal, text in zip(proposals, texts, strict=True):
+            trial = self.known.get(text)
+            finished = trial is not None and trial.state == "finished"
+            self.proposer.tell(proposal, trial.columns() if trial and finished else None)
+
+
+def identity(text: str) -> str:
+    """A trial's id: the beginning of its derivation's hash."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

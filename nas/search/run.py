@@ -1,0 +1,227 @@
+"""`Run`: a folder of results. What was searched, every trial, the fronts, the networks."""
+
+from __future__ import annotations
+
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.archive import Archive, Trial
+from nas.front import Limit, Objective, ParetoFront
+from nas.grammar import Derivation, Grammar
+from nas.search.settings import Settings
+from nas.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from nas.network import Network
+    from nas.supernet import Bank
+
+FORMAT = 1
+PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
+COSTS = ("flops", "params", "size_mb", "latency_ms")
+
+
+class RunError(ValueError):
+    """A run folder that is none, of a newer version, or in the way."""
+
+
+class Run:
+    """A run folder, for reading. `trials` are as the journal stands now."""
+
+    def __init__(self, folder: Path, *, trust_code: bool = True):
+        self.folder = folder
+        self.trust_code = trust_code
+        facts = _read(folder)
+        self.facts: Mapping[str, Any] = {k: v for k, v in facts.items() if k != "settings"}
+        self.settings = Settings.of(facts.get("settings", {}), str(folder / "run.toml"))
+
+    @cached_property
+    def grammar(self) -> Grammar:
+        path = self.folder / "space.grammar"
+        return Grammar.parse(
+            path.read_text(encoding="utf-8"), name=self.settings.space, trust_code=self.trust_code
+        )
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        return [Task.load(spec, trust_code=self.trust_code) for spec in self.settings.tasks]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        with Archive.open(self.folder) as archive:
+            return archive.trials
+
+    def trial(self, id: str) -> Trial:
+        """A trial by its id or the id's beginning; ArchiveError names the nearest."""
+        with Archive.open(self.folder) as archive:
+            return archive.trial(id)
+
+    def derivation(self, id: str) -> Derivation:
+        return Derivation.read(self.trial(id).derivations[""], self.grammar)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return objectives_of(self.settings, self.tasks)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        known = columns_of(self.tasks)
+        return tuple(Limit.parse(text, known) for text in self.settings.limits)
+
+    def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
+        """The Pareto front over the run's objectives, or over the columns named."""
+        known = columns_of(self.tasks)
+        chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
+        return ParetoFront.of(self.trials, chosen, self.limits)
+
+    def fronts(self) -> dict[str, ParetoFront]:
+        """The front over everything under "", and where there are several tasks one for each:
+        its metric and the costs among the objectives."""
+        found = {"": self.front()}
+        if len(self.tasks) > 1:
+            costs = [o.name for o in self.objectives if o.name in COSTS] or ["flops"]
+            for task in self.tasks:
+                found[task.name] = self.front([column(task, self.tasks), *costs])
+        return found
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Every trial as a row: number, id, state, and all columns measured."""
+        import pandas as pd
+
+        return pd.DataFrame([
+            {"number": t.number, "id": t.id, "state": t.state, **t.columns()} for t in self.trials
+        ])  # fmt: skip
+
+    def bank(self) -> Bank:
+        """The trained shared weights; RunError where the run has none."""
+        from nas.search.worker import make_bank
+
+        path = self.folder / "bank.safetensors"
+        if not path.exists():
+            raise RunError(f"{self.folder} has no trained bank: nas resume {self.folder}")
+        bank = make_bank(self.grammar, self.tasks, self.settings)
+        bank.load(path)
+        return bank
+
+    def network(self, id: str) -> Network:
+        """A trial's network: its subnet's weights and statistics copied where the run shares
+        weights, freshly initialised ones otherwise."""
+        from nas.evaluate import network_of
+        from nas.network import Network
+        from nas.search.worker import kind
+
+        derivation = self.derivation(id)
+        if kind(self.settings, self.grammar) == "shared":
+            return network_of(self.bank(), derivation, self.tasks, seed=self.settings.seed)
+        return Network(derivation, heads=self.tasks, seed=self.settings.seed).eval()
+
+    def extract(self, id: str) -> nn.Module:
+        """A trial's network as a plain torch module that needs nothing of nas; eval mode."""
+        from nas.export import plain
+
+        return plain(self.network(id))
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
+
+
+def load(folder: str | Path, *, trust_code: bool = True) -> Run:
+    """The run in a folder; raises RunError where it is none or of a newer version."""
+    return Run(Path(folder), trust_code=trust_code)
+
+
+def create(folder: Path, settings: Settings, grammar: Grammar) -> None:
+    """Make a run folder: run.toml and space.grammar; the journal comes with the search.
+
+    Raises RunError where the folder holds anything already.
+    """
+    import tomli_w
+
+    if folder.exists() and any(folder.iterdir()):
+        known = (folder / "run.toml").exists()
+        fix = f"nas resume {folder}" if known else "name another with --out"
+        raise RunError(f"{folder} exists and is not empty: {fix}, or remove it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.grammar").write_text(grammar.text, encoding="utf-8")
+    facts = {
+        "format": FORMAT,
+        "grammar": grammar.hash,
+        "versions": versions(),
+        "machine": machine(),
+        "settings": settings.model_dump(mode="json", exclude_none=True),
+    }
+    part = folder / "run.toml.part"
+    part.write_text(tomli_w.dumps(facts), encoding="utf-8")
+    part.replace(folder / "run.toml")
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "run.toml"
+    try:
+        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no run: it has no run.toml; start one with nas search") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+    if facts.get("format", 0) > FORMAT:
+        raise RunError(
+            f"{folder} was written by a newer nas (run format {facts['format']}, this one reads "
+            f"{FORMAT}): pip install -U nas-engine"
+        )
+    return facts
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What the run was made on, without names of hosts or users."""
+    import os
+
+    return {
+        "system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count() or 1,
+        "processor": _processor(),
+    }  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def column(task: Task, tasks: Sequence[Task]) -> str:
+    """The column of a task's primary metric: plain where there is one task."""
+    return task.metric if len(tasks) == 1 else f"{task.name.replace('-', '_')}_{task.metric}"
+
+
+def columns_of(tasks: Sequence[Task]) -> list[str]:
+    """Every column that a run on these tasks can be asked to optimise or limit."""
+    long = [f"{t.name.replace('-', '_')}_{m}" for t in tasks for m in (t.metric, "nll")]
+    short = [tasks[0].metric, "nll"] if len(tasks) == 1 else []
+    return [*short, *COSTS, *long]
+
+
+def objectives_of(settings: Settings, tasks: Sequence[Task]) -> tuple[Objective, ...]:
+    """The objectives named, or each task's metric with FLOPs and latency."""
+    known = columns_of(tasks)
+    names = settings.objectives or (*(column(t, tasks) for t in tasks), "flops", "latency_ms")
+    return tuple(Objective.named(name, known) for name in names)

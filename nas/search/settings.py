@@ -1,0 +1,124 @@
+"""`Settings`: everything that says what a run is. Written to run.toml, readable from any TOML."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nas.train import Recipe
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; the message names the key, the value and the rule."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Supernet(_Strict):
+    """How the shared weights are trained; `steps` 0 lets the budget say."""
+
+    steps: int = Field(1500, ge=0)
+    strategy: Literal["single-path", "sandwich"] = "single-path"
+    lr: float = Field(0.15, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch: int = Field(64, ge=2)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    samples: int = Field(512, ge=2)
+    share: float = Field(0.5, gt=0, lt=1)
+
+    def recipe(self, seed: int) -> Recipe:
+        return Recipe(
+            lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, batch=self.batch,
+            label_smoothing=self.label_smoothing, seed=seed,
+        )  # fmt: skip
+
+
+class Standalone(_Strict):
+    """How a candidate is trained from scratch, where that is the evaluator."""
+
+    epochs: float = Field(4, gt=0)
+    lr: float = Field(0.1, gt=0)
+    batch: int = Field(64, ge=2)
+
+    def recipe(self, seed: int) -> Recipe:
+        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch, seed=seed)
+
+
+class Settings(_Strict):
+    """A search. Times in seconds; `trials` 0 means as many as the budget allows."""
+
+    space: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    trials: int = Field(200, ge=0)
+    budget_s: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0)
+    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    objectives: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    evaluator: Literal["auto", "shared", "standalone"] = "auto"
+    on: str = "local"
+    workers: int = Field(0, ge=0)
+    device: str = "cpu"
+    generation: int = Field(20, ge=2)
+    supernet: Supernet = Supernet()
+    standalone: Standalone = Standalone()
+
+    @field_validator("on")
+    @classmethod
+    def _executor(cls, value: str) -> str:
+        if value != "local" and not re.match(r"ray(://.+|:.+)?$", value):
+            raise ValueError("is local, ray, or ray:ADDRESS of a running cluster")
+        return value
+
+    @staticmethod
+    def of(facts: Mapping[str, Any], source: str = "settings") -> Settings:
+        """Settings from plain values; raises SettingsError naming key, value and rule."""
+        try:
+            return Settings.model_validate(facts)
+        except ValidationError as error:
+            raise SettingsError(_first(error, source)) from None
+
+    @staticmethod
+    def read(path: Path) -> dict[str, Any]:
+        """The plain values of a TOML file; `budget` may be written as "10m"."""
+        try:
+            facts = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{path}: is no TOML: {error}") from None
+        if "budget" in facts:
+            facts["budget_s"] = seconds(str(facts.pop("budget")))
+        return facts
+
+    def toml(self) -> str:
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _first(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"])) or "settings"
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(key, Settings.model_fields, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(Settings.model_fields)}"
+        return f"{source}: {key!r} is no setting; {hint}"
+    said = f" is {first['input']!r}" if first["type"] != "missing" else ""
+    return f"{source}: {key}{said}: {first['msg']}"
+
+
+def seconds(text: str) -> float:
+    """A duration as written: 90, 90s, 10m, 1.5h. Raises SettingsError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", text)
+    if not match or float(match[1]) <= 0:
+        raise SettingsError(f"budget {text!r} is no duration: write 90s, 10m or 1.5h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]

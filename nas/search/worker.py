@@ -1,0 +1,100 @@
+"""What evaluates one derivation: the same here and in an actor, loaded from the run's files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nas.archive import Measurement
+from nas.evaluate import shared, standalone
+from nas.grammar import Derivation, Grammar
+from nas.measure.latency import threads
+from nas.plan import plan
+from nas.search.settings import Settings
+from nas.supernet import Bank
+from nas.task import Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to do: the trial's number and its derivation's text."""
+
+    number: int
+    derivation: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One evaluation done; `reason` says why where it failed."""
+
+    number: int
+    measurements: tuple[Measurement, ...]
+    reason: str
+    seconds: float
+
+
+class Pool(Protocol):
+    """Evaluates jobs, yielding outcomes as they come, in any order."""
+
+    def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]: ...
+    def close(self) -> None: ...
+
+
+class Evaluator:
+    """Loads a run's space, tasks and bank, and evaluates derivations on one thread each."""
+
+    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
+        self.settings = settings
+        text = (folder / "space.grammar").read_text(encoding="utf-8")
+        self.grammar = Grammar.parse(text, name=settings.space, trust_code=trust_code)
+        self.tasks = [Task.load(spec, trust_code=trust_code) for spec in settings.tasks]
+        self.bank: Bank | None = None
+        if kind(settings, self.grammar) == "shared":
+            self.bank = make_bank(self.grammar, self.tasks, settings)
+            self.bank.load(folder / "bank.safetensors")
+
+    def __call__(self, job: Job) -> Outcome:
+        begun, reason = time.perf_counter(), ""
+        found: list[Measurement] = []
+        try:
+            with threads(1):
+                found = self._measure(Derivation.read(job.derivation, self.grammar))
+            wrong = [m for m in found if m.value != m.value and m.name == self._metric(m.task)]
+            if wrong:
+                reason = f"{wrong[0].name} is {wrong[0].value}"
+        except (RuntimeError, ValueError, MemoryError, ArithmeticError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        seconds = time.perf_counter() - begun
+        return Outcome(job.number, tuple(found), reason, seconds)
+
+    def _metric(self, task: str | None) -> str:
+        return next((t.metric for t in self.tasks if t.name == task), "")
+
+    def _measure(self, derivation: Derivation) -> list[Measurement]:
+        settings = self.settings
+        if self.bank is not None:
+            return shared(
+                self.bank, derivation, self.tasks, samples=settings.supernet.samples,
+                seed=settings.seed, device=settings.device,
+            )  # fmt: skip
+        recipe = settings.standalone.recipe(settings.seed)
+        return standalone(derivation, self.tasks, recipe, device=settings.device)
+
+
+def kind(settings: Settings, grammar: Grammar) -> str:
+    """The evaluator a run uses: shared weights where the space is finite, unless it says."""
+    if settings.evaluator != "auto":
+        return settings.evaluator
+    return "shared" if grammar.finite else "standalone"
+
+
+def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Bank:
+    """The untrained bank of a finite space with the heads of all tasks."""
+    from nas.grammar.count import cover
+
+    covering = cover(grammar, input=tasks[0].input)
+    plans = [plan(derivation, heads=tasks) for derivation in covering]
+    return Bank.of(plans, seed=settings.seed, device=settings.device)

@@ -1,0 +1,197 @@
+"""One training loop, for supernets, stand-alone training and retraining alike.
+
+A step leases from some weights the tensors that its subnets touch, and updates those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nas.grammar import Derivation
+from nas.op import BATCH
+from nas.plan import Plan, plan, run
+from nas.task import Task, loss, soft_loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights are trained: SGD with momentum, warm-up, then a cosine to zero.
+
+    epochs: passes over the training split (of each task); lr: the peak; warmup: its share of all
+    steps; weight_decay: on weights, never on norms and biases; clip: the gradient's largest norm.
+    """
+
+    epochs: float = 20
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch: int = 64
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    clip: float = 5.0
+    seed: int = 0
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step of `steps`."""
+        warm = max(1, round(self.warmup * steps))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(1, steps - warm)))
+
+    def steps(self, tasks: Iterable[Task]) -> int:
+        """Steps in all the epochs of the largest task."""
+        most = max(len(task.splits().train) for task in tasks)
+        return max(1, round(self.epochs * max(1, most // self.batch)))
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on: a loss that is no number, for one."""
+
+
+@dataclass
+class Lease:
+    """The tensors a step touches. `leaves` are what gradients are taken of, views of the
+    weights; `momenta` the same elements' momenta; `masks` where only a part of a leaf is touched.
+    `params[i]` are the i-th plan's tensors, each inside a leaf."""
+
+    leaves: list[Tensor]
+    values: list[Tensor]
+    momenta: list[Tensor]
+    decays: list[bool]
+    masks: list[Tensor | None]
+    params: list[list[dict[str, Tensor]]]
+
+
+class Weights(Protocol):
+    """What can be trained: it leases the tensors of some plans."""
+
+    def lease(self, plans: Sequence[Plan]) -> Lease: ...
+
+
+def update(lease: Lease, recipe: Recipe, rate: float) -> None:
+    """One step of SGD on the leased elements; everything else stays as it is, bit by bit.
+
+    v ← momentum · v + g + decay · w;  w ← w - rate · v  (as torch.optim.SGD).
+    """
+    grads = [leaf.grad for leaf in lease.leaves if leaf.grad is not None]
+    used = [i for i, leaf in enumerate(lease.leaves) if leaf.grad is not None]
+    values, momenta = [lease.values[i] for i in used], [lease.momenta[i] for i in used]
+    with torch.no_grad():
+        if recipe.clip:
+            torch.nn.utils.clip_grad_norm_([lease.leaves[i] for i in used], recipe.clip)
+        decayed = [k for k, i in enumerate(used) if lease.decays[i]]
+        if recipe.weight_decay and decayed:
+            chosen = [grads[k] for k in decayed], [values[k] for k in decayed]
+            torch._foreach_add_(*chosen, alpha=recipe.weight_decay)
+        masked = [(k, mask, values[k].clone(), momenta[k].clone())
+                  for k, i in enumerate(used) if (mask := lease.masks[i]) is not None]  # fmt: skip
+        torch._foreach_mul_(momenta, recipe.momentum)
+        torch._foreach_add_(momenta, grads)
+        torch._foreach_add_(values, momenta, alpha=-rate)
+        for k, mask, value, momentum in masked:
+            values[k].copy_(torch.where(mask, values[k], value))
+            momenta[k].copy_(torch.where(mask, momenta[k], momentum))
+
+
+def groups(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Tasks that share their inputs, together: their trunk runs once."""
+    grouped: dict[int, list[Task]] = {}
+    for task in tasks:
+        grouped.setdefault(id(task.splits().train.x), []).append(task)
+    return list(grouped.values())
+
+
+class Batches:
+    """Indices of a training split by step: a new permutation each epoch, from the seed alone."""
+
+    def __init__(self, size: int, batch: int, seed: int):
+        self.size, self.batch, self.seed = size, min(batch, size), seed
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
+
+    def at(self, step: int) -> Tensor:
+        each = self.size // self.batch
+        epoch, place = divmod(step, each)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self.order = torch.randperm(self.size, generator=generator)
+            self.epoch = epoch
+        return self.order[place * self.batch : (place + 1) * self.batch]
+
+
+class Trainer:
+    """Runs training steps on some weights.
+
+    Several derivations in one step accumulate their gradients; the first learns from the labels
+    and teaches the others its logits (in-place distillation, Yu et al. 2020, BigNAS, section 3).
+    """
+
+    def __init__(
+        self, weights: Weights, tasks: Sequence[Task], recipe: Recipe, steps: int,
+        device: str = "cpu",
+    ):  # fmt: skip
+        self.weights, self.recipe, self.steps = weights, recipe, steps
+        self.device = torch.device(device)
+        self.groups = groups(tasks)
+        self.batches = [
+            Batches(len(group[0].splits().train), recipe.batch, recipe.seed)
+            for group in self.groups
+        ]
+
+    def step(self, step: int, derivations: Sequence[Derivation]) -> float:
+        """Train one step; what comes back is the first derivation's loss, summed over tasks.
+
+        Raises TrainingError when that is no finite number; the weights are then as before.
+        """
+        plans = [[plan(d, heads=group) for group in self.groups] for d in derivations]
+        lease = self.weights.lease([p for each in plans for p in each])
+        params = iter(lease.params)
+        teachers: list[Mapping[str, Tensor]] = []
+        first = 0.0
+        for number, each in enumerate(plans):
+            for k, one in enumerate(each):
+                logits, total = self._loss(step, k, one, next(params), teachers)
+                if number == 0:
+                    teachers.append({name: value.detach() for name, value in logits.items()})
+                    first += float(total.detach())
+                total.backward()
+        if first != first or first in (float("inf"), float("-inf")):
+            raise TrainingError(f"the loss at step {step} is {first}: lower the learning rate?")
+        update(lease, self.recipe, self.recipe.rate(step, self.steps))
+        return first
+
+    def _loss(
+        self, step: int, k: int, one: Plan, params: list[dict[str, Tensor]],
+        teachers: Sequence[Mapping[str, Tensor]],
+    ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
+        group, at = self.groups[k], self.batches[k].at(step)
+        x = group[0].splits().train.x[at].to(self.device)
+        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            logits = run(one, params, x, BATCH)
+        total = torch.zeros((), device=self.device)
+        for task in group:
+            found = logits[task.name].float()
+            if len(teachers) > k:
+                total = total + soft_loss(task, found, teachers[k][task.name].float())
+            else:
+                y = task.splits().train.y[at].to(self.device)
+                smoothing = self.recipe.label_smoothing
+                total = total + loss(task, found, y, label_smoothing=smoothing)
+        return logits, total
+
+
+def train(
+    trainer: Trainer, strategy: Callable[[int], Sequence[Derivation]], *, start: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> None:  # fmt: skip
+    """Train from step `start` to the trainer's last; `strategy` says which derivations at a step,
+    `on_step` hears of each finished step (the number of steps done, its loss)."""
+    for step in range(start, trainer.steps):
+        value = trainer.step(step, strategy(step))
+        if on_step:
+            on_step(step + 1, value)

@@ -1,0 +1,232 @@
+"""Claims about model.py: plain PyTorch that computes what the network computes."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.export import ExportError, Recipe, model_source, plain, save
+from nas.export.folder import difference, outputs
+from nas.grammar import Grammar, GrammarError, Limits, sample
+from nas.network import Network
+from nas.plan import plan
+from nas.task import Task
+
+EINSPACE = Limits(256, params=2_000_000, flops=50_000_000)
+OPS = '''\
+"""Operators of a user."""
+
+from __future__ import annotations
+
+import json
+import math as mathematics
+
+import torch.nn as nn
+from torch import Tensor
+from torch.nn.functional import relu as rectify, silu
+
+print(json.dumps("nothing of this file but what is used travels"))
+GAIN = mathematics.sqrt(4)
+
+
+def unused(x: Tensor) -> Tensor:
+    return silu(x)
+
+
+# Two of a kind.
+def rectified(x: "Tensor") -> Tensor:
+    return rectify(x) * GAIN
+
+
+class Block(nn.Module):
+    """A user's block."""
+
+    def __init__(self, shape: tuple[int, ...], out: int = 8, kind: str = "plain"):
+        super().__init__()
+        self.mix = nn.Conv2d(shape[0], out, 1)
+        self.kind = kind
+
+    def forward(self, x):
+        return rectified(self.mix(x))
+
+
+class Pair(nn.Module):
+    def forward(self, x, y):
+        return x + y, x - y
+
+
+def halves(x: Tensor, scale: float = 1.5):
+    return tuple(part * scale for part in x.chunk(2, 1))
+
+
+def single(x: Tensor):
+    return (x * 2,)
+
+
+if __name__ == "__main__":
+    print(Block((3,)))
+'''
+NET = """\
+use ./ops.py:Block as block
+use ./ops.py:Pair as pair
+use ./ops.py:halves as halves
+use ./ops.py:single as single
+net = conv(8) block(out=6, kind=odd{brace) halves pair [identity; single] concat(1) batchnorm block
+""".replace("odd{brace", "odd")
+
+
+def shaken(network: Network) -> Network:
+    """The network with statistics and biases that no two channels share."""
+    generator = torch.Generator().manual_seed(1)
+    for name, value in network.state_dict().items():
+        if name.endswith(("running_mean", "bias")):
+            value.copy_(torch.randn(value.shape, generator=generator))
+        elif name.endswith("running_var"):
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    return network.eval()
+
+
+def made(space: str, input: tuple[int, ...], *tasks: str, seed: int = 0) -> Network:
+    grammar = Grammar.load(space)
+    limits = EINSPACE if space == "einspace" else None
+    derivation = sample(grammar, random.Random(seed), input=input, limits=limits)
+    return shaken(Network(derivation, heads=[Task.load(t) for t in tasks] or None))
+
+
+def gap(network: Network) -> float:
+    x = torch.randn(3, *network.plan.input.dims, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        wanted = network(x)
+    return difference(outputs(plain(network), x, list(wanted)), wanted)
+
+
+def checked_by_ruff(text: str, folder: Path) -> None:
+    path = folder / "generated.py"
+    path.write_text(text)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", str(path)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(
+    ("space", "input", "tasks"),
+    [
+        ("mobile", (1, 8, 8), ["digits"]),
+        ("mobile", (1, 32, 32), ["scenes-classify", "scenes-segment"]),
+        ("fbnetv5-tiny", (1, 32, 32), []),
+        ("fbnetv5-tiny", (1, 32, 32), ["scenes-segment"]),
+    ],
+)
+def test_plain_module_gives_the_same_outputs(space, input, tasks, tmp_path) -> None:
+    for seed in range(2):
+        network = made(space, input, *tasks, seed=seed)
+        assert gap(network) <= 1e-6
+    checked_by_ruff(model_source(network.plan, title="a network"), tmp_path)
+
+
+def test_plain_module_of_random_open_derivations_gives_the_same_outputs(tmp_path) -> None:
+    texts = []
+    for seed in range(25):
+        network = made("einspace", (3, 16, 16), seed=seed)
+        assert gap(network) <= 1e-6, network.derivation
+        texts.append(model_source(network.plan, title=f"network {seed}"))
+    checked_by_ruff(max(texts, key=len), tmp_path)
+
+
+def test_the_plain_module_trains_as_the_network_does() -> None:
+    network = made("mobile", (1, 8, 8), "digits")
+    model = plain(network).train()
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    network.train()
+    assert difference({"digits": model(x)}, network(x)) <= 1e-6
+    trained, kept = model.state_dict(), network.state_dict()
+    assert all(torch.allclose(trained[name], value) for name, value in kept.items())
+
+
+def test_model_py_imports_nothing_of_nas(tmp_path) -> None:
+    tasks = [Task.load("scenes-classify"), Task.load("scenes-segment")]
+    network = made("mobile", (1, 32, 32), *(task.spec for task in tasks))
+    save(network, tmp_path / "net", tasks=tasks, recipe=Recipe(), source={})
+    x = torch.randn(2, 1, 32, 32)
+    torch.save(x, tmp_path / "x.pt")
+    code = (
+        "import sys, torch; sys.path.insert(0, 'net'); import model; "
+        "y = model.load()(torch.load('x.pt')); "
+        "assert not [name for name in sys.modules if name.split('.')[0] == 'nas']; "
+        "torch.save(y, 'y.pt')"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+    with torch.no_grad():
+        assert difference(torch.load(tmp_path / "y.pt"), network(x)) <= 1e-6
+
+
+def test_an_operator_of_the_users_own_travels_with_what_it_reads(tmp_path) -> None:
+    (tmp_path / "ops.py").write_text(OPS)
+    (tmp_path / "own.grammar").write_text(NET)
+    grammar = Grammar.load(tmp_path / "own.grammar")
+    derivation = sample(grammar, random.Random(0), input=(3, 8, 8))
+    network = shaken(Network(derivation))
+    assert gap(network) <= 1e-6
+    text = model_source(network.plan, title="own")
+    assert "json" not in text
+    assert "unused" not in text
+    assert text.count("class Block") == 1
+    assert "# Two of a kind." in text
+    checked_by_ruff(text, tmp_path)
+    save(network, tmp_path / "net", tasks=[], recipe=Recipe(), source={})
+    (tmp_path / "ops.py").unlink()
+    code = "import model; model.load()"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "net", check=True)
+
+
+@pytest.mark.parametrize("name", ["Model", "load", "F", "SqueezeExcite"])
+def test_an_operator_whose_name_is_taken_is_refused(name, tmp_path) -> None:
+    (tmp_path / "ops.py").write_text(f"def {name}(x):\n    return x * 2\n")
+    text = f"use ./ops.py:{name} as mine\nnet = conv(8) squeeze_excite mine\n"
+    (tmp_path / "own.grammar").write_text(text)
+    grammar = Grammar.load(tmp_path / "own.grammar")
+    derivation = sample(grammar, random.Random(0), input=(3, 8, 8))
+    with pytest.raises(ExportError, match=f"'{name}' would mean two things"):
+        model_source(plan(derivation), title="own")
+
+
+def test_an_operator_may_have_the_name_of_a_variable(tmp_path) -> None:
+    (tmp_path / "ops.py").write_text("def x(y):\n    return y * 2\n")
+    (tmp_path / "own.grammar").write_text("use ./ops.py:x as mine\nnet = conv(8) mine\n")
+    derivation = sample(Grammar.load(tmp_path / "own.grammar"), random.Random(0), input=(3, 8, 8))
+    assert gap(shaken(Network(derivation))) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "input"),
+    [
+        ("net = identity", (4,)),
+        ("net = batchnorm linear(3)", (4,)),
+        ("net = conv(4) batchnorm pool", (2, 9)),
+        ("net = conv(4) batchnorm max_pool avg_pool(2, 1, 0) upsample", (2, 6, 7, 8)),
+        ("net = tokens positional attention(2) layernorm gelu pool", (4, 5, 5)),
+        ("net = group(1, 1) conv(4)", (4, 5, 5)),
+        ("net = group(4, 1) [relu; identity; identity; tanh] concat(1)", (4, 5, 5)),
+        ("net = clone(3) [conv(4); identity; identity] add", (4, 5, 5)),
+        ("net = clone(2) [conv(4, stride=2); conv(4)] upsample_add", (4, 6, 6)),
+        ("net = clone(2) [relu; tanh] scaled_matmul", (4, 6, 6)),
+        ("net = clone(14) [(relu conv(4)) * 14] add", (4, 6, 6)),
+        ("net = clone(2) [output(a); conv(4) output(b, c)]", (4, 6, 6)),
+        ("net = mbconv(8, se=4, act=silu) mbconv(8, act=leaky_relu)", (8, 6, 6)),
+    ],
+)
+def test_every_kind_of_step_is_written_as_it_runs(text, input, tmp_path) -> None:
+    derivation = sample(Grammar.parse(text), random.Random(0), input=input)
+    network = shaken(Network(derivation))
+    assert gap(network) <= 1e-6
+    checked_by_ruff(model_source(network.plan, title='a "quoted" \\ title """'), tmp_path)
+
+
+def test_a_space_with_code_is_refused_where_code_is_not_trusted(tmp_path) -> None:
+    (tmp_path / "ops.py").write_text(OPS)
+    (tmp_path / "own.grammar").write_text(NET)
+    with pytest.raises(GrammarError, match="trust"):
+        Grammar.load(tmp_path / "own.grammar", trust_code=False)
