@@ -1,1 +1,44 @@
-"""Search for neural architectures."""
+"""Neural architecture search: a grammar in, a Pareto front out, plain PyTorch to take home.
+
+The names here are loaded when first used, so that `import nas` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.front import ParetoFront
+    from nas.grammar import Derivation, Grammar, Limits, derive, sample
+    from nas.network import Network
+    from nas.search import Run, choose_with, load, resume, search
+    from nas.supernet import Bank
+    from nas.task import Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Grammar": "nas.grammar", "Derivation": "nas.grammar", "Limits": "nas.grammar",
+    "derive": "nas.grammar", "sample": "nas.grammar", "Network": "nas.network",
+    "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
+    "search": "nas.search", "resume": "nas.search", "load": "nas.search",
+    "choose_with": "nas.search",
+}  # fmt: skip
+
+__all__ = [
+    "Bank", "Derivation", "Grammar", "Limits", "Network", "ParetoFront", "Run", "Task",
+    "__version__", "choose_with", "derive", "load", "resume", "sample", "search",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,10 +6,10 @@ to_onnx(Path("net"))                       # net/model.onnx, checked against tor
 """
 
 from nas.export.code import ExportError, model_source
-from nas.export.folder import Recipe, load, note, plain, save, save_weights
+from nas.export.folder import Recipe, facts, load, note, plain, save, save_weights
 from nas.export.onnx import to_onnx, to_torch_export
 
 __all__ = [
-    "ExportError", "Recipe", "load", "model_source", "note", "plain", "save", "save_weights",
+    "ExportError", "Recipe", "facts", "load", "model_source", "note", "plain", "save", "save_weights",
     "to_onnx", "to_torch_export",
 ]  # fmt: skip

@@ -37,7 +37,9 @@ def model_source(plan: Plan, *, title: str) -> str:
     helpers = _Helpers(codes)
     parts = [*helpers.definitions.values(), _model(plan, codes, helpers), _load(plan)]
     body = "\n\n\n".join(parts)
-    return f"{_docstring(plan, title)}\n\n{helpers.header(body)}\n\n\n{body}\n"
+    first = ast.parse(body).body[0]
+    gap = "\n\n\n" if isinstance(first, ast.ClassDef | ast.FunctionDef) else "\n\n"
+    return f"{_docstring(plan, title)}\n\n{helpers.header(body)}{gap}{body}\n"
 
 
 def _docstring(plan: Plan, title: str) -> str:
@@ -57,30 +59,40 @@ def _batched(shape: Shape) -> str:
 
 
 def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
-    """The class: a module for each step that has one, and forward a line a step."""
+    """The class: a module for each step that has one, and forward with a line a step."""
     names = _variables(plan, codes, helpers)
-    made, run = ["super().__init__()"], []
+    made, run = [], []
     for place, group in groupby(zip(plan.steps, codes, strict=True), lambda pair: _place(pair[0])):
-        steps = list(group)
+        steps = [(step, code) for step, code in group if not _passes(code)]
         modules = [
             line for step, code in steps if code.module
             for line in _wrapped(f"self.{step.name} = {code.module}")
         ]  # fmt: skip
-        last = _batched(plan.shapes[steps[-1][0].outputs[0]])
-        made += [f"# {place}" if place else "", *modules] if modules else []
-        lines = [_line(step, code, names) for step, code in steps if not _passes(code)]
-        run += [f"# {place} -> {last}" if place else "", *lines] if lines else []
-    results = {name: names[value] for name, value in plan.outputs.items()}
-    several = len(results) > 1
-    pairs = ", ".join(f'"{name}": {variable}' for name, variable in results.items())
-    run.append(f"return {{{pairs}}}" if several else f"return {next(iter(results.values()))}")
-    kind = "dict[str, Tensor]" if several else "Tensor"
+        if modules:
+            made += [f"# {place}" if place else "", *modules]
+        if steps:
+            last = _batched(plan.shapes[steps[-1][0].outputs[0]])
+            run += [f"# {place} -> {last}" if place else ""]
+            run += [_line(step, code, names) for step, code in steps]
+    results = [f'"{name}": {names[value]}' for name, value in plan.outputs.items()]
+    if len(results) > 1:
+        kind, result = "dict[str, Tensor]", f"{{{', '.join(results)}}}"
+    else:
+        kind, result = "Tensor", results[0].partition(": ")[2]
     text = [
-        "class Model(nn.Module):", "    def __init__(self) -> None:", *_indented(made), "",
+        "class Model(nn.Module):",
+        "    def __init__(self) -> None:",
+        *_indented(["super().__init__()", *_begun(made)]),
+        "",
         f"    def forward(self, {names[0]}: Tensor) -> {kind}:  # {_batched(plan.input)}",
-        *_indented(run if run[0] else run[1:]),
-    ]  # fmt: skip
+        *_indented([*_begun(run), f"return {result}"]),
+    ]
     return "\n".join(text)
+
+
+def _begun(lines: list[str]) -> list[str]:
+    """Lines without an empty one at their head."""
+    return lines[1:] if lines and not lines[0] else lines
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

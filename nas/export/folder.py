@@ -7,7 +7,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,9 +25,10 @@ from nas.network import Network
 from nas.op import Shape
 from nas.plan import run
 from nas.task import Head, Splits, Task
+from nas.train import Recipe
 
 __all__ = [
-    "ExportError", "Recipe", "difference", "load", "note", "outputs", "plain", "read_record", "save",
+    "ExportError", "Recipe", "difference", "facts", "load", "note", "outputs", "plain", "read_record", "save",
     "save_weights", "write",
 ]  # fmt: skip
 
@@ -38,41 +39,16 @@ COUNTER = "num_batches_tracked"  # torch's BatchNorm keeps it, a Network has no 
 TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained again: SGD with Nesterov momentum, a warm-up, a cosine decay."""
-
-    epochs: int = 20
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch: int = 64
-    warmup: float = 0.1
-    label_smoothing: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, (least, most, _) in _RULES.items():
-            value = getattr(self, name)
-            whole = isinstance(getattr(Recipe, name), int)
-            kind = int if whole else int | float
-            if isinstance(value, bool) or not isinstance(value, kind):
-                wanted = "a whole number" if whole else "a number"
-                raise ExportError(f"recipe: {name} = {value!r} must be {wanted}")
-            if not least <= value <= most:
-                bounds = f"from {least} to {most}" if most < math.inf else f"at least {least}"
-                raise ExportError(f"recipe: {name} = {value} must be {bounds}")
-
-
-_RULES: dict[str, tuple[float, float, str]] = {
-    "epochs": (0, math.inf, "passes over the training data"),
-    "lr": (0, 1e6, "the highest learning rate, reached after the warm-up"),
-    "momentum": (0, 1, "share of the last update that is kept"),
-    "weight_decay": (0, 1e6, "pull of the weights towards zero; norms and biases have none"),
-    "batch": (1, math.inf, "samples in a step"),
-    "warmup": (0, 1, "share of the steps in which the learning rate rises"),
-    "label_smoothing": (0, 1, "share of each target that is spread over all classes"),
-    "seed": (0, math.inf, "decides the order of the samples"),
+_RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
+    "epochs": (0, math.inf, False, "passes over the training data"),
+    "lr": (0, math.inf, False, "the highest learning rate, reached after the warm-up"),
+    "momentum": (0, 1, False, "share of the last update that is kept"),
+    "weight_decay": (0, math.inf, False, "pull of the weights to zero; norms, biases have none"),
+    "batch": (1, math.inf, True, "samples in a step"),
+    "warmup": (0, 1, False, "share of the steps in which the learning rate rises"),
+    "label_smoothing": (0, 1, False, "share of each target that is spread over all classes"),
+    "clip": (0, math.inf, False, "the largest norm of a gradient; a longer one is shortened"),
+    "seed": (0, math.inf, True, "decides the order of the samples"),
 }
 
 
@@ -117,11 +93,11 @@ def save(
             f"{', '.join(task.name for task in tasks)}: give the tasks whose heads it has, in order"
         )
     _same_as_plain(network)
-    title = _title(network, tasks, source)
+    said, title = _recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / MODEL, model_source(network.plan, title=title).encode())
-    write(folder / RECIPE, _recipe_text(recipe).encode())
+    write(folder / RECIPE, said.encode())
     save_weights(network, folder)
     _write_record(folder, record)  # last: what holds one is whole
 
@@ -138,17 +114,16 @@ def load(
     folder = Path(folder)
     record = read_record(folder)
     try:
-        grammar = Grammar.parse(
-            record["grammar"]["text"], name=record["grammar"]["name"], trust_code=trust_code
-        )
-        derivation = Derivation.read(record["derivation"], grammar)
+        text, name = record["grammar"]["text"], record["grammar"]["name"]
+        derived, input = record["derivation"], Shape.read(record["input"])
         tasks = [_read_task(each, trust_code) for each in record["tasks"]]
-        network = Network(derivation, Shape.read(record["input"]), heads=tasks or None)
         source = dict(record["source"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ExportError(
             f"{folder / ARCHITECTURE}: {error} is missing or of another type; save it again"
         ) from None
+    derivation = Derivation.read(derived, Grammar.parse(text, name=name, trust_code=trust_code))
+    network = Network(derivation, input, heads=tasks or None)
     _fill(network, folder / WEIGHTS)
     return network.eval(), tasks, _read_recipe(folder / RECIPE), source
 
@@ -163,6 +138,11 @@ def note(folder: Path, **facts: JSON) -> None:
     record = read_record(Path(folder))
     record["source"] = {**record["source"], **facts}
     _write_record(Path(folder), record)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """The `source` of a folder's network with all that was noted, without loading it."""
+    return dict(read_record(Path(folder))["source"])
 
 
 def plain(network: Network) -> nn.Module:
@@ -347,24 +327,31 @@ def _fill(network: Network, path: Path) -> None:
 
 def _recipe_text(recipe: Recipe) -> str:
     lines = ["# How `nas retrain` trains this network. Change a value and retrain."]
-    for each in fields(recipe):
-        lines += ["", f"# {_RULES[each.name][2]}", f"{each.name} = {getattr(recipe, each.name)!r}"]
+    for name, value in asdict(recipe).items():
+        _allow(name, value)
+        lines += ["", f"# {_RULES[name][3]}", f"{name} = {value!r}"]
     return "\n".join(lines) + "\n"
 
 
 def _read_recipe(path: Path) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+        for name, value in table.items():
+            _allow(name, value)
+        return Recipe(**table)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}; put a recipe there") from None
     except ValueError as error:
-        raise ExportError(f"{path}: cannot be read as TOML: {error}; correct the file") from None
-    unknown = [name for name in table if name not in _RULES]
-    if unknown:
-        raise ExportError(
-            f"{path}: {unknown[0]} is no value of a recipe; there are {', '.join(_RULES)}"
-        )
-    try:
-        return Recipe(**table)
-    except ExportError as error:
-        raise ExportError(f"{path}: {error}") from None
+        raise ExportError(f"{path}: {error}; correct the file") from None
+
+
+def _allow(name: str, value: Any) -> None:
+    """Raise ExportError where a recipe cannot hold this value."""
+    if name not in _RULES:
+        raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
+    least, most, whole, _ = _RULES[name]
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ExportError(f"{name} = {value!r} must be a {'whole ' if whole else ''}number")
+    if not least <= value <= most or math.isinf(value):
+        bounds = f"from {least} to {most}" if most < math.inf else f"at least {least}"
+        raise ExportError(f"{name} = {value} must be {bounds}")

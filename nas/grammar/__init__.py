@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from nas.grammar.derivation import Apply, Chosen, Derivation
 from nas.grammar.derive import (
-    UNLIMITED, Choose, Limits, choose_at_random, derive, probabilities, replay, sample,
+    UNLIMITED,
+    Choose,
+    Limits,
+    choose_at_random,
+    derive,
+    probabilities,
+    replay,
+    sample,
 )  # fmt: skip
-from nas.grammar.grammar import Grammar, shipped_spaces
 from nas.grammar.frames import Option, Site
+from nas.grammar.grammar import Grammar, shipped_spaces
 from nas.grammar.parser import GrammarError
 
 __all__ = [

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
 from nas.grammar.parser import GrammarError, fault
 from nas.grammar.rules import (
-    CAPTURED, Call, Choice, Copies, Elastic, Number, Repeat, Rule, Streams, Term, calls_in,
-    evaluate, names_in,
+    CAPTURED,
+    Call,
+    Choice,
+    Copies,
+    Elastic,
+    Number,
+    Repeat,
+    Rule,
+    Streams,
+    Term,
+    calls_in,
+    counts_in,
+    evaluate,
+    names_in,
 )  # fmt: skip
 from nas.op import Operator, Value
 
 INFINITE = 10**9
+NESTED = 3
 
 
 def check(
-    rules: Mapping[str, Rule], operators: Mapping[str, Operator], start: str, streams: int = 1
+    rules: Mapping[str, Rule], operators: Mapping[str, Operator], start: str, streams: int = 1,
+    source: str = "",
 ) -> None:
-    """Raise GrammarError for the first fault: names, arguments, weights, reach, end, arity."""
+    """Raise GrammarError for the first fault: names, arguments, weights, reach, end, arity.
+    A rule that nothing reaches is a fault in the text named `source`, not where it is imported."""
+    within = reachable(rules, start)
     for rule in rules.values():
-        _check_names(rule, rules, operators)
-    _check_reach(rules, start)
+        if rule.name in within or rule.source == source:
+            _check_names(rule, rules, operators)
+    _check_reach(rules, start, source)
+    rules = {name: rule for name, rule in rules.items() if name in within}
     least = least_sizes(rules)
     for rule in rules.values():
         if least[rule.name] >= INFINITE:
@@ -34,11 +51,7 @@ def check(
 
 
 def _fault(rule: Rule, at: Rule | Call, reason: str) -> GrammarError:
-    try:
-        text = Path(rule.source).read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    return fault(text, rule.source or "grammar", at.where, reason)
+    return fault(rule.text, rule.source or "grammar", at.where, reason)
 
 
 def _check_names(
@@ -54,22 +67,40 @@ def _check_names(
         if call.name not in rules and call.name not in operators:
             close = get_close_matches(call.name, [*rules, *operators], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
+            if call.name in _numbers(rule):
+                hint = (" It is a number here: a call's parenthesis is written right after its "
+                        "name, a group's after a space.")  # fmt: skip
             raise _fault(rule, call, f"{call.name!r} has no rule and is no operator.{hint}")
         _check_arguments(rule, call, rules, operators)
+    for count in counts_in(rule.body):
+        unknown = names_in(count) - _numbers(rule)
+        if unknown:
+            raise _fault(rule, rule, _no_number(rule, min(unknown)))
     for choice in _choices(rule.body):
         _check_weights(rule, choice)
+
+
+def _numbers(rule: Rule) -> set[str]:
+    return {name for name, _ in rule.params} | set(CAPTURED)
+
+
+def _no_number(rule: Rule, name: str) -> str:
+    params = ", ".join(name for name, _ in rule.params) or "none"
+    return f"{name!r} is no parameter of {rule.name!r}: it has {params}"
 
 
 def _check_arguments(
     rule: Rule, call: Call, rules: Mapping[str, Rule], operators: Mapping[str, Operator]
 ) -> None:
-    known = {name for name, _ in rule.params} | set(CAPTURED)
     if call.name in rules:
         names = [name for name, _ in rules[call.name].params]
         needed = [name for name, value in rules[call.name].params if value is None]
         words: set[str] = set()
     else:
-        args = operators[call.name].args
+        try:
+            args = operators[call.name].args
+        except ValueError as error:
+            raise _fault(rule, call, str(error)) from None
         names = [arg.name for arg in args]
         needed = [arg.name for arg in args if arg.default is None]
         words = {arg.name for arg in args if arg.type == "word"}
@@ -79,18 +110,19 @@ def _check_arguments(
             raise _fault(
                 rule, call, f"{call.name} takes {len(names)} arguments, {len(call.args)} given"
             )
+        if not name and any(n for n, _ in call.args[:position]):
+            raise _fault(rule, call, f"{call.name}: {value} comes after a named argument; name it")
         name = name or names[position]
         if name not in names:
             close = get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" It has {', '.join(names)}."
             raise _fault(rule, call, f"{call.name} has no argument {name!r}.{hint}")
+        if name in given:
+            raise _fault(rule, call, f"{call.name} is given {name!r} twice")
         given.append(name)
-        unknown = names_in(value) - known
+        unknown = names_in(value) - _numbers(rule)
         if unknown and name not in words and call.name not in rules:
-            raise _fault(
-                rule, call, f"{min(unknown)!r} is no parameter of {rule.name!r}: it has "
-                + (", ".join(n for n, _ in rule.params) or "none")
-            )  # fmt: skip
+            raise _fault(rule, call, _no_number(rule, min(unknown)))
         if isinstance(value, Elastic) and len(set(map(str, value.values))) < len(value.values):
             raise _fault(rule, call, f"{value} names a size twice")
     missing = [name for name in needed if name not in given]
@@ -121,16 +153,21 @@ def _choices(term: Term) -> list[Choice]:
     return []
 
 
-def _check_reach(rules: Mapping[str, Rule], start: str) -> None:
+def reachable(rules: Mapping[str, Rule], start: str) -> set[str]:
+    """The names of the rules that some derivation from `start` may use."""
     reached, todo = {start}, [start]
     while todo:
         for call in calls_in(rules[todo.pop()].body):
             if call.name in rules and call.name not in reached:
                 reached.add(call.name)
                 todo.append(call.name)
-    sources = {rules[start].source}
+    return reached
+
+
+def _check_reach(rules: Mapping[str, Rule], start: str, source: str) -> None:
+    reached = reachable(rules, start)
     for rule in rules.values():
-        if rule.name not in reached and rule.source in sources:
+        if rule.name not in reached and rule.source == source:
             raise _fault(
                 rule, rule, f"no derivation from {start!r} reaches {rule.name!r}: "
                 "use it or remove it"
@@ -138,16 +175,15 @@ def _check_reach(rules: Mapping[str, Rule], start: str) -> None:
 
 
 def is_finite(rules: Mapping[str, Rule], start: str) -> bool:
-    """Whether no rule reachable from `start` leads back to itself."""
-    done: set[str] = set()
-    for name in rules:
+    """Whether no rule that `start` reaches leads back to itself."""
+    for name in reachable(rules, start):
         reached: set[str] = set()
         todo = [name]
         while todo:
             for call in calls_in(rules[todo.pop()].body):
                 if call.name == name:
                     return False
-                if call.name in rules and call.name not in reached | done:
+                if call.name in rules and call.name not in reached:
                     reached.add(call.name)
                     todo.append(call.name)
     return True
@@ -188,10 +224,12 @@ def sequence_size(terms: tuple[Term, ...], least: Mapping[str, int]) -> int:
 
 
 class _Arity:
-    """How many streams leave each rule, by arguments and streams entering; None is unknown yet."""
+    """How many streams leave each rule, by arguments and streams entering; None is unknown yet.
+    A rule is followed into itself NESTED times: its arguments may grow without end."""
 
     def __init__(self, rules: Mapping[str, Rule], operators: Mapping[str, Operator]):
         self.rules, self.operators = rules, operators
+        self.inside: list[str] = []
         self.known: dict[tuple[str, tuple[tuple[str, Value], ...], int], int | None] = {}
 
     def of_start(self, start: str, streams: int) -> None:
@@ -214,9 +252,12 @@ class _Arity:
             inner[name] = _value(value, env) if value is not None else _value(default, inner)
         key = (call.name, tuple(inner.items()), streams)
         if key not in self.known:
+            if self.inside.count(call.name) == NESTED:
+                return None
             self.known[key] = self.settled.get(key)
-            out = self.choice(rule.body, key[1], streams, rule, call.name)
-            self.known[key] = out
+            self.inside.append(call.name)
+            self.known[key] = self.choice(rule.body, key[1], streams, rule, call.name)
+            self.inside.pop()
         return self.known[key]
 
     def choice(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.grammar.derivation import Derivation
-from nas.grammar.derive import Input, derive
+from nas.grammar.derive import Choose, Input, derive
 from nas.grammar.fold import fold, key_of
 from nas.grammar.frames import Cost, Option, Site, Waiting
-from nas.grammar.machine import Machine
 from nas.grammar.grammar import Grammar
+from nas.grammar.machine import Machine
 from nas.grammar.parser import GrammarError
 from nas.op import Shape
 
@@ -60,7 +60,7 @@ def extreme(
     return derive(grammar, _follow(labels), input=input)
 
 
-def _follow(labels: list[str]) -> Any:
+def _follow(labels: list[str]) -> Choose:
     left = iter(labels)
 
     def choose(site: Site, options: Sequence[Option]) -> int:
@@ -74,21 +74,21 @@ def enumerate_all(grammar: Grammar, *, input: Input) -> Iterator[Derivation]:
     _finite(grammar)
     prefix: list[int] = []
     while True:
-        sizes: list[int] = []
-
-        def choose(site: Site, options: Sequence[Option]) -> int:
-            at = len(sizes)
-            sizes.append(len(options))
-            return prefix[at] if at < len(prefix) else 0
-
-        yield derive(grammar, choose, input=input)
-        prefix += [0] * (len(sizes) - len(prefix))
-        del prefix[len(sizes) :]
+        derivation = derive(grammar, _begin(prefix), input=input)
+        yield derivation
+        sizes = [len(chosen.options) for chosen in derivation.choices]
+        prefix = [chosen.index for chosen in derivation.choices]
         while prefix and prefix[-1] + 1 == sizes[len(prefix) - 1]:
             prefix.pop()
         if not prefix:
             return
         prefix[-1] += 1
+
+
+def _begin(prefix: list[int]) -> Choose:
+    """A choice of the indices given, and then of the first option always."""
+    left = iter(prefix)
+    return lambda site, options: next(left, 0)
 
 
 def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
@@ -102,8 +102,7 @@ def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
     todo: list[tuple[dict[str, str], Derivation]] = [({}, largest)]
     while todo:
         forced, derivation = todo.pop()
-        for position, chosen in enumerate(derivation.choices):
-            seen.add((chosen.site.name, chosen.label))
+        seen.update((c.site.name, c.label) for c in derivation.choices)
         for position, chosen in enumerate(derivation.choices):
             for option in chosen.options:
                 if (chosen.site.name, option.label) in seen:
@@ -118,7 +117,7 @@ def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
     return found
 
 
-def _prefer(wanted: dict[str, str], otherwise: dict[str, str]) -> Any:
+def _prefer(wanted: dict[str, str], otherwise: dict[str, str]) -> Choose:
     def choose(site: Site, options: Sequence[Option]) -> int:
         labels = [option.label for option in options]
         for label in (wanted.get(site.name), otherwise.get(site.name)):
@@ -140,9 +139,8 @@ def table(grammar: Grammar, *, input: Input) -> dict[str, tuple[str, ...]]:
     return {name: tuple(labels) for name, labels in sites.items()}
 
 
-def follow_table(values: dict[str, str]) -> Any:
-    """A choice by a full table of sites; a label that is not offered falls to the nearest one
-    written after it, or the last."""
+def follow_table(values: Mapping[str, str]) -> Choose:
+    """A choice by a full table of sites; a label that is not offered falls to the last that is."""
 
     def choose(site: Site, options: Sequence[Option]) -> int:
         labels = [option.label for option in options]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from nas.grammar.grammar import Grammar
 from nas.grammar.frames import Option, Site
+from nas.grammar.grammar import Grammar
 from nas.grammar.parser import GrammarError
 from nas.op import Args, Operator, Shape, ShapeError
 
@@ -18,7 +17,7 @@ class Chosen(NamedTuple):
 
     site: Site
     options: tuple[Option, ...]
-    index: int
+    index: int  # type: ignore[assignment]
 
     @property
     def label(self) -> str:
@@ -26,7 +25,7 @@ class Chosen(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """An operator with its arguments at a path; `slot` is the path without the copy's number."""
+    """An operator with its arguments at a path, unique in a derivation."""
 
     operator: Operator
     args: Args

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Apply, Chosen, Derivation, Token
-from nas.grammar.grammar import Grammar
 from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Option, Site, State, Waiting
+from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.parser import GrammarError
 from nas.op import Args, Operator, Shape, ShapeError, Shapes
@@ -48,6 +48,7 @@ class Limits:
 
 
 UNLIMITED = Limits()
+NOTHING = Cost()
 
 
 def derive(
@@ -132,7 +133,7 @@ class _Bracket:
     twins: int
     choice: int
     spent: Cost
-    share: Cost = Cost()
+    share: Cost = NOTHING
     witness: tuple[str, ...] | None = None
     copied: tuple[State, Cost] | None = None
 
@@ -259,7 +260,7 @@ class _Walk:
         if self.grammar.finite and self.limits == UNLIMITED:
             if id(waiting) not in self.offers:
                 self.offers[id(waiting)] = [
-                    i for i in everything if self._completes(waiting.state(i), Cost())
+                    i for i in everything if self._completes(waiting.state(i), NOTHING)
                 ]
             return self.offers[id(waiting)]
         known = {label for label, bracket in self.trace.repeated() if self._repeats(bracket)}

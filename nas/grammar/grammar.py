@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from nas.grammar.check import check, is_finite, least_sizes
-from nas.grammar.parser import GrammarError, parse
+from nas.grammar.check import check, is_finite, least_sizes, reachable
+from nas.grammar.parser import GrammarError, Import, fault, parse
 from nas.grammar.rules import Rule
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
@@ -31,12 +31,14 @@ class Grammar:
     """A search space: `rules` by name, the first being the start.
 
     `text` is the whole space in one piece, imports folded in; two grammars are the same when
-    their `hash` is. `finite` says that no rule leads back to itself.
+    their `hash` is. `finite` says that no rule leads back to itself. Rules that nothing reaches
+    are left out; those of the text named `source` are an error.
     """
 
     def __init__(
-        self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1
-    ):
+        self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1,
+        source: str = "",
+    ):  # fmt: skip
         self.name = name
         self.memory: dict[str, Any] = {}
         self.rules = dict(rules)
@@ -45,7 +47,9 @@ class Grammar:
         for local, target in self.used.items():
             self.operators[local] = UserOperator(local, target)
         self.start = next(iter(self.rules))
-        check(self.rules, self.operators, self.start, streams)
+        check(self.rules, self.operators, self.start, streams, source)
+        within = reachable(self.rules, self.start)
+        self.rules = {name: rule for name, rule in self.rules.items() if name in within}
         self.finite = is_finite(self.rules, self.start)
         self.least = least_sizes(self.rules)
         _ALIVE[self.hash] = self
@@ -80,7 +84,9 @@ class Grammar:
     ) -> Grammar:  # fmt: skip
         """The grammar written in `text`; imports and files are looked up beside `path`.
         `streams` is how many tensors enter it."""
-        rules, used = _gather(text, str(path or name), path.parent if path else Path(), ())
+        source = str(path or name)
+        above = (path.resolve(),) if path else ()
+        rules, used = _gather(text, source, path.parent if path else Path(), above)
         if not rules:
             raise GrammarError(f"{name}: there is no rule; write one such as: net = conv(16)")
         if used and not trust_code:
@@ -88,7 +94,7 @@ class Grammar:
             raise GrammarError(
                 f"{name} uses code of its own ({targets}); if you trust it, say --trust-code"
             )
-        return Grammar(name, rules, used, streams)
+        return Grammar(name, rules, used, streams, source)
 
     @staticmethod
     def known(name: str, hash: str) -> Grammar:
@@ -125,31 +131,62 @@ def _find(name: str) -> Path:
 
 
 def _gather(
-    text: str, name: str, folder: Path, above: tuple[str, ...]
+    text: str, name: str, folder: Path, above: tuple[Path, ...]
 ) -> tuple[dict[str, Rule], dict[str, str]]:
-    """Rules and used operators of a text and its imports; what the importer says wins whole."""
+    """Rules and used operators of a text and its imports; what the importer says wins whole.
+
+    The start is the text's first rule, or the imported grammar's where that rule replaces one
+    of its own.
+    """
     rules, imports, uses = parse(text, name)
     own: dict[str, Rule] = {}
     for rule in rules:
         if rule.name in own:
-            raise GrammarError(
-                f"{name}:{rule.where.line}:{rule.where.column}: {rule.name!r} has two rules; "
-                f"the first is at line {own[rule.name].where.line}: join them with '|'"
-            )
+            raise fault(
+                text, name, rule.where, f"{rule.name!r} has two rules; the first is at line "
+                f"{own[rule.name].where.line}: join them with '|'"
+            )  # fmt: skip
         own[rule.name] = rule
-    used = {local: _absolute(target, folder) for target, local in uses}
+    used = {use.name: _absolute(use.target, folder) for use in uses}
+    for use in uses:
+        if use.name in OPERATORS or use.name in own:
+            what = "an operator of the library" if use.name in OPERATORS else "a rule"
+            raise fault(text, name, use.where, f"{use.name!r} is {what}: use it as another name")
     for imported in imports:
-        path = _find(imported) if "/" not in imported else folder / imported
-        if str(path) in above:
-            raise GrammarError(f"{name}: {imported} imports itself: {' → '.join(above)}")
         try:
-            inner = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise GrammarError(f"{name}: import {imported}: {error.strerror}") from None
-        their_rules, their_used = _gather(inner, str(path), path.parent, (*above, str(path)))
-        own = {**own, **{k: v for k, v in their_rules.items() if k not in own}}
+            path = _beside(imported.name, folder)
+            their_rules, their_used = _imported(imported, path, above)
+        except GrammarError as error:
+            if imported.where.line and str(error).startswith(repr(imported.name)):
+                raise fault(text, name, imported.where, str(error)) from None
+            raise
+        replaced = next(iter(own), None) in their_rules
+        own = {**their_rules, **own} if replaced else {**own, **_without(their_rules, own)}
         used = {**their_used, **used}
     return own, used
+
+
+def _imported(
+    imported: Import, path: Path, above: tuple[Path, ...]
+) -> tuple[dict[str, Rule], dict[str, str]]:
+    place = path.resolve()
+    if place in above:
+        names = " imports ".join(p.name for p in (*above[above.index(place) :], place))
+        raise GrammarError(f"{imported.name!r} leads back to itself: {names}; remove one import")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GrammarError(f"{imported.name!r} cannot be read: {error.strerror}") from None
+    return _gather(text, str(path), path.parent, (*above, place))
+
+
+def _beside(name: str, folder: Path) -> Path:
+    """Where an imported grammar is: shipped where its name is bare, else a file in `folder`."""
+    return folder / name if "/" in name or Path(name).suffix else _find(name)
+
+
+def _without(rules: Mapping[str, Rule], own: Mapping[str, Rule]) -> dict[str, Rule]:
+    return {name: rule for name, rule in rules.items() if name not in own}
 
 
 def _absolute(target: str, folder: Path) -> str:

@@ -13,11 +13,31 @@ from typing import Any
 
 from nas.grammar.check import sequence_size, term_size
 from nas.grammar.frames import (
-    Bracket, Cost, Events, Frame, Head, Option, Site, State, Trace, Waiting,
+    Bracket,
+    Cost,
+    Events,
+    Frame,
+    Head,
+    Option,
+    Site,
+    State,
+    Trace,
+    Waiting,
 )  # fmt: skip
 from nas.grammar.grammar import Grammar
 from nas.grammar.rules import (
-    CAPTURED, Call, Choice, Copies, Elastic, Env, Repeat, Rule, Streams, Term, evaluate, number,
+    CAPTURED,
+    Call,
+    Choice,
+    Copies,
+    Elastic,
+    Env,
+    Repeat,
+    Rule,
+    Streams,
+    Term,
+    evaluate,
+    number,
 )  # fmt: skip
 from nas.op import Args, Operator, Shape, ShapeError, Shapes, Value, infer
 
@@ -224,7 +244,7 @@ class Machine:
             env = (*env, (name, given[name]))
         if rule.captures:
             if len(streams) != 1:
-                raise ShapeError(f"{rule.name} asks for the size of one stream: {len(streams)} come")
+                raise ShapeError(f"{rule.name} asks the size of one stream, {len(streams)} arrive")
             env = (*env, *_captured(streams[0]))
         return self._frame("pick", frame.next, rule.body, frame.path, rule.name, env)
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 
 from nas.grammar.rules import (
-    CAPTURED, Alternative, Arithmetic, Call, Choice, Copies, Elastic, Expression, Name, Number,
-    Repeat, Rule, Streams, Term, Where, calls_in, names_in,
+    CAPTURED,
+    Alternative,
+    Arithmetic,
+    Call,
+    Choice,
+    Copies,
+    Elastic,
+    Expression,
+    Name,
+    Number,
+    Repeat,
+    Rule,
+    Streams,
+    Term,
+    Where,
+    calls_in,
+    counts_in,
+    names_in,
 )  # fmt: skip
 
 SYNTAX = r"""
@@ -132,7 +149,8 @@ class _Build(Transformer[Token, Any]):
     def rule(self, parts: list[Any]) -> Rule:
         token, *params, body = parts
         name = str(token).rstrip("(")
-        mentioned = {n for call in calls_in(body) for _, v in call.args for n in names_in(v)}
+        said = [*counts_in(body), *(v for call in calls_in(body) for _, v in call.args)]
+        mentioned = set().union(*map(names_in, said))
         captures = bool(mentioned & set(CAPTURED) - {name for name, _ in params})
         where = Where(token.line, token.column)
         return Rule(name, tuple(params), _numbered(body), where, captures)
@@ -191,18 +209,32 @@ def _numbered(body: Choice) -> Choice:
     return visit_choice(body)
 
 
-def parse(text: str, name: str) -> tuple[list[Rule], list[str], list[tuple[str, str]]]:
-    """Rules, imported names, and (target, name) of each used operator; raises GrammarError."""
+class Import(NamedTuple):
+    """`import name`, or `use target as name`."""
+
+    name: str
+    where: Where
+    target: str = ""
+
+
+def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]:
+    """Rules, imported grammars, and used operators; raises GrammarError."""
     try:
         statements = _Build().transform(parser().parse(text))
     except UnexpectedInput as error:
-        raise fault(text, name, Where(error.line, error.column), _reason(error)) from None
+        raise fault(text, name, _place(error), _reason(error, text)) from None
     except VisitError as error:
         raise GrammarError(f"{name}: {error.orig_exc}") from error
-    rules = [replace(s, source=name) for s in statements if isinstance(s, Rule)]
-    words = [str(s).split() for s in statements if isinstance(s, Token)]
-    imports = [w[1] for w in words if w[0] == "import"]
-    return rules, imports, [(w[1], w[3]) for w in words if w[0] == "use"]
+    rules = [replace(s, source=name, text=text) for s in statements if isinstance(s, Rule)]
+    imports, uses = [], []
+    for token in statements:
+        if isinstance(token, Token):
+            words, where = token.split(), Where(token.line or 0, token.column or 0)
+            if token.type == "IMPORT":
+                imports.append(Import(words[1], where))
+            else:
+                uses.append(Import(words[3], where, words[1]))
+    return rules, imports, uses
 
 
 _READABLE = {
@@ -214,12 +246,24 @@ _READABLE = {
 }  # fmt: skip
 
 
-def _reason(error: UnexpectedInput) -> str:
-    if isinstance(error, UnexpectedToken):
-        found = "the end of the line" if error.token.type in ("_NL", "$END") else repr(error.token)
-        expected = sorted({_READABLE.get(t, t) for t in error.expected})
-        hint = ""
-        if str(error.token) == "(":
-            hint = " (a call's parenthesis is written right after its name, a group's after a space)"
-        return f"{found} does not fit here{hint}; expected {', '.join(expected)}"
-    return "this character means nothing in a grammar; comments begin with '#'"
+def _place(error: UnexpectedInput) -> Where:
+    """Where the text does not fit: at the token, or after the last one where the text ends."""
+    token = error.token if isinstance(error, UnexpectedToken) else None
+    if token is not None and token.type == "$END" and token.end_line and token.end_column:
+        return Where(token.end_line, token.end_column)
+    return Where(error.line, error.column)
+
+
+def _reason(error: UnexpectedInput, text: str) -> str:
+    if not isinstance(error, UnexpectedToken):
+        return "this character means nothing in a grammar; comments begin with '#'"
+    token = error.token
+    found = "the end of the line" if token.type in ("_NL", "$END") else f"'{token}'"
+    expected = sorted({_READABLE.get(t, t) for t in error.expected})
+    before = text[: token.start_pos] if token.start_pos is not None else text
+    called = re.search(r"([A-Za-z_]\w*)[ \t]+\([^()|\n]*$", before + ("(" if token == "(" else ""))
+    hint = ""
+    if called:
+        hint = (f"; a call's parenthesis is written right after its name, {called[1]}(…), "
+                "a group's after a space")  # fmt: skip
+    return f"{found} does not fit here: expected {', '.join(expected)}{hint}"

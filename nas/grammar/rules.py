@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from nas.op import Value
 
@@ -18,12 +19,17 @@ class Where:
     column: int = 0
 
 
+def plain(value: int | float) -> str:
+    """A number as a grammar writes it: in full, never as 1e-05."""
+    return f"{value}" if isinstance(value, int) else f"{Decimal(repr(value)):f}"
+
+
 @dataclass(frozen=True)
 class Number:
     value: int | float
 
     def __str__(self) -> str:
-        return f"{self.value}"
+        return plain(self.value)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Alternative:
     label: str = ""
 
     def __str__(self) -> str:
-        weight = "" if self.weight is None else f"{self.weight:g}: "
+        weight = "" if self.weight is None else f"{plain(self.weight)}: "
         return weight + _sequence(self.terms)
 
 
@@ -145,7 +151,8 @@ def _sequence(terms: tuple[Term, ...]) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """`captures`: the body mentions channels, height or width of the stream that enters it."""
+    """`captures`: the body mentions channels, height or width of the stream that enters it.
+    `source` and `text` are what it was read from, for errors."""
 
     name: str
     params: tuple[tuple[str, Expression | None], ...]
@@ -153,6 +160,7 @@ class Rule:
     where: Where = field(default=Where(), compare=False)
     captures: bool = False
     source: str = field(default="", compare=False)
+    text: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         names = (name if value is None else f"{name}={value}" for name, value in self.params)
@@ -203,6 +211,20 @@ def names_in(expression: Expression | Elastic) -> set[str]:
     if isinstance(expression, Arithmetic):
         return names_in(expression.left) | names_in(expression.right)
     return set()
+
+
+def counts_in(term: Term) -> list[Expression]:
+    """Every expression that says how often: of repetitions and of copies."""
+    match term:
+        case Repeat():
+            return [term.low, term.high, *counts_in(term.body)]
+        case Streams(branches=branches):
+            return [n for branch in branches for t in branch for n in counts_in(t)]
+        case Copies():
+            return [term.n, *(n for t in term.body for n in counts_in(t))]
+        case Choice(alternatives=alternatives):
+            return [n for a in alternatives for t in a.terms for n in counts_in(t)]
+    return []
 
 
 def calls_in(term: Term) -> list[Call]:

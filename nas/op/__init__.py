@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from nas.op.activation import ACTIVATIONS, Softmax
 from nas.op.base import (
-    BATCH, EVAL, Arg, Args, Code, Composite, Inferred, Operator, Param, Phase, Shapes, Value, infer,
+    BATCH,
+    EVAL,
+    Arg,
+    Args,
+    Code,
+    Composite,
+    Inferred,
+    Operator,
+    Param,
+    Phase,
+    Shapes,
+    Value,
+    infer,
 )  # fmt: skip
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
@@ -14,7 +26,15 @@ from nas.op.pool import AvgPool, MaxPool, MeanPositions, MeanSpace, Pool, Upsamp
 from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Shape, ShapeError
 from nas.op.stream import (
-    Add, Clone, Concat, Group, Identity, MatMul, Output, ScaledMatMul, UpsampleAdd,
+    Add,
+    Clone,
+    Concat,
+    Group,
+    Identity,
+    MatMul,
+    Output,
+    ScaledMatMul,
+    UpsampleAdd,
 )  # fmt: skip
 
 OPERATORS: dict[str, Operator] = {

@@ -26,6 +26,7 @@ class Arg(NamedTuple):
     kind: Literal["shape", "elastic", "execution"]
     default: Value | None = None
     type: Literal["int", "float", "word"] = "int"
+    least: int = 1  # of an int
 
 
 class Param(NamedTuple):
@@ -82,6 +83,12 @@ class Operator(ABC):
     statistics: ClassVar[tuple[str, ...]] = ()
     nonlinear: ClassVar[bool] = False
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     def streams_out(self, streams_in: int, a: Args) -> int:
         return 1
 
@@ -129,6 +136,8 @@ class Operator(ABC):
             return str(value)
         if isinstance(value, str) or (arg.type == "int" and value != int(value)):
             raise ValueError(f"{self.name}({arg.name}={value}) wants a number of type {arg.type}")
+        if arg.type == "int" and value < arg.least:
+            raise ValueError(f"{self.name}({arg.name}={value}) wants at least {arg.least}")
         return int(value) if arg.type == "int" else value
 
 

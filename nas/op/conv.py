@@ -21,13 +21,13 @@ class Conv(Operator):
     """Convolution over all spatial axes; `padding` -1 is (kernel - 1) // 2 on each side."""
 
     name = "conv"
-    args = (
+    args: tuple[Arg, ...] = (
         Arg("out", "elastic"),
         Arg("kernel", "elastic", 3),
         Arg("stride", "shape", 1),
         Arg("groups", "shape", 1),
-        Arg("bias", "shape", 0),
-        Arg("padding", "shape", -1),
+        Arg("bias", "shape", 0, least=0),
+        Arg("padding", "shape", -1, least=-1),
     )
 
     def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
@@ -94,8 +94,8 @@ class Depthwise(Conv):
     args = (
         Arg("kernel", "elastic", 3),
         Arg("stride", "shape", 1),
-        Arg("bias", "shape", 0),
-        Arg("padding", "shape", -1),
+        Arg("bias", "shape", 0, least=0),
+        Arg("padding", "shape", -1, least=-1),
     )
 
     def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
@@ -107,7 +107,7 @@ class Pointwise(Conv):
     """A 1×1 convolution."""
 
     name = "pointwise"
-    args = (Arg("out", "elastic"), Arg("stride", "shape", 1), Arg("bias", "shape", 0))
+    args = (Arg("out", "elastic"), Arg("stride", "shape", 1), Arg("bias", "shape", 0, least=0))
 
     def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
         return super().geometry(x, {**a, "kernel": 1, "groups": 1, "padding": 0})
@@ -184,7 +184,7 @@ class MBConv(Composite):
         Arg("stride", "shape", 1),
         Arg("kernel", "elastic", 3),
         Arg("expand", "elastic", 4),
-        Arg("se", "shape", 0),
+        Arg("se", "shape", 0, least=0),
         Arg("act", "shape", "relu", "word"),
     )
     nonlinear = True

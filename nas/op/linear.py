@@ -18,7 +18,7 @@ class Linear(Operator):
     """A linear map of the last axis, whatever it means."""
 
     name = "linear"
-    args = (Arg("out", "elastic"), Arg("bias", "shape", 1))
+    args = (Arg("out", "elastic"), Arg("bias", "shape", 1, least=0))
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs

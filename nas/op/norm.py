@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.op.base import Args, Code, Composite, Operator, Param, Part, Phase, Shapes
 from nas.op.lazy import F
-from nas.op.shape import ShapeError
+from nas.op.shape import ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,8 @@ class BatchNorm(Operator):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         if xs[0].kind == "sequence":
             raise ShapeError("it takes an image or a vector; for a sequence there is layernorm")
+        if xs[0].kind == "image":
+            wants_image(xs[0])
         return xs
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:

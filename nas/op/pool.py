@@ -67,7 +67,7 @@ class MaxPool(Operator):
 
     name = "max_pool"
     args = (Arg("kernel", "execution", 3), Arg("stride", "execution", 2),
-            Arg("padding", "execution", -1))  # fmt: skip
+            Arg("padding", "execution", -1, least=-1))  # fmt: skip
     word: ClassVar[str] = "max"
     nonlinear = True
 
@@ -102,6 +102,12 @@ class AvgPool(MaxPool):
 
     name, word, nonlinear = "avg_pool", "avg", False
 
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        shapes = super().outputs(xs, a)
+        if len(xs[0].space) == 3 and min(xs[0].space) < int(a["kernel"]):
+            raise ShapeError("torch averages a volume in windows no larger than itself")
+        return shapes
+
 
 class Upsample(Operator):
     """Space enlarged `factor` times by repetition."""
@@ -121,7 +127,8 @@ class Upsample(Operator):
         return (F.interpolate(xs[0], scale_factor=float(a["factor"]), mode="nearest"),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        return Code(None, f"F.interpolate({{0}}, scale_factor={float(a['factor'])}, mode=\"nearest\")")
+        words = f"scale_factor={float(a['factor'])}, mode=\"nearest\""
+        return Code(None, f"F.interpolate({{0}}, {words})")
 
 
 class UpsampleTo(Operator):
@@ -144,5 +151,5 @@ class UpsampleTo(Operator):
         return (F.interpolate(xs[0], size=size, mode="bilinear", align_corners=False),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        size = f"({a['height']}, {a['width']})"
-        return Code(None, f"F.interpolate({{0}}, size={size}, mode=\"bilinear\", align_corners=False)")
+        words = f"size=({a['height']}, {a['width']}), mode=\"bilinear\", align_corners=False"
+        return Code(None, f"F.interpolate({{0}}, {words})")

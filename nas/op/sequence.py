@@ -39,7 +39,11 @@ class Im2Col(Operator):
     """Windows of an image as a sequence: (C, H, W) → (H'·W', C·kernel²)."""
 
     name = "im2col"
-    args = (Arg("kernel", "shape", 3), Arg("stride", "shape", 1), Arg("padding", "shape", 0))
+    args = (
+        Arg("kernel", "shape", 3),
+        Arg("stride", "shape", 1),
+        Arg("padding", "shape", 0, least=0),
+    )
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -144,7 +148,7 @@ class Attention(Operator):
     """
 
     name = "attention"
-    args = (Arg("heads", "elastic"), Arg("size", "shape", 0))
+    args = (Arg("heads", "elastic"), Arg("size", "shape", 0, least=0))
     nonlinear = True
     helper: ClassVar[str] = '''
 class SelfAttention(nn.Module):

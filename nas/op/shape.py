@@ -66,6 +66,8 @@ class ShapeError(ValueError):
 
 
 def wants_image(x: Shape) -> None:
-    """Raise ShapeError unless `x` is an image with at least one spatial axis."""
-    if x.kind != "image" or not x.space:
+    """Raise ShapeError unless `x` is an image with one to three spatial axes."""
+    if x.kind != "image":
         raise ShapeError(f"it takes an image (channels, *space), this is a {x.kind}")
+    if not 1 <= len(x.space) <= 3:
+        raise ShapeError(f"it takes one to three spatial axes, this has {len(x.space)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes, wants
+from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
 from nas.op.lazy import F, torch
 from nas.op.shape import Shape, ShapeError, wants_image
 
@@ -204,7 +204,6 @@ class UpsampleAdd(Operator):
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         for x in xs:
-            wants(x, "image")
             wants_image(x)
             if x.channels != xs[0].channels or len(x.space) != len(xs[0].space):
                 raise ShapeError("the streams differ in channels or rank")

@@ -36,6 +36,12 @@ class UserOperator(Operator):
         self.name, self.target = name, target  # type: ignore[misc]
         self._built: dict[Any, Any] = {}
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UserOperator) and self.target == other.target
+
+    def __hash__(self) -> int:
+        return hash(self.target)
+
     @cached_property
     def function(self) -> Callable[..., Any]:
         source, _, attribute = self.target.rpartition(":")
@@ -47,6 +53,8 @@ class UserOperator(Operator):
                 f"operator {self.name!r}: {self.target} cannot be loaded: {error}; "
                 "write `use package.module:attribute as name` or `use ./file.py:attribute as name`"
             ) from None
+        if not callable(found):
+            raise ValueError(f"operator {self.name!r}: {self.target} is no function or module")
         return found  # type: ignore[no-any-return]
 
     @cached_property
@@ -91,7 +99,7 @@ class UserOperator(Operator):
         return self._built[key]
 
     def _run(self, xs: Shapes, a: Args) -> tuple[Any, int]:
-        """Results and FLOPs of a run on the meta device with a batch of one."""
+        """What it returns, and the FLOPs, on the meta device with a batch of one."""
         from torch.utils.flop_counter import FlopCounterMode
 
         tensors = [torch.empty((1, *x.dims), device="meta") for x in xs]
@@ -106,12 +114,12 @@ class UserOperator(Operator):
                     result = self.function(*tensors, **a)
         except Exception as error:
             raise ShapeError(f"{self.target} raises {type(error).__name__}: {error}") from None
-        return (result if isinstance(result, tuple) else (result,)), counter.get_total_flops()
+        return result, counter.get_total_flops()
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         results, _ = self._run(xs, a)
         shapes = []
-        for result in results:
+        for result in results if isinstance(results, tuple) else (results,):
             dims = tuple(int(d) for d in result.shape[1:])
             kind = xs[0].kind if len(dims) == len(xs[0].dims) else Shape.of(dims).kind
             shapes.append(Shape(kind, dims))
@@ -120,11 +128,21 @@ class UserOperator(Operator):
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         if not self.is_module:
             return ()
+        ones = self._ones(xs, a)
         return tuple(
-            Param(name, tuple(p.shape), _init(name, p.ndim),
+            Param(name, tuple(p.shape), "kaiming" if p.ndim > 1 else _flat(name in ones),
                   p[0].numel() if p.ndim > 1 else 0, p.ndim > 1)
             for name, p in self._meta(xs, a).named_parameters()
         )  # fmt: skip
+
+    def _ones(self, xs: Shapes, a: Args) -> frozenset[str]:
+        """The parameters that the user's module begins with ones, as scales are."""
+        key = ("ones", tuple(x.dims for x in xs), tuple(a.items()))
+        if key not in self._built:
+            with torch.random.fork_rng(devices=[]):
+                held = self._module(xs, a).named_parameters()
+            self._built[key] = frozenset(name for name, p in held if bool((p == 1).all()))
+        return self._built[key]  # type: ignore[no-any-return]
 
     def flops(self, xs: Shapes, a: Args) -> int:
         return self._run(xs, a)[1]
@@ -148,19 +166,19 @@ class UserOperator(Operator):
             helper = f"\nfrom {source} import {attribute}\n"
         words = [f"{k}={int(v) if isinstance(v, float) and v.is_integer() else v!r}"
                  for k, v in a.items()]  # fmt: skip
+        result, _ = self._run(xs, a)
+        alone = "[0]" if isinstance(result, tuple) and len(result) == 1 else ""
+        inputs = [f"{{{i}}}" for i in range(len(xs))]
         if not self.is_module:
-            inputs = [f"{{{i}}}" for i in range(len(xs))]
-            return Code(None, f"{attribute}({', '.join(inputs + words)})", helper)
+            return Code(None, f"{attribute}({', '.join(inputs + words)}){alone}", helper)
         if "shape" in inspect.signature(self.function).parameters:
             words.append(f"shape={xs[0].dims}")
-        names = ", ".join(f"{{{i}}}" for i in range(len(xs)))
-        return Code(f"{attribute}({', '.join(words)})", f"{{m}}({names})", helper)
+        made, call = f"{attribute}({', '.join(words)})", f"{{m}}({', '.join(inputs)})"
+        return Code(made, call + alone, helper)
 
 
-def _init(name: str, rank: int) -> Literal["kaiming", "ones", "zeros"]:
-    if rank > 1:
-        return "kaiming"
-    return "ones" if name.endswith("weight") else "zeros"
+def _flat(ones: bool) -> Literal["ones", "zeros"]:
+    return "ones" if ones else "zeros"
 
 
 def _import(name: str) -> Any:

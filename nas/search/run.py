@@ -128,6 +128,26 @@ class Run:
 
         return plain(self.network(id))
 
+    def save(self, id: str, folder: str | Path) -> Network:
+        """Write a trial's network to a new folder: model.py, weights.safetensors,
+        architecture.json, recipe.toml. Raises ExportError where the folder is in the way."""
+        from nas.export import save
+        from nas.train import Recipe
+
+        trial = self.trial(id)
+        network = self.network(trial.id)
+        source = {"run": self.folder.name, "trial": trial.id, "columns": trial.columns()}
+        recipe = Recipe(epochs=20, lr=0.1, seed=self.settings.seed)
+        save(network, Path(folder), tasks=self.tasks, recipe=recipe, source=source)
+        return network
+
+    def best(self) -> str:
+        """The id of the front's first trial: the best by the first objective."""
+        front = self.front()
+        if not front.trials:
+            raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
+        return front.trials[0].id
+
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
 

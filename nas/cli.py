@@ -1,0 +1,297 @@
+"""The command `nas`. Thin: each verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import nas
+from nas.terminal import live, out, show, told, write
+
+if TYPE_CHECKING:
+    from nas.front import ParetoFront
+    from nas.search import Run
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    help="Find neural networks that are accurate, small and fast for your own data and device.",
+    epilog="First run: [bold]nas search mobile --task digits --out runs/first[/bold]",
+)  # fmt: skip
+
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder, as runs/first.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run Python code that the space or a task names.")
+]
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        write(f"nas {nas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "nas search mobile --task digits --out runs/first\n\n"
+    "nas search mobile --task scenes-classify --task scenes-segment --out runs/two\n\n"
+    "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --budget 10m --out runs/mine"
+)
+def search(
+    space: Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")] = "",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder or package:function."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; it must not exist.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct subnets to evaluate. [200]")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 10m, 2h.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random. [nsga2]")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")
+    ] = None,
+    max: Annotated[
+        list[str] | None, typer.Option("--max", help="A limit, as latency_ms=1 or flops=2M.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. [local]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … [cpu]")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with any of these.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
+) -> None:
+    """Search a space for one task or several at once."""
+    from nas.search import Settings
+    from nas.search import search as run_search
+    from nas.search.settings import seconds
+
+    folder = out or Path("runs") / (space.strip("./").replace("/", "-") or "run")
+    with told(f"nas resume {folder} carries on where it was."):
+        facts: dict[str, Any] = Settings.read(config) if config else {}
+        facts["tasks"] = list(task) if task else facts.get("tasks", [])
+        named = {
+            "space": space or None, "trials": trials, "seed": seed, "sampler": sampler, "on": on,
+            "workers": workers, "device": device, "limits": max or None,
+            "objectives": objectives.split(",") if objectives else None,
+            "budget_s": seconds(budget) if budget else None,
+        }  # fmt: skip
+        facts |= {key: value for key, value in named.items() if value is not None}
+        if facts.get("budget_s") and "trials" not in facts:
+            facts["trials"] = 0
+        facts.setdefault("space", "")
+        if not facts["space"] or not facts["tasks"]:
+            raise ValueError("say a space and a task: nas search mobile --task digits")
+        settings = Settings.of(facts)
+        if dry_run:
+            _dry_run(settings)
+            return
+        with live() as listener:
+            run = run_search(**facts, out=folder, listener=listener)
+        _finished(run)
+
+
+@app.command(epilog="Example: nas resume runs/first")
+def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
+    """Carry an interrupted run on to its end."""
+    from nas.search import resume as run_resume
+
+    with told(f"nas resume {run} carries on where it was."):
+        with live() as listener:
+            done = run_resume(run, listener=listener, trust_code=trust_code)
+        _finished(done)
+
+
+def _finished(run: Run) -> None:
+    front = run.front()
+    _front_table(front, f"The Pareto front of {run.folder}")
+    for name, one in run.fronts().items():
+        if name:
+            _front_table(one, f"\nFor {name} alone")
+    if not front.trials:
+        out.print(f"No trial lies within the limits; see them all: nas report {run.folder}")
+        return
+    best = front.trials[0].id
+    out.print(
+        f"\nLook at it:      nas report {run.folder}\n"
+        f"Choose from it:  nas front {run.folder} --sort flops\n"
+        f"Take a network:  nas extract {run.folder} --id {best} --to net\n"
+        f"Train it fully:  nas retrain net --epochs 20\n"
+        f"Leave with ONNX: nas export net --onnx", markup=False,
+    )  # fmt: skip
+
+
+def _front_table(front: ParetoFront, title: str = "") -> None:
+    names = [o.name for o in front.objectives]
+    costs = [c for c in ("flops", "params", "latency_ms") if c not in names]
+    show(front.rows(), ["id", *names, *costs], title)
+
+
+def _dry_run(settings: Any) -> None:
+    from nas.search.estimate import estimate
+
+    show([estimate(settings)], ["bank_mb", "step_ms", "evaluation_ms", "eta_s"], "What it costs")
+
+
+@app.command(
+    epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
+    "nas front runs/first --objectives accuracy,params --csv > front.csv"
+)
+def front(
+    run: RunFolder,
+    where: Annotated[str, typer.Option(help="Keep rows, as 'latency_ms < 1 and params < 1M'.")] = "",
+    sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
+    objectives: Annotated[str, typer.Option(help="Another front: columns, as accuracy,params.")] = "",
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show the Pareto front of a run."""
+    with told():
+        found = nas.load(run, trust_code=trust_code).front([o for o in objectives.split(",") if o])
+        if where:
+            found = found.where(where)
+        if sort:
+            found = found.sort(sort)
+        if csv:
+            write(found.to_csv())
+        else:
+            _front_table(found)
+
+
+@app.command(epilog="Example: nas report runs/first")
+def report(run: RunFolder, trust_code: TrustCode = False) -> None:
+    """Write one offline HTML page with the interactive front."""
+    from nas.report import report as write_report
+
+    with told():
+        write(f"wrote {write_report(nas.load(run, trust_code=trust_code))}")
+
+
+@app.command(epilog="Example: nas extract runs/first --id 6d9e644c --to net")
+def extract(
+    run: RunFolder,
+    id: Annotated[str, typer.Option(help="A trial's id; without it the front's first.")] = "",
+    to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
+    trust_code: TrustCode = False,
+) -> None:
+    """Take a network out: model.py, weights.safetensors, architecture.json, recipe.toml."""
+    with told():
+        chosen = nas.load(run, trust_code=trust_code)
+        taken = chosen.save(id or chosen.best(), to)
+        write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
+        write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
+
+
+@app.command(
+    epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
+    "nas retrain runs/first --id 6d9e644c --id 14ddf09b --on ray"
+)
+def retrain(
+    folder: Annotated[Path, typer.Argument(help="A network's folder, or a run's with --id.")],
+    id: Annotated[list[str] | None, typer.Option(help="Trials of the run (repeatable).")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The peak learning rate.")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Forget the weights.")] = False,
+    on: Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")] = "local",
+    device: Device = "cpu",
+    trust_code: TrustCode = False,
+) -> None:
+    """Train networks fully; test metrics before and after. Interrupted, it carries on."""
+    from nas.finalists import retrain_finalists
+    from nas.retrain import retrain as train_again
+
+    words = {"epochs": epochs, "lr": lr, "device": device, "trust_code": trust_code}
+    with told("The same command carries on where it was."):
+        with live() as listener:
+            if (folder / "run.toml").exists():
+                rows = retrain_finalists(
+                    folder, id or [], on=on, from_scratch=from_scratch, listener=listener, **words
+                )
+            elif id or on != "local":
+                raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
+            else:
+                before, after = train_again(
+                    folder, from_scratch=from_scratch, listener=listener, **words
+                )
+                rows = [{"network": str(folder), "task": b.task, "metric": b.name,
+                         "before": b.value, "after": a.value}
+                        for b, a in zip(before, after, strict=True) if b.task]  # fmt: skip
+        show(rows, ["network", "task", "metric", "before", "after"], "On the test split")
+
+
+@app.command(epilog="Example: nas export net --onnx")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A network's folder, as net.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
+    torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+) -> None:
+    """Write a network for other runtimes, checked against PyTorch's outputs."""
+    with told():
+        if not (onnx or torch):
+            raise ValueError(f"say what to write: nas export {folder} --onnx")
+        from nas.export import to_onnx, to_torch_export
+
+        for wanted, writer in ((onnx, to_onnx), (torch, to_torch_export)):
+            if wanted:
+                write(f"wrote {writer(folder)}, outputs equal to PyTorch's")
+
+
+@app.command(epilog="Example: nas check mobile --input 3x32x32")
+def check(
+    space: Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")],
+    input: Annotated[str, typer.Option(help="The input's shape without the batch.")] = "3x32x32",
+    samples: Annotated[int, typer.Option(help="Random derivations to draw.")] = 200,
+    show_few: Annotated[int, typer.Option("--show", help="Derivations to print.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Read a space: how many architectures, their FLOPs, params and depth, and a few of them."""
+    import json
+
+    from nas.survey import survey
+
+    with told():
+        found = survey(space, input, samples=samples, show=show_few)
+        if as_json:
+            write(json.dumps(found, indent=2))
+            return
+        write(f"{space} for an input of {input}: {found['architectures']} architectures")
+        show(found["ranges"], ["quantity", "smallest", "median", "largest"])  # type: ignore[arg-type]
+        for line in found["examples"]:  # type: ignore[attr-defined]
+            out.print(f"\n{line}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def spaces() -> None:
+    """List the shipped search spaces."""
+    from nas.grammar import shipped_spaces
+
+    for name, path in shipped_spaces().items():
+        head = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        write(f"{name:<16}{head.removeprefix(name + ': ')}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the shipped tasks."""
+    from nas.task import Task, shipped_tasks
+
+    with told():
+        for name in shipped_tasks():
+            task = Task.load(name)
+            shape = "x".join(map(str, task.input))
+            write(f"{name:<18}{shape:<10}{len(task.classes)} classes, {task.metric}: {task.title}")

@@ -1,0 +1,62 @@
+"""The finalists of a run, retrained: here one after the other, or side by side as Tune trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.archive import Archive, Measurement
+from nas.retrain import retrain
+from nas.search import load
+
+Listener = Callable[[str, int, int, dict[str, Any]], None]
+
+
+def retrain_finalists(
+    folder: Path, ids: Sequence[str], *, on: str = "local", epochs: float | None = None,
+    lr: float | None = None, device: str = "cpu", from_scratch: bool = False,
+    listener: Listener | None = None, trust_code: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
+    archive. What comes back is a row a network and metric, with its values before and after.
+
+    Raises ValueError without ids, ArchiveError for unknown ones.
+    """
+    if not ids:
+        raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
+    run = load(folder, trust_code=trust_code)
+    trials = [run.trial(id) for id in ids]
+    nets = [folder / "nets" / trial.id for trial in trials]
+    for trial, net in zip(trials, nets, strict=True):
+        if not net.exists():
+            run.save(trial.id, net)
+    if on == "local":
+        found = {
+            net: retrain(net, epochs=epochs, lr=lr, device=device, from_scratch=from_scratch,
+                         listener=listener, trust_code=trust_code)[1]
+            for net in nets
+        }  # fmt: skip
+    else:
+        from nas.search.ray import retrain_on_ray
+
+        found = retrain_on_ray(
+            nets, on=on, epochs=epochs, lr=lr, device=device, listener=listener,
+            trust_code=trust_code, storage=folder / "tune",
+        )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    with Archive.open(folder, write=True) as archive:
+        for trial, net in zip(trials, nets, strict=True):
+            archive.measure(trial.id, [m for m in found[net] if m.task])
+            rows += [_row(net, m) for m in found[net] if m.task]
+    return rows
+
+
+def _row(net: Path, after: Measurement) -> dict[str, Any]:
+    from nas.export import facts
+
+    before = facts(net).get("test_before", {})
+    return {
+        "network": str(net), "task": after.task, "metric": after.name,
+        "before": before.get(f"{after.task}_{after.name}"), "after": after.value,
+    }  # fmt: skip

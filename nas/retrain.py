@@ -1,0 +1,109 @@
+"""Retraining an extracted network: the whole training split, test metrics before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.archive import Measurement
+from nas.evaluate import UNITS, measured, network_of
+from nas.export import load, note, save_weights
+from nas.network import Network
+from nas.plan import Plan
+from nas.supernet import Bank
+from nas.train import Trainer, train
+
+Listener = Callable[[str, int, int, dict[str, Any]], None]
+CHECKPOINT_S = 20.0
+
+
+def retrain(
+    folder: Path, *, epochs: float | None = None, lr: float | None = None, device: str = "cpu",
+    from_scratch: bool = False, listener: Listener | None = None, trust_code: bool = False,
+    kept: Callable[[Path, int, int, float], None] | None = None,
+) -> tuple[list[Measurement], list[Measurement]]:  # fmt: skip
+    """Train the network of a `net` folder by its recipe, and keep the weights there.
+
+    What comes back are the test metrics before and after. An interrupted retraining carries on
+    from `training.safetensors`; a finished one starts anew from the weights it left. With `kept`
+    a checkpoint is written each epoch and told of (file, steps done, of, loss). Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
+    """
+    network, tasks, recipe, facts = load(folder, trust_code=trust_code)
+    recipe = replace(
+        recipe, epochs=recipe.epochs if epochs is None else epochs, lr=lr or recipe.lr
+    )
+    derivation, last = network.derivation, folder / "training.safetensors"
+    weights = Bank.of([network.plan], seed=recipe.seed, device=device)
+    before = measured(network, tasks, recipe, split="test", evaluator="extracted")
+    if not from_scratch:
+        _copy(network, weights, network.plan)
+    trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
+    if last.exists():
+        weights.load(last)
+    saved, epoch = time.perf_counter(), max(1, round(trainer.steps / (recipe.epochs or 1)))
+
+    def on_step(done: int, value: float) -> None:
+        nonlocal saved
+        weights.version = done
+        if listener:
+            listener("retraining", done, trainer.steps, {"loss": value})
+        at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
+        if at_end or time.perf_counter() - saved > CHECKPOINT_S:
+            weights.save(last, momenta=True)
+            saved = time.perf_counter()
+            if kept:
+                kept(last, done, trainer.steps, value)
+
+    try:
+        train(trainer, lambda step: [derivation], start=weights.version, on_step=on_step)
+    except KeyboardInterrupt:
+        weights.save(last, momenta=True)
+        raise
+    trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
+    after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
+    save_weights(trained, folder)
+    note(
+        folder, test_before=_values(before), test_after=_values(after), epochs=recipe.epochs,
+        seed=recipe.seed,
+    )  # fmt: skip
+    last.unlink(missing_ok=True)
+    return before, after
+
+
+def retrained(
+    folder: Path, *, epochs: float | None = None, trust_code: bool = False
+) -> list[Measurement] | None:
+    """The test metrics that a retraining of as many epochs left in its folder, without costs;
+    None where there was none, or it has not ended."""
+    _, tasks, recipe, facts = load(folder, trust_code=trust_code)
+    wanted = recipe.epochs if epochs is None else epochs
+    noted, after = facts.get("epochs"), facts.get("test_after")
+    if (folder / "training.safetensors").exists() or noted != wanted or not isinstance(after, dict):
+        return None
+    return [
+        Measurement(
+            name, float(str(after[key])), UNITS.get(name, "fraction"), task.name, "test",
+            "retrained", None, f"{wanted:g} epochs", int(str(facts["seed"])), "cpu",
+        )
+        for task in tasks
+        for key in after
+        if (name := key.removeprefix(f"{task.name}_")) != key
+    ]  # fmt: skip
+
+
+def _copy(network: Network, weights: Bank, plan: Plan) -> None:
+    with torch.no_grad():
+        for views, tensors in zip(weights.views(plan), network.tensors(), strict=True):
+            for name, view in views.items():
+                view.copy_(tensors[name])
+
+
+def _values(measurements: list[Measurement]) -> dict[str, float]:
+    return {f"{m.task}_{m.name}": m.value for m in measurements if m.task}
+
+

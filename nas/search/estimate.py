@@ -1,0 +1,50 @@
+"""What a search will cost, measured on a few steps before it starts."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from nas.evaluate import shared, standalone
+from nas.grammar import sample
+from nas.measure import latency
+from nas.network import Network
+from nas.search.loop import prepare
+from nas.search.settings import Settings
+from nas.search.worker import kind, make_bank
+from nas.supernet import STRATEGIES
+from nas.train import Trainer
+
+
+def estimate(settings: Settings) -> dict[str, float]:
+    """bank_mb, step_ms, evaluation_ms (latency included) and eta_s of a search, by trying a few
+    of each; nothing is written."""
+    grammar, tasks = prepare(settings)
+    rng = random.Random(settings.seed)
+    found = {"bank_mb": 0.0, "step_ms": 0.0}
+    drawn = [sample(grammar, rng, input=tasks[0].input) for _ in range(3)]
+    steps = 0
+    if kind(settings, grammar) == "shared":
+        bank = make_bank(grammar, tasks, settings)
+        strategy = STRATEGIES[settings.supernet.strategy](grammar, input=tasks[0].input)
+        trainer = Trainer(bank, tasks, settings.supernet.recipe(0), 1000, settings.device)
+        trainer.step(0, strategy(rng))
+        begun = time.perf_counter()
+        for step in range(1, 9):
+            trainer.step(step, strategy(rng))
+        found = {"bank_mb": bank.size_mb, "step_ms": (time.perf_counter() - begun) / 8 * 1e3}
+        steps = settings.supernet.steps
+    begun = time.perf_counter()
+    for derivation in drawn:
+        if kind(settings, grammar) == "shared":
+            shared(bank, derivation, tasks, samples=settings.supernet.samples)
+        else:
+            standalone(derivation, tasks, settings.standalone.recipe(0), device=settings.device)
+        network = Network(derivation, heads=tasks).eval()
+        latency(network.plan, network.tensors(), device=settings.device)
+    each = (time.perf_counter() - begun) / len(drawn)
+    found["evaluation_ms"] = each * 1e3
+    found["eta_s"] = settings.budget_s or (
+        steps * found["step_ms"] / 1e3 + settings.trials * each
+    )
+    return found

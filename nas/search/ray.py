@@ -1,0 +1,338 @@
+"""Ray: subnets evaluated by long-lived actors, and finalists retrained as Tune trials.
+
+A Ray started here listens on loopback alone and ends with what started it; a cluster is joined,
+never started. Tune's memory is not used: what a retraining reached stands in its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.archive import Measurement
+from nas.retrain import retrain, retrained
+from nas.search.run import RunError
+from nas.search.settings import Settings
+from nas.search.worker import Evaluator, Job, Outcome
+
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+os.environ.setdefault(LOOPBACK, "0")  # Ray reads it once, on import
+import ray  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
+from ray.exceptions import RayError, RayTaskError  # noqa: E402
+
+Listener = Callable[[str, int, int, dict[str, Any]], None]
+SHARED_S, STANDALONE_S = 600.0, 24 * 3600.0  # the longest an evaluation may take
+START_S = 300.0  # the longest a worker may take to load a run, or to get its cores
+JOIN_S = 5.0
+FILES = ("space.grammar", "bank.safetensors")
+OBJECTS_MB = 100
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends it, and checkpoints serve to go on
+}
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterator[None]:
+    """Ray, inside: one of our own for "ray", the cluster at ADDRESS for "ray:ADDRESS" or
+    "ray://HOST:PORT". A Ray that this process has joined already is used and left as it is.
+
+    Raises RunError where no cluster answers.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    scratch = tempfile.mkdtemp(prefix="nas-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    try:
+        if on == "ray":
+            _loopback(True)
+            ray.init(
+                "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+                logging_level=logging.ERROR, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
+                _node_ip_address="127.0.0.1", _temp_dir=scratch,
+            )  # fmt: skip
+        else:
+            _join(on if on.startswith("ray://") else on.removeprefix("ray:"))
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _loopback(alone: bool) -> None:
+    """Whether Ray's processes bind 127.0.0.1 alone, also where others imported Ray before us."""
+    os.environ[LOOPBACK] = "0" if alone else "1"
+    ray_constants.ENABLE_RAY_CLUSTER = not alone
+
+
+def _join(address: str) -> None:
+    """Join a cluster. Asked for one that is not there, Ray tries for minutes and ends the process,
+    so the port is tried first."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    fix = "start one with `ray start --head`, or leave the address out: --on ray"
+    try:
+        if host and port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=JOIN_S).close()
+        _loopback(host in ("127.0.0.1", "localhost"))
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError, SystemExit) as error:
+        raise RunError(f"no Ray cluster could be joined at {address}: {error}; {fix}") from None
+
+
+class Worker:
+    """An Evaluator in a process of its own. `start` is a call, so that its errors come back."""
+
+    def start(
+        self, files: dict[str, bytes], settings: Settings, trust_code: bool, where: str
+    ) -> None:
+        """Load a run from the bytes of its files; relative paths are those of `where`."""
+        _settle(where)
+        with tempfile.TemporaryDirectory(prefix="nas-") as folder:
+            for name, data in files.items():
+                Path(folder, name).write_bytes(data)
+            self.evaluator = Evaluator(Path(folder), settings, trust_code=trust_code)
+
+    def evaluate(self, job: Job) -> Outcome:
+        return self.evaluator(job)
+
+
+def _settle(where: str) -> None:
+    torch.set_num_threads(1)
+    with contextlib.suppress(OSError):  # another machine may not have it
+        os.chdir(where)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call under way: to a worker, of a job (None while it starts), to end by `until`."""
+
+    worker: Any
+    job: Job | None
+    begun: float
+    until: float
+
+
+class RayPool:
+    """Evaluators in actors, a core each. One that dies or hangs fails its job and is replaced;
+    one that cannot start is not."""
+
+    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
+        files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+        self.limit_s = SHARED_S if "bank.safetensors" in files else STANDALONE_S
+        self.gpus, self.device = _device(settings.device)
+        self.free: list[Any] = []
+        self.calls: dict[Any, Call] = {}
+        with contextlib.ExitStack() as stack:
+            size_mb = sum(map(len, files.values())) / 1e6
+            stack.enter_context(connected(settings.on, settings.workers or None, 2 * size_mb))
+            given = settings.model_copy(update={"device": self.device})
+            self.start = ray.put(files), given, trust_code, os.getcwd()
+            self.wanted = settings.workers or self._room()
+            self.stack = stack.pop_all()
+
+    def _room(self) -> int:
+        """Workers that fit the cores (and GPUs) that nobody uses."""
+        found = ray.available_resources()
+        fitting = int(found.get("CPU", 1))
+        return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
+
+    def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Outcomes as they come. Raises what a worker raises on loading the run, and RunError
+        where none can start."""
+        waiting = list(reversed(jobs))
+        try:
+            while waiting or any(call.job for call in self.calls.values()):
+                self._hire()
+                while waiting and self.free:
+                    worker, job = self.free.pop(0), waiting.pop()
+                    self._note(worker.evaluate.remote(job), worker, job, self.limit_s)
+                yield from self._heard()
+        finally:
+            for ref in [ref for ref, call in self.calls.items() if call.job]:
+                ray.kill(self.calls.pop(ref).worker)
+
+    def _hire(self) -> None:
+        actor = ray.remote(Worker).options(
+            num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0
+        )
+        while len(self.free) + len(self.calls) < self.wanted:
+            worker = actor.remote()
+            self._note(worker.start.remote(*self.start), worker, None, START_S)
+
+    def _note(self, ref: Any, worker: Any, job: Job | None, limit_s: float) -> None:
+        now = time.monotonic()
+        self.calls[ref] = Call(worker, job, now, now + limit_s)
+
+    def _heard(self) -> Iterator[Outcome]:
+        """Wait until a call ends or is over its time."""
+        soonest = min(call.until for call in self.calls.values())
+        done, _ = ray.wait(list(self.calls), timeout=max(0.0, soonest - time.monotonic()))
+        for ref in done:
+            call = self.calls.pop(ref)
+            try:
+                found = ray.get(ref)
+            except RayTaskError as error:
+                ray.kill(call.worker)
+                raise error.cause from None
+            except RayError as error:
+                yield from self._lost(call, f"its worker died: {_why(error)}")
+            else:
+                self.free.append(call.worker)
+                if call.job:
+                    yield found
+        for ref, call in list(self.calls.items()):
+            if time.monotonic() > call.until:
+                del self.calls[ref]
+                ray.kill(call.worker)
+                yield from self._lost(call, f"it took more than {call.until - call.begun:.0f} s")
+
+    def _lost(self, call: Call, reason: str) -> Iterator[Outcome]:
+        if call.job:
+            yield Outcome(call.job.number, (), reason, time.monotonic() - call.begun)
+            return
+        self.wanted -= 1
+        if not self.wanted:
+            raise RunError(
+                f"no worker could start on Ray; of the last one: {reason}. Has the cluster free "
+                "cores, and this version of nas?"
+            )
+        log.warning("a worker could not start: %s; going on with %d", reason, self.wanted)
+
+    def close(self) -> None:
+        """End the workers, and Ray where it was started for this pool."""
+        workers = self.free + [call.worker for call in self.calls.values()]
+        self.free, self.calls = [], {}
+        with self.stack:
+            for worker in workers:
+                ray.kill(worker)
+
+
+def _device(device: str) -> tuple[int, str]:
+    """GPUs for one process and the name of its device: Ray shows a process its own GPU alone."""
+    return (1, "cuda") if device.startswith("cuda") else (0, device)
+
+
+def _why(error: BaseException) -> str:
+    """What Ray says of a death, without its identifiers and guesses."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
+    text = " ".join(lines).partition("There are some potential root causes")[0]
+    return re.sub(r"\s+", " ", text).strip().removesuffix(".")[:400] or type(error).__name__
+
+
+def retrain_on_ray(
+    folders: Sequence[Path], *, on: str, epochs: float | None = None, lr: float | None = None,
+    device: str = "cpu", listener: Listener | None = None, trust_code: bool = False,
+    storage: Path, again: bool = False,
+) -> dict[Path, list[Measurement]]:  # fmt: skip
+    """Retrain the networks of some `net` folders side by side, a Tune trial each; their test
+    metrics. Folders and `storage`, where Tune keeps its files, are seen by all machines of a
+    cluster under the same path.
+
+    Interrupted ones carry on from their `training.safetensors`; those that have been retrained
+    for as many epochs are not again, unless `again`. Raises RunError naming those that failed,
+    after the others have finished.
+    """
+    known: dict[str, Any] = {"epochs": epochs, "trust_code": trust_code}
+    todo = [f for f in folders if again or retrained(f, **known) is None]
+    if todo:
+        words = {**known, "lr": lr}
+        with connected(on, min(len(todo), os.cpu_count() or 1)):
+            failed = _tune(todo, words, device, listener, storage)
+        if failed:
+            each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
+            raise RunError(f"{len(failed)} of {len(folders)} networks could not be retrained: {each}")
+    return {folder: retrained(folder, **known) or [] for folder in folders}
+
+
+def _tune(
+    folders: Sequence[Path], words: dict[str, Any], device: str, listener: Listener | None,
+    storage: Path,
+) -> dict[str, str]:  # fmt: skip
+    """Run the trials; the reasons of those that failed, by folder."""
+    from ray import tune
+
+    gpus, name = _device(device)
+    storage.mkdir(parents=True, exist_ok=True)
+    paths = {str(folder.resolve()): folder for folder in folders}
+    tuner = tune.Tuner(
+        tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
+        param_space={
+            "folder": tune.grid_search(list(paths)), "device": name, "where": os.getcwd(), **words,
+        },
+        tune_config=tune.TuneConfig(
+            trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
+        ),
+        run_config=tune.RunConfig(
+            name=time.strftime("retrain-%Y%m%d-%H%M%S"), storage_path=str(storage.resolve()),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1), verbose=0,
+            callbacks=[_progress(listener, len(paths))] if listener else [],
+        ),
+    )  # fmt: skip
+    results = tuner.fit()
+    return {
+        str(paths[result.config["folder"]]): str(result.error).strip().splitlines()[-1]
+        for result in results
+        if result.error and result.config
+    }
+
+
+def _safe(folder: str, id: str) -> str:
+    """A trial's own folder: Ray would take any path."""
+    return re.sub(r"[^\w-]", "-", Path(folder).name) + f"-{id}"
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """Retrain one folder; Tune hears of every epoch, with the checkpoint, and of the result."""
+    from ray import tune
+
+    _settle(config["where"])
+
+    def kept(checkpoint: Path, done: int, total: int, loss: float) -> None:
+        with tempfile.TemporaryDirectory(prefix="nas-") as copy:
+            shutil.copy(checkpoint, copy)
+            facts = {"steps": done, "of": total, "loss": loss}
+            tune.report(facts, checkpoint=tune.Checkpoint.from_directory(copy))
+
+    folder, words = Path(config["folder"]), ("epochs", "lr", "device", "trust_code")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
+    _, after = retrain(folder, kept=kept, **{word: config[word] for word in words})
+    tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
+
+
+def _progress(listener: Listener, trials: int) -> Any:
+    """A Tune callback that tells of the steps of all trials together."""
+    from ray.tune import Callback
+
+    seen: dict[str, tuple[int, int]] = {}
+
+    class Progress(Callback):  # type: ignore[misc]
+        def on_trial_result(self, iteration: int, trials_: Any, trial: Any, result: Any) -> None:
+            if "steps" not in result:
+                return
+            seen[trial.trial_id] = result["steps"], result["of"]
+            total = sum(of for _, of in seen.values())
+            total += (trials - len(seen)) * max(of for _, of in seen.values())
+            done = sum(steps for steps, _ in seen.values())
+            listener("retraining", done, total, {"loss": result["loss"]})
+
+    return Progress()

@@ -1,0 +1,107 @@
+"""What a person at a terminal sees: progress with an ETA, tables, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as Eta
+from rich.table import Table
+
+PHASES = {"supernet": "training the supernet", "trials": "evaluating subnets"}
+
+out = Console(soft_wrap=False, highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class Live:
+    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("ETA"), Eta(compact=True), TextColumn("[dim]{task.fields[facts]}"),
+        )  # fmt: skip
+        self.bars = Progress(*columns, console=err)
+        self.known: dict[str, TaskID] = {}
+        self.begun: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
+        said = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        name = PHASES.get(phase, phase)
+        if not err.is_terminal:
+            self._line(name, done, total, said)
+            return
+        if phase not in self.known:
+            self.known[phase] = self.bars.add_task(name, total=total or None, facts="")
+        self.bars.update(self.known[phase], completed=done, facts=said)
+
+    def _line(self, name: str, done: int, total: int, said: str) -> None:
+        start, first = self.begun.setdefault(name, (time.perf_counter(), done - 1))
+        step = max(1, total // 10)
+        if done % step and done != total:
+            return
+        each = (time.perf_counter() - start) / max(1, done - first)
+        eta = f"ETA {each * (total - done):.0f} s" if total else ""
+        err.print(f"{name}: {done}/{total or '?'}  {eta}  {said}")
+
+
+@contextmanager
+def live() -> Iterator[Live]:
+    """A listener for a search or retraining, shown while inside."""
+    shown = Live()
+    with shown.bars:
+        yield shown
+
+
+@contextmanager
+def told(carry_on: str = "") -> Iterator[None]:
+    """Errors in one line on stderr and an exit code; NAS_DEBUG=1 shows the traceback instead."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"[bold]stopped.[/bold] {carry_on}")
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("NAS_DEBUG"):
+            raise
+        err.print("[bold red]error:[/bold red] ", end="")
+        err.print(str(error), markup=False, soft_wrap=True)
+        if carry_on and isinstance(error, OSError):
+            err.print(carry_on)
+        raise typer.Exit(1) from None
+
+
+def human(value: object, column: str = "") -> str:
+    """A figure for a table: counts with k, M or G, fractions with four digits."""
+    if not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    if column in ("flops", "params") or (isinstance(value, int) and abs(value) >= 10_000):
+        for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= factor:
+                return f"{value / factor:.3g} {letter}"
+        return f"{value:g}"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str = "") -> None:
+    """A table on stdout."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "id" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(human(row.get(column), column) for column in columns))
+    out.print(table)
+
+
+def write(text: str) -> None:
+    """Plain text on stdout, as it is."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")

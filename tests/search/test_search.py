@@ -1,0 +1,287 @@
+"""A run from beginning to end, and everything that may interrupt it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nas.archive import Archive, ArchiveError
+from nas.front import ParetoFront
+from nas.grammar import Grammar, GrammarError
+from nas.grammar.count import enumerate_all
+from nas.search import RunError, SettingsError, load, resume, search
+from nas.search.settings import Settings, seconds
+from nas.task import TaskError
+
+QUICK: dict[str, Any] = {
+    "trials": 12, "generation": 6, "supernet": {"steps": 12, "samples": 64},
+    "objectives": ("accuracy", "flops"),
+}  # fmt: skip
+TINY = """
+net = conv({4, 8}, stride=2) batchnorm relu (block | identity) output(coarse)
+block = conv(8, kernel={1, 3}) batchnorm relu
+"""
+
+
+def facts(folder: Path) -> list[tuple[Any, ...]]:
+    """What must be equal in equal runs: everything but times."""
+    return [
+        (t.number, t.id, t.state, t.reason, dict(t.derivations),
+         sorted((m.name, m.value) for m in t.measurements if m.name != "latency_ms"))
+        for t in load(folder).trials
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "quick"
+    search("mobile", ["digits"], out=folder, **QUICK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "tiny.grammar"
+    path.write_text(TINY)
+    return path
+
+
+def test_a_run_holds_distinct_trials_with_all_their_columns(run_folder: Path) -> None:
+    trials = load(run_folder).trials
+    assert [t.number for t in trials] == list(range(12))
+    assert len({t.derivations[""] for t in trials}) == 12
+    for trial in trials:
+        columns = trial.columns()
+        assert {"accuracy", "nll", "flops", "params", "size_mb"} <= set(columns)
+        measured = {m.name: m for m in trial.measurements}
+        assert measured["accuracy"].split == "valid"
+        assert measured["accuracy"].bank_version == 12
+
+
+def test_the_same_seed_gives_the_same_archive(run_folder: Path, tmp_path: Path) -> None:
+    search("mobile", ["digits"], out=tmp_path / "again", **QUICK)
+    assert facts(tmp_path / "again") == facts(run_folder)
+
+
+def test_another_seed_gives_other_proposals(run_folder: Path, tmp_path: Path) -> None:
+    search("mobile", ["digits"], out=tmp_path / "other", seed=1, **QUICK)
+    assert {f[1] for f in facts(tmp_path / "other")} != {f[1] for f in facts(run_folder)}
+
+
+def test_resuming_a_finished_run_changes_nothing(run_folder: Path) -> None:
+    before = (run_folder / "journal.jsonl").read_bytes()
+    resume(run_folder)
+    assert (run_folder / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("lines", [1, 2, 4, 8])
+def test_a_run_cut_anywhere_ends_as_the_whole_one(
+    run_folder: Path, tmp_path: Path, lines: int
+) -> None:
+    import shutil
+
+    folder = tmp_path / "cut"
+    shutil.copytree(run_folder, folder)
+    journal = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_bytes(b"".join(journal[:lines]) + journal[lines][:20])
+    if lines < 3:
+        (folder / "bank.safetensors").unlink()
+    resume(folder)
+    assert facts(folder) == facts(run_folder)
+
+
+def test_kill_9_in_the_middle_loses_nothing_recorded(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    code = (
+        f"from nas.search import search\n"
+        f"search('mobile', ['digits'], out={str(folder)!r}, **{QUICK!r})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        path = folder / "journal.jsonl"
+        if path.exists() and path.read_bytes().count(b"\n") >= 6:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    held = facts(folder)
+    assert held
+    resume(folder)
+    assert facts(folder)[: len(held)] == held
+    assert facts(folder) == facts(run_folder)
+
+
+def test_on_a_space_that_can_be_enumerated_the_front_is_the_exhaustive_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    run = search(str(tiny), ["digits"], out=tmp_path / "all", **{**QUICK, "trials": 200})
+    everything = list(enumerate_all(Grammar.load(tiny), input=(1, 8, 8)))
+    assert len(run.trials) == len(everything) == 6
+    assert [t.id for t in run.front().trials] == [
+        t.id for t in ParetoFront.of(run.trials, run.objectives).trials
+    ]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_every_sampler_proposes_and_resumes(tiny: Path, tmp_path: Path, sampler: str) -> None:
+    folder = tmp_path / "run"
+    search("mobile", ["digits"], out=folder, **{**QUICK, "sampler": sampler})
+    whole = facts(folder)
+    journal = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_bytes(b"".join(journal[:9]))
+    resume(folder)
+    assert facts(folder) == whole
+
+
+def test_limits_hold_on_the_front(tmp_path: Path) -> None:
+    run = search("mobile", ["digits"], out=tmp_path / "run", **{**QUICK, "limits": ("flops=400k",)})
+    front = run.front()
+    assert all(t.value("flops") <= 400_000 for t in front.trials)
+    assert any(t.value("flops") > 400_000 for t in run.trials)
+
+
+def test_latency_says_what_it_was_measured_on(tmp_path: Path) -> None:
+    settings = {**QUICK, "trials": 2, "generation": 2, "objectives": ()}
+    run = search("mobile", ["digits"], out=tmp_path / "run", **settings)
+    for trial in run.trials:
+        (found,) = (m for m in trial.measurements if m.name == "latency_ms")
+        assert found.value > 0
+        assert found.unit == "ms"
+        for word in ("torch", "eager", "threads 1", "batch 1", "float32"):
+            assert word in found.device
+
+
+def test_an_open_grammar_is_searched_by_training_from_scratch(tmp_path: Path) -> None:
+    path = tmp_path / "open.grammar"
+    path.write_text(
+        "net = conv(4, stride=2) relu body output(coarse)\n"
+        "body = 0.3: body body | conv({4, 8}) | relu | batchnorm\n"
+    )
+    settings = {**QUICK, "trials": 3, "generation": 3, "standalone": {"epochs": 0.2}}
+    run = search(str(path), ["digits"], out=tmp_path / "run", **settings)
+    assert len(run.trials) == 3
+    assert all(m.evaluator == "standalone" for t in run.trials for m in t.measurements if m.task)
+
+
+def test_several_tasks_share_one_trunk_and_have_a_front_each(tmp_path: Path) -> None:
+    tasks = ["scenes-classify", "scenes-segment"]
+    settings = {"trials": 4, "generation": 4, "supernet": {"steps": 2, "samples": 64}}
+    path = tmp_path / "small.grammar"
+    path.write_text(
+        "net = conv({4, 8}, stride=2) batchnorm relu output(fine)\n"
+        "      conv({8, 12}, stride=2) batchnorm relu output(coarse)\n"
+    )
+    run = search(str(path), tasks, out=tmp_path / "two", **settings)
+    assert set(run.fronts()) == {"", *tasks}
+    names = {"scenes_classify_average_precision", "scenes_segment_mean_iou", "flops", "latency_ms"}
+    assert {o.name for o in run.objectives} == names
+    network = run.network(run.best())
+    assert set(network.plan.outputs) == set(tasks)
+
+
+def test_a_trial_that_fails_says_why_and_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "ops.py").write_text(
+        "import torch\n"
+        "def poison(x, odd=0):\n"
+        "    return x * (float('nan') if odd else 1.0)\n"
+    )
+    (tmp_path / "s.grammar").write_text(
+        "use ./ops.py:poison as poison\n"
+        "net = conv(4, stride=2) poison({0, 1}) output(coarse)\n"
+    )
+    settings = {**QUICK, "trials": 2, "generation": 4, "evaluator": "standalone",
+                "standalone": {"epochs": 0.2}}  # fmt: skip
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **settings)
+    states = {t.state: t for t in run.trials}
+    assert set(states) == {"finished", "failed"}
+    assert "nan" in states["failed"].reason
+    assert len(run.front().trials) == 1
+    with pytest.raises(GrammarError, match="--trust-code"):
+        resume(tmp_path / "run")
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (GrammarError, "Did you mean 'mobile'", {"space": "mobil"}),
+        (TaskError, "Did you mean 'digits'", {"tasks": ["digit"]}),
+        (ValueError, "Did you mean 'accuracy'", {"objectives": ("accurcy",)}),
+        (ValueError, "latency_ms", {"limits": ("latncy_ms=1",)}),
+        (SettingsError, "sampler", {"sampler": "magic"}),
+        (SettingsError, "trails", {"trails": 3}),
+        (SettingsError, "local, ray", {"on": "cloud"}),
+        (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
+        (TaskError, "differ", {"tasks": ["digits", "digits"]}),
+        (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
+    ]
+    for kind, said, changed in cases:
+        words = {"space": "mobile", "tasks": ["digits"], **QUICK, **changed}
+        with pytest.raises(kind, match=said):
+            search(words.pop("space"), words.pop("tasks"), out=out, **words)
+        assert not out.exists()
+
+
+def test_an_existing_folder_is_never_touched(run_folder: Path) -> None:
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in run_folder.iterdir())
+    with pytest.raises(RunError, match="nas resume"):
+        search("mobile", ["digits"], out=run_folder, **QUICK)
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in run_folder.iterdir()) == before
+
+
+def test_a_run_of_a_newer_version_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    text = (run_folder / "run.toml").read_text()
+    (tmp_path / "run.toml").write_text(text.replace("format = 1", "format = 2", 1))
+    with pytest.raises(RunError, match="newer nas"):
+        load(tmp_path)
+
+
+def test_two_searches_cannot_write_one_run(run_folder: Path) -> None:
+    with Archive.open(run_folder, write=True), pytest.raises(ArchiveError):
+        resume(run_folder)
+
+
+def test_ones_own_data_is_searched(tmp_path: Path, tiny: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 3
+    x = (rng.random((200, 9, 9)) + y[:, None, None]).astype("float32")
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    run = search(str(tiny), [f"mine={tmp_path / 'data.npz'}"], out=tmp_path / "run", **QUICK)
+    assert run.tasks[0].classes == ("0", "1", "2")
+    assert run.front().trials
+
+
+def test_nothing_in_a_run_is_pickled(run_folder: Path) -> None:
+    assert {p.suffix for p in run_folder.iterdir()} <= {".toml", ".jsonl", ".grammar", ".safetensors"}
+    for line in (run_folder / "journal.jsonl").read_text().splitlines():
+        json.loads(line.partition(" ")[2])
+
+
+def test_durations_read_as_written() -> None:
+    assert [seconds(t) for t in ("90", "90s", "10m", "1.5h")] == [90, 90, 600, 5400]
+    with pytest.raises(SettingsError, match="10m"):
+        seconds("soon")
+
+
+def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
+    begun = time.perf_counter()
+    search("mobile", ["digits"], out=tmp_path / "run", budget_s=6.0, trials=0, generation=4)
+    assert time.perf_counter() - begun < 30
+    assert load(tmp_path / "run").trials
+
+
+def test_settings_read_back_equal(run_folder: Path) -> None:
+    import tomllib
+
+    settings = load(run_folder).settings
+    assert Settings.of(tomllib.loads(settings.toml())) == settings
+    assert os.path.exists(run_folder / "run.toml")

@@ -1,0 +1,193 @@
+"""The bank: slices, leases, and what a step leaves alone."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.grammar import Derivation, Grammar, sample
+from nas.grammar.count import cover, extreme
+from nas.network import Network
+from nas.op import BATCH
+from nas.plan import plan, run
+from nas.supernet import Bank, BankError, Subnet
+from nas.supernet.bank import slices
+from nas.task import Task, loss
+from nas.train import Recipe, Trainer, TrainingError, train, update
+
+DIGITS = Task.load("digits")
+MOBILE = Grammar.load("mobile")
+
+
+def bank_of(grammar: Grammar, task: Task = DIGITS, seed: int = 0) -> Bank:
+    return Bank.of([plan(d, heads=[task]) for d in cover(grammar, input=task.input)], seed=seed)
+
+
+def drawn(seed: int, grammar: Grammar = MOBILE) -> Derivation:
+    return sample(grammar, random.Random(seed), input=DIGITS.input)
+
+
+def loss_of(bank: Bank, derivations: list[Derivation]) -> tuple[object, list[list[dict]]]:
+    """A lease with gradients of the summed loss of some derivations on one batch."""
+    plans = [plan(d, heads=[DIGITS]) for d in derivations]
+    lease = bank.lease(plans)
+    split = DIGITS.splits().train
+    for one, params in zip(plans, lease.params, strict=True):
+        loss(DIGITS, run(one, params, split.x[:32], BATCH)["digits"], split.y[:32]).backward()
+    return lease, [bank.views(p) for p in plans]
+
+
+@pytest.mark.parametrize("name", ["mobile", "fbnetv5-tiny"])
+def test_an_extracted_subnet_equals_the_banks(name: str) -> None:
+    grammar = Grammar.load(name)
+    bank = bank_of(grammar)
+    x = DIGITS.splits().train.x[:64]
+    for seed in range(20):
+        subnet = Subnet.of(bank, drawn(seed, grammar), [DIGITS], x)
+        network = subnet.extract([DIGITS])
+        with torch.no_grad():
+            torch.testing.assert_close(
+                network(x)["digits"], subnet(x)["digits"], rtol=1e-6, atol=1e-6
+            )
+            trained = run(subnet.plan, bank.views(subnet.plan), x, BATCH)["digits"]
+            torch.testing.assert_close(
+                network.train()(x)["digits"], trained, rtol=1e-6, atol=1e-6
+            )
+
+
+def touched(bank: Bank, derivations: list[Derivation]) -> dict[str, torch.Tensor]:
+    masks = {key: torch.zeros_like(t, dtype=torch.bool) for key, t in bank.tensors.items()}
+    for derivation in derivations:
+        for step in plan(derivation, heads=[DIGITS]).steps:
+            for param in step.params:
+                key = f"{step.slot}.{param.name}"
+                masks[key][slices(param.shape, bank.params[key].shape, param.centred)] = True
+    return masks
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2), (3, 4, 5)])
+def test_a_step_leaves_everything_outside_its_slices_bit_identical(seeds: tuple[int, ...]) -> None:
+    bank = bank_of(MOBILE)
+    for momentum in bank.momenta.values():
+        momentum.normal_()
+    before = {k: (t.clone(), bank.momenta[k].clone()) for k, t in bank.tensors.items()}
+    derivations = [drawn(seed) for seed in seeds]
+    lease, _ = loss_of(bank, derivations)
+    update(lease, Recipe(weight_decay=0.1), 0.5)
+    inside_moved = 0
+    for key, mask in touched(bank, derivations).items():
+        value, momentum = before[key]
+        assert torch.equal(bank.tensors[key][~mask], value[~mask])
+        assert torch.equal(bank.momenta[key][~mask], momentum[~mask])
+        inside_moved += int((bank.tensors[key][mask] != value[mask]).sum())
+    assert inside_moved > 1000
+
+
+def test_a_masked_step_moves_the_touched_as_a_full_sized_gradient_would() -> None:
+    a, b = drawn(1), drawn(2)
+    bank, recipe = bank_of(MOBILE), Recipe(weight_decay=0.01, clip=0)
+    lease, _ = loss_of(bank, [a, b])
+    assert any(mask is not None for mask in lease.masks)
+    twin = bank_of(MOBILE)
+    leaves = {key: t.detach().clone().requires_grad_() for key, t in twin.tensors.items()}
+    split = DIGITS.splits().train
+    for derivation in (a, b):
+        one = plan(derivation, heads=[DIGITS])
+        params = [
+            {p.name: leaves[f"{s.slot}.{p.name}"][twin.box(f"{s.slot}.{p.name}", p)]
+             for p in s.params}
+            for s in one.steps
+        ]  # fmt: skip
+        logits = run(one, params, split.x[:32], BATCH)["digits"]
+        loss(DIGITS, logits, split.y[:32]).backward()
+    update(lease, recipe, 0.1)
+    for key, mask in touched(bank, [a, b]).items():
+        leaf = leaves[key]
+        grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        decay = 0.01 if bank.params[key].decay else 0.0
+        expected = leaf - 0.1 * (grad + decay * leaf)
+        torch.testing.assert_close(bank.tensors[key][mask], expected[mask])
+
+
+def test_training_a_subnet_is_training_the_plain_network() -> None:
+    derivation, recipe = drawn(7), Recipe(lr=0.1, clip=0, warmup=0, label_smoothing=0)
+    bank = Bank.of([plan(derivation, heads=[DIGITS])])
+    network = Network(derivation, heads=[DIGITS]).train()
+    trainer = Trainer(bank, [DIGITS], recipe, 5)
+    norms = {id(p) for n, p in network.named_parameters() if p.ndim == 1}
+    optimiser = torch.optim.SGD(
+        [{"params": [p for p in network.parameters() if id(p) not in norms]},
+         {"params": [p for p in network.parameters() if id(p) in norms], "weight_decay": 0.0}],
+        lr=0.1, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+    )  # fmt: skip
+    split = DIGITS.splits().train
+    for step in range(5):
+        at = trainer.batches[0].at(step)
+        trainer.step(step, [derivation])
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate(step, 5)
+        optimiser.zero_grad()
+        loss(DIGITS, network(split.x[at])["digits"], split.y[at]).backward()
+        optimiser.step()
+    for views, tensors in zip(bank.views(network.plan), network.tensors(), strict=True):
+        for name, view in views.items():
+            torch.testing.assert_close(view, tensors[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) -> None:
+    bank = bank_of(MOBILE)
+    bank.version = 17
+    for momentum in bank.momenta.values():
+        momentum.normal_()
+    bank.save(tmp_path / "bank.safetensors", momenta=True)
+    other = bank_of(MOBILE, seed=1)
+    other.load(tmp_path / "bank.safetensors")
+    assert other.version == 17
+    assert all(torch.equal(other.tensors[k], bank.tensors[k]) for k in bank.tensors)
+    assert all(torch.equal(other.momenta[k], bank.momenta[k]) for k in bank.momenta)
+
+
+def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bank.safetensors"
+    bank_of(Grammar.load("fbnetv5-tiny")).save(path)
+    with pytest.raises(BankError, match="not this space's bank"):
+        bank_of(MOBILE).load(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BankError, match="damaged"):
+        bank_of(MOBILE).load(path)
+
+
+def test_a_bank_larger_than_memory_is_refused_with_the_figure() -> None:
+    plans = [plan(extreme(MOBILE, input=DIGITS.input), heads=[DIGITS])]
+    with pytest.raises(BankError, match=r"needs 2 MB .* 1 MB are free"):
+        Bank.of(plans, memory_mb=1)
+
+
+def test_a_lost_loss_leaves_the_weights_as_they_were() -> None:
+    bank = bank_of(MOBILE)
+    next(t for k, t in bank.tensors.items() if k.startswith("stem/conv")).fill_(float("nan"))
+    before = {key: t.clone() for key, t in bank.tensors.items()}
+    trainer = Trainer(bank, [DIGITS], Recipe(), 10)
+    with pytest.raises(TrainingError, match="loss at step 0 is nan"):
+        trainer.step(0, [drawn(0)])
+    assert all(torch.equal(t.nan_to_num(7), before[k].nan_to_num(7)) for k, t in bank.tensors.items())
+
+
+def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
+    def subnets(step: int) -> list[Derivation]:
+        return [sample(MOBILE, random.Random(f"x/{step}"), input=DIGITS.input)]
+
+    whole, parts = bank_of(MOBILE), bank_of(MOBILE)
+    train(Trainer(whole, [DIGITS], Recipe(), 12), subnets)
+    trainer = Trainer(parts, [DIGITS], Recipe(), 12)
+    for step in range(7):
+        trainer.step(step, subnets(step))
+    parts.version = 7
+    parts.save(tmp_path / "t.safetensors", momenta=True)
+    again = bank_of(MOBILE, seed=5)
+    again.load(tmp_path / "t.safetensors")
+    train(Trainer(again, [DIGITS], Recipe(), 12), subnets, start=again.version)
+    assert all(torch.equal(again.tensors[k], whole.tensors[k]) for k in whole.tensors)
