@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,12 @@ TrustCode = Annotated[
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """The entry point of the command.
+
+    OpenMP's threads wait without spinning unless the user says otherwise: on a machine that does
+    other things too, spinning makes small networks several times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

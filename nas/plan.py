@@ -6,6 +6,7 @@ runs it on its own parameters, a subnet on views of a bank; costs and code walk 
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.task import Task
+
+
+RESERVED = frozenset(keyword.kwlist) | frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu
+    cuda derivation double dump_patches eval extra_repr float forward get_buffer
+    get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia
+    named_buffers named_children named_modules named_parameters parameters params plan
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook
+    requires_grad_ set_extra_state set_submodule share_memory state_dict tensors to to_empty
+    train training type xpu zero_grad
+    """.split()
+)  # what a torch module calls its own: no step may be named so
 
 
 class Step(NamedTuple):
@@ -193,7 +210,7 @@ class _Writer:
     def _name(self, place: str) -> str:
         name = base = re.sub(r"\W+|_+", "_", place).strip("_")
         number = 2
-        while name in self.names:
+        while name in self.names or name in RESERVED:
             name, number = f"{base}_{number}", number + 1
         self.names.add(name)
         return name

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.archive import Measurement
-from nas.evaluate import UNITS, measured, network_of
+from nas.archive import JSON, Measurement
+from nas.evaluate import measured, network_of
 from nas.export import load, note, save_weights
 from nas.network import Network
 from nas.plan import Plan
@@ -31,9 +31,10 @@ def retrain(
 
     What comes back are the test metrics before and after. An interrupted retraining carries on
     from `training.safetensors`; a finished one starts anew from the weights it left. With `kept`
-    a checkpoint is written each epoch and told of (file, steps done, of, loss). Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
+    a checkpoint is written each epoch and told of: its file, steps done, all steps, the loss.
+    Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
     """
-    network, tasks, recipe, facts = load(folder, trust_code=trust_code)
+    network, tasks, recipe, _ = load(folder, trust_code=trust_code)
     recipe = replace(
         recipe, epochs=recipe.epochs if epochs is None else epochs, lr=lr or recipe.lr
     )
@@ -67,10 +68,9 @@ def retrain(
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
     save_weights(trained, folder)
-    note(
-        folder, test_before=_values(before), test_after=_values(after), epochs=recipe.epochs,
-        seed=recipe.seed,
-    )  # fmt: skip
+    metrics: list[JSON] = [asdict(m) for m in after if m.task]
+    note(folder, test_before=_values(before), test_after=_values(after), epochs=recipe.epochs,
+         measurements=metrics)  # fmt: skip
     last.unlink(missing_ok=True)
     return before, after
 
@@ -80,20 +80,12 @@ def retrained(
 ) -> list[Measurement] | None:
     """The test metrics that a retraining of as many epochs left in its folder, without costs;
     None where there was none, or it has not ended."""
-    _, tasks, recipe, facts = load(folder, trust_code=trust_code)
+    _, _, recipe, facts = load(folder, trust_code=trust_code)
     wanted = recipe.epochs if epochs is None else epochs
-    noted, after = facts.get("epochs"), facts.get("test_after")
-    if (folder / "training.safetensors").exists() or noted != wanted or not isinstance(after, dict):
+    found: Any = facts.get("measurements")
+    if found is None or facts["epochs"] != wanted or (folder / "training.safetensors").exists():
         return None
-    return [
-        Measurement(
-            name, float(str(after[key])), UNITS.get(name, "fraction"), task.name, "test",
-            "retrained", None, f"{wanted:g} epochs", int(str(facts["seed"])), "cpu",
-        )
-        for task in tasks
-        for key in after
-        if (name := key.removeprefix(f"{task.name}_")) != key
-    ]  # fmt: skip
+    return [Measurement(**{**each, "value": float(each["value"])}) for each in found]
 
 
 def _copy(network: Network, weights: Bank, plan: Plan) -> None:

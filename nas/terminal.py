@@ -16,7 +16,7 @@ from rich.table import Table
 
 PHASES = {"supernet": "training the supernet", "trials": "evaluating subnets"}
 
-out = Console(soft_wrap=False, highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 
@@ -39,6 +39,7 @@ class Live:
             self._line(name, done, total, said)
             return
         if phase not in self.known:
+            self.bars.start()
             self.known[phase] = self.bars.add_task(name, total=total or None, facts="")
         self.bars.update(self.known[phase], completed=done, facts=said)
 
@@ -56,8 +57,11 @@ class Live:
 def live() -> Iterator[Live]:
     """A listener for a search or retraining, shown while inside."""
     shown = Live()
-    with shown.bars:
+    try:
         yield shown
+    finally:
+        if shown.known:
+            shown.bars.stop()
 
 
 @contextmanager
@@ -96,7 +100,8 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: st
     """A table on stdout."""
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column == "id" else "right", no_wrap=True)
+        words = any(isinstance(row.get(column), str) for row in rows)
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*(human(row.get(column), column) for column in columns))
     out.print(table)

@@ -28,17 +28,15 @@ from nas.task import Head, Splits, Task
 from nas.train import Recipe
 
 __all__ = [
-    "ExportError", "Recipe", "difference", "facts", "load", "note", "outputs", "plain", "read_record", "save",
-    "save_weights", "write",
+    "ExportError", "Recipe", "difference", "facts", "load", "note", "outputs", "plain",
+    "read_record", "save", "save_weights", "write",
 ]  # fmt: skip
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.py", "weights.safetensors"
 ARCHITECTURE, RECIPE = "architecture.json", "recipe.toml"
 COUNTER = "num_batches_tracked"  # torch's BatchNorm keeps it, a Network has no use for it
-TOLERANCE = 1e-5
-
-
+TOLERANCE = 1e-5  # in shares of the largest output, where that is above 1
 _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
     "epochs": (0, math.inf, False, "passes over the training data"),
     "lr": (0, math.inf, False, "the highest learning rate, reached after the warm-up"),

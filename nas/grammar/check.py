@@ -42,7 +42,7 @@ def check(
     rules = {name: rule for name, rule in rules.items() if name in within}
     least = least_sizes(rules)
     for rule in rules.values():
-        if least[rule.name] >= INFINITE:
+        if least[rule.name] >= INFINITE and _recursive(rules, rule.name):
             raise _fault(
                 rule, rule, f"{rule.name!r} cannot end: every alternative leads back to it; "
                 "add one that does not"
@@ -176,17 +176,12 @@ def _check_reach(rules: Mapping[str, Rule], start: str, source: str) -> None:
 
 def is_finite(rules: Mapping[str, Rule], start: str) -> bool:
     """Whether no rule that `start` reaches leads back to itself."""
-    for name in reachable(rules, start):
-        reached: set[str] = set()
-        todo = [name]
-        while todo:
-            for call in calls_in(rules[todo.pop()].body):
-                if call.name == name:
-                    return False
-                if call.name in rules and call.name not in reached:
-                    reached.add(call.name)
-                    todo.append(call.name)
-    return True
+    return not any(_recursive(rules, name) for name in reachable(rules, start))
+
+
+def _recursive(rules: Mapping[str, Rule], name: str) -> bool:
+    called = {call.name for call in calls_in(rules[name].body)} & set(rules)
+    return any(name in reachable(rules, other) for other in called)
 
 
 def least_sizes(rules: Mapping[str, Rule]) -> dict[str, int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.grammar.derivation import Derivation
 from nas.grammar.derive import Choose, Input, derive
 from nas.grammar.fold import fold, key_of
-from nas.grammar.frames import Cost, Option, Site, Waiting
+from nas.grammar.frames import Cost, Events, Option, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.parser import GrammarError
 from nas.op import Shape
+from nas.op.user import UserOperator
 
 
 def _finite(grammar: Grammar) -> Machine:
@@ -45,28 +47,32 @@ def extreme(
         index, (cost, _) = best(found, key=lambda pair: pair[1][0][at])
         return site.cost.plus(cost), index
 
+    state: State = ((Shape.of(input),), 1, machine.start())
     fold(
-        machine, memo, ((Shape.of(input),), 1, machine.start()),
-        at_end=lambda streams, cost: (cost, 0), combine=combine,
+        machine, memo, state, at_end=lambda streams, cost: (cost, 0), combine=combine,
         order=lambda site: range(len(site.options)),
     )  # fmt: skip
-    state: Any = ((Shape.of(input),), 1, machine.start())
+    if memo[key_of(state)] is None:
+        return derive(grammar, _begin([]), input=input)  # which says why there is none
     labels: list[str] = []
     while isinstance(waiting := machine.advance(*state), Waiting):
         found = memo[key_of(state)]
         assert found is not None
         labels.append(waiting.options[found[1]].label)
         state = waiting.state(found[1])
-    return derive(grammar, _follow(labels), input=input)
+    return derive(grammar, _follow(labels, {}), input=input)
 
 
-def _follow(labels: list[str]) -> Choose:
+def _follow(labels: Iterable[str], usual: Mapping[str, str]) -> Choose:
+    """A choice of the labels given, and then of each site's usual one, or the last."""
     left = iter(labels)
+    return lambda site, options: _at(next(left, None) or usual.get(site.name), options)
 
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        return [option.label for option in options].index(next(left))
 
-    return choose
+def _at(label: str | None, options: Sequence[Option]) -> int:
+    """The place of a label among the options; the last where it is none of them."""
+    labels = [option.label for option in options]
+    return labels.index(label) if label in labels else len(labels) - 1
 
 
 def enumerate_all(grammar: Grammar, *, input: Input) -> Iterator[Derivation]:
@@ -92,40 +98,65 @@ def _begin(prefix: list[int]) -> Choose:
 
 
 def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
-    """Derivations among which every option of every site occurs, all else as large as it goes.
+    """Derivations among which every option of every site occurs, and every parameter's largest
+    sizes: no derivation has a parameter larger than the elementwise largest of these.
 
-    The elementwise largest parameter of them is the largest there is, since each size depends on
-    one choice. Their number is at most that of (site, option) pairs.
+    Every state of the grammar is visited once, those of the largest derivation first.
     """
+    machine, memo = _finite(grammar), dict[Any, bool | None]()
     largest = extreme(grammar, input=input, of="params")
-    found, seen = [largest], set[tuple[str, str]]()
-    todo: list[tuple[dict[str, str], Derivation]] = [({}, largest)]
+    usual = largest.by_site
+    found, met, sizes = [largest], set(usual.items()), dict[Any, list[int]]()
+    start: State = ((Shape.of(input),), 1, machine.start())
+    visited: set[State] = set()
+    todo = deque[tuple[State, tuple[str, ...], tuple[str, str] | None]]([(start, (), None)])
     while todo:
-        forced, derivation = todo.pop()
-        seen.update((c.site.name, c.label) for c in derivation.choices)
-        for position, chosen in enumerate(derivation.choices):
-            for option in chosen.options:
-                if (chosen.site.name, option.label) in seen:
-                    continue
-                before = {c.site.name: c.label for c in derivation.choices[:position]}
-                wanted = {**before, **forced, chosen.site.name: option.label}
-                other = derive(grammar, _prefer(wanted, largest.by_site), input=input)
-                seen.update((c.site.name, c.label) for c in other.choices)
-                seen.add((chosen.site.name, option.label))
-                found.append(other)
-                todo.append((wanted, other))
+        state, labels, pair = todo.popleft()
+        events = Events()
+        waiting = machine.advance(*state, events)
+        grew = state not in visited and _enlarge(sizes, events)
+        if (grew or (pair and pair not in met)) and labels != largest.labels[: len(labels)]:
+            found.append(derive(grammar, _follow(labels, usual), input=input))
+            met.update(found[-1].by_site.items())
+        if isinstance(waiting, Waiting) and state not in visited:
+            name = waiting.site.name
+            for label, following in _completed(machine, memo, waiting, usual.get(name)):
+                todo.append((following, (*labels, label), (name, label)))
+        visited.add(state)
     return found
 
 
-def _prefer(wanted: dict[str, str], otherwise: dict[str, str]) -> Choose:
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        labels = [option.label for option in options]
-        for label in (wanted.get(site.name), otherwise.get(site.name)):
-            if label in labels:
-                return labels.index(label)
-        return len(labels) - 1
+def _completed(
+    machine: Machine, memo: dict[Any, bool | None], waiting: Waiting, first: str | None
+) -> list[tuple[str, State]]:
+    """The labels of a site that can be completed, `first` before the others."""
+    found = [
+        (option.label, waiting.state(i)) for i, option in enumerate(waiting.options)
+        if fold(
+            machine, memo, waiting.state(i),
+            at_end=lambda streams, cost: True, combine=lambda site, found: True,
+            order=lambda site: range(len(site.options)), enough=True,
+        )
+    ]  # fmt: skip
+    return sorted(found, key=lambda pair: pair[0] != first)
 
-    return choose
+
+def _enlarge(sizes: dict[Any, list[int]], events: Events) -> bool:
+    """Whether operators applied on the way have a parameter larger than those met before."""
+    grew = False
+    for kind, told in events.told:
+        if kind != "apply":
+            continue
+        operator, args, path, _, streams = told
+        kinds = {arg.name: arg.kind for arg in operator.args}
+        place = [path, operator.name, *(v for k, v in args.items() if kinds[k] == "shape")]
+        if isinstance(operator, UserOperator):
+            place += streams
+        for param in operator.params(streams, args):
+            known = sizes.setdefault((*place, param.name), [0] * len(param.shape))
+            grew |= any(a > b for a, b in zip(param.shape, known, strict=True))
+            known[:] = map(max, known, param.shape)
+    return grew
 
 
 def table(grammar: Grammar, *, input: Input) -> dict[str, tuple[str, ...]]:
@@ -141,10 +172,4 @@ def table(grammar: Grammar, *, input: Input) -> dict[str, tuple[str, ...]]:
 
 def follow_table(values: Mapping[str, str]) -> Choose:
     """A choice by a full table of sites; a label that is not offered falls to the last that is."""
-
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        labels = [option.label for option in options]
-        wanted = values.get(site.name)
-        return labels.index(wanted) if wanted in labels else len(labels) - 1
-
-    return choose
+    return lambda site, options: _at(values.get(site.name), options)

@@ -147,7 +147,9 @@ class _Trace:
         self.choices: list[Chosen] = []
         self.brackets: list[_Bracket] = []
 
-    def apply(self, operator: Operator, args: Args, path: str, cost: Cost) -> None:
+    def apply(
+        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
+    ) -> None:
         self.terms.append(Apply(operator, args, path))
         self.spent = self.spent.plus(cost)
 

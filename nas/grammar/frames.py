@@ -123,9 +123,11 @@ State = tuple[Shapes, int, Frame | None]
 
 class Trace(Protocol):
     """Told what a machine does on its way, in order. `copied` is the state after a bracket whose
-    branches left repeat the first, where they may."""
+    branches left repeat the first, where they may; `streams` are those that arrive."""
 
-    def apply(self, operator: Operator, args: Args, path: str, cost: Cost) -> None: ...
+    def apply(
+        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
+    ) -> None: ...
     def open(self, twins: int) -> None: ...
     def branch(self, finished: int, copied: State | None) -> None: ...
     def close(self) -> None: ...
@@ -138,8 +140,10 @@ class Events:
     def __init__(self) -> None:
         self.told: list[tuple[str, tuple[Any, ...]]] = []
 
-    def apply(self, operator: Operator, args: Args, path: str, cost: Cost) -> None:
-        self.told.append(("apply", (operator, args, path, cost)))
+    def apply(
+        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
+    ) -> None:
+        self.told.append(("apply", (operator, args, path, cost, streams)))
 
     def open(self, twins: int) -> None:
         self.told.append(("open", (twins,)))

@@ -120,7 +120,7 @@ class Machine:
                     spent = Cost(copies, inferred.params * copies, inferred.flops * copies)
                     cost = cost.plus(spent)
                     if trace:
-                        trace.apply(operator, args, frame.path, spent)
+                        trace.apply(operator, args, frame.path, spent, streams)
                     streams, frame = inferred.outputs, frame.next
             elif kind == "pick":
                 if len(frame.body.alternatives) > 1:

@@ -20,6 +20,7 @@ from nas.grammar.rules import (
     Copies,
     Elastic,
     Expression,
+    Function,
     Name,
     Number,
     Repeat,
@@ -54,7 +55,8 @@ _sum: add | _product
 add: _sum SIGN _product
 _product: multiply | _value
 multiply: _product (STAR | SLASH) _value
-_value: number | name | "(" _sum ")"
+_value: number | name | "(" _sum ")" | function
+function: CALL _sum ("," _sum)+ ")"
 number: NUMBER | SIGN NUMBER
 name: NAME
 
@@ -92,6 +94,14 @@ def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
     return GrammarError(f"{name}:{where.line}:{where.column}: {reason}{shown}")
 
 
+class _Misplaced(ValueError):
+    """A fault found while building, with its place."""
+
+    def __init__(self, where: Where, reason: str):
+        super().__init__(reason)
+        self.where = where
+
+
 class _Build(Transformer[Token, Any]):
     """Parse tree to rules. Children arrive already built."""
 
@@ -106,6 +116,13 @@ class _Build(Transformer[Token, Any]):
         return Arithmetic(str(parts[1]), parts[0], parts[2])
 
     multiply = add
+
+    def function(self, parts: list[Any]) -> Function:
+        token, *arguments = parts
+        if str(token) not in ("min(", "max("):
+            where = Where(token.line, token.column)
+            raise _Misplaced(where, f"{token}…) is no function of numbers: there are min and max")
+        return Function(str(token).rstrip("("), tuple(arguments))
 
     def elastic(self, parts: list[Expression]) -> Elastic:
         return Elastic(tuple(parts))
@@ -224,6 +241,8 @@ def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]
     except UnexpectedInput as error:
         raise fault(text, name, _place(error), _reason(error, text)) from None
     except VisitError as error:
+        if isinstance(error.orig_exc, _Misplaced):
+            raise fault(text, name, error.orig_exc.where, str(error.orig_exc)) from None
         raise GrammarError(f"{name}: {error.orig_exc}") from error
     rules = [replace(s, source=name, text=text) for s in statements if isinstance(s, Rule)]
     imports, uses = [], []

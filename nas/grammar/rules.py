@@ -50,7 +50,18 @@ class Arithmetic:
         return f"({self.left} {self.sign} {self.right})"
 
 
-Expression = Number | Name | Arithmetic
+@dataclass(frozen=True)
+class Function:
+    """The smallest or largest of some numbers."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.arguments))})"
+
+
+Expression = Number | Name | Arithmetic | Function
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,12 @@ def evaluate(expression: Expression, env: Env | Mapping[str, Value]) -> Value:
             if name == expression.name:
                 return value
         return expression.name
+    if isinstance(expression, Function):
+        values = [evaluate(argument, env) for argument in expression.arguments]
+        numbers = [value for value in values if not isinstance(value, str)]
+        if len(numbers) < len(values):
+            raise ValueError(f"{expression} takes numbers, and its values are {values}")
+        return min(numbers) if expression.name == "min" else max(numbers)
     left, right = evaluate(expression.left, env), evaluate(expression.right, env)
     if isinstance(left, str) or isinstance(right, str):
         word = left if isinstance(left, str) else right
@@ -210,6 +227,8 @@ def names_in(expression: Expression | Elastic) -> set[str]:
         return {expression.name}
     if isinstance(expression, Arithmetic):
         return names_in(expression.left) | names_in(expression.right)
+    if isinstance(expression, Function):
+        return set().union(*map(names_in, expression.arguments))
     return set()
 
 

@@ -58,7 +58,8 @@ class Shape(NamedTuple):
 
     def __str__(self) -> str:
         sizes = "x".join(map(str, self.dims))
-        return sizes if self == Shape.of(self.dims) else f"{self.kind}:{sizes}"
+        usual = "vector" if len(self.dims) == 1 else "image"
+        return sizes if self.kind == usual else f"{self.kind}:{sizes}"
 
 
 class ShapeError(ValueError):

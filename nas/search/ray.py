@@ -28,7 +28,17 @@ from nas.search.settings import Settings
 from nas.search.worker import Evaluator, Job, Outcome
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-os.environ.setdefault(LOOPBACK, "0")  # Ray reads it once, on import
+ENVIRONMENT = {  # Ray reads some of it on import
+    LOOPBACK: "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # printed here, else; told below
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints, however quiet it is asked to be
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends it, and checkpoints serve to go on
+}
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 import ray  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray.exceptions import RayError, RayTaskError  # noqa: E402
@@ -39,12 +49,6 @@ START_S = 300.0  # the longest a worker may take to load a run, or to get its co
 JOIN_S = 5.0
 FILES = ("space.grammar", "bank.safetensors")
 OBJECTS_MB = 100
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends it, and checkpoints serve to go on
-}
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +60,6 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
 
     Raises RunError where no cluster answers.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield
         return
@@ -66,8 +68,8 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
         if on == "ray":
             _loopback(True)
             ray.init(
-                "local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-                logging_level=logging.ERROR, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
+                "local", num_cpus=cpus, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
+                include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                 _node_ip_address="127.0.0.1", _temp_dir=scratch,
             )  # fmt: skip
         else:
@@ -110,6 +112,8 @@ class Worker:
             for name, data in files.items():
                 Path(folder, name).write_bytes(data)
             self.evaluator = Evaluator(Path(folder), settings, trust_code=trust_code)
+        for task in self.evaluator.tasks:
+            task.splits()
 
     def evaluate(self, job: Job) -> Outcome:
         return self.evaluator(job)
@@ -151,7 +155,7 @@ class RayPool:
 
     def _room(self) -> int:
         """Workers that fit the cores (and GPUs) that nobody uses."""
-        found = ray.available_resources()
+        found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         fitting = int(found.get("CPU", 1))
         return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
 
@@ -175,7 +179,7 @@ class RayPool:
             num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0
         )
         while len(self.free) + len(self.calls) < self.wanted:
-            worker = actor.remote()
+            worker: Any = actor.remote()
             self._note(worker.start.remote(*self.start), worker, None, START_S)
 
     def _note(self, ref: Any, worker: Any, job: Job | None, limit_s: float) -> None:
@@ -194,7 +198,7 @@ class RayPool:
                 ray.kill(call.worker)
                 raise error.cause from None
             except RayError as error:
-                yield from self._lost(call, f"its worker died: {_why(error)}")
+                yield from self._lost(call, f"{_why(error)}")
             else:
                 self.free.append(call.worker)
                 if call.job:
@@ -234,8 +238,9 @@ def _device(device: str) -> tuple[int, str]:
 def _why(error: BaseException) -> str:
     """What Ray says of a death, without its identifiers and guesses."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
-    text = " ".join(lines).partition("There are some potential root causes")[0]
-    return re.sub(r"\s+", " ", text).strip().removesuffix(".")[:400] or type(error).__name__
+    said = re.split(r"There are some potential|Some common causes", " ".join(lines))[0]
+    said = said.rpartition("Worker exit detail: ")[2].strip(" .")
+    return f"its worker died (killed, out of memory, or crashed): {said[:300]}"
 
 
 def retrain_on_ray(
@@ -259,7 +264,7 @@ def retrain_on_ray(
             failed = _tune(todo, words, device, listener, storage)
         if failed:
             each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
-            raise RunError(f"{len(failed)} of {len(folders)} networks could not be retrained: {each}")
+            raise RunError(f"{len(failed)} of {len(folders)} networks were not retrained: {each}")
     return {folder: retrained(folder, **known) or [] for folder in folders}
 
 
@@ -270,29 +275,40 @@ def _tune(
     """Run the trials; the reasons of those that failed, by folder."""
     from ray import tune
 
-    gpus, name = _device(device)
+    gpus, own = _device(device)
+    name = time.strftime("retrain-%Y%m%d-%H%M%S")
     storage.mkdir(parents=True, exist_ok=True)
     paths = {str(folder.resolve()): folder for folder in folders}
     tuner = tune.Tuner(
         tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
         param_space={
-            "folder": tune.grid_search(list(paths)), "device": name, "where": os.getcwd(), **words,
+            "folder": tune.grid_search(list(paths)), "device": own, "where": os.getcwd(), **words,
         },
         tune_config=tune.TuneConfig(
             trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
         ),
         run_config=tune.RunConfig(
-            name=time.strftime("retrain-%Y%m%d-%H%M%S"), storage_path=str(storage.resolve()),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1), verbose=0,
+            name=name, storage_path=str(storage.resolve()), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             callbacks=[_progress(listener, len(paths))] if listener else [],
         ),
     )  # fmt: skip
-    results = tuner.fit()
-    return {
-        str(paths[result.config["folder"]]): str(result.error).strip().splitlines()[-1]
-        for result in results
-        if result.error and result.config
-    }
+    try:
+        results: Any = tuner.fit()
+        return {
+            str(paths[result.config["folder"]]): str(result.error).strip().splitlines()[-1]
+            for result in results
+            if result.error and result.config
+        }
+    finally:
+        _forget(storage / name)
+
+
+def _forget(experiment: Path) -> None:
+    """Remove what Tune would restore from: pickles, which a run has none of. Checkpoints stay."""
+    for path in [*experiment.glob("*"), *experiment.glob("*/error.*")]:
+        if path.is_file():
+            path.unlink()
 
 
 def _safe(folder: str, id: str) -> str:
@@ -319,19 +335,21 @@ def _trial(config: dict[str, Any]) -> None:
     tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
 
 
-def _progress(listener: Listener, trials: int) -> Any:
+def _progress(listener: Listener, count: int) -> Any:
     """A Tune callback that tells of the steps of all trials together."""
     from ray.tune import Callback
 
     seen: dict[str, tuple[int, int]] = {}
 
-    class Progress(Callback):  # type: ignore[misc]
-        def on_trial_result(self, iteration: int, trials_: Any, trial: Any, result: Any) -> None:
+    class Progress(Callback):
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+        ) -> None:
             if "steps" not in result:
                 return
             seen[trial.trial_id] = result["steps"], result["of"]
             total = sum(of for _, of in seen.values())
-            total += (trials - len(seen)) * max(of for _, of in seen.values())
+            total += (count - len(seen)) * max(of for _, of in seen.values())
             done = sum(steps for steps, _ in seen.values())
             listener("retraining", done, total, {"loss": result["loss"]})
 

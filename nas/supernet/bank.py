@@ -123,10 +123,14 @@ class Bank:
             tensors |= {f"momentum/{key}": value for key, value in self.momenta.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         part = path.with_suffix(".part")
-        save_file(whole, part, metadata={"version": str(self.version), "seed": str(self.seed)})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            save_file(whole, part, metadata={"version": str(self.version), "seed": str(self.seed)})
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (SafetensorError, OSError) as error:
+            part.unlink(missing_ok=True)
+            raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
 
     def load(self, path: Path) -> None:
         """Read tensors (and momenta, where the file has them) and the version from a file.

@@ -27,7 +27,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
 POOLED_HEAD = "pool linear(classes)"
 DENSE_HEAD = (
-    "[pointwise(32); pointwise(32)] upsample_add batchnorm relu "
+    "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
     "pointwise(classes, bias=1) upsample_to(height, width)"
 )
 
@@ -40,7 +40,7 @@ class TaskError(ValueError):
 class Head:
     """What turns the trunk's outputs into logits."""
 
-    reads: tuple[str, ...]  # names of the trunk's outputs: ("coarse",) or ("fine", "coarse")
+    reads: tuple[str, ...]  # names of the trunk's outputs: ("coarse",) or ("fine", "middle", "coarse")
     term: str  # in the grammar language; may use classes, height, width
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -48,7 +48,7 @@ class Head:
 HEADS = {
     "class": Head(("coarse",), POOLED_HEAD),
     "labels": Head(("coarse",), POOLED_HEAD),
-    "pixels": Head(("fine", "coarse"), DENSE_HEAD),
+    "pixels": Head(("fine", "middle", "coarse"), DENSE_HEAD),
 }
 PRIMARY: dict[str, Metric] = {
     "class": "accuracy",

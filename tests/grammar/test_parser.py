@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.grammar import Grammar, GrammarError, shipped_spaces
@@ -79,6 +79,7 @@ heads = st.builds(
 texts = st.lists(st.builds("{} = {}".format, heads, bodies), min_size=1, max_size=3).map("\n".join)
 
 
+@settings(max_examples=40, deadline=None)
 @given(texts)
 def test_printed_rules_parse_to_equal_rules(text: str) -> None:
     read = rules(text)
@@ -86,6 +87,7 @@ def test_printed_rules_parse_to_equal_rules(text: str) -> None:
     assert [str(rule) for rule in rules(printed(text))] == [str(rule) for rule in read]
 
 
+@settings(max_examples=25, deadline=None)
 @given(texts, st.data())
 def test_layout_means_nothing(text: str, data: Any) -> None:
     layout = st.sampled_from([" ", "\n  ", "\n\t", " # said\n  ", "\n# said\n   ", "\r\n  "])

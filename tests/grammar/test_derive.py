@@ -1,0 +1,346 @@
+"""What is offered can always be completed, limits are exact, and derivations read back."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from nas.grammar import (
+    Apply,
+    Derivation,
+    Grammar,
+    GrammarError,
+    Limits,
+    Option,
+    Site,
+    derive,
+    replay,
+    sample,
+    shipped_spaces,
+)
+from nas.grammar.count import enumerate_all
+from nas.grammar.derive import probabilities
+from nas.plan import plan
+
+INPUT = (2, 5, 5)
+SIMPLE = ["relu", "identity", "conv(2)", "conv({2, 3})", "conv(3, stride=2)", "max_pool(3)",
+          "conv(2, kernel={1, 3}, padding=0)", "mbconv(2, expand={1, 2})", "upsample", "half"]  # fmt: skip
+JOINS = ["add", "concat", "(add | concat(2))", "concat({1, 3})", "matmul", "upsample_add"]
+PIECES = ["{0} {1}", "({0} | {1})", "({0}){{0..2}}", "({0} {1}){{2}}",
+          "clone(2) [{0}; {1}] {join}", "clone(2) [{0} * 2] {join}", "clone(2) [{0}; {0}] {join}",
+          "group(2) [{0}; {1}] {join}", "clone(3) [{0}; {1}; relu] add",
+          "clone(2) [{0}; {1}]{{1..2}} {join}"]  # fmt: skip
+
+terms = st.recursive(
+    st.sampled_from(SIMPLE),
+    lambda inner: st.builds(
+        lambda piece, a, b, join: piece.format(a, b, join=join),
+        st.sampled_from(PIECES), inner, inner, st.sampled_from(JOINS),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@st.composite
+def finite_grammars(draw: Any) -> Grammar:
+    body = draw(terms)
+    half = "\nhalf = conv(2, stride=2) | conv(4, stride=2)" if "half" in body else ""
+    return Grammar.parse(f"net = {body} output(coarse){half}")
+
+
+MODULES = ["m m", "conv(3)", "conv(4, stride=2)", "relu m", "clone(2) [m; m] pair",
+           "clone(2) [m * 2] add", "clone(3) [m * 3] concat(2)", "group(2) [m; m] pair",
+           "upsample", "clone(2) [m relu; conv(2) m] pair", "conv({2, 4})", "deep(2)",
+           "clone(3) [m; m; m] add", "tokens m col2im(height, width)", "m pair2"]  # fmt: skip
+
+
+@st.composite
+def open_grammars(draw: Any) -> Grammar:
+    modules = draw(st.lists(st.sampled_from(MODULES), min_size=1, max_size=5, unique=True))
+    ends = draw(st.sampled_from(["relu", "conv(2)", "conv({2, 3})", "conv(2, stride=2)"]))
+    body = " | ".join([ends, *modules]) + (" | m m" if "m m" not in modules else "")
+    pair2 = "\npair2 = clone(2) [relu; m] matmul" if "pair2" in body else ""
+    pair = "\npair = add | matmul | concat | concat(3)" if "pair" in body.replace("pair2", "") else ""
+    deep = "\ndeep(c) = conv(c) | conv(c) deep(c * 2)" if "deep" in body else ""
+    start = draw(st.sampled_from(["m", "m m", "clone(2) [m; m] add", "conv(4) m m conv(3)"]))
+    return Grammar.parse(f"net = {start}\nm = {body}{pair2}{pair}{deep}")
+
+
+def cost(derivation: Derivation) -> dict[str, int]:
+    costs = plan(derivation)
+    operators = sum(isinstance(term, Apply) for term in derivation.terms)
+    return {"terminals": operators, "params": costs.params, "flops": costs.flops}
+
+
+def every_derivation(grammar: Grammar, at_most: int = 150) -> list[Derivation]:
+    """All derivations, by trying every label and throwing away what does not fit."""
+    found: list[Derivation] = []
+    tried, todo = 0, list[tuple[str, ...]]([()])
+    while todo:
+        labels = todo.pop()
+        tried += 1
+        assume(tried < 4 * at_most and len(found) < at_most)
+        try:
+            found.append(replay(grammar, labels, input=INPUT))
+        except GrammarError as error:
+            if ends := re.search(r"the labels end at .*; there are (.*)$", str(error)):
+                todo += [(*labels, label) for label in ends[1].split(", ")[::-1]]
+    return found
+
+
+class Offers:
+    """A random choice that remembers what was offered after which labels."""
+
+    def __init__(self, seed: int):
+        self.rng, self.labels = random.Random(seed), list[str]()
+        self.offered: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+
+    def __call__(self, site: Site, options: Sequence[Option]) -> int:
+        names = tuple(option.label for option in options)
+        self.offered.append((tuple(self.labels), names))
+        index = self.rng.randrange(len(options))
+        self.labels.append(names[index])
+        return index
+
+
+def offers(grammar: Grammar, limits: Limits | None = None) -> Iterator[tuple[Offers, Any]]:
+    """Some walks, each with its derivation, or None where the grammar is refused."""
+    for seed in range(4):
+        choose = Offers(seed)
+        try:
+            yield choose, derive(grammar, choose, input=INPUT, limits=limits)
+        except GrammarError:
+            assert not choose.offered, "refused after something was offered"
+            yield choose, None
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite_grammars())
+def test_finite_grammar_offers_exactly_what_can_be_completed(grammar: Grammar) -> None:
+    wanted = {d.labels for d in every_derivation(grammar)}
+    for choose, derivation in offers(grammar):
+        if derivation is None:
+            assert not wanted
+            continue
+        assert derivation.labels in wanted
+        for before, names in choose.offered:
+            completed = {w[len(before)] for w in wanted if w[: len(before)] == before}
+            assert set(names) == completed
+            assert len(set(names)) == len(names)
+
+
+@settings(max_examples=60, deadline=None)
+@given(finite_grammars(), st.sampled_from(["terminals", "params", "flops"]), st.floats(0, 1))
+def test_offers_within_one_limit_are_exact(grammar: Grammar, name: str, share: float) -> None:
+    everything = every_derivation(grammar)
+    assume(everything)
+    costs = {d.labels: cost(d)[name] for d in everything}
+    low, high = min(costs.values()), max(costs.values())
+    most = int(low + share * (high - low))
+    within = {labels for labels, value in costs.items() if value <= most}
+    for choose, derivation in offers(grammar, Limits(**{name: most})):
+        assert derivation is not None
+        assert derivation.labels in within
+        for before, names in choose.offered:
+            assert set(names) == {w[len(before)] for w in within if w[: len(before)] == before}
+    for _, derivation in offers(grammar, Limits(**{name: low - 1})):
+        assert derivation is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(finite_grammars(), st.floats(0, 1), st.floats(0, 1))
+def test_several_limits_are_never_exceeded(grammar: Grammar, a: float, b: float) -> None:
+    costs = [cost(d) for d in every_derivation(grammar)]
+    assume(costs)
+    limits = Limits(
+        params=int(a * max(c["params"] for c in costs)), flops=int(b * max(c["flops"] for c in costs))
+    )
+    for _, derivation in offers(grammar, limits):
+        if derivation is not None:
+            spent = cost(derivation)
+            assert spent["params"] <= limits.params
+            assert spent["flops"] <= limits.flops
+
+
+@settings(max_examples=150, deadline=None)
+@given(open_grammars(), st.integers(1, 40), st.booleans())
+def test_recursive_grammar_never_leads_into_a_dead_end(
+    grammar: Grammar, most: int, by_params: bool
+) -> None:
+    limits = Limits(most, params=2000) if by_params else Limits(most)
+    for _, derivation in offers(grammar, limits):
+        if derivation is not None:
+            spent = cost(derivation)
+            assert spent["terminals"] <= most
+            assert not by_params or spent["params"] <= 2000
+            assert Derivation.read(str(derivation), grammar) == derivation
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(finite_grammars(), open_grammars()), st.integers(0, 99))
+def test_derivation_reads_back_equal_with_the_same_operators(grammar: Grammar, seed: int) -> None:
+    try:
+        derivation = sample(grammar, random.Random(seed), input=INPUT, limits=Limits(40))
+    except GrammarError:
+        return
+    again = Derivation.read(str(derivation), grammar)
+    assert again == derivation
+    assert hash(again) == hash(derivation)
+    assert str(again) == str(derivation)
+    assert again.terms == derivation.terms
+    assert [c.site for c in again.choices] == [c.site for c in derivation.choices]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(finite_grammars(), open_grammars()), st.integers(0, 99))
+def test_names_of_sites_and_parameters_are_unique(grammar: Grammar, seed: int) -> None:
+    try:
+        derivation = sample(grammar, random.Random(seed), input=INPUT, limits=Limits(40))
+    except GrammarError:
+        return
+    sites = [choice.site.name for choice in derivation.choices]
+    assert len(set(sites)) == len(sites)
+    assert len(derivation.by_site) == len(sites)
+    paths = [term.path for term in derivation.terms if isinstance(term, Apply)]
+    assert len(set(paths)) == len(paths)
+    steps = plan(derivation).steps
+    slots = [step.slot for step in steps if step.params]
+    assert len(set(slots)) == len(slots)
+    assert len({step.name for step in steps}) == len(steps)
+    assert all(step.name.isidentifier() for step in steps)
+
+
+def test_second_branch_need_not_repeat_one_that_its_join_refuses() -> None:
+    grammar = Grammar.parse(
+        "net = clone(2) [m; m] matmul\nm = 0.5: linear(3) | m m | linear(7) | permute(132)"
+    )
+    for seed in range(60):
+        derivation = sample(grammar, random.Random(seed), input=(2, 3, 7), limits=Limits(12))
+        plan(derivation)
+
+
+def test_copies_share_the_derivation_and_not_the_weights() -> None:
+    grammar = Grammar.parse("net = clone(3) [block * 3] add\nblock = conv({2, 4}) relu{0..2}")
+    derivation = replay(grammar, ["out=4", "x2"], input=INPUT)
+    assert derivation.network_text == (
+        "clone(n=3) [ conv(out=4) relu relu ; conv(out=4) relu relu ; conv(out=4) relu relu ] add"
+    )
+    steps = [step for step in plan(derivation).steps if step.params]
+    assert len({step.slot for step in steps}) == len({step.name for step in steps}) == 3
+    assert len(derivation.choices) == 2
+
+
+def test_sizes_that_come_out_equal_are_one_option() -> None:
+    grammar = Grammar.parse("net = sub({2, 4})\nsub(c) = conv({c, 4, 2 * c})")
+    made = [d.network_text for d in enumerate_all(grammar, input=INPUT)]
+    assert sorted(made) == [
+        "conv(out=2)", "conv(out=4)", "conv(out=4)", "conv(out=8)",
+    ]  # fmt: skip
+    with pytest.raises(GrammarError, match=r"'out=2' is no option at .*; there are out=4, out=8"):
+        replay(grammar, ["c=4", "out=2"], input=INPUT)
+
+
+def test_bracket_repeated_keeps_its_weights_apart() -> None:
+    grammar = Grammar.parse("net = clone(2) [conv(2); conv(2)]{2} add")
+    steps = [s for s in plan(replay(grammar, [], input=INPUT)).steps if s.params]
+    assert len({step.slot for step in steps}) == 4
+
+
+def test_shares_are_what_given_weights_leave() -> None:
+    options = [Option("a", 0.4), Option("b"), Option("c"), Option("d", 0.2)]
+    assert probabilities(options) == pytest.approx([0.4, 0.2, 0.2, 0.2])
+    assert probabilities([Option("a", 2.0), Option("b", 6.0)]) == [0.25, 0.75]
+    assert probabilities([Option("a"), Option("b")]) == [0.5, 0.5]
+
+
+def test_weights_are_the_frequencies_of_samples() -> None:
+    grammar = Grammar.parse("net = 0.7: relu | gelu | silu")
+    rng = random.Random(1)
+    made = [sample(grammar, rng, input=INPUT).labels[0] for _ in range(2000)]
+    assert made.count("relu") / 2000 == pytest.approx(0.7, abs=0.03)
+    assert made.count("gelu") / 2000 == pytest.approx(0.15, abs=0.03)
+
+
+MOBILE = Grammar.load("mobile")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("what is this", "'what is this' is no derivation: it begins as"),
+        ("mobile@beef 1x8x8: out=8", "mobile has changed: its hash is"),
+        (f"mobile@{MOBILE.hash} 1xx8: out=8", "is no derivation"),
+        (f"mobile@{MOBILE.hash} 0x8x8: out=8", "is no derivation"),
+        (f"mobile@{MOBILE.hash} 1x8x8: out=9", "'out=9' is no option at stem.*there are out=8, out"),
+        (f"mobile@{MOBILE.hash} 1x8x8: out=8", "the labels end at stage.0:c; there are c=8"),
+        (f"mobil@{'0' * 12} 1x8x8: out=8", "Did you mean 'mobile'"),
+    ],
+)
+def test_text_that_does_not_fit_says_why(text: str, reason: str) -> None:
+    with pytest.raises(GrammarError, match=reason):
+        Derivation.read(text)
+
+
+def test_labels_left_over_and_another_grammar_are_refused() -> None:
+    derivation = sample(MOBILE, random.Random(0), input=(1, 8, 8))
+    with pytest.raises(GrammarError, match="1 labels are left over, from 'x9' on"):
+        Derivation.read(f"{derivation} x9")
+    with pytest.raises(GrammarError, match="read it with the grammar that made it"):
+        Derivation.read(str(derivation), Grammar.load("einspace"))
+
+
+def test_choice_out_of_range_is_an_error() -> None:
+    with pytest.raises(IndexError, match="choose gave 7 at stem"):
+        derive(MOBILE, lambda site, options: 7, input=(1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "reason"),
+    [
+        ("net = conv(4, kernel=9, padding=0)", None, "nothing is left of the shape"),
+        ("net = conv(4, kernel=9, padding=0) | linear(3) tokens tokens", None, "no option of net"),
+        ("net = conv(64)", Limits(params=10), r"within Limits\(.*params=10.*the only derivation"),
+        ("net = conv({16, 64})", Limits(params=10), "no option of conv:out fits"),
+    ],
+)
+def test_grammar_that_never_fits_is_refused_at_once(
+    text: str, limits: Limits | None, reason: str
+) -> None:
+    with pytest.raises(GrammarError, match=reason):
+        sample(Grammar.parse(text), random.Random(0), input=INPUT, limits=limits)
+
+
+def test_same_seed_gives_the_same_derivations_in_any_process() -> None:
+    program = (
+        "import random\nfrom nas.grammar import Grammar, sample\n"
+        f"for space in {list(shipped_spaces())}:\n"
+        "    for seed in range(6):\n"
+        "        d = sample(Grammar.load(space), random.Random(seed), input=(3, 32, 32))\n"
+        "        print(d, d.network_text)\n"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(said) == 1
+    assert said.pop().count("\n") == 6 * len(shipped_spaces())
+
+
+def test_earlier_derivations_do_not_change_later_ones() -> None:
+    grammar = Grammar.load("einspace")
+    alone = str(sample(grammar, random.Random(5), input=(3, 8, 8)))
+    for seed in range(5):
+        sample(grammar, random.Random(seed), input=(3, 8, 8))
+    assert str(sample(grammar, random.Random(5), input=(3, 8, 8))) == alone

@@ -1,0 +1,106 @@
+"""The shipped spaces: derivations of each are typed, printed, read back, built and run."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.grammar import Apply, Derivation, Grammar, sample, shipped_spaces
+from nas.network import Network
+from nas.plan import Plan, plan
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
+INPUTS = [(3, 32, 32), (1, 8, 8)]
+MOST_FLOPS, MOST_PARAMS = 3e8, 3e7
+
+each = pytest.mark.parametrize("input", INPUTS, ids=lambda dims: "x".join(map(str, dims)))
+space = pytest.mark.parametrize("name", SPACES)
+
+
+@cache
+def made(name: str, input: tuple[int, ...]) -> list[tuple[Derivation, Plan]]:
+    grammar = Grammar.load(name)
+    derivations = [sample(grammar, random.Random(seed), input=input) for seed in range(100)]
+    return [(derivation, plan(derivation)) for derivation in derivations]
+
+
+def test_every_shipped_space_is_tested() -> None:
+    assert set(SPACES) <= set(shipped_spaces())
+
+
+@space
+@each
+def test_derivations_run_forward_in_the_shapes_predicted(
+    name: str, input: tuple[int, ...]
+) -> None:
+    ran = 0
+    for derivation, typed in made(name, input):
+        if typed.flops > MOST_FLOPS or typed.params > MOST_PARAMS:
+            continue
+        network = Network(derivation).eval()
+        assert sum(p.numel() for p in network.parameters()) == typed.params
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results = network(torch.randn(2, *input))
+        assert {name: (2, *shape.dims) for name, shape in typed.output_shapes().items()} == {
+            name: tuple(result.shape) for name, result in results.items()
+        }
+        ran += 1
+    assert ran >= 80
+
+
+@space
+@each
+def test_derivations_print_and_read_back(name: str, input: tuple[int, ...]) -> None:
+    for derivation, _ in made(name, input):
+        again = Derivation.read(str(derivation))
+        assert again == derivation
+        assert again.network_text == derivation.network_text
+
+
+@each
+def test_einspace_instantiates_at_most_256_operators(input: tuple[int, ...]) -> None:
+    sizes = [sum(isinstance(t, Apply) for t in d.terms) for d, _ in made("einspace", input)]
+    assert max(sizes) <= 256
+    assert min(sizes) < 16
+
+
+def test_einspace_derivations_differ_and_use_all_its_kinds() -> None:
+    derivations = [d for d, _ in made("einspace", INPUTS[0])]
+    assert len(set(derivations)) > 80
+    used = {t.operator.name for d in derivations for t in d.terms if isinstance(t, Apply)}
+    assert used >= {"clone", "group", "add", "concat", "matmul", "permute", "im2col", "linear",
+                    "norm", "softmax", "positional", "leaky_relu"}  # fmt: skip
+
+
+@space
+def test_trunk_names_its_outputs(name: str) -> None:
+    wanted = {
+        "einspace": {"coarse"},
+        "mobile": {"fine", "middle", "coarse"},
+        "fbnetv5-tiny": {"p2", "p4", "p8", "p16", "fine", "middle", "coarse"},
+    }
+    for _, typed in made(name, INPUTS[0]):
+        assert set(typed.outputs) == wanted[name]
+
+
+@space
+def test_seeded_derivations_are_the_golden_ones(name: str) -> None:
+    """Where a change of these is meant, NAS_WRITE_GOLDEN=1 writes the files anew."""
+    derivations = [d for d, _ in made(name, INPUTS[1]) if len(d.choices) < 40][:5]
+    text = "".join(f"{d}\n{d.network_text}\n\n" for d in derivations)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("NAS_WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    golden = path.read_text(encoding="utf-8")
+    assert text == golden
+    for block in golden.split("\n\n")[:-1]:
+        printed, operators = block.split("\n")
+        assert Derivation.read(printed).network_text == operators

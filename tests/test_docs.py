@@ -1,0 +1,71 @@
+"""What the documents show works as shown."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nas.grammar import Grammar, sample
+from nas.network import Network
+from nas.op import OPERATORS
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(path: str, language: str) -> list[str]:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("text", blocks("docs/spaces.md", "grammar"))
+def test_every_space_in_the_docs_derives_and_runs(text: str) -> None:
+    import torch
+
+    grammar = Grammar.parse(text, name="docs")
+    for seed in range(10):
+        network = Network(sample(grammar, random.Random(seed), input=(1, 8, 8))).eval()
+        assert network(torch.zeros(1, 1, 8, 8))["coarse"].isfinite().all()
+
+
+def test_the_docs_name_every_operator_that_a_space_can_use() -> None:
+    text = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
+    unsaid = {n for n in OPERATORS if not re.search(rf"`{n}\b", text)}
+    assert unsaid <= {"mean_space", "mean_positions", "output"}
+
+
+def test_ci_runs_the_readmes_own_test_command() -> None:
+    (command,) = (b for b in blocks("README.md", "bash") if "pytest" in b)
+    assert command.strip() in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path) -> None:
+    """The wheel's own files, on a path of their own, without a top-level tasks or search_spaces."""
+    import sys
+    import zipfile
+
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+         "-w", str(tmp_path), str(ROOT)],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    tops = {name.split("/")[0] for name in names}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"nas"}
+    code = (
+        "import nas; from nas.grammar import shipped_spaces; from nas.task import shipped_tasks;"
+        "print(nas.__file__, *shipped_spaces(), *shipped_tasks(), nas.Grammar.load('mobile').hash)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
+    ).stdout  # fmt: skip
+    assert str(tmp_path) in said
+    for word in ("mobile", "einspace", "fbnetv5-tiny", "digits", "scenes-segment"):
+        assert word in said
