@@ -63,11 +63,11 @@ def search(
     space: Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")] = "",
     task: Annotated[
         list[str] | None,
-        typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder or package:function."),
+        typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder, module:function."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; it must not exist.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder, a new one.")] = None,
     trials: Annotated[int | None, typer.Option(help="Distinct subnets to evaluate. [200]")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the whole run: 90s, 10m, 2h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the run: 90s, 10m, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
     sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random. [nsga2]")] = None,
     objectives: Annotated[
@@ -160,9 +160,9 @@ def _dry_run(settings: Any) -> None:
 )
 def front(
     run: RunFolder,
-    where: Annotated[str, typer.Option(help="Keep rows, as 'latency_ms < 1 and params < 1M'.")] = "",
+    where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
     sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
-    objectives: Annotated[str, typer.Option(help="Another front: columns, as accuracy,params.")] = "",
+    objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -212,7 +212,7 @@ def retrain(
     id: Annotated[list[str] | None, typer.Option(help="Trials of the run (repeatable).")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     lr: Annotated[float | None, typer.Option(help="The peak learning rate.")] = None,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Forget the weights.")] = False,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="New weights.")] = False,
     on: Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")] = "local",
     device: Device = "cpu",
     trust_code: TrustCode = False,
@@ -221,19 +221,20 @@ def retrain(
     from nas.finalists import retrain_finalists
     from nas.retrain import retrain as train_again
 
-    words = {"epochs": epochs, "lr": lr, "device": device, "trust_code": trust_code}
     with told("The same command carries on where it was."):
         with live() as listener:
             if (folder / "run.toml").exists():
                 rows = retrain_finalists(
-                    folder, id or [], on=on, from_scratch=from_scratch, listener=listener, **words
-                )
+                    folder, id or [], on=on, epochs=epochs, lr=lr, device=device,
+                    from_scratch=from_scratch, listener=listener, trust_code=trust_code,
+                )  # fmt: skip
             elif id or on != "local":
                 raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
             else:
                 before, after = train_again(
-                    folder, from_scratch=from_scratch, listener=listener, **words
-                )
+                    folder, epochs=epochs, lr=lr, device=device, from_scratch=from_scratch,
+                    listener=listener, trust_code=trust_code,
+                )  # fmt: skip
                 rows = [{"network": str(folder), "task": b.task, "metric": b.name,
                          "before": b.value, "after": a.value}
                         for b, a in zip(before, after, strict=True) if b.task]  # fmt: skip
@@ -276,8 +277,8 @@ def check(
             write(json.dumps(found, indent=2))
             return
         write(f"{space} for an input of {input}: {found['architectures']} architectures")
-        show(found["ranges"], ["quantity", "smallest", "median", "largest"])  # type: ignore[arg-type]
-        for line in found["examples"]:  # type: ignore[attr-defined]
+        show(found["ranges"], ["quantity", "smallest", "median", "largest"])
+        for line in found["examples"]:
             out.print(f"\n{line}", markup=False, soft_wrap=True)
 
 

@@ -7,4 +7,6 @@ from nas.search.propose import choose_with
 from nas.search.run import Run, RunError, load
 from nas.search.settings import Settings, SettingsError
 
-__all__ = ["Run", "RunError", "Settings", "SettingsError", "choose_with", "load", "resume", "search"]
+__all__ = [
+    "Run", "RunError", "Settings", "SettingsError", "choose_with", "load", "resume", "search",
+]  # fmt: skip

@@ -154,7 +154,8 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
         bank.save(last, momenta=True)
         raise
     except TrainingError as error:
-        raise RunError(f"{error} It is supernet.lr = {settings.supernet.lr} in {run.folder}") from None
+        lr = settings.supernet.lr
+        raise RunError(f"{error} supernet.lr is {lr} in {run.folder / 'run.toml'}") from None
     bank.save(final)
     archive.note("bank", version=bank.version, seconds=time.perf_counter() - begun)
     last.unlink(missing_ok=True)

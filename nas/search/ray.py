@@ -293,6 +293,9 @@ def _tune(
             callbacks=[_progress(listener, len(paths))] if listener else [],
         ),
     )  # fmt: skip
+    tuning = logging.getLogger("ray.tune")
+    level = tuning.level
+    tuning.setLevel(logging.CRITICAL)  # it logs the tracebacks of what is raised in one line here
     try:
         results: Any = tuner.fit()
         return {
@@ -301,6 +304,7 @@ def _tune(
             if result.error and result.config
         }
     finally:
+        tuning.setLevel(level)
         _forget(storage / name)
 
 

@@ -136,7 +136,8 @@ class Run:
 
         trial = self.trial(id)
         network = self.network(trial.id)
-        source = {"run": self.folder.name, "trial": trial.id, "columns": trial.columns()}
+        columns: dict[str, Any] = dict(trial.columns())
+        source: dict[str, Any] = {"run": self.folder.name, "trial": trial.id, "columns": columns}
         recipe = Recipe(epochs=20, lr=0.1, seed=self.settings.seed)
         save(network, Path(folder), tasks=self.tasks, recipe=recipe, source=source)
         return network
@@ -187,7 +188,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{folder} is no run: it has no run.toml; start one with nas search") from None
+        raise RunError(f"{folder} is no run: it has no run.toml; nas search makes one") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if facts.get("format", 0) > FORMAT:

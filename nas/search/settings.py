@@ -110,7 +110,8 @@ def _first(error: ValidationError, source: str) -> str:
     key = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "extra_forbidden":
         close = get_close_matches(key, Settings.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(Settings.model_fields)}"
+        there = ", ".join(Settings.model_fields)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {there}"
         return f"{source}: {key!r} is no setting; {hint}"
     said = f" is {first['input']!r}" if first["type"] != "missing" else ""
     return f"{source}: {key}{said}: {first['msg']}"

@@ -40,7 +40,7 @@ class TaskError(ValueError):
 class Head:
     """What turns the trunk's outputs into logits."""
 
-    reads: tuple[str, ...]  # names of the trunk's outputs: ("coarse",) or ("fine", "middle", "coarse")
+    reads: tuple[str, ...]  # names of the trunk's outputs, as ("coarse",)
     term: str  # in the grammar language; may use classes, height, width
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

@@ -35,9 +35,8 @@ numbers = st.one_of(
 )
 expressions = st.recursive(
     numbers | numbers.map("-{}".format) | names,
-    lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(
-        lambda t: f"({t[0]} {t[1]} {t[2]})"
-    ),
+    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from("+-*/"), inner)
+    | st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner),
     max_leaves=4,
 )
 elastic = st.lists(expressions, min_size=2, max_size=4).map(lambda v: f"{{{', '.join(v)}}}")

@@ -261,7 +261,8 @@ def test_ones_own_data_is_searched(tmp_path: Path, tiny: Path) -> None:
 
 
 def test_nothing_in_a_run_is_pickled(run_folder: Path) -> None:
-    assert {p.suffix for p in run_folder.iterdir()} <= {".toml", ".jsonl", ".grammar", ".safetensors"}
+    kinds = {".toml", ".jsonl", ".grammar", ".safetensors"}
+    assert {p.suffix for p in run_folder.iterdir()} <= kinds
     for line in (run_folder / "journal.jsonl").read_text().splitlines():
         json.loads(line.partition(" ")[2])
 

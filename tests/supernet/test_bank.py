@@ -173,7 +173,8 @@ def test_a_lost_loss_leaves_the_weights_as_they_were() -> None:
     trainer = Trainer(bank, [DIGITS], Recipe(), 10)
     with pytest.raises(TrainingError, match="loss at step 0 is nan"):
         trainer.step(0, [drawn(0)])
-    assert all(torch.equal(t.nan_to_num(7), before[k].nan_to_num(7)) for k, t in bank.tensors.items())
+    for key, tensor in bank.tensors.items():
+        assert torch.equal(tensor.nan_to_num(7), before[key].nan_to_num(7))
 
 
 def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:

@@ -1,0 +1,311 @@
+"""Claims about the page: whole, offline, escaped, and honest about how figures came about."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nas.report
+from nas.archive import Archive, Measurement, Trial
+from nas.grammar import Grammar
+from nas.report import report
+from nas.search import Run, Settings, load
+from nas.search.run import create
+
+HOSTILE = "</script><b onclick=x>'\"&{{7*7}}"
+VOID = {"meta", "link", "input", "br", "img"}
+CLOCK = "torch 2.13.0 eager, cpu x86_64, threads 1, batch 1, float32"
+
+
+class Reader(HTMLParser):
+    """The tags, attributes and scripts of a page; a tag that is not closed is an error."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.scripts: list[str] = []
+        self.styles = ""
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "p" and self.open[-1] != "p":
+            raise AssertionError("a paragraph was closed twice")
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["script"]:
+            self.scripts[-1] += data
+        elif self.open[-1:] == ["style"]:
+            self.styles += data
+        else:
+            self.words.append(data)
+
+    @property
+    def said(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0], parse_constant=_no_constant)
+
+    @property
+    def own_script(self) -> str:
+        return self.scripts[2]
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def metric(name: str, value: float, task: str, split: str = "valid", evaluator: str = "shared"):
+    return Measurement(name, value, "fraction", task, split, evaluator, 600, "600 supernet steps", 0)
+
+
+def measured(task: str, accuracy: float, flops: float, name: str = "accuracy"):
+    return (
+        metric(name, accuracy, task),
+        Measurement("flops", flops, "FLOPs", evaluator="arithmetic"),
+        Measurement("params", flops / 10, "parameters", evaluator="arithmetic"),
+        Measurement("size_mb", flops * 4e-7, "MB", evaluator="arithmetic"),
+        Measurement("latency_ms", flops / 4e5, "ms", evaluator="clock", device=CLOCK, spread=0.0421),
+    )
+
+
+def trial(number: int, accuracy: float, flops: float, **more: Any) -> Trial:
+    more = {"id": f"{number:08x}", "derivations": {"": "mobile@0 1x8x8: none"}, **more}
+    return Trial(
+        number, state="finished", measurements=measured("digits", accuracy, flops), seconds=0.5, **more
+    )  # fmt: skip
+
+
+def failed(number: int, reason: str) -> Trial:
+    return Trial(number, f"{number:08x}", {"": "mobile@0 1x8x8: none"}, "failed", reason)
+
+
+def made(folder: Path, trials: Iterable[Trial], tasks: tuple[str, ...] = ("digits",), **more: Any) -> Run:
+    settings = Settings.of({"space": "mobile", "tasks": tasks, **more})
+    create(folder, settings, Grammar.load("mobile"))
+    with Archive.create(folder) as archive:
+        for one in trials:
+            archive.record(one)
+    return load(folder)
+
+
+TRIALS = [
+    trial(0, 0.91, 250e3), trial(1, 0.95, 1.69e6), trial(2, 0.90, 1e6), failed(3, "the loss is NaN"),
+]  # fmt: skip
+
+
+def read(run: Run) -> Reader:
+    return Reader(report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return made(tmp_path_factory.mktemp("runs") / "first", TRIALS, limits=("flops=2M",))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Reader:
+    return read(run)
+
+
+def test_nothing_in_the_page_asks_the_network(page: Reader) -> None:
+    loading = {"src", "href", "srcset", "action", "formaction", "poster", "data", "background", "ping"}
+    asked = [(tag, value) for tag, name, value in page.attributes if name in loading]
+    assert asked == [("link", "data:,")]
+    assert not any("http:" in value or "https:" in value for _, _, value in page.attributes)
+    assert "url(" not in page.styles
+    assert "@import" not in page.styles
+    for call in ("fetch(", "XMLHttpRequest", "import(", "WebSocket", "sendBeacon", "http", "window.open"):
+        assert call not in page.own_script
+
+
+def test_the_browser_is_told_to_refuse_every_request(page: Reader) -> None:
+    (policy,) = (value for _, name, value in page.attributes if name == "content" and "-src" in value)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert all("http" not in rule and "*" not in rule for rule in rules.values())
+
+
+def test_plotly_is_inlined_once_and_sends_nothing_to_its_makers(page: Reader) -> None:
+    assert len(page.scripts) == 3
+    assert page.scripts[1].lstrip().startswith("/**\n* plotly.js")
+    assert "showSendToCloud: false" in page.own_script
+    assert 'plotlyServerURL: ""' in page.own_script
+
+
+def test_every_trial_of_a_front_is_in_table_figure_and_detail(run: Run, page: Reader) -> None:
+    front = [one.id for one in run.front().trials]
+    assert front == ["00000001", "00000000"]
+    assert [v for tag, name, v in page.attributes if (tag, name) == ("tr", "data-id")] == front
+    drawn = page.data["figures"][0]["accuracy flops"]["data"][-1]
+    assert sorted(page.data["trials"][i]["id"] for i in drawn["customdata"]) == sorted(front)
+    assert page.data["first"] == ["00000001"]
+
+
+def test_figures_are_short_in_sight_and_exact_in_titles(page: Reader) -> None:
+    titles = {value for _, name, value in page.attributes if name == "title"}
+    assert {"0.95", "1,690,000 FLOPs", "169,000 parameters", "4.225 ms"} <= titles
+    assert {"0.9500", "1.69 M", "169 k", "4.22 ms", "676 kB"} <= {word.strip() for word in page.words}
+    assert "4.22 ± 0.04 ms" in json.dumps(page.data, ensure_ascii=False)
+
+
+def test_the_detail_holds_the_commands_the_cli_takes(run: Run, page: Reader) -> None:
+    assert page.data["trials"][1]["commands"] == [
+        "nas extract first --id 00000001 --to net", "nas retrain net --epochs 20",
+    ]  # fmt: skip
+    assert str(run.folder.parent) not in json.dumps(page.data)
+
+
+def test_the_page_says_how_each_column_was_measured(page: Reader) -> None:
+    for words in ("validation split", "all trials of the run share", "600 supernet steps", CLOCK,
+                  "a multiply-add is 2 FLOPs", "columns of their own"):  # fmt: skip
+        assert words in page.said
+    assert "None has been measured on the test split yet" in page.said
+
+
+def test_objectives_limits_failures_and_settings_are_said(page: Reader) -> None:
+    assert "accuracy larger is better FLOPs smaller is better latency smaller is better" in page.said
+    assert "FLOPs at most 2.00 M" in page.said
+    assert "the loss is NaN" in page.said
+    assert "3 finished, 1 failed" in page.said
+    assert 'sampler = "nsga2"' in page.said
+
+
+def test_a_retrained_figure_stands_beside_and_never_instead(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", TRIALS)
+    with Archive.open(run.folder, write=True) as archive:
+        archive.measure("00000001", [metric("accuracy", 0.9811, "digits", "test", "retrained")])
+    page = read(run)
+    heads = [value for tag, name, value in page.attributes if (tag, name) == ("button", "title")]
+    assert heads[:2] == ["accuracy", "test_accuracy"]
+    words = [word.strip() for word in page.words]
+    assert "0.9811" in words
+    assert "0.9500" in words
+    assert "None has been measured on the test split" not in page.said
+    y = page.data["figures"][0]["accuracy flops"]["data"][0]["y"]
+    assert y == [0.91, 0.95, 0.90]
+
+
+def test_several_tasks_have_a_front_each_with_their_own_columns(tmp_path: Path) -> None:
+    tasks = ("scenes-classify", "scenes-segment")
+    both = [
+        Trial(i, f"{i:08x}", {"": "none"}, "finished", measurements=(
+            metric("average_precision", a, tasks[0]), *measured(tasks[1], b, 1e6, "mean_iou")))
+        for i, (a, b) in enumerate([(0.3, 0.1), (0.2, 0.2), (0.1, 0.05)])
+    ]  # fmt: skip
+    page = read(made(tmp_path / "run", both, tasks))
+    for title in ("The front", "The front for scenes-classify", "The front for scenes-segment"):
+        assert title in [word.strip() for word in page.words]
+    assert page.data["first"] == ["00000000", "00000000", "00000001"]
+    assert {name.split()[0] for name in page.data["figures"][0]} == {
+        "scenes_classify_average_precision", "scenes_segment_mean_iou",
+    }  # fmt: skip
+    labels = [label for label, _, _ in page.data["trials"][0]["columns"]]
+    assert labels[:2] == ["scenes-classify average precision", "scenes-segment mean IoU"]
+    assert len(labels) == len(set(labels)) == 6
+
+
+def test_hostile_names_are_text_wherever_they_stand(tmp_path: Path) -> None:
+    definition = tmp_path / "own.toml"
+    shipped = (Path(__file__).parents[2] / "tasks" / "digits.toml").read_text(encoding="utf-8")
+    title = next(line for line in shipped.splitlines() if line.startswith("title"))
+    definition.write_text(shipped.replace(title, f"title = {json.dumps(HOSTILE)}"), encoding="utf-8")
+    trials = [
+        trial(0, 0.9, 1e6, id=HOSTILE, derivations={HOSTILE: HOSTILE}),
+        Trial(1, "b" + HOSTILE, {"": HOSTILE}, "failed", HOSTILE),
+    ]
+    settings = Settings.of({"space": f"./{HOSTILE}.grammar", "tasks": (str(definition),)})
+    create(tmp_path / HOSTILE.replace("/", ""), settings, Grammar.load("mobile"))
+    folder = tmp_path / HOSTILE.replace("/", "")
+    with Archive.create(folder) as archive:
+        for one in trials:
+            archive.record(one)
+    page = read(load(folder))
+    assert not any(name == "onclick" for _, name, _ in page.attributes)
+    assert "b" not in {tag for tag, _, _ in page.attributes}
+    assert "49" not in page.said
+    assert page.data["trials"][0]["id"] == HOSTILE
+    assert page.data["trials"][0]["derivations"] == [[HOSTILE, HOSTILE]]
+    assert page.said.count(HOSTILE) >= 4  # title, id of both tables, reason
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ([], "No trial has finished yet."),
+        ([failed(0, "no"), failed(1, "")], "all that were tried failed"),
+        ([trial(0, 0.9, 1e6)], "1 of 1 finished trials"),
+        ([trial(0, 0.9, 0.0)], "1 of 1 finished trials"),
+        ([trial(0, math.nan, 1e6)], "No trial is on it"),
+        ([trial(0, 0.9, math.inf), trial(1, 0.8, 1e6)], "2 of 2 finished trials"),
+    ],
+    ids=["none", "only failed", "one", "costs nothing", "not a number", "infinite"],
+)
+def test_any_run_has_a_page(tmp_path: Path, trials: list[Trial], says: str) -> None:
+    page = read(made(tmp_path / "run", trials))
+    assert says in page.said
+    assert page.data["trials"] is not None
+
+
+def test_a_limit_that_no_trial_keeps_is_said(tmp_path: Path) -> None:
+    page = read(made(tmp_path / "run", TRIALS, limits=("flops=1k",)))
+    assert "none of 3 finished ones" in page.said
+    assert "keeps the limits" in page.said
+    assert page.data["figures"][0]["accuracy flops"]["layout"]["shapes"][0]["x0"] == 1000
+
+
+def test_operators_are_spelled_out_for_derivations_of_the_space(tmp_path: Path) -> None:
+    import random
+
+    from nas.grammar import sample
+
+    derivation = sample(Grammar.load("mobile"), random.Random(0), input=(1, 8, 8))
+    page = read(made(tmp_path / "run", [trial(0, 0.9, 1e6, derivations={"": str(derivation)})]))
+    assert page.data["trials"][0]["operators"] == [derivation.network_text]
+
+
+def test_a_page_is_written_whole_or_not_at_all(run: Run, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "new" / "page.html"
+    assert report(run, path) == path
+    before = path.read_bytes()
+
+    def torn(self: Path, text: str, encoding: str) -> int:
+        self.write_bytes(text[:100].encode())
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", torn)
+    with pytest.raises(OSError, match="no space"):
+        report(run, path)
+    monkeypatch.undo()
+    monkeypatch.setattr(nas.report, "page", lambda run: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report(run, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_default_place_is_the_runs_folder(run: Run) -> None:
+    assert report(run) == run.folder / "report.html"
+
+
+def test_the_same_run_gives_the_same_page(run: Run) -> None:
+    assert nas.report.page(run) == nas.report.page(run)

@@ -1,0 +1,165 @@
+"""A plan is what a network costs: dead code is free, sums are those of its graph."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import networkx as nx
+import pytest
+from torch import nn
+
+from nas.grammar import Apply, Derivation, Grammar, derive, replay, sample
+from nas.op import OPERATORS, Shape, ShapeError
+from nas.plan import RESERVED, Plan, plan
+from nas.task import Head, Task
+
+INPUT = (3, 32, 32)
+SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
+
+
+def task(name: str, *reads: str, term: str = "pool linear(classes)", classes: int = 5) -> Task:
+    return Task(
+        name=name, input=INPUT, target="class", classes=tuple(map(str, range(classes))),
+        head=Head(reads, term), metric="accuracy", source="", licence="", spec=name,
+        loader=lambda: pytest.fail("a plan needs no data"),
+    )  # fmt: skip
+
+
+def fbnet(seed: int = 0) -> Derivation:
+    return sample(Grammar.load("fbnetv5-tiny"), random.Random(seed), input=INPUT)
+
+
+def fixed(text: str, input: tuple[int, ...] = INPUT) -> Plan:
+    return plan(replay(Grammar.parse(text), [], input=input))
+
+
+def feeds(graph: nx.DiGraph, results: list[str]) -> set[str]:
+    return set(results).union(*(nx.ancestors(graph, result) for result in results))
+
+
+def test_what_no_head_reads_is_left_out_and_free() -> None:
+    whole, coarse = plan(fbnet()), plan(fbnet(), heads=[task("t", "coarse")])
+    dropped = {step.name for step in whole.steps} - {step.name for step in coarse.steps}
+    assert dropped
+    graph = coarse.graph()
+    last = next(name for name, step in ((s.name, s) for s in coarse.steps)
+                if coarse.outputs["t"] in step.outputs)  # fmt: skip
+    assert feeds(graph, [last]) >= {step.name for step in coarse.steps}
+    kept = [step for step in whole.steps if step.name not in dropped]
+    head = 48 * 5 + 5
+    full = whole.graph()
+    assert coarse.params == sum(full.nodes[s.name]["params"] for s in kept) + head
+    assert coarse.flops == sum(full.nodes[s.name]["flops"] for s in kept) + 2 * 48 * 5
+
+
+def test_head_that_reads_a_fine_output_drops_what_only_coarse_ones_need() -> None:
+    fine, coarse = (plan(fbnet(), heads=[task("t", name)]) for name in ("p2", "coarse"))
+    assert fine.params != coarse.params
+    assert fine.params < plan(fbnet()).params + 16 * 5 + 5
+
+
+def test_trunk_is_shared_by_two_heads() -> None:
+    one, other = task("one", "coarse"), task("other", "fine", classes=7)
+    both = plan(fbnet(), heads=[one, other])
+    alone = [plan(fbnet(), heads=[t]) for t in (one, other)]
+    assert both.output_shapes() == {"one": Shape.of((5,)), "other": Shape.of((7,))}
+    names = [{step.name for step in p.steps} for p in (both, *alone)]
+    assert names[0] == names[1] | names[2]
+    assert both.params < alone[0].params + alone[1].params
+
+
+def test_head_of_two_streams_reads_them_in_order() -> None:
+    term = "[pointwise(8); pointwise(8)] upsample_add pointwise(classes) upsample_to(height, width)"
+    made = plan(fbnet(), heads=[task("dense", "fine", "coarse", term=term)])
+    assert made.output_shapes() == {"dense": Shape.of((5, 32, 32))}
+    slots = [step.slot for step in made.steps if "head/dense/" in step.slot]
+    assert len(set(slots)) == len(slots)
+
+
+def test_head_that_reads_what_the_trunk_does_not_name_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match=r"the head of task 'seg' reads 'finest', and fbnetv5-tiny "
+                       r"names p2, fine, .*: put output\(finest\) into the grammar"):  # fmt: skip
+        plan(fbnet(), heads=[task("seg", "finest")])
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_graph_is_acyclic_and_sums_to_the_plan(space: str) -> None:
+    grammar, rng = Grammar.load(space), random.Random(4)
+    for _ in range(10):
+        made = plan(sample(grammar, rng, input=INPUT))
+        graph = made.graph()
+        assert nx.is_directed_acyclic_graph(graph)
+        assert graph.number_of_nodes() == len(made.steps) + 1
+        assert sum(node["params"] for _, node in graph.nodes(data=True)) == made.params
+        assert sum(node["flops"] for _, node in graph.nodes(data=True)) == made.flops
+        assert {node["operator"] for _, node in graph.nodes(data=True)} <= {"input", *OPERATORS}
+        assert graph.nodes["input"]["shape"] == "3x32x32"
+        if made.steps:
+            assert nx.descendants(graph, "input") == {step.name for step in made.steps}
+
+
+def test_unnamed_results_are_named() -> None:
+    assert fixed("net = conv(4)").outputs.keys() == {"coarse"}
+    streams = fixed("net = clone(2) [conv(4); conv(8, stride=2)]")
+    assert {k: str(v) for k, v in streams.output_shapes().items()} == {
+        "stream0": "4x32x32", "stream1": "8x16x16", "fine": "4x32x32", "coarse": "8x16x16",
+    }  # fmt: skip
+
+
+def test_output_under_two_names_is_one_value() -> None:
+    made = fixed("net = conv(4) output(a, b) relu output(c)")
+    assert made.outputs["a"] == made.outputs["b"] != made.outputs["c"]
+
+
+def test_network_of_nothing_is_its_input() -> None:
+    made = fixed("net = identity")
+    assert (made.steps, made.params, made.flops, made.depth) == ((), 0, 0, 0)
+    assert made.output_shapes() == {"coarse": Shape.of(INPUT)}
+
+
+def test_depth_counts_operators_with_parameters_on_the_longest_path() -> None:
+    assert fixed("net = conv(4) relu conv(4)").depth == 2
+    assert fixed("net = clone(2) [conv(4) conv(3); identity] add conv(2)").depth == 3
+
+
+def test_costs_are_those_of_the_arithmetic() -> None:
+    made = fixed("net = conv(8, bias=1) batchnorm pool linear(10)")
+    assert made.params == (3 * 9 * 8 + 8) + 16 + (8 * 10 + 10)
+    assert made.flops == 2 * (3 * 9 * 8 * 32 * 32 + 8 * 10)
+    assert made.size_mb == pytest.approx(made.params * 4 / 1e6)
+
+
+def test_derivation_is_planned_for_another_input() -> None:
+    derivation = replay(Grammar.parse("net = conv(8) batchnorm"), [], input=INPUT)
+    assert plan(derivation, (1, 8, 8)).output_shapes() == {"coarse": Shape.of((8, 8, 8))}
+    with pytest.raises(ShapeError, match="conv cannot take 12"):
+        plan(derivation, (12,))
+
+
+def test_slots_are_equal_where_only_elastic_sizes_differ() -> None:
+    grammar = Grammar.parse("net = mbconv({8, 16}, {1, 2}, kernel={3, 5}, expand={2, 4})")
+
+    def slots(*labels: str) -> list[str]:
+        made = plan(replay(grammar, labels, input=INPUT))
+        return [step.slot for step in made.steps if step.params]
+
+    base = slots("out=8", "stride=1", "kernel=3", "expand=2")
+    assert slots("out=16", "stride=1", "kernel=5", "expand=4") == base
+    assert slots("out=8", "stride=2", "kernel=3", "expand=2") != base
+
+
+def test_no_step_is_named_as_what_a_module_calls_its_own() -> None:
+    assert {name for name in dir(nn.Module) if not name.startswith("_")} <= RESERVED
+
+
+def test_every_operator_applied_is_in_the_plan_but_those_without_work() -> None:
+    def first(site: Any, options: Any) -> int:
+        return 0
+
+    derivation = derive(Grammar.load("mobile"), first, input=INPUT)
+    applied = [t.operator.name for t in derivation.terms if isinstance(t, Apply)]
+    planned = [step.operator.name for step in plan(derivation).steps]
+    assert "mbconv" in applied
+    assert not {"mbconv", "output", "identity", "clone"} & set(planned)
+    assert planned.count("depthwise") == applied.count("mbconv")
