@@ -1,0 +1,31 @@
+"""The report: one offline HTML page of a run, and a static picture of its front.
+
+report(run)                              # RUN/report.html
+front_png(run, Path("front.png"))        # needs matplotlib
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.report.figures import Run, figure, front_png
+from nas.report.page import render
+
+__all__ = ["Run", "figure", "front_png", "render", "report"]
+
+
+def report(run: Run, path: Path | None = None) -> Path:
+    """Write the page of a run, by default to its folder's report.html; what comes back is where.
+
+    The file is whole or not there: an older page stays until the new one is complete.
+    """
+    path = run.folder / "report.html" if path is None else Path(path)
+    text = render(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path

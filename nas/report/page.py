@@ -1,0 +1,260 @@
+"""The page of a run: everything that is said on it, worked out here, and laid out by page.html."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nas.archive import Archive, Measurement, Trial
+from nas.front import COSTS, ParetoFront
+from nas.grammar import Derivation, Grammar, GrammarError
+from nas.report import text
+from nas.report.figures import Run, figure, planes
+
+PACKAGES = ("nas-engine", "python", "torch")
+SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
+EVALUATORS = {
+    "shared": "weights shared with all trials; batch statistics of its own",
+    "standalone": "trained alone, from scratch",
+    "retrained": "extracted, then trained fully",
+    "extracted": "extracted, not trained further",
+    "arithmetic": "counted, not measured; a multiply-add is 2 FLOPs",
+    "clock": "median of timed runs; the spread is half the interquartile range",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """The columns of a run, each under one name, and how to say them."""
+
+    tasks: tuple[str, ...]
+    columns: tuple[str, ...]  # objectives, then costs, then others
+    after: frozenset[str]  # measured on the test split or after retraining
+
+    @staticmethod
+    def of(run: Run, trials: Sequence[Trial]) -> Names:
+        tasks = tuple(task.name for task in run.tasks)
+        wanted = [objective.name for objective in run.objectives]
+        found: dict[str, bool] = dict.fromkeys([*wanted, *COSTS], False)
+        for trial in trials:
+            for one in trial.measurements:
+                after = one.split == "test" or one.evaluator in ("retrained", "extracted")
+                found[column(one, tasks, wanted)] = after
+        measured = {name for trial in trials for name in trial.columns()}
+        kept = [name for name in found if name in measured]
+        return Names(tasks, tuple(kept), frozenset(name for name in kept if found[name]))
+
+    def label(self, column: str) -> str:
+        return text.label(column, self.tasks)
+
+
+def column(one: Measurement, tasks: Sequence[str], wanted: Iterable[str] = ()) -> str:
+    """The column a measurement is shown in: the short name where a run has one task, and the one
+    with the task where it has several, as in its objectives."""
+    by_length = sorted(_alone(one).columns(), key=len)
+    asked = [name for name in by_length if name in set(wanted)]
+    return (asked or by_length)[0] if len(tasks) == 1 else by_length[-1]
+
+
+def _alone(one: Measurement) -> Trial:
+    return Trial(0, "", {}, "finished", measurements=(one,))
+
+
+def render(run: Run) -> str:
+    """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
+    trials = run.trials
+    names = Names.of(run, trials)
+    fronts = run.fronts()
+    here = Environment(
+        loader=PackageLoader("nas.report", ""), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    sections = [
+        _section(number, name, front, run, trials, names)
+        for number, (name, front) in enumerate(fronts.items())
+    ]
+    chosen = {trial.id for front in fronts.values() for trial in front.trials}
+    data = {
+        "trials": _details(run, trials, chosen, names),
+        "figures": [section.pop("figures") for section in sections],
+        "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
+    }
+    return here.get_template("page.html").render(
+        space=_space(run), tasks=run.tasks, facts=_facts(run, trials), sections=sections,
+        failed=[trial for trial in trials if trial.state == "failed"], finished=_finished(trials),
+        objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
+        limits=[(names.label(m.name), m.name, text.human(m.name, m.at_most)) for m in run.limits],
+        provenance=_provenance(trials, names), reading=_reading(trials), after=bool(names.after),
+        folder=text.shown(run.folder), settings=_file(run.folder / "run.toml"),
+        grammar=_file(run.folder / "space.grammar"), data=data, plotly=_plotly(),
+    )  # fmt: skip
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _finished(trials: Iterable[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.state == "finished"]
+
+
+def _space(run: Run) -> str:
+    """The space's name: of a path only the file's."""
+    return Path(run.settings.space).name.removesuffix(".grammar")
+
+
+def _file(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
+    """The run in a line: counts, time, device, seed, versions."""
+    failed = len(trials) - len(_finished(trials))
+    with Archive.open(run.folder) as archive:
+        notes = archive.notes()
+    trained = sum(float(str(note["seconds"])) for note in notes if "seconds" in note)
+    evaluated = sum(trial.seconds for trial in trials)
+    spent = [f"{text.duration(trained)} of training shared weights"] if trained else []
+    spent += [f"{text.duration(evaluated)} of evaluating"] if evaluated else []
+    dates = [str(note[key]) for note in notes for key in ("date", "started") if note.get(key)]
+    machine = run.facts.get("machine", {})
+    where = machine.get("processor") if run.settings.device == "cpu" else None
+    versions = run.facts.get("versions", {})
+    return [
+        f"{len(trials) - failed} finished, {failed} failed" if trials else "no trials yet",
+        *spent, *dates[:1], run.settings.device + (f" ({where})" if where else ""),
+        f"seed {run.settings.seed}",
+        *(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
+    ]  # fmt: skip
+
+
+def _section(
+    number: int, name: str, front: ParetoFront, run: Run, trials: Sequence[Trial], names: Names
+) -> dict[str, Any]:
+    """A front: its figures by plane, and its table."""
+    limits = run.limits
+    found = [plane for plane in planes(front, trials) if _finished(trials)]
+    return {
+        "number": number, "name": name, "size": len(front.trials),
+        "title": f"The front for {name}" if name else "The front",
+        "objectives": text.listed([names.label(one.name) for one in front.objectives]),
+        "ys": {y.name: names.label(y.name) for y, _ in found},
+        "xs": {x: names.label(x) for _, x in found},
+        "figures": {f"{y.name} {x}": figure(front, trials, y, x, limits, names.label)
+                    for y, x in found},
+        **_table(front, name, names),
+    }  # fmt: skip
+
+
+def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
+    """The front's rows: metrics, the same after retraining, costs; each value short and exact."""
+    asked = {one.name: one.maximize for one in front.objectives}
+    measured = {name for trial in front.trials for name in trial.columns()}
+    prefix = task.replace("-", "_") + "_" if task else ""
+    after = [name for name in names.columns
+             if name in names.after and name.startswith(prefix) and not name.endswith("nll")]
+    metrics = [name for name in asked if name not in COSTS]
+    shown = [name for name in [*metrics, *after, *COSTS] if name in measured]
+    heads = [(name, names.label(name), asked.get(name, name not in COSTS)) for name in shown]
+    rows = [(one.id, [_cell(name, one.value(name)) for name in shown]) for one in front.trials]
+    return {"heads": heads, "rows": rows}
+
+
+def _cell(name: str, value: float | None) -> tuple[str, str, float | None]:
+    return text.human(name, value), text.exact(name, value), value
+
+
+def _details(
+    run: Run, trials: Sequence[Trial], chosen: set[str], names: Names
+) -> list[dict[str, Any] | None]:
+    """What a click on a point shows, a trial each; None for one that failed."""
+    grammar = _grammar(run)
+    spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
+    return [
+        {
+            "id": trial.id, "number": trial.number, "seconds": text.duration(trial.seconds),
+            "front": trial.id in chosen,
+            "columns": _measured(trial, names), "derivations": list(trial.derivations.items()),
+            "operators": [_operators(said, grammar) for said in trial.derivations.values()]
+            if trial.id in spelled else [],
+            "commands": text.commands(run.folder, trial.id),
+        } if trial.state == "finished" else None
+        for trial in trials
+    ]  # fmt: skip
+
+
+def _grammar(run: Run) -> Grammar | None:
+    """The run's grammar, None where it cannot be read: it may need code that is not trusted."""
+    try:
+        return run.grammar
+    except (GrammarError, OSError):
+        return None
+
+
+def _operators(derivation: str, grammar: Grammar | None) -> str:
+    if grammar is None:
+        return ""
+    try:
+        return Derivation.read(derivation, grammar).network_text
+    except GrammarError:
+        return ""
+
+
+def _measured(trial: Trial, names: Names) -> list[list[str]]:
+    """Label, short value, exact value and how it came about, of each column measured."""
+    newest: dict[str, Measurement] = {}
+    for one in trial.measurements:
+        newest[column(one, names.tasks, names.columns)] = one
+    rows = []
+    for name in names.columns:
+        if name in newest:
+            one = newest[name]
+            how = ", ".join(part for part in (one.split, one.evaluator, one.fidelity) if part)
+            short = text.human(name, one.value, one.spread)
+            rows.append([names.label(name), short, f"{text.exact(name, one.value)} · {how}"])
+    return rows
+
+
+def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
+    """How each column was measured: a row for each way there is, in the order of the columns."""
+    ways: Counter[tuple[str, Measurement]] = Counter()
+    for trial in trials:
+        for one in trial.measurements:
+            way = Measurement(
+                one.name, 0.0, one.unit, one.task, one.split, one.evaluator, None, one.fidelity,
+                None, one.device,
+            )  # fmt: skip
+            ways[column(one, names.tasks, names.columns), way] += 1
+    order = {name: i for i, name in enumerate(names.columns)}
+    return [
+        {
+            "name": name, "label": names.label(name), "unit": way.unit, "split": way.split or "",
+            "evaluator": way.evaluator, "means": EVALUATORS.get(way.evaluator, ""),
+            "fidelity": way.fidelity, "device": way.device, "count": count,
+        }
+        for (name, way), count in sorted(ways.items(), key=lambda item: order[item[0][0]])
+    ]  # fmt: skip
+
+
+def _reading(trials: Sequence[Trial]) -> str:
+    """How far the validation figures can be trusted, in a sentence or two."""
+    evaluators = {one.evaluator for trial in trials for one in trial.measurements if one.task}
+    if "shared" in evaluators:
+        how = "on the validation split, with weights that all trials of the run share"
+    elif "standalone" in evaluators:
+        how = "on the validation split, each network trained alone for the time stated"
+    else:
+        return ""
+    return (
+        f"Metrics were measured {how}. They ranked and chose these networks, so they are no "
+        "estimate of what a network reaches once retrained. Test figures, of retrained networks "
+        "above all, are columns of their own."
+    )
+

@@ -1,0 +1,108 @@
+"""Columns, numbers, durations and commands, written for a person."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+WORDS = {"flops": "FLOPs", "params": "parameters", "latency_ms": "latency", "size_mb": "size"}
+SPELLED = {"iou": "IoU", "nll": "NLL"}
+EXACT = {"flops": "FLOPs", "params": "parameters", "latency_ms": "ms", "size_mb": "MB"}
+
+
+def label(column: str, tasks: Iterable[str] = ()) -> str:
+    """A column in words: `scenes_segment_mean_iou` is "scenes-segment mean IoU"."""
+    for task in tasks:
+        prefix = task.replace("-", "_") + "_"
+        if column.startswith(prefix):
+            return f"{task} {label(column.removeprefix(prefix))}"
+    if column in WORDS:
+        return WORDS[column]
+    return " ".join(SPELLED.get(word, word) for word in column.split("_"))
+
+
+def human(column: str, value: float | None, spread: float | None = None) -> str:
+    """A value with its unit, short: 605 k, 0.702 ms, 86.9 kB, 0.9653; a dash where there is none.
+
+    A spread is said to the same decimals: 2.03 ± 0.05 ms.
+    """
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else str(value)
+    if column in ("flops", "params"):
+        return scaled(value)
+    if column == "latency_ms":
+        said = digits(value)
+        places = len(said.partition(".")[2])
+        return f"{said} ms" if spread is None else f"{said} ± {spread:.{places}f} ms"
+    if column == "size_mb":
+        return f"{digits(value)} MB" if value >= 1 else f"{digits(value * 1e3)} kB"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+
+
+def exact(column: str, value: float | None) -> str:
+    """A value in full: 605,472 FLOPs."""
+    if value is None:
+        return "not measured"
+    whole = math.isfinite(value) and column in ("flops", "params")
+    text = f"{value:,.0f}" if whole else repr(value)
+    return f"{text} {EXACT.get(column, '')}".rstrip()
+
+
+def scaled(value: float) -> str:
+    """A count with k, M or G: 999, 21.7 k, 1.69 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{digits(value / size)} {unit}"
+    return f"{value:.0f}"
+
+
+def mark(value: float) -> str:
+    """A round count as an axis says it: 500k, 2M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent where there are fewer than seven before."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    places = max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
+    return f"{value:.{places}f}"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 4 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{digits(seconds)} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def commands(folder: Path, id: str) -> list[str]:
+    """What to type to take a trial's network out and to train it fully."""
+    run, id = shlex.quote(shown(folder)), shlex.quote(id)
+    return [f"nas extract {run} --id {id} --to net", "nas retrain net --epochs 20"]
+
+
+def shown(folder: Path) -> str:
+    """The folder as typed from where the page is written, or its bare name: a page that is passed
+    on does not tell where its maker keeps things."""
+    if not folder.is_absolute():
+        return str(folder)
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else folder.name
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
