@@ -200,6 +200,8 @@ def extract(
         chosen = nas.load(run, trust_code=trust_code)
         taken = chosen.save(id or chosen.best(), to)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
+        if not (chosen.folder / "bank.safetensors").exists():
+            write("its weights are fresh: this run trains candidates from scratch and keeps none")
         write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
 
 

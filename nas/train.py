@@ -171,7 +171,8 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
         group, at = self.groups[k], self.batches[k].at(step)
         x = group[0].splits().train.x[at].to(self.device)
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+        mixed = self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             logits = run(one, params, x, BATCH)
         total = torch.zeros((), device=self.device)
         for task in group:

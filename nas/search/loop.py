@@ -14,13 +14,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nas.archive import Archive, Trial
 from nas.grammar import Derivation, Grammar
 from nas.measure import latency
 from nas.network import Network
 from nas.search.propose import Proposal, Proposer
 from nas.search.run import Run, RunError, create, load, objectives_of
-from nas.search.settings import Settings
+from nas.search.settings import Settings, SettingsError
 from nas.search.worker import Job, Outcome, Pool, kind, make_bank
 from nas.supernet import STRATEGIES
 from nas.task import Task, TaskError
@@ -85,6 +87,7 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     from nas.search.run import columns_of
 
     objectives_of(settings, tasks)
+    check_device(settings.device)
     for text in settings.limits:
         Limit.parse(text, columns_of(tasks))
     if settings.evaluator == "shared" and not grammar.finite:
@@ -93,6 +96,16 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
             "leave the evaluator to auto, or say standalone"
         )
     plan(sample(grammar, random.Random(0), input=tasks[0].input), heads=tasks)
+
+
+def check_device(device: str) -> None:
+    """Raise SettingsError for a device that torch does not know or does not see."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        seen = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device {device!r}: {reason}; torch sees {', '.join(seen)}") from None
 
 
 def _silent(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:

@@ -22,9 +22,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "random": lambda seed, generation: RandomSampler(seed=seed),
     "tpe": lambda seed, generation: TPESampler(seed=seed, n_startup_trials=2 * generation),
-    "nsga2": lambda seed, generation: NSGAIISampler(
-        seed=seed, population_size=2 * generation, mutation_prob=None
-    ),
+    "nsga2": lambda seed, generation: NSGAIISampler(seed=seed, population_size=generation),
 }
 
 

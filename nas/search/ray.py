@@ -90,14 +90,19 @@ def _join(address: str) -> None:
     """Join a cluster. Asked for one that is not there, Ray tries for minutes and ends the process,
     so the port is tried first."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    fix = "start one with `ray start --head`, or leave the address out: --on ray"
+    fix = (
+        "start one with `ray start --head`, set RAY_AUTH_MODE=token where it asks for its token, "
+        "or leave the address out: --on ray"
+    )
     try:
         if host and port.isdecimal():
             socket.create_connection((host, int(port)), timeout=JOIN_S).close()
         _loopback(host in ("127.0.0.1", "localhost"))
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, SystemExit) as error:
-        raise RunError(f"no Ray cluster could be joined at {address}: {error}; {fix}") from None
+        raise RunError(
+            f"no Ray cluster could be joined at {address}: {str(error).strip(' .')}; {fix}"
+        ) from None
 
 
 class Worker:

@@ -106,7 +106,8 @@ class Run:
         path = self.folder / "bank.safetensors"
         if not path.exists():
             raise RunError(f"{self.folder} has no trained bank: nas resume {self.folder}")
-        bank = make_bank(self.grammar, self.tasks, self.settings)
+        here = self.settings.model_copy(update={"device": "cpu"})
+        bank = make_bank(self.grammar, self.tasks, here)
         bank.load(path)
         return bank
 
@@ -242,7 +243,7 @@ def columns_of(tasks: Sequence[Task]) -> list[str]:
 
 
 def objectives_of(settings: Settings, tasks: Sequence[Task]) -> tuple[Objective, ...]:
-    """The objectives named, or each task's metric with FLOPs and latency."""
-    known = columns_of(tasks)
-    names = settings.objectives or (*(column(t, tasks) for t in tasks), "flops", "latency_ms")
+    """The objectives named, or each task's metric and FLOPs, and latency where there is one task."""
+    known, costs = columns_of(tasks), ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
+    names = settings.objectives or (*(column(t, tasks) for t in tasks), *costs)
     return tuple(Objective.named(name, known) for name in names)

@@ -183,7 +183,7 @@ def test_several_tasks_share_one_trunk_and_have_a_front_each(tmp_path: Path) -> 
     )
     run = search(str(path), tasks, out=tmp_path / "two", **settings)
     assert set(run.fronts()) == {"", *tasks}
-    names = {"scenes_classify_average_precision", "scenes_segment_mean_iou", "flops", "latency_ms"}
+    names = {"scenes_classify_average_precision", "scenes_segment_mean_iou", "flops"}
     assert {o.name for o in run.objectives} == names
     network = run.network(run.best())
     assert set(network.plan.outputs) == set(tasks)
@@ -220,6 +220,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "sampler", {"sampler": "magic"}),
         (SettingsError, "trails", {"trails": 3}),
         (SettingsError, "local, ray", {"on": "cloud"}),
+        (SettingsError, "torch sees cpu", {"device": "abacus"}),
         (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
         (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),

@@ -1,0 +1,97 @@
+"""Proposals: Optuna's, on a space of ours."""
+
+from __future__ import annotations
+
+
+import optuna
+import pytest
+
+from nas.front import Limit, Objective, hypervolume, nondominated
+from nas.grammar import Derivation, Grammar, derive
+from nas.plan import plan
+from nas.search import choose_with
+from nas.search.propose import Proposer
+
+MOBILE = Grammar.load("mobile")
+INPUT = (1, 8, 8)
+OBJECTIVES = (Objective("worth", True), Objective("flops", False))
+
+
+def worth(derivation: Derivation) -> float:
+    """A planted optimum: kernels of 5 early, of 3 late, and depth wherever it is cheap."""
+    score = 0.0
+    for site, label in derivation.by_site.items():
+        early = site.startswith("stage.0")
+        score += (label == "kernel=5") == early if ":kernel" in site else 0.5 * (label == "x1")
+    return score
+
+
+def volume(sampler: str, seed: int, trials: int = 200) -> float:
+    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=seed, generation=20)
+    points = []
+    for _ in range(trials // 20):
+        asked = [proposer.ask() for _ in range(20)]
+        for proposal in asked:
+            values = {
+                "worth": worth(proposal.derivation), "flops": plan(proposal.derivation).flops / 3e6
+            }  # fmt: skip
+            points.append((-values["worth"], values["flops"]))
+            proposer.tell(proposal, values)
+    front = [points[i] for i in nondominated(points)]
+    return hypervolume(front, (0.0, 1.0))
+
+
+def test_evolution_really_evolves_on_a_planted_optimum() -> None:
+    wins = sum(volume("nsga2", seed) > volume("random", seed) for seed in range(3))
+    assert wins == 3
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
+    def go() -> list[str]:
+        proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=5, generation=4)
+        texts = []
+        for _ in range(4):
+            asked = [proposer.ask() for _ in range(4)]
+            for proposal in asked:
+                texts.append(str(proposal.derivation))
+                proposer.tell(proposal, {"worth": worth(proposal.derivation), "flops": 1.0})
+        return texts
+
+    assert go() == go()
+
+
+def test_a_failed_trial_is_told_and_never_the_best() -> None:
+    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, (), seed=0, generation=4)
+    proposer.tell(proposer.ask(), None)
+    proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 2.0})
+    states = [t.state for t in proposer.study.trials]
+    assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.COMPLETE]
+
+
+def test_limits_reach_optuna_as_constraints() -> None:
+    limits = (Limit("flops", 1.0),)
+    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, limits, seed=0, generation=4)
+    proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 3.0})
+    proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 0.5})
+    assert [t.constraints for t in proposer.study.trials] == [{"flops": 2.0}, {"flops": -0.5}]
+
+
+@pytest.mark.parametrize("name", ["mobile", "einspace"])
+def test_a_plain_optuna_study_drives_a_derivation(name: str) -> None:
+    grammar = Grammar.load(name)
+
+    def objective(trial: optuna.Trial) -> float:
+        depth = trial.suggest_int("batch", 1, 3)
+        return depth + len(derive(grammar, choose_with(trial), input=INPUT).choices)
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(objective, n_trials=8)
+    assert len(study.trials) == 8
+
+
+def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
+    proposer = Proposer(MOBILE, INPUT, "random", OBJECTIVES, (), seed=0, generation=4)
+    names = {frozenset(proposer.ask().trial.params) for _ in range(5)}
+    assert names == {frozenset(proposer.sites)}
+    assert len(proposer.sites) > 20

@@ -1,0 +1,252 @@
+"""Ray: the same run as in this process, deaths and hangs survived, loopback alone, Tune trials."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.thirdparty_files import psutil
+
+import nas.search.ray as on_ray
+from nas.archive import Measurement
+from nas.export import facts, save
+from nas.grammar import Grammar, GrammarError, derive
+from nas.network import Network
+from nas.retrain import retrain, retrained
+from nas.search import RunError, search
+from nas.search.ray import RayPool, connected, retrain_on_ray
+from nas.search.run import Run, create
+from nas.search.settings import Settings
+from nas.task import Task
+from nas.train import Recipe
+
+TINY: dict[str, Any] = {
+    "trials": 16, "generation": 8, "supernet": {"steps": 30}, "objectives": ("accuracy", "flops"),
+}  # fmt: skip
+OWN = """
+use {folder}/mine.py:hurt as hurt
+net = conv({{4, 8, 12}}, kernel={{1, 3, 5}}, stride=2) batchnorm relu hurt output(coarse)
+"""
+HURT = '''
+"""Does what a file beside this one is named for, once."""
+import os, signal, time
+from pathlib import Path
+
+def once(name):
+    try:
+        (Path(__file__).parent / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+def hurt(x):
+    if x.device.type != "meta" and once("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if x.device.type != "meta" and once("hang"):
+        time.sleep(600)
+    return x
+'''
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One Ray for all the tests that need not start their own."""
+    with connected("ray", 2):
+        yield
+
+
+def said(run: Run) -> list[tuple[Any, ...]]:
+    """All that must not depend on where a run was evaluated."""
+    return [
+        (t.number, t.id, t.state, t.derivations, t.columns(), t.measurements) for t in run.trials
+    ]
+
+
+def below(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def heard_by(process: psutil.Process) -> set[str]:
+    """The addresses on which a process takes connections."""
+    try:
+        found = process.net_connections("inet")
+    except psutil.Error:
+        return set()
+    return {c.laddr.ip.removeprefix("::ffff:") for c in found if c.status == psutil.CONN_LISTEN}
+
+
+def test_ray_and_this_process_make_the_same_archive(cluster: None, tmp_path: Path) -> None:
+    here = search("mobile", ["digits"], out=tmp_path / "here", **TINY)
+    there = search("mobile", ["digits"], out=tmp_path / "there", on="ray", workers=2, **TINY)
+    assert len(here.trials) == 16
+    assert said(here) == said(there)
+
+
+def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "SHARED_S", 6.0)
+    (tmp_path / "mine.py").write_text(HURT)
+    (tmp_path / "own.grammar").write_text(OWN.format(folder=tmp_path))
+
+    def listener(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
+        harm = {2: "die", 5: "hang"}.get(done)
+        if phase == "trials" and harm:
+            (tmp_path / harm).touch()
+
+    words = TINY | {"trials": 8}
+    run = search(
+        str(tmp_path / "own.grammar"), ["digits"], out=tmp_path / "run", on="ray", workers=2,
+        listener=listener, **words,
+    )  # fmt: skip
+    assert len(run.trials) == 8
+    reasons = sorted(trial.reason for trial in run.trials if trial.state == "failed")
+    assert len(reasons) == 2
+    assert reasons[0] == "it took more than 6 s"
+    assert reasons[1].startswith("its worker died (killed, out of memory, or crashed): Worker")
+    assert "\n" not in reasons[1]
+    assert all(trial.value("accuracy") for trial in run.trials if trial.state == "finished")
+
+
+def test_what_a_worker_raises_on_loading_the_run_comes_back(cluster: None, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HURT)
+    settings = Settings(space="own", tasks=("digits",), on="ray", workers=1)
+    create(tmp_path / "run", settings, Grammar.load("mobile"))
+    (tmp_path / "run" / "space.grammar").write_text(OWN.format(folder=tmp_path))
+    pool = RayPool(tmp_path / "run", settings, trust_code=False)
+    try:
+        with pytest.raises(GrammarError, match="trust"):
+            list(pool.evaluate([on_ray.Job(0, "")]))
+    finally:
+        pool.close()
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=rf"127\.0\.0\.1:{port}.*ray start --head"), _apart(port):
+        pass
+    assert time.monotonic() - begun < 5
+
+
+def _apart(port: int) -> Any:
+    """A connection as another process without a Ray would make it."""
+    was = on_ray.ray.is_initialized
+    on_ray.ray.is_initialized = lambda: False
+    try:
+        made = connected(f"ray:127.0.0.1:{port}")
+        made.__enter__()
+    finally:
+        on_ray.ray.is_initialized = was
+    return made
+
+
+SCRIPT = """
+import ray, sys
+from nas.search.ray import connected, Worker
+with connected("ray", 2):
+    worker = ray.remote(Worker).remote()
+    ray.get(worker.__ray_ready__.remote())
+    print("up", flush=True)
+    sys.stdin.read(1)
+    ray.get(ray.remote(lambda: __import__("time").sleep(600)).remote())
+"""
+
+
+def test_ray_hears_loopback_alone_and_an_interrupt_leaves_nothing() -> None:
+    """Also where ray was imported before: it reads its variable on import."""
+    words: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    words |= {"stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], **words) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == b"up\n"
+            family = below(process.pid)
+            addresses = set().union(*map(heard_by, [psutil.Process(process.pid), *family]))
+            assert addresses == {"127.0.0.1"}
+            assert any("Worker" in " ".join(one.cmdline()) for one in family)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            process.wait(30)
+        finally:
+            if process.poll() is None:
+                process.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two networks of one small space, as folders."""
+    grammar = Grammar.parse("net = conv(8, kernel={3, 5}, stride=2) batchnorm relu output(coarse)")
+    task = Task.load("digits")
+    folder = tmp_path_factory.mktemp("nets")
+    for index, name in enumerate(("a", "b")):
+        derivation = derive(grammar, lambda site, options, i=index: i, input=task.input)
+        network = Network(derivation, heads=[task]).eval()
+        save(network, folder / name, tasks=[task], recipe=Recipe(epochs=20), source={})
+    return [folder / "a", folder / "b"]
+
+
+def values(measurements: list[Measurement]) -> dict[str, float]:
+    return {m.name: m.value for m in measurements if m.task}
+
+
+def test_finalists_are_tune_trials_and_are_not_done_twice(
+    cluster: None, nets: list[Path], tmp_path: Path
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+    words: dict[str, Any] = {"on": "ray", "epochs": 3, "storage": tmp_path / "run" / "tune"}
+    found = retrain_on_ray(nets, listener=lambda p, d, t, f: steps.append((p, d, t)), **words)
+    assert list(found) == nets
+    for net, after in found.items():
+        assert {m.split for m in after} == {"test"}
+        assert values(after)["accuracy"] == facts(net)["test_after"]["digits_accuracy"]
+        assert values(after)["accuracy"] > facts(net)["test_before"]["digits_accuracy"]
+        assert not (net / "training.safetensors").exists()
+    assert steps[-1][1] == steps[-1][2]
+    assert len(list((tmp_path / "run").rglob("checkpoint_*/training.safetensors"))) == 2
+
+    files = sorted((tmp_path / "run").rglob("*"))
+    begun = time.monotonic()
+    assert retrain_on_ray(nets, **words) == found
+    assert time.monotonic() - begun < 2
+    assert sorted((tmp_path / "run").rglob("*")) == files
+
+
+def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
+    cluster: None, nets: list[Path], tmp_path: Path
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(file: Path, done: int, total: int, loss: float) -> None:
+        if done * 2 >= total:
+            raise Stop
+
+    with pytest.raises(Stop):
+        retrain(nets[0], epochs=4, kept=stop)
+    assert retrained(nets[0], epochs=4) is None
+    (nets[1] / "training.safetensors").write_bytes(b"no tensors")
+    heard: list[float] = []
+    with pytest.raises(RunError, match=r"1 of 2 .*/b: .*damaged"):
+        retrain_on_ray(
+            nets, on="ray", epochs=4, storage=tmp_path / "tune",
+            listener=lambda phase, done, total, facts: heard.append(8 * done / total),
+        )  # fmt: skip
+    assert heard == [3, 4]
+    assert retrained(nets[0], epochs=4) is not None
+    assert retrained(nets[1], epochs=4) is None
