@@ -21,7 +21,7 @@ Input = tuple[int, ...] | Shape
 OPEN_GRAMMAR_TERMINALS = 256
 # States a recursive grammar is searched for a completion: of one option, and of all of them.
 # What a first option found is known for good, so where these end, less is offered, never nothing.
-FUEL, MOST = 300, 15_000
+FUEL, MOST = 200, 10_000
 
 
 @dataclass(frozen=True)

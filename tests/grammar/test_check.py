@@ -80,7 +80,8 @@ def test_repetition_may_depend_on_the_size_that_arrives() -> None:
     from nas.grammar import replay
 
     grammar = Grammar.parse("net = max_pool(2){height / 4}")
-    assert replay(grammar, [], input=(1, 8, 8)).network_text == "max_pool(kernel=2) max_pool(kernel=2)"
+    made = replay(grammar, [], input=(1, 8, 8))
+    assert made.network_text == "max_pool(kernel=2) max_pool(kernel=2)"
 
 
 @pytest.mark.parametrize(

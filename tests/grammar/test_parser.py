@@ -26,9 +26,7 @@ def test_syntax_has_no_conflict() -> None:
     parser.__wrapped__(strict=True)
 
 
-names = st.from_regex(r"[a-z_][a-z0-9_]{0,3}", fullmatch=True).filter(
-    lambda name: name not in ("import", "use")
-)
+names = st.sampled_from(["a", "b", "c2", "_d", "net", "imports", "used", "Block", "min", "height"])
 numbers = st.one_of(
     st.integers(0, 4096).map(str),
     st.floats(0, 10, allow_subnormal=False).map(lambda x: f"{x:.7f}"),
@@ -49,7 +47,7 @@ calls = st.builds(
 
 
 def sequences(terms: Any) -> Any:
-    return st.lists(terms, min_size=1, max_size=3).map(" ".join)
+    return st.lists(terms, min_size=1, max_size=2).map(" ".join)
 
 
 def choices(terms: Any) -> Any:
@@ -62,7 +60,7 @@ def choices(terms: Any) -> Any:
 
 def compound(terms: Any) -> Any:
     group = choices(terms).map("({})".format)
-    streams = st.lists(sequences(terms), min_size=1, max_size=3).map(lambda b: f"[{'; '.join(b)}]")
+    streams = st.lists(sequences(terms), min_size=1, max_size=2).map(lambda b: f"[{'; '.join(b)}]")
     copies = st.builds("[{} * {}]".format, sequences(terms), expressions)
     once = group | streams | copies
     times = st.builds("{}{{{}}}".format, once | calls, expressions)
@@ -70,7 +68,7 @@ def compound(terms: Any) -> Any:
     return once | times | between
 
 
-bodies = choices(st.recursive(calls, compound, max_leaves=6))
+bodies = choices(st.recursive(calls, compound, max_leaves=4))
 heads = st.builds(
     lambda name, params: f"{name}({', '.join(params)})" if params else name,
     names, st.lists(names | st.builds("{}={}".format, names, expressions), max_size=2),
@@ -78,7 +76,7 @@ heads = st.builds(
 texts = st.lists(st.builds("{} = {}".format, heads, bodies), min_size=1, max_size=3).map("\n".join)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(texts)
 def test_printed_rules_parse_to_equal_rules(text: str) -> None:
     read = rules(text)
@@ -86,7 +84,7 @@ def test_printed_rules_parse_to_equal_rules(text: str) -> None:
     assert [str(rule) for rule in rules(printed(text))] == [str(rule) for rule in read]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(texts, st.data())
 def test_layout_means_nothing(text: str, data: Any) -> None:
     layout = st.sampled_from([" ", "\n  ", "\n\t", " # said\n  ", "\n# said\n   ", "\r\n  "])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,7 +63,7 @@ def test_the_first_plane_is_the_first_metric_against_flops() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=20), st.booleans())
 def test_stairs_only_ever_climb(points: list[tuple[float, float]], maximize: bool) -> None:
     kept, sign = stairs(points, maximize), -1 if maximize else 1
-    for (x, y), (further, better) in zip(kept, kept[1:], strict=False):
+    for (x, y), (further, better) in itertools.pairwise(kept):
         assert x < further
         assert sign * better < sign * y
     losses = [(x, sign * y) for x, y in points]
@@ -107,14 +108,15 @@ def test_three_digits_are_within_half_a_percent(value: float) -> None:
 def test_words_for_columns_durations_marks_and_lists() -> None:
     assert label("scenes_segment_mean_iou", ["scenes-segment"]) == "scenes-segment mean IoU"
     assert label("flops") == "FLOPs"
-    assert [duration(s) for s in (0.25, 12, 133, 7500)] == ["0.250 s", "12 s", "2 min 13 s", "2 h 5 min"]
+    assert [duration(s) for s in (0.25, 12, 133)] == ["0.250 s", "12 s", "2 min 13 s"]
+    assert duration(7500) == "2 h 5 min"
     assert [mark(v) for v in (500, 5e5, 2e6)] == ["500", "500k", "2M"]
     assert listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_commands_quote_what_a_shell_would_read(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert commands(Path("runs/my first"), "3f")[0] == "nas extract 'runs/my first' --id 3f --to net"
+    assert commands(Path("my runs/a"), "3f")[0] == "nas extract 'my runs/a' --id 3f --to net"
     assert commands(tmp_path / "runs" / "a", "3f")[0] == "nas extract runs/a --id 3f --to net"
     assert commands(Path("/elsewhere/secret/a"), "3f")[0] == "nas extract a --id 3f --to net"
 
