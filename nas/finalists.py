@@ -25,6 +25,8 @@ def retrain_finalists(
     """
     if not ids:
         raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
+    if from_scratch and on != "local":
+        raise ValueError("--from-scratch is for --on local: on Ray finalists start from the bank")
     run = load(folder, trust_code=trust_code)
     trials = [run.trial(id) for id in ids]
     nets = [folder / "nets" / trial.id for trial in trials]

@@ -223,6 +223,7 @@ class _Walk:
         self.machine, self.offers = memory.machine, memory.offers
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
         self.trace = _Trace()
+        self.cheapest: Cost | None = None
 
     def run(self, choose: Choose) -> Derivation:
         state: State = (self.streams, 1, self.machine.start())
@@ -235,7 +236,7 @@ class _Walk:
                 break
             offered = self._offered(waiting)
             if not offered:
-                raise self._impossible(f"no option of {waiting.site.name} fits")
+                raise self._impossible(self._refusal(waiting))
             options = tuple(waiting.options[i] for i in offered)
             index = choose(waiting.site, options)
             if not 0 <= index < len(options):
@@ -247,6 +248,12 @@ class _Walk:
         return Derivation(
             self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.terms)
         )
+
+    def _refusal(self, waiting: Waiting) -> str:
+        """Why no option of a site can be completed, as far as is known."""
+        if self.cheapest is not None:
+            return f"the least completion found at {waiting.site.name} costs {self.cheapest}"
+        return f"no option of {waiting.site.name} fits; {self.machine.refusal}"
 
     def _impossible(self, reason: str) -> GrammarError:
         limits = "" if self.limits in (None, UNLIMITED) else f" within {self.limits}"
@@ -293,7 +300,12 @@ class _Walk:
             order=self._order, enough=not exhaustive,
             fuel=None if self.grammar.finite else max(1, min(FUEL, MOST - len(self.memo))),
         )  # fmt: skip
-        return best is not None and limits.allow(spent.plus(best))
+        if best is None:
+            return False
+        total = spent.plus(best)
+        if self.cheapest is None or limits.scale(total) < limits.scale(self.cheapest):
+            self.cheapest = total
+        return limits.allow(total)
 
     def _order(self, waiting: Waiting) -> Sequence[int]:
         """Options worth trying for a completion: all, or the shortest of a recursive grammar."""

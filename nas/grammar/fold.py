@@ -72,5 +72,6 @@ def _reached(machine: Machine, state: State) -> Waiting | tuple[Shapes, Cost] | 
     """Where a state comes to by itself; None where something does not fit."""
     try:
         return machine.advance(*state)
-    except (ShapeError, ValueError):
+    except (ShapeError, ValueError) as error:
+        machine.refused(error)
         return None

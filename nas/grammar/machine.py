@@ -49,6 +49,7 @@ class Machine:
     def __init__(self, grammar: Grammar):
         self.grammar = grammar
         self.copy_twins = not grammar.finite
+        self._refusal = ""
         self._start = Call(grammar.start)
         self._keys: dict[Any, int] = {}
         self._frames: dict[Any, Frame] = {}
@@ -56,6 +57,15 @@ class Machine:
         self._bound: dict[tuple[int, tuple[Value, ...]], tuple[Operator, Args]] = {}
         self._same: dict[int, bool] = {}
         self._picks: dict[int, tuple[tuple[Option, ...], tuple[int, ...]]] = {}
+
+    def refused(self, error: ValueError) -> None:
+        """Remember why a way was closed, to say it where none is left."""
+        self._refusal = str(error)
+
+    @property
+    def refusal(self) -> str:
+        """The last refusal by an operator, if any was met."""
+        return self._refusal or "every way was tried"
 
     def start(self) -> Frame:
         return self._frame("bind", None, self._start)
