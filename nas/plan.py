@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
 from nas.grammar.derive import Input, derive_fixed
-from nas.op import EVAL, Args, Composite, Operator, Param, Phase, Shape, Shapes, infer
+from nas.op import EVAL, Args, Composite, Operator, Param, Phase, Shape, Shapes, Value, infer
 from nas.op.stream import Clone, Identity
 from nas.op.user import UserOperator
 
@@ -58,6 +58,7 @@ class Step(NamedTuple):
     name: str
     slot: str
     params: tuple[Param, ...]
+    flops: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class Plan:
     @cached_property
     def flops(self) -> int:
         """FLOPs of convolutions and matrix products for a batch of one; a multiply-add is 2."""
-        return sum(infer(s.operator, s.shapes, s.args).flops for s in self.steps)
+        return sum(step.flops for step in self.steps)
 
     @property
     def size_mb(self) -> float:
@@ -110,7 +111,7 @@ class Plan:
                 step.name, operator=step.operator.name,
                 shape=" ".join(str(self.shapes[i]) for i in step.outputs),
                 params=sum(prod(p.shape) for p in step.params),
-                flops=infer(step.operator, step.shapes, step.args).flops,
+                flops=step.flops,
             )  # fmt: skip
             graph.add_edges_from((made[i], step.name) for i in step.inputs)
             made |= dict.fromkeys(step.outputs, step.name)
@@ -190,7 +191,7 @@ class _Writer:
             return streams * int(args["n"])
         if isinstance(operator, Composite):
             values = list(streams)
-            parts, results = operator.expand(shapes, args)
+            parts, results = inferred.parts
             for part in parts:
                 inner = f"{local}.{part.local}".lstrip(".")
                 taken = [values[i] for i in part.inputs]
@@ -199,16 +200,17 @@ class _Writer:
         first = len(self.shapes)
         self.shapes += inferred.outputs
         outputs = tuple(range(first, len(self.shapes)))
-        params = operator.params(shapes, args)
-        place = f"{path}.{local}".rstrip(".")
+        place = f"{path}.{local}" if local else path
+        fixed = shapes if isinstance(operator, UserOperator) else ()
+        slot = _slot(place, operator, tuple(args.items()), fixed)
         self.steps.append(
-            Step(operator, args, tuple(streams), outputs, shapes, self._name(place),
-                 _slot(place, operator, args, shapes), params)
+            Step(operator, args, tuple(streams), outputs, shapes, self._name(place), slot,
+                 inferred.tensors, inferred.flops)
         )  # fmt: skip
         return list(outputs)
 
     def _name(self, place: str) -> str:
-        name = base = re.sub(r"\W+|_+", "_", place).strip("_")
+        name = base = _identifier(place)
         number = 2
         while name in self.names or name in RESERVED:
             name, number = f"{base}_{number}", number + 1
@@ -243,12 +245,19 @@ class _Writer:
         return tuple(reversed(kept))
 
 
-def _slot(place: str, operator: Operator, args: Args, shapes: Shapes) -> str:
+@lru_cache(maxsize=1 << 14)
+def _identifier(place: str) -> str:
+    return re.sub(r"\W+|_+", "_", place).strip("_")
+
+
+@lru_cache(maxsize=1 << 14)
+def _slot(
+    place: str, operator: Operator, items: tuple[tuple[str, Value], ...], fixed: Shapes
+) -> str:
     """A bank's key: place, operator and shape arguments, since slices cannot bridge those."""
     kinds = {arg.name: arg.kind for arg in operator.args}
-    said = [f"{k}={v}" for k, v in args.items() if kinds.get(k) == "shape"]
-    if isinstance(operator, UserOperator):
-        said += [str(shape) for shape in shapes]
+    said = [f"{k}={v}" for k, v in items if kinds.get(k) == "shape"]
+    said += [str(shape) for shape in fixed]
     return f"{place}:{operator.name}({','.join(said)})"
 
 

@@ -192,11 +192,14 @@ class Composite(Operator):
 
 
 class Inferred(NamedTuple):
-    """What integer arithmetic knows of one application of an operator."""
+    """What integer arithmetic knows of one application of an operator: output shapes, trained
+    numbers, FLOPs, its parameters, and the parts and results of a composite."""
 
     outputs: Shapes
     params: int
     flops: int
+    tensors: tuple[Param, ...] = ()
+    parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())
 
 
 def infer(operator: Operator, xs: Shapes, a: Args) -> Inferred:
@@ -218,8 +221,12 @@ def _infer(operator: Operator, xs: Shapes, items: tuple[tuple[str, Value], ...])
             raise ShapeError("nothing is left of the shape " + " ".join(map(str, outputs)))
     except ShapeError as error:
         return f"{operator.name} cannot take {' '.join(map(str, xs))}: {error}"
-    count = sum(prod(param.shape) for param in operator.params(xs, a))
-    return Inferred(outputs, count, operator.flops(xs, a))
+    tensors = operator.params(xs, a)
+    count = sum(prod(param.shape) for param in tensors)
+    parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())
+    if isinstance(operator, Composite):
+        parts = operator.expand(xs, a)
+    return Inferred(outputs, count, operator.flops(xs, a), tensors, parts)
 
 
 def wants(x: Shape, *kinds: str) -> None:
