@@ -1,7 +1,6 @@
 """What a run found, on disk: an append-only journal of trials, measurements and notes.
 
-A line is the crc32 of its JSON in eight hex digits, a space, the JSON with sorted keys, a newline.
-It is written by one call and fsynced, so a crash can only tear the last line; that one is cut.
+A line is written by one call and fsynced, so a crash can only tear the last one; that one is cut.
 """
 
 from __future__ import annotations
@@ -11,24 +10,16 @@ import dataclasses
 import difflib
 import fcntl
 import io
-import json
-import math
 import os
-import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal
 
-JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | None"
+from nas.journal import JSON, ArchiveError, holds_event, read_line, write_line
 
 FORMAT = 1
 RESERVED = ("journal", "trial", "measure")  # kinds of event that a note cannot have
-
-
-class ArchiveError(ValueError):
-    """The journal cannot be read or written as asked; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +198,8 @@ class Archive:
         self.close()
 
     def _add(self, event: dict[str, JSON]) -> None:
-        line = _write_line(event)
-        change = self._understood(_read_line(line[:-1]) or {})  # memory holds what a reader sees
+        line = write_line(event)
+        change = self._understood(read_line(line[:-1]) or {})  # memory holds what a reader sees
         self._append(line)
         self._fold(change)
 
@@ -276,12 +267,12 @@ class Archive:
             self._size = len(data) if data == _HEADER else 0  # killed while it was created
             return
         for number, line in enumerate(io.BytesIO(data), start=1):
-            event = _read_line(line[:-1]) if line.endswith(b"\n") else None
+            event = read_line(line[:-1]) if line.endswith(b"\n") else None
             if number == 1:
                 _check_header(self._path, event)
             elif event is not None:
                 self._replay(event, number)
-            elif self._size + len(line) == len(data) and not _holds_event(line):
+            elif self._size + len(line) == len(data) and not holds_event(line):
                 return  # torn: it was never reported as written
             else:
                 raise ArchiveError(f"{self._path}:{number}: {_DAMAGED}")
@@ -338,37 +329,6 @@ def _trial_of(event: Mapping[str, Any]) -> Trial:
     return Trial(**said)
 
 
-def _write_line(event: Mapping[str, JSON]) -> bytes:
-    try:
-        plain = _escape(event)
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArchiveError(f"an event of kind {event['kind']!r} is no JSON: {error}") from error
-    body = text.encode("ascii")
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def _read_line(line: bytes) -> dict[str, Any] | None:
-    """The event, or None if the line is not exactly what was written."""
-    if line[:9] != b"%08x " % zlib.crc32(line[9:]):
-        return None
-    try:
-        event = _unescape(json.loads(line[9:]))
-    except (ValueError, RecursionError):
-        return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) and "kind" in event else None
-
-
-def _holds_event(line: bytes) -> bool:
-    """Whether a whole event stands before other bytes: then a newline was lost, nothing torn."""
-    text = line.rstrip(b"\n").decode("ascii", "replace")  # one character a byte
-    try:
-        _, end = json.JSONDecoder().raw_decode(text, 9)
-    except (ValueError, RecursionError):
-        return False
-    return end < len(text) and _read_line(line[:end]) is not None
-
-
 def _check_header(path: Path, event: dict[str, Any] | None) -> None:
     if event is None or event["kind"] != "journal" or not isinstance(event.get("format"), int):
         first = _HEADER.decode().rstrip()
@@ -378,35 +338,4 @@ def _check_header(path: Path, event: dict[str, Any] | None) -> None:
         raise ArchiveError(f"{found}. Install a newer version of nas.")
 
 
-_NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_LIKE_NUMBER = re.compile(r"=*(nan|inf|-inf)")
-
-
-def _escape(value: JSON) -> JSON:
-    """JSON has no NaN or infinity: they are the texts nan, inf, -inf; the text nan is =nan."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(float(value))
-    if isinstance(value, str):
-        return f"={value}" if _LIKE_NUMBER.fullmatch(value) else value
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"the keys of {value!r} are not all text")
-        return {key: _escape(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escape(one) for one in value]
-    return value
-
-
-def _unescape(value: JSON) -> JSON:
-    if isinstance(value, str):
-        if value in _NUMBERS:
-            return _NUMBERS[value]
-        return value[1:] if _LIKE_NUMBER.fullmatch(value) else value
-    if isinstance(value, dict):
-        return {key: _unescape(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_unescape(one) for one in value]
-    return value
-
-
-_HEADER = _write_line({"kind": "journal", "format": FORMAT})
+_HEADER = write_line({"kind": "journal", "format": FORMAT})

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from nas.archive import JSON, Measurement
+from nas.archive import Measurement
 from nas.evaluate import measured, network_of
 from nas.export import load, note, save_weights
+from nas.journal import JSON
 from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank

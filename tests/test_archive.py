@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.archive import Archive, ArchiveError, Measurement, Trial
+from nas.archive import RESERVED, Archive, ArchiveError, Measurement, Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,7 +57,7 @@ events = st.lists(
             st.floats(0, 1e6),
         ),
         st.tuples(st.just("measure"), st.lists(measurements, max_size=2)),
-        st.tuples(st.just("note"), texts, facts),
+        st.tuples(st.just("note"), texts.filter(lambda kind: kind not in RESERVED), facts),
     ),
     max_size=8,
 )

@@ -18,9 +18,9 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
-from nas.archive import JSON
 from nas.export.code import ExportError, model_source
 from nas.grammar import Derivation, Grammar
+from nas.journal import JSON
 from nas.network import Network
 from nas.op import Shape
 from nas.plan import run

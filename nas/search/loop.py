@@ -253,8 +253,13 @@ class _Search:
         )  # fmt: skip
         self.archive.record(trial)
         self.recorded[text] = trial
-        best = {o.name: v for o in self.objectives[:1] if (v := trial.value(o.name)) is not None}
-        self.listener("trials", len(self.recorded), self.settings.trials, best)
+        self.listener("trials", len(self.recorded), self.settings.trials, self._best())
+
+    def _best(self) -> dict[str, float]:
+        """The best value so far of the first objective."""
+        first = self.objectives[0]
+        values = [v for t in self.recorded.values() if (v := t.value(first.name)) is not None]
+        return {f"best {first.name}": (max if first.maximize else min)(values)} if values else {}
 
     def _timed(self, trial: Trial, derivation: Derivation) -> Trial:
         """The trial with a latency, measured while no evaluation runs."""

@@ -243,7 +243,7 @@ def columns_of(tasks: Sequence[Task]) -> list[str]:
 
 
 def objectives_of(settings: Settings, tasks: Sequence[Task]) -> tuple[Objective, ...]:
-    """The objectives named, or each task's metric and FLOPs, and latency where there is one task."""
+    """The objectives named, or each task's metric and FLOPs; with one task latency too."""
     known, costs = columns_of(tasks), ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
     names = settings.objectives or (*(column(t, tasks) for t in tasks), *costs)
     return tuple(Objective.named(name, known) for name in names)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.task.data import Found, digit_parts, normalise, raw_digits
+from nas.task.data import digit_parts, raw_digits
+from nas.task.prepare import Found, normalise
 from nas.task.task import Split, Splits, Target
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas.task.data import Found
+    from nas.task.prepare import Found
 
 Target = Literal["class", "labels", "pixels"]
 Metric = Literal["accuracy", "average_precision", "mean_iou"]

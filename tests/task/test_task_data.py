@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.task import Task, TaskError
-from nas.task.data import Array, cut, normalise
+from nas.task.prepare import Array, cut, normalise
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 8, 8)), np.arange(40) % 4

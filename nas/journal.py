@@ -1,0 +1,81 @@
+"""One line of a journal: a checksum and an event as canonical JSON.
+
+A line is the crc32 of its JSON in eight hex digits, a space, the JSON with sorted keys, a newline.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | None"
+
+
+class ArchiveError(ValueError):
+    """A run's journal that cannot be read, written or understood; the message says what to do."""
+
+
+def write_line(event: Mapping[str, JSON]) -> bytes:
+    try:
+        plain = _escape(event)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"an event of kind {event['kind']!r} is no JSON: {error}") from error
+    body = text.encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """The event, or None if the line is not exactly what was written."""
+    if line[:9] != b"%08x " % zlib.crc32(line[9:]):
+        return None
+    try:
+        event = _unescape(json.loads(line[9:]))
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", event) if isinstance(event, dict) and "kind" in event else None
+
+
+def holds_event(line: bytes) -> bool:
+    """Whether a whole event stands before other bytes: then a newline was lost, nothing torn."""
+    text = line.rstrip(b"\n").decode("ascii", "replace")  # one character a byte
+    try:
+        _, end = json.JSONDecoder().raw_decode(text, 9)
+    except (ValueError, RecursionError):
+        return False
+    return end < len(text) and read_line(line[:end]) is not None
+
+
+_NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+_LIKE_NUMBER = re.compile(r"=*(nan|inf|-inf)")
+
+
+def _escape(value: JSON) -> JSON:
+    """JSON has no NaN or infinity: they are the texts nan, inf, -inf; the text nan is =nan."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(float(value))
+    if isinstance(value, str):
+        return f"={value}" if _LIKE_NUMBER.fullmatch(value) else value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"the keys of {value!r} are not all text")
+        return {key: _escape(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escape(one) for one in value]
+    return value
+
+
+def _unescape(value: JSON) -> JSON:
+    if isinstance(value, str):
+        if value in _NUMBERS:
+            return _NUMBERS[value]
+        return value[1:] if _LIKE_NUMBER.fullmatch(value) else value
+    if isinstance(value, dict):
+        return {key: _unescape(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_unescape(one) for one in value]
+    return value
