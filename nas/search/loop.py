@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from nas.archive import Archive, Trial
 from nas.grammar import Derivation, Grammar
+from nas.grammar.count import count
 from nas.measure import latency
 from nas.network import Network
 from nas.search.propose import Proposal, Proposer
@@ -211,6 +212,8 @@ class _Search:
         )  # fmt: skip
         self.recorded = {trial.derivations[""]: trial for trial in archive.trials}
         self.known: dict[str, Trial] = {}
+        self.ids = {trial.id for trial in archive.trials}
+        self.best: dict[str, float] = {}
         named = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
         self.clocked = "latency_ms" in named
         self.ends = time.perf_counter() + self._left()
@@ -224,6 +227,8 @@ class _Search:
 
     def go(self) -> None:
         wanted = self.settings.trials or 10**9
+        if self.run.grammar.finite:
+            wanted = min(wanted, count(self.run.grammar, input=self.run.tasks[0].input))
         stale = 0
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)
@@ -247,19 +252,23 @@ class _Search:
 
     def _record(self, outcome: Outcome, texts: dict[int, str]) -> None:
         text = texts[outcome.number]
+        id = identity(text, self.ids)
+        self.ids.add(id)
         trial = Trial(
-            outcome.number, identity(text), {"": text}, "failed" if outcome.reason else "finished",
+            outcome.number, id, {"": text}, "failed" if outcome.reason else "finished",
             outcome.reason, outcome.measurements, outcome.seconds,
         )  # fmt: skip
         self.archive.record(trial)
         self.recorded[text] = trial
-        self.listener("trials", len(self.recorded), self.settings.trials, self._best())
+        self._note_best(trial)
+        self.listener("trials", len(self.recorded), self.settings.trials, self.best)
 
-    def _best(self) -> dict[str, float]:
-        """The best value so far of the first objective."""
-        first = self.objectives[0]
-        values = [v for t in self.recorded.values() if (v := t.value(first.name)) is not None]
-        return {f"best {first.name}": (max if first.maximize else min)(values)} if values else {}
+    def _note_best(self, trial: Trial) -> None:
+        """Keep the best value so far of the first objective, to show it."""
+        first, value = self.objectives[0], trial.value(self.objectives[0].name)
+        if value is not None:
+            name = f"best {first.name}"
+            self.best = {name: (max if first.maximize else min)(value, self.best.get(name, value))}
 
     def _timed(self, trial: Trial, derivation: Derivation) -> Trial:
         """The trial with a latency, measured while no evaluation runs."""
@@ -277,6 +286,7 @@ class _Search:
             self.proposer.tell(proposal, trial.columns() if trial and finished else None)
 
 
-def identity(text: str) -> str:
-    """A trial's id: the beginning of its derivation's hash."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def identity(text: str, taken: Collection[str] = ()) -> str:
+    """A trial's id: as much of its derivation's hash as tells it from those taken."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return next(digest[:n] for n in (8, 12, 16, 64) if digest[:n] not in taken)

@@ -179,7 +179,8 @@ def test_several_tasks_share_one_trunk_and_have_a_front_each(tmp_path: Path) -> 
     path = tmp_path / "small.grammar"
     path.write_text(
         "net = conv({4, 8}, stride=2) batchnorm relu output(fine)\n"
-        "      conv({8, 12}, stride=2) batchnorm relu output(coarse)\n"
+        "      conv({8, 12}, stride=2) batchnorm relu output(middle)\n"
+        "      conv(8, stride=2) batchnorm relu output(coarse)\n"
     )
     run = search(str(path), tasks, out=tmp_path / "two", **settings)
     assert set(run.fronts()) == {"", *tasks}
