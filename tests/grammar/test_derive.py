@@ -310,7 +310,7 @@ def test_choice_out_of_range_is_an_error() -> None:
         ("net = conv(4, kernel=9, padding=0)", None, "nothing is left of the shape"),
         ("net = conv(4, kernel=9, padding=0) | linear(3) tokens tokens", None, "no option of net"),
         ("net = conv(64)", Limits(params=10), r"within Limits\(.*params=10.*the only derivation"),
-        ("net = conv({16, 64})", Limits(params=10), "no option of conv:out fits"),
+        ("net = conv({16, 64})", Limits(params=10), "least completion found at conv:out costs"),
     ],
 )
 def test_grammar_that_never_fits_is_refused_at_once(
