@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import nas
-from nas.terminal import live, out, show, told, write
+from nas.terminal import err, live, out, show, told, write
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
@@ -85,16 +85,21 @@ def search(
     """Search a space for one task or several at once."""
     from nas.search import Settings
     from nas.search import search as run_search
+    from nas.search.loop import prepare
     from nas.search.settings import seconds
 
-    folder = out or Path("runs") / (space.strip("./").replace("/", "-") or "run")
+    facts: dict[str, Any] = {}
+    if config:
+        with told():
+            facts = Settings.read(config)
+    named_out = facts.pop("out", None)
+    folder = out or Path(named_out or Path("runs") / (Path(space or "run").stem))
     with told(f"nas resume {folder} carries on where it was."):
-        facts: dict[str, Any] = Settings.read(config) if config else {}
         facts["tasks"] = list(task) if task else facts.get("tasks", [])
         named = {
             "space": space or None, "trials": trials, "seed": seed, "sampler": sampler, "on": on,
             "workers": workers, "device": device, "limits": max or None,
-            "objectives": objectives.split(",") if objectives else None,
+            "objectives": _columns(objectives or "") or None,
             "budget_s": seconds(budget) if budget else None,
         }  # fmt: skip
         facts |= {key: value for key, value in named.items() if value is not None}
@@ -103,7 +108,9 @@ def search(
         facts.setdefault("space", "")
         if not facts["space"] or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
-        settings = Settings.of(facts)
+        settings = Settings.of(facts, str(config or "settings"))
+        for one in prepare(settings)[1]:
+            err.print(one.describe(), markup=False, style="dim")
         if dry_run:
             _dry_run(settings)
             return
@@ -123,29 +130,38 @@ def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
         _finished(done)
 
 
+def _columns(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _finished(run: Run) -> None:
     front = run.front()
     _front_table(front, f"The Pareto front of {run.folder}")
     for name, one in run.fronts().items():
         if name:
             _front_table(one, f"\nFor {name} alone")
+    if len(run.trials) < run.settings.trials:
+        out.print(f"\n{len(run.trials)} trials: the space holds no more, or the budget ended.")
     if not front.trials:
         out.print(f"No trial lies within the limits; see them all: nas report {run.folder}")
         return
     best = front.trials[0].id
     out.print(
-        f"\nLook at it:      nas report {run.folder}\n"
+        f"\nLook at it:      nas report {run.folder}{run.trust}\n"
         f"Choose from it:  nas front {run.folder} --sort flops\n"
-        f"Take a network:  nas extract {run.folder} --id {best} --to net\n"
-        f"Train it fully:  nas retrain net --epochs 20\n"
+        f"Take a network:  nas extract {run.folder} --id {best} --to net{run.trust}\n"
+        f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
         f"Leave with ONNX: nas export net --onnx", markup=False,
     )  # fmt: skip
 
 
 def _front_table(front: ParetoFront, title: str = "") -> None:
-    names = [o.name for o in front.objectives]
-    costs = [c for c in ("flops", "params", "latency_ms") if c not in names]
-    show(front.rows(), ["id", *names, *costs], title)
+    names, rows = [o.name for o in front.objectives], front.rows()
+    costs = [
+        c for c in ("flops", "params", "latency_ms")
+        if c not in names and any(row.get(c) is not None for row in rows)
+    ]  # fmt: skip
+    show(rows, ["id", *names, *costs], title)
 
 
 def _dry_run(settings: Any) -> None:
@@ -168,7 +184,7 @@ def front(
 ) -> None:
     """Show the Pareto front of a run."""
     with told():
-        found = nas.load(run, trust_code=trust_code).front([o for o in objectives.split(",") if o])
+        found = nas.load(run, trust_code=trust_code).front(_columns(objectives))
         if where:
             found = found.where(where)
         if sort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +16,7 @@ from nas.network import Network
 from nas.plan import Plan, plan, run
 from nas.supernet import Bank, Subnet
 from nas.task import Task, score
-from nas.train import Recipe, Trainer, groups, train
+from nas.train import Recipe, Trainer, TrainingError, groups, train
 
 SplitName = Literal["train", "valid", "test"]
 UNITS = {"nll": "nats"}
@@ -76,10 +77,10 @@ def shared(
 
 def standalone(
     derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName = "valid",
-    device: str = "cpu", evaluator: str = "standalone",
+    device: str = "cpu", evaluator: str = "standalone", limit_s: float | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """Metrics of a derivation trained from scratch by `recipe`, and its costs."""
-    network = fit(derivation, tasks, recipe, device=device)
+    network = fit(derivation, tasks, recipe, device=device, limit_s=limit_s)
     return measured(network, tasks, recipe, split=split, device=device, evaluator=evaluator)
 
 
@@ -98,15 +99,22 @@ def measured(
 
 
 def fit(
-    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str = "cpu"
-) -> Network:
+    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str = "cpu",
+    limit_s: float | None = None,
+) -> Network:  # fmt: skip
     """A network trained from scratch; its weights are a bank that holds it alone.
 
-    Raises TrainingError where the loss is no number.
+    Raises TrainingError where the loss is no number, or training takes longer than `limit_s`.
     """
+    ends = float("inf") if limit_s is None else time.perf_counter() + limit_s
+
+    def on_step(done: int, value: float) -> None:
+        if time.perf_counter() > ends:
+            raise TrainingError(f"it took longer than {limit_s:g} s, at step {done}")
+
     weights = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed, device=device)
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
-    train(trainer, lambda step: [derivation])
+    train(trainer, lambda step: [derivation], on_step=on_step)
     return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
 
 

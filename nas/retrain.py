@@ -12,11 +12,12 @@ import torch
 
 from nas.archive import Measurement
 from nas.evaluate import measured, network_of
-from nas.export import load, note, save_weights
+from nas.export import ExportError, load, note, save_weights
 from nas.journal import JSON
 from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
+from nas.supernet.bank import facts_of
 from nas.train import Trainer, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
@@ -37,8 +38,15 @@ def retrain(
     """
     network, tasks, recipe, _ = load(folder, trust_code=trust_code)
     recipe = replace(
-        recipe, epochs=recipe.epochs if epochs is None else epochs, lr=lr or recipe.lr
-    )
+        recipe, epochs=recipe.epochs if epochs is None else epochs,
+        lr=recipe.lr if lr is None else lr,
+    )  # fmt: skip
+    if recipe.epochs <= 0 or not 0 < recipe.lr <= 10:
+        raise ExportError(
+            f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 and "
+            "at most 10; the weights are as they were"
+        )
+    made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
     derivation, last = network.derivation, folder / "training.safetensors"
     weights = Bank.of([network.plan], seed=recipe.seed, device=device)
     before = measured(network, tasks, recipe, split="test", evaluator="extracted")
@@ -46,6 +54,7 @@ def retrain(
         _copy(network, weights, network.plan)
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
     if last.exists():
+        _same(last, made)
         weights.load(last)
     saved, epoch = time.perf_counter(), max(1, round(trainer.steps / (recipe.epochs or 1)))
 
@@ -56,7 +65,7 @@ def retrain(
             listener("retraining", done, trainer.steps, {"loss": value})
         at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
         if at_end or time.perf_counter() - saved > CHECKPOINT_S:
-            weights.save(last, momenta=True)
+            weights.save(last, momenta=True, facts=made)
             saved = time.perf_counter()
             if kept:
                 kept(last, done, trainer.steps, value)
@@ -64,7 +73,7 @@ def retrain(
     try:
         train(trainer, lambda step: [derivation], start=weights.version, on_step=on_step)
     except KeyboardInterrupt:
-        weights.save(last, momenta=True)
+        weights.save(last, momenta=True, facts=made)
         raise
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
@@ -74,6 +83,17 @@ def retrain(
          measurements=metrics)  # fmt: skip
     last.unlink(missing_ok=True)
     return before, after
+
+
+def _same(last: Path, made: dict[str, str]) -> None:
+    """Raise ExportError where a checkpoint was made by another recipe than is asked for."""
+    before = facts_of(last)
+    for name, value in made.items():
+        if before.get(name) != value:
+            raise ExportError(
+                f"{last} is of an interrupted retraining with {name} {before.get(name)}, and "
+                f"{value} is asked for: repeat that one's options, or remove the file"
+            )
 
 
 def retrained(

@@ -16,8 +16,8 @@ from rich.table import Table
 
 PHASES = {"supernet": "training the supernet", "trials": "evaluating subnets"}
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False)
+out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, emoji=False, highlight=False)
 
 
 class Live:

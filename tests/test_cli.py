@@ -153,7 +153,9 @@ def test_ctrl_c_says_how_to_resume_and_resuming_ends_the_run(tmp_path: Path) -> 
     words = ["search", "--config", str(tmp_path / "search.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "training the supernet" in process.stderr.readline()
+    for line in process.stderr:
+        if "training the supernet" in line:
+            break
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -188,3 +190,88 @@ def test_dry_run_says_memory_and_eta_and_writes_nothing(tmp_path: Path) -> None:
     assert "bank_mb" in said
     assert "eta_s" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import nas; nas.load; f = nas.search",
+        "import nas; f = nas.search; nas.load; f = nas.search",
+        "import nas.search; import nas; f = nas.search",
+        "from nas import *; f = search",
+        "from nas.search import load; import nas; f = nas.search",
+    ],
+)
+def test_search_can_be_called_in_every_order_of_imports(order: str) -> None:
+    code = f"{order}; assert callable(f)\ntry: f('mobil', ['digits'], out='x')\n"
+    code += "except ValueError as error: assert 'mobile' in str(error)\nelse: raise SystemExit(1)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_module_is_the_command() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "nas", "--version"], check=True, capture_output=True, text=True
+    )
+    assert said.stdout.startswith("nas 0.")
+
+
+def test_a_toml_file_takes_the_flags_names(tmp_path: Path) -> None:
+    (tmp_path / "search.toml").write_text(
+        TOML.replace('tasks = ["digits"]', 'task = "digits"\nmax = ["flops=2M"]')
+        .replace("trials = 8", f"trials = 3\nout = '{tmp_path / 'run'}'")
+        .replace("generation = 4", "generation = 3")
+    )
+    nas("search", "--config", tmp_path / "search.toml")
+    assert load(tmp_path / "run").settings.limits == ("flops=2M",)
+
+
+def test_what_was_found_of_ones_data_is_shown(tmp_path: Path) -> None:
+    said = nas("search", "mobile", "--task", "digits", "--out", tmp_path / "r", "--dry-run")
+    assert "10 classes" in said
+
+
+def test_a_run_is_read_from_anywhere_and_without_its_data(tmp_path: Path) -> None:
+    import numpy as np
+
+    (tmp_path / "a b").mkdir()
+    os.chdir(tmp_path / "a b")
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 8, 8)).astype("float32"), np.arange(60) % 2
+    np.savez("data.npz", x=x, y=y)
+    Path("ops.py").write_text("def twice(x, by=2):\n    return x * by\n")
+    Path("s.grammar").write_text(
+        "use ./ops.py:twice as twice\n"
+        "net = conv({4, 6}, stride=2) batchnorm relu twice({2, 3}) output(coarse)\n"
+    )
+    Path("c.toml").write_text(TOML)
+    said = nas("search", "./s.grammar", "--task", "m=data.npz", "--config", "c.toml", "--out", "r")
+    assert "--trust-code" in said
+    folder = (tmp_path / "a b" / "r").resolve()
+    os.chdir(tmp_path)
+    assert "id" in nas("front", folder)
+    nas("resume", folder, code=1)
+    nas("resume", folder, "--trust-code")
+    (tmp_path / "a b" / "data.npz").unlink()
+    assert "id" in nas("front", folder)
+
+
+def test_retraining_refuses_nonsense_and_another_recipes_checkpoint(
+    run: Path, tmp_path: Path
+) -> None:
+    net = tmp_path / "net"
+    nas("extract", run, "--to", net)
+    before = (net / "weights.safetensors").read_bytes()
+    for words in (["--epochs", "-3"], ["--epochs", "0"], ["--lr", "900"], ["--lr", "0"]):
+        assert "epochs are above 0" in nas("retrain", net, *words, code=1).replace("\n", " ")
+    process = subprocess.Popen(
+        [*COMMAND, "retrain", str(net), "--epochs", "200"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "retraining" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted retraining" in nas("retrain", net, "--epochs", "1", code=1)
+    assert (net / "weights.safetensors").read_bytes() == before

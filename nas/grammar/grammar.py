@@ -56,7 +56,7 @@ class Grammar:
 
     @cached_property
     def text(self) -> str:
-        uses = [f"use {target} as {local}" for local, target in self.used.items()]
+        uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
         return "\n".join([*uses, *map(str, self.rules.values())]) + "\n"
 
     @cached_property
@@ -193,3 +193,7 @@ def _absolute(target: str, folder: Path) -> str:
     """A target's file made absolute, so that a grammar kept elsewhere still finds it."""
     source, _, attribute = target.rpartition(":")
     return f"{(folder / source).resolve()}:{attribute}" if "/" in source else target
+
+
+def _quoted(target: str) -> str:
+    return f'"{target}"' if any(c.isspace() or c == "#" for c in target) else target

@@ -61,7 +61,7 @@ number: NUMBER | SIGN NUMBER
 name: NAME
 
 IMPORT.2: /import[ \t]+[^\s#]+/
-USE.2: /use[ \t]+[^\s#]+[ \t]+as[ \t]+[A-Za-z_]\w*/
+USE.2: /use[ \t]+("[^"\n]+"|[^\s#"]+)[ \t]+as[ \t]+[A-Za-z_]\w*/
 CALL: /[A-Za-z_]\w*\(/
 NAME: /[A-Za-z_]\w*/
 NUMBER: /\d+(\.\d+)?/
@@ -252,7 +252,8 @@ def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]
             if token.type == "IMPORT":
                 imports.append(Import(words[1], where))
             else:
-                uses.append(Import(words[3], where, words[1]))
+                target = " ".join(words[1:-2]).strip('"')
+                uses.append(Import(words[-1], where, target))
     return rules, imports, uses
 
 

@@ -150,12 +150,17 @@ class UserOperator(Operator):
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
     ) -> tuple[Tensor, ...]:
-        if not self.is_module:
-            result = self.function(*xs, **a)
-        else:
-            shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
-            module = self._meta(shapes, a).train(phase.training)
-            result = torch.func.functional_call(module, dict(p), xs)
+        try:
+            if not self.is_module:
+                result = self.function(*xs, **a)
+            else:
+                shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
+                module = self._meta(shapes, a).train(phase.training)
+                result = torch.func.functional_call(module, dict(p), xs)
+        except Exception as error:
+            raise RuntimeError(
+                f"operator {self.name!r} ({self.target}) raises {type(error).__name__}: {error}"
+            ) from error
         return result if isinstance(result, tuple) else (result,)
 
     def code(self, xs: Shapes, a: Args) -> Code:

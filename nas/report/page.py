@@ -184,7 +184,7 @@ def _details(
             "columns": _measured(trial, names), "derivations": list(trial.derivations.items()),
             "operators": [_operators(said, grammar) for said in trial.derivations.values()]
             if trial.id in spelled else [],
-            "commands": text.commands(run.folder, trial.id),
+            "commands": text.commands(run.folder, trial.id, run.trust),
         } if trial.state == "finished" else None
         for trial in trials
     ]  # fmt: skip

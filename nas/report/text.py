@@ -86,10 +86,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def commands(folder: Path, id: str) -> list[str]:
-    """What to type to take a trial's network out and to train it fully."""
+def commands(folder: Path, id: str, trust: str = "") -> list[str]:
+    """What to type to take a trial's network out and to train it fully; `trust` is said too."""
     run, id = shlex.quote(shown(folder)), shlex.quote(id)
-    return [f"nas extract {run} --id {id} --to net", "nas retrain net --epochs 20"]
+    taken = f"nas extract {run} --id {id} --to net{trust}"
+    return [taken, f"nas retrain net --epochs 20{trust}"]
 
 
 def shown(folder: Path) -> str:

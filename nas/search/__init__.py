@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+from typing import Any
+
 from nas.search.loop import resume, search
 from nas.search.propose import choose_with
 from nas.search.run import Run, RunError, load
@@ -10,3 +14,14 @@ from nas.search.settings import Settings, SettingsError
 __all__ = [
     "Run", "RunError", "Settings", "SettingsError", "choose_with", "load", "resume", "search",
 ]  # fmt: skip
+
+
+class _Callable(ModuleType):
+    """`nas.search` is this package and also the function that users call: importing the package
+    binds its name in `nas`, so the package itself can be called."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Run:
+        return search(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nas.archive import Archive, Trial
-from nas.grammar import Derivation, Grammar
+from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.count import count
 from nas.measure import latency
 from nas.network import Network
@@ -44,10 +44,11 @@ def search(
     settings: any of `Settings`. Raises GrammarError, TaskError, SettingsError, RunError.
     """
     chosen = Settings.of({"space": space, "tasks": tuple(tasks), **settings})
-    grammar, _ = prepare(chosen)
-    create(Path(out), chosen, grammar)
+    grammar, found = prepare(chosen)
+    chosen = chosen.model_copy(update={"tasks": tuple(task.spec for task in found)})
+    create(Path(out), chosen, grammar, found)
     Archive.create(Path(out)).close()
-    return _proceed(load(out), listener or _silent)
+    return _proceed(load(out, trust_code=True), listener or _silent)
 
 
 def resume(
@@ -96,7 +97,16 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
             f"{grammar.name} is recursive, and a bank needs a finite space: "
             "leave the evaluator to auto, or say standalone"
         )
-    plan(sample(grammar, random.Random(0), input=tasks[0].input), heads=tasks)
+    first = sample(grammar, random.Random(0), input=tasks[0].input, limits=_first(grammar))
+    plan(first, heads=tasks)
+    if grammar.used:
+        Network(first, heads=tasks).eval()(torch.zeros((2, *tasks[0].input)))
+
+
+def _first(grammar: Grammar) -> Limits | None:
+    from nas.search.propose import within
+
+    return None if grammar.finite else within(())
 
 
 def check_device(device: str) -> None:
@@ -232,9 +242,9 @@ class _Search:
         stale = 0
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)
-            if before and time.perf_counter() > self.ends and before >= len(self.recorded):
-                break
             self._generation(wanted)
+            if time.perf_counter() > self.ends and len(self.known) >= len(self.recorded):
+                break
             stale = stale + 1 if len(self.known) == before else 0
 
     def _generation(self, wanted: int) -> None:
@@ -246,7 +256,11 @@ class _Search:
         derivations = dict(zip(texts, (p.derivation for p in proposals), strict=True))
         for outcome in self.pool.evaluate(jobs):
             self._record(outcome, {number: text for text, number in numbers.items()})
+            if time.perf_counter() > self.ends and self.settings.on == "local":
+                break
         for text in numbers:
+            if text not in self.recorded:
+                return
             self.known[text] = self._timed(self.recorded[text], derivations[text])
         self._tell(proposals, texts)
 

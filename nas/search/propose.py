@@ -13,11 +13,13 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from nas.front import Limit, Objective
-from nas.grammar import Choose, Derivation, Grammar, Option, Site, derive
+from nas.grammar import Choose, Derivation, Grammar, Limits, Option, Site, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Input
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+OPEN_TERMINALS, OPEN_PARAMS, OPEN_FLOPS = 256, 5_000_000, 50_000_000
 
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "random": lambda seed, generation: RandomSampler(seed=seed),
@@ -48,6 +50,7 @@ class Proposer:
     ):  # fmt: skip
         self.grammar, self.input = grammar, input
         self.objectives, self.limits = objectives, limits
+        self.within = None if grammar.finite else within(limits)
         self.sites: dict[str, CategoricalDistribution] = {}
         if grammar.finite:
             self.sites = {
@@ -68,7 +71,7 @@ class Proposer:
         else:
             trial = self.study.ask()
             choose = choose_with(trial)
-        return Proposal(derive(self.grammar, choose, input=self.input), trial)
+        return Proposal(derive(self.grammar, choose, input=self.input, limits=self.within), trial)
 
     def tell(self, proposal: Proposal, values: Mapping[str, float] | None) -> None:
         """Answer a proposal with the columns of its trial; None where the evaluation failed."""
@@ -78,6 +81,13 @@ class Proposer:
         for limit in self.limits:
             proposal.trial.set_constraint(limit.name, values[limit.name] - limit.at_most)
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])
+
+
+def within(limits: Sequence[Limit]) -> Limits:
+    """What derivations of an open grammar may cost at most: the run's limits on FLOPs and
+    parameters, and otherwise what can be trained from scratch in reasonable time."""
+    most = {limit.name: int(limit.at_most) for limit in limits}
+    return Limits(OPEN_TERMINALS, most.get("params", OPEN_PARAMS), most.get("flops", OPEN_FLOPS))
 
 
 def choose_with(trial: Any) -> Choose:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.archive import Archive, Trial
 from nas.front import Limit, Objective, ParetoFront
@@ -28,6 +29,13 @@ PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 COSTS = ("flops", "params", "size_mb", "latency_ms")
 
 
+class TaskName(NamedTuple):
+    """What a run's tables need of a task, without its data."""
+
+    name: str
+    metric: str
+
+
 class RunError(ValueError):
     """A run folder that is none, of a newer version, or in the way."""
 
@@ -35,7 +43,7 @@ class RunError(ValueError):
 class Run:
     """A run folder, for reading. `trials` are as the journal stands now."""
 
-    def __init__(self, folder: Path, *, trust_code: bool = True):
+    def __init__(self, folder: Path, *, trust_code: bool = False):
         self.folder = folder
         self.trust_code = trust_code
         facts = _read(folder)
@@ -53,6 +61,19 @@ class Run:
     def tasks(self) -> list[Task]:
         return [Task.load(spec, trust_code=self.trust_code) for spec in self.settings.tasks]
 
+    @cached_property
+    def named(self) -> Sequence[TaskName | Task]:
+        """The tasks' names and metrics as run.toml holds them."""
+        facts = self.facts.get("tasks", ())
+        return [TaskName(task["name"], task["metric"]) for task in facts] or self.tasks
+
+    @property
+    def trust(self) -> str:
+        """What commands on this run need said: " --trust-code" where it names code, or ""."""
+        uses = re.search(r"^use ", (self.folder / "space.grammar").read_text(), flags=re.M)
+        code = any(re.search(r"=.*:\w+$", spec) for spec in self.settings.tasks)
+        return " --trust-code" if uses or code else ""
+
     @property
     def trials(self) -> tuple[Trial, ...]:
         with Archive.open(self.folder) as archive:
@@ -68,16 +89,16 @@ class Run:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        return objectives_of(self.settings, self.tasks)
+        return objectives_of(self.settings, self.named)
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        known = columns_of(self.tasks)
+        known = columns_of(self.named)
         return tuple(Limit.parse(text, known) for text in self.settings.limits)
 
     def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
         """The Pareto front over the run's objectives, or over the columns named."""
-        known = columns_of(self.tasks)
+        known = columns_of(self.named)
         chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
         return ParetoFront.of(self.trials, chosen, self.limits)
 
@@ -85,10 +106,10 @@ class Run:
         """The front over everything under "", and where there are several tasks one for each:
         its metric and the costs among the objectives."""
         found = {"": self.front()}
-        if len(self.tasks) > 1:
+        if len(self.named) > 1:
             costs = [o.name for o in self.objectives if o.name in COSTS] or ["flops"]
-            for task in self.tasks:
-                found[task.name] = self.front([column(task, self.tasks), *costs])
+            for task in self.named:
+                found[task.name] = self.front([column(task, self.named), *costs])
         return found
 
     def to_pandas(self) -> pd.DataFrame:
@@ -154,12 +175,17 @@ class Run:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
 
 
-def load(folder: str | Path, *, trust_code: bool = True) -> Run:
-    """The run in a folder; raises RunError where it is none or of a newer version."""
+def load(folder: str | Path, *, trust_code: bool = False) -> Run:
+    """The run in a folder; raises RunError where it is none or of a newer version.
+
+    Code of the user's own that its space or tasks name is only run with `trust_code`.
+    """
     return Run(Path(folder), trust_code=trust_code)
 
 
-def create(folder: Path, settings: Settings, grammar: Grammar) -> None:
+def create(
+    folder: Path, settings: Settings, grammar: Grammar, tasks: Sequence[Task] = ()
+) -> None:
     """Make a run folder: run.toml and space.grammar; the journal comes with the search.
 
     Raises RunError where the folder holds anything already.
@@ -177,6 +203,7 @@ def create(folder: Path, settings: Settings, grammar: Grammar) -> None:
         "grammar": grammar.hash,
         "versions": versions(),
         "machine": machine(),
+        "tasks": [{"name": task.name, "metric": task.metric} for task in tasks],
         "settings": settings.model_dump(mode="json", exclude_none=True),
     }
     part = folder / "run.toml.part"
@@ -230,19 +257,21 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def column(task: Task, tasks: Sequence[Task]) -> str:
+def column(task: TaskName | Task, tasks: Sequence[TaskName | Task]) -> str:
     """The column of a task's primary metric: plain where there is one task."""
     return task.metric if len(tasks) == 1 else f"{task.name.replace('-', '_')}_{task.metric}"
 
 
-def columns_of(tasks: Sequence[Task]) -> list[str]:
+def columns_of(tasks: Sequence[TaskName | Task]) -> list[str]:
     """Every column that a run on these tasks can be asked to optimise or limit."""
     long = [f"{t.name.replace('-', '_')}_{m}" for t in tasks for m in (t.metric, "nll")]
     short = [tasks[0].metric, "nll"] if len(tasks) == 1 else []
     return [*short, *COSTS, *long]
 
 
-def objectives_of(settings: Settings, tasks: Sequence[Task]) -> tuple[Objective, ...]:
+def objectives_of(
+    settings: Settings, tasks: Sequence[TaskName | Task]
+) -> tuple[Objective, ...]:
     """The objectives named, or each task's metric and FLOPs; with one task latency too."""
     known, costs = columns_of(tasks), ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
     names = settings.objectives or (*(column(t, tasks) for t in tasks), *costs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nas.train import Recipe
 
@@ -49,6 +49,7 @@ class Standalone(_Strict):
     epochs: float = Field(4, gt=0)
     lr: float = Field(0.1, gt=0)
     batch: int = Field(64, ge=2)
+    limit_s: float = Field(600, gt=0)
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch, seed=seed)
@@ -73,6 +74,12 @@ class Settings(_Strict):
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
 
+    @model_validator(mode="after")
+    def _ends(self) -> Settings:
+        if not self.trials and self.budget_s is None:
+            raise ValueError("trials 0 is as many as a budget allows: give a budget or trials")
+        return self
+
     @field_validator("on")
     @classmethod
     def _executor(cls, value: str) -> str:
@@ -90,7 +97,8 @@ class Settings(_Strict):
 
     @staticmethod
     def read(path: Path) -> dict[str, Any]:
-        """The plain values of a TOML file; `budget` may be written as "10m"."""
+        """The plain values of a TOML file. The command's flags may be written by their own names:
+        `task`, `max`, and `budget` as "10m"."""
         try:
             facts = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -99,6 +107,10 @@ class Settings(_Strict):
             raise SettingsError(f"{path}: is no TOML: {error}") from None
         if "budget" in facts:
             facts["budget_s"] = seconds(str(facts.pop("budget")))
+        for flag, name in (("task", "tasks"), ("max", "limits")):
+            if flag in facts:
+                value = facts.pop(flag)
+                facts[name] = [value] if isinstance(value, str) else value
         return facts
 
     def toml(self) -> str:

@@ -65,7 +65,7 @@ class Evaluator:
             wrong = [m for m in found if m.value != m.value and m.name == self._metric(m.task)]
             if wrong:
                 reason = f"{wrong[0].name} is {wrong[0].value}"
-        except (RuntimeError, ValueError, MemoryError, ArithmeticError) as error:
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
         return Outcome(job.number, tuple(found), reason, seconds)
@@ -81,7 +81,10 @@ class Evaluator:
                 seed=settings.seed, device=settings.device,
             )  # fmt: skip
         recipe = settings.standalone.recipe(settings.seed)
-        return standalone(derivation, self.tasks, recipe, device=settings.device)
+        return standalone(
+            derivation, self.tasks, recipe, device=settings.device,
+            limit_s=settings.standalone.limit_s,
+        )  # fmt: skip
 
 
 def kind(settings: Settings, grammar: Grammar) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -116,15 +116,18 @@ class Bank:
             ])  # fmt: skip
         return lease
 
-    def save(self, path: Path, *, momenta: bool = False) -> None:
-        """Write the tensors (and momenta), with the version, as safetensors; atomically."""
+    def save(
+        self, path: Path, *, momenta: bool = False, facts: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the tensors (and momenta), version and facts, as safetensors; atomically."""
         tensors = dict(self.tensors)
         if momenta:
             tensors |= {f"momentum/{key}": value for key, value in self.momenta.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        metadata = {"version": str(self.version), "seed": str(self.seed), **(facts or {})}
         part = path.with_suffix(".part")
         try:
-            save_file(whole, part, metadata={"version": str(self.version), "seed": str(self.seed)})
+            save_file(whole, part, metadata=metadata)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(path)
@@ -147,6 +150,15 @@ class Bank:
         except (SafetensorError, OSError, RuntimeError) as error:
             raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
         self.version = int(metadata.get("version", 0))
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """The facts a bank's file was saved with; raises BankError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise BankError(f"{path} is damaged: {error}") from None
 
 
 def keys(step: Step) -> list[tuple[Param, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import importlib
 import importlib.util
+import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -250,6 +252,8 @@ def run_code(source: str) -> Raw:
 
 def _module(name: str) -> ModuleType:
     if not name.endswith(".py"):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
         return importlib.import_module(name)
     spec = importlib.util.spec_from_file_location(Path(name).stem, name)
     if spec is None or spec.loader is None:

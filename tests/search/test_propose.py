@@ -94,3 +94,14 @@ def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
     names = {frozenset(proposer.ask().trial.params) for _ in range(5)}
     assert names == {frozenset(proposer.sites)}
     assert len(proposer.sites) > 20
+
+
+def test_an_open_grammar_is_proposed_within_the_runs_limits() -> None:
+    limits = (Limit("flops", 200_000.0), Limit("params", 20_000.0))
+    proposer = Proposer(
+        Grammar.load("einspace"), INPUT, "random", OBJECTIVES, limits, seed=0, generation=4
+    )
+    for _ in range(15):
+        one = plan(proposer.ask().derivation)
+        assert one.flops <= 200_000
+        assert one.params <= 20_000

@@ -220,6 +220,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (ValueError, "latency_ms", {"limits": ("latncy_ms=1",)}),
         (SettingsError, "sampler", {"sampler": "magic"}),
         (SettingsError, "trails", {"trails": 3}),
+        (SettingsError, "give a budget", {"trials": 0}),
         (SettingsError, "local, ray", {"on": "cloud"}),
         (SettingsError, "torch sees cpu", {"device": "abacus"}),
         (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
@@ -288,3 +289,11 @@ def test_settings_read_back_equal(run_folder: Path) -> None:
     settings = load(run_folder).settings
     assert Settings.of(tomllib.loads(settings.toml())) == settings
     assert os.path.exists(run_folder / "run.toml")
+
+
+def test_a_candidate_over_its_time_fails_with_its_reason(tmp_path: Path) -> None:
+    settings = {**QUICK, "trials": 2, "generation": 2, "evaluator": "standalone",
+                "standalone": {"epochs": 50, "limit_s": 0.3}}  # fmt: skip
+    run = search("mobile", ["digits"], out=tmp_path / "run", **settings)
+    assert all("longer than 0.3 s" in t.reason for t in run.trials)
+    assert not run.front().trials

@@ -1,0 +1,5 @@
+"""`python -m nas` is the command."""
+
+from nas.cli import main
+
+main()
