@@ -1,0 +1,79 @@
+"""On scenes one run serves two tasks, at least as well as a network made by hand of equal FLOPs.
+
+A search of `mobile` for scenes-classify and scenes-segment with the default settings; three members
+of the front (fewest, middle and most FLOPs) are trained for 20 epochs from their supernet weights.
+Beside each a network made by hand of about its FLOPs, both heads on one trunk, trained by the same
+recipe as long; and a predictor that always says the prior. Average precision and mean IoU on the
+test splits. Those from the supernet have its 1,500 shared steps behind them; so the same
+architectures from scratch are listed too. Kept in runs/bench-scenes: run again it carries on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import byhand
+import torch
+from measure import Kept, report, searched
+
+from nas.task import Task, trivial_score
+from nas.train import Recipe
+
+SEED, MEMBERS, TASKS = 0, 3, ("scenes-classify", "scenes-segment")
+RECIPE = Recipe(epochs=20, lr=0.1, seed=SEED)
+SHORT = {"average_precision": "AP", "mean_iou": "mIoU"}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    run = searched("scenes", TASKS)
+    kept, tasks = Kept(run.folder / "benchmark.json"), run.tasks
+    trivial = {task.name: trivial_score(task)[task.metric] for task in tasks}
+    rows = [row("the prior alone", 0, 0, trivial, tasks)]
+    margins: dict[str, list[float]] = {}
+    words = f"{RECIPE.epochs:g} epochs"
+    for trial in byhand.spread(run.front().trials, MEMBERS):
+        flops, params = int(trial.value("flops") or 0), int(trial.value("params") or 0)
+        ours = kept(f"{trial.id} {words}", lambda t=trial: byhand.from_bank(run, t.id, RECIPE))
+        scratch = kept(
+            f"{trial.id} scratch {words}", lambda t=trial: byhand.from_scratch(run, t.id, RECIPE)
+        )
+        width = kept(f"width for {flops}", lambda f=flops: byhand.of_flops(
+            lambda w: byhand.Scenes(*tasks, w), tasks[0].input, f))  # fmt: skip
+        peer = kept(f"hand {width} {words}", lambda w=width: hand(tasks, w))
+        theirs = byhand.costs(lambda w=width: byhand.Scenes(*tasks, w), tasks[0].input)
+        rows += [
+            row(trial.id, flops, params, ours, tasks),
+            row(f"{trial.id} from scratch", flops, params, scratch, tasks),
+            row(f"by hand, width {width}", theirs[1], theirs[0], peer, tasks),
+        ]
+        for task in tasks:
+            margins.setdefault(SHORT[task.metric], []).append(ours[task.name] - peer[task.name])
+    best = {SHORT[t.metric]: max(r[SHORT[t.metric]] for r in rows[1::3]) for t in tasks}
+    front = run.front()
+    report(
+        "scenes", __doc__, rows=rows, seeds=[SEED],
+        aim="well above the prior, and not below the network made by hand",
+        figure="; ".join(
+            f"{name} {best[name]:.3f} at best, the prior {rows[0][name]:.3f}, minus by hand from "
+            f"few to many FLOPs {', '.join(f'{margin:+.3f}' for margin in margins[name])}"
+            for name in margins
+        ) + f"; {len(front.trials)} points on the front",
+        facts={"margins": margins, "points": len(front.trials)},
+    )  # fmt: skip
+
+
+def row(
+    name: str, flops: int, params: int, found: dict[str, float], tasks: list[Task]
+) -> dict[str, Any]:
+    scores = {SHORT[task.metric]: found[task.name] for task in tasks}
+    return {"network": name, "flops": flops, "params": params, **scores}
+
+
+def hand(tasks: list[Task], width: int) -> dict[str, float]:
+    torch.manual_seed(SEED)
+    return byhand.test(byhand.fit(byhand.Scenes(*tasks, width), tasks, RECIPE), tasks)
+
+
+if __name__ == "__main__":
+    main()
