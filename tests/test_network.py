@@ -81,10 +81,11 @@ def test_building_leaves_torch_s_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_kaiming_values_keep_the_variance() -> None:
+def test_weights_begin_as_those_of_torchs_own_layers() -> None:
     network = Network(fixed("net = conv(64, kernel=5)", (32, 8, 8)))
-    weight = next(network.parameters())
-    assert weight.std().item() == pytest.approx((2 / (32 * 25)) ** 0.5, rel=0.02)
+    ours, theirs = next(network.parameters()), torch.nn.Conv2d(32, 64, 5).weight
+    assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.02)
+    assert ours.abs().max() <= (32 * 25) ** -0.5
 
 
 def test_two_heads_answer_at_once() -> None:

@@ -53,7 +53,7 @@ class Conv(Operator):
         out, kernel, _, groups, _, bias = self.geometry(x, a)
         rank, inner = len(x.space), x.channels // groups
         shape = (out, inner) + (kernel,) * rank
-        weight = Param("weight", shape, "kaiming", inner * kernel**rank, centred=rank)
+        weight = Param("weight", shape, "fan_in", inner * kernel**rank, centred=rank)
         return (weight, Param("bias", (out,), "zeros", decay=False)) if bias else (weight,)
 
     def flops(self, xs: Shapes, a: Args) -> int:
@@ -149,9 +149,9 @@ class SqueezeExcite(nn.Module):
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         channels, inner = xs[0].channels, self._inner(xs[0], a)
         return (
-            Param("reduce.weight", (inner, channels), "kaiming", channels),
+            Param("reduce.weight", (inner, channels), "fan_in", channels),
             Param("reduce.bias", (inner,), "zeros", decay=False),
-            Param("expand.weight", (channels, inner), "kaiming", inner),
+            Param("expand.weight", (channels, inner), "fan_in", inner),
             Param("expand.bias", (channels,), "zeros", decay=False),
         )
 

@@ -26,7 +26,7 @@ class Linear(Operator):
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         inner, out = xs[0].dims[-1], int(a["out"])
-        weight = Param("weight", (out, inner), "kaiming", inner)
+        weight = Param("weight", (out, inner), "fan_in", inner)
         return (weight, Param("bias", (out,), "zeros", decay=False)) if a["bias"] else (weight,)
 
     def flops(self, xs: Shapes, a: Args) -> int:

@@ -186,9 +186,9 @@ class SelfAttention(nn.Module):
         heads, size = self._sizes(xs[0], a)
         features, inner = xs[0].dims[-1], heads * size
         return (
-            *(Param(f"{n}.weight", (inner, features), "kaiming", features)
+            *(Param(f"{n}.weight", (inner, features), "fan_in", features)
               for n in ("query", "key", "value")),
-            Param("out.weight", (features, inner), "kaiming", inner),
+            Param("out.weight", (features, inner), "fan_in", inner),
             Param("out.bias", (features,), "zeros", decay=False),
         )  # fmt: skip
 

@@ -130,7 +130,7 @@ class UserOperator(Operator):
             return ()
         ones = self._ones(xs, a)
         return tuple(
-            Param(name, tuple(p.shape), "kaiming" if p.ndim > 1 else _flat(name in ones),
+            Param(name, tuple(p.shape), "fan_in" if p.ndim > 1 else _flat(name in ones),
                   p[0].numel() if p.ndim > 1 else 0, p.ndim > 1)
             for name, p in self._meta(xs, a).named_parameters()
         )  # fmt: skip
