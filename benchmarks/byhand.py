@@ -16,12 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.archive import Trial
 from nas.evaluate import fit as fit_derivation
-from nas.evaluate import measured, network_of
+from nas.evaluate import measured
 from nas.network import Network
 from nas.search import Run
-from nas.supernet import Bank
 from nas.task import Task, loss, score
-from nas.train import Recipe, Trainer, train
+from nas.train import Recipe
 
 
 def conv(inputs: int, out: int, stride: int = 1) -> nn.Sequential:
@@ -170,21 +169,8 @@ def spread(trials: Sequence[Trial], most: int) -> list[Trial]:
     return [ordered[i] for i in sorted(chosen)]
 
 
-def from_bank(run: Run, id: str, recipe: Recipe) -> dict[str, float]:
-    """A trial's network trained from its supernet weights; each task's metric on its test split."""
-    network = run.network(id)
-    weights = Bank.of([network.plan], seed=recipe.seed)
-    with torch.no_grad():
-        for views, tensors in zip(weights.views(network.plan), network.tensors(), strict=True):
-            for name, view in views.items():
-                view.copy_(tensors[name])
-    trainer = Trainer(weights, run.tasks, recipe, recipe.steps(run.tasks))
-    train(trainer, lambda step: [network.derivation])
-    return _tested(network_of(weights, network.derivation, run.tasks), run.tasks, recipe)
-
-
 def from_scratch(run: Run, id: str, recipe: Recipe) -> dict[str, float]:
-    """The same architecture from fresh weights."""
+    """A trial's architecture trained from fresh weights; each task's metric on its test split."""
     return _tested(fit_derivation(run.derivation(id), run.tasks, recipe), run.tasks, recipe)
 
 

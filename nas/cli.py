@@ -230,7 +230,9 @@ def retrain(
     id: Annotated[list[str] | None, typer.Option(help="Trials of the run (repeatable).")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     lr: Annotated[float | None, typer.Option(help="The peak learning rate.")] = None,
-    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="New weights.")] = False,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch/--from-weights", help="New weights, or the net's own.")
+    ] = True,
     on: Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")] = "local",
     device: Device = "cpu",
     trust_code: TrustCode = False,

@@ -15,7 +15,7 @@ Listener = Callable[[str, int, int, dict[str, Any]], None]
 
 def retrain_finalists(
     folder: Path, ids: Sequence[str], *, on: str = "local", epochs: float | None = None,
-    lr: float | None = None, device: str = "cpu", from_scratch: bool = False,
+    lr: float | None = None, device: str = "cpu", from_scratch: bool = True,
     listener: Listener | None = None, trust_code: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
@@ -25,8 +25,8 @@ def retrain_finalists(
     """
     if not ids:
         raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
-    if from_scratch and on != "local":
-        raise ValueError("--from-scratch is for --on local: on Ray finalists start from the bank")
+    if not from_scratch and on != "local":
+        raise ValueError("--from-weights is for --on local: on Ray finalists start from scratch")
     run = load(folder, trust_code=trust_code)
     trials = [run.trial(id) for id in ids]
     nets = [folder / "nets" / trial.id for trial in trials]

@@ -26,13 +26,16 @@ CHECKPOINT_S = 20.0
 
 def retrain(
     folder: Path, *, epochs: float | None = None, lr: float | None = None, device: str = "cpu",
-    from_scratch: bool = False, listener: Listener | None = None, trust_code: bool = False,
+    from_scratch: bool = True, listener: Listener | None = None, trust_code: bool = False,
     kept: Callable[[Path, int, int, float], None] | None = None,
 ) -> tuple[list[Measurement], list[Measurement]]:  # fmt: skip
     """Train the network of a `net` folder by its recipe, and keep the weights there.
 
+    It begins with new weights, or, with `from_scratch` off, with those of the folder: where
+    the supernet's are nearly at rest, a fresh start has ended better.
+
     What comes back are the test metrics before and after. An interrupted retraining carries on
-    from `training.safetensors`; a finished one starts anew from the weights it left. With `kept`
+    from `training.safetensors`; a finished one starts anew. With `kept`
     a checkpoint is written each epoch and told of: its file, steps done, all steps, the loss.
     Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
     """
