@@ -1,6 +1,6 @@
 """What a run found, on disk: an append-only journal of trials, measurements and notes.
 
-A line is written by one call and fsynced, so a crash can only tear the last one; that one is cut.
+Lines are written and fsynced before a call returns, so a crash can only tear the last; it is cut.
 """
 
 from __future__ import annotations
@@ -151,10 +151,13 @@ class Archive:
         """Add a trial; on disk when this returns. Its number and id must be new."""
         self._add({"kind": "trial", **_said(trial)})
 
-    def measure(self, id: str, measurements: Iterable[Measurement]) -> None:
-        """Append measurements to a finished trial; on disk when this returns."""
-        said: list[JSON] = [_said(one) for one in measurements]
-        self._add({"kind": "measure", "id": self.trial(id).id, "measurements": said})
+    def measure(self, found: Mapping[str, Iterable[Measurement]]) -> None:
+        """Append measurements to finished trials, by id; all on disk when this returns."""
+        events: list[dict[str, JSON]] = []
+        for id, some in found.items():
+            said: list[JSON] = [_said(one) for one in some]
+            events.append({"kind": "measure", "id": self.trial(id).id, "measurements": said})
+        self._add(*events)
 
     def note(self, kind: str, **facts: JSON) -> None:
         """Write down any other event, such as a bank's new version; on disk when this returns."""
@@ -197,11 +200,13 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _add(self, event: dict[str, JSON]) -> None:
-        line = write_line(event)
-        change = self._understood(read_line(line[:-1]) or {})  # memory holds what a reader sees
-        self._append(line)
-        self._fold(change)
+    def _add(self, *events: dict[str, JSON]) -> None:
+        lines = [write_line(event) for event in events]
+        # memory holds what a reader sees
+        changes = [self._understood(read_line(line[:-1]) or {}) for line in lines]
+        self._append(b"".join(lines))
+        for change in changes:
+            self._fold(change)
 
     def _understood(self, event: dict[str, Any]) -> Trial | dict[str, JSON]:
         """The trial as it is after this event, or the note that the event is."""

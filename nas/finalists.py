@@ -49,7 +49,7 @@ def retrain_finalists(
     rows: list[dict[str, Any]] = []
     with Archive.open(folder, write=True) as archive:
         for trial, net in zip(trials, nets, strict=True):
-            archive.measure(trial.id, [m for m in found[net] if m.task])
+            archive.measure({trial.id: [m for m in found[net] if m.task]})
             rows += [_row(net, m) for m in found[net] if m.task]
     return rows
 

@@ -82,7 +82,7 @@ def filled(folder: Path) -> bytes:
         archive.note("phase", name="warmup")
         archive.record(trial(0, Measurement("accuracy", 0.5, task="digits", split="valid")))
         archive.record(dataclasses.replace(trial(1, state="failed"), reason="out of memory"))
-        archive.measure("t0000", [Measurement("latency_ms", math.nan)])
+        archive.measure({"t0000": [Measurement("latency_ms", math.nan)]})
         archive.note("bank", version=2)
     return (folder / "journal.jsonl").read_bytes()
 
@@ -115,7 +115,7 @@ def test_any_sequence_of_events_reads_back_equal(sequence: list[Any]) -> None:
             elif kind == "measure" and expected and expected[-1].state == "finished":
                 more = expected[-1].measurements + tuple(said[0])
                 expected[-1] = dataclasses.replace(expected[-1], measurements=more)
-                archive.measure(expected[-1].id, said[0])
+                archive.measure({expected[-1].id: said[0]})
             elif kind == "note":
                 notes.append({"kind": said[0], "fact": said[1]})
                 archive.note(said[0], fact=said[1])
@@ -303,8 +303,8 @@ def test_what_cannot_be_recorded_is_refused_and_changes_nothing(tmp_path: Path) 
         "'t0000' is already": lambda: archive.record(dataclasses.replace(trial(2), id="t0000")),
         "number 0 is already": lambda: archive.record(dataclasses.replace(trial(0), id="x")),
         "not 'running'": lambda: archive.record(trial(2, state="running")),
-        "has failed": lambda: archive.measure("t0001", [Measurement("nll", 1.0)]),
-        "no trial 'x'": lambda: archive.measure("x", [Measurement("nll", 1.0)]),
+        "has failed": lambda: archive.measure({"t0001": [Measurement("nll", 1.0)]}),
+        "no trial 'x'": lambda: archive.measure({"x": [Measurement("nll", 1.0)]}),
         "is no JSON": lambda: archive.note("bank", version=object()),  # type: ignore[arg-type]
         "not all text": lambda: archive.note("bank", by={1: 2}),  # type: ignore[dict-item]
         "of kind 'trial'": lambda: archive.note("trial"),

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
 from nas.op.lazy import torch
 from nas.op.shape import Shape, ShapeError
+from nas.user_code import user_attribute
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +41,8 @@ class UserOperator(Operator):
 
     @cached_property
     def function(self) -> Callable[..., Any]:
-        source, _, attribute = self.target.rpartition(":")
         try:
-            module = _import_file(source) if source.endswith(".py") else _import(source)
-            found = getattr(module, attribute)
+            found = user_attribute(self.target)
         except (ImportError, AttributeError, OSError) as error:
             raise ValueError(
                 f"operator {self.name!r}: {self.target} cannot be loaded: {error}; "
@@ -184,18 +179,3 @@ class UserOperator(Operator):
 
 def _flat(ones: bool) -> Literal["ones", "zeros"]:
     return "ones" if ones else "zeros"
-
-
-def _import(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return importlib.import_module(name)
-
-
-def _import_file(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None or not Path(path).exists():
-        raise ImportError(f"there is no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

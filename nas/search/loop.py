@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -258,10 +258,11 @@ class _Search:
             self._record(outcome, {number: text for text, number in numbers.items()})
             if time.perf_counter() > self.ends and self.settings.on == "local":
                 break
+        if any(text not in self.recorded for text in numbers):
+            return
+        self._time({self.recorded[text].id: derivations[text] for text in numbers})
         for text in numbers:
-            if text not in self.recorded:
-                return
-            self.known[text] = self._timed(self.recorded[text], derivations[text])
+            self.known[text] = self.archive.trial(self.recorded[text].id)
         self._tell(proposals, texts)
 
     def _record(self, outcome: Outcome, texts: dict[int, str]) -> None:
@@ -284,14 +285,20 @@ class _Search:
             name = f"best {first.name}"
             self.best = {name: (max if first.maximize else min)(value, self.best.get(name, value))}
 
-    def _timed(self, trial: Trial, derivation: Derivation) -> Trial:
-        """The trial with a latency, measured while no evaluation runs."""
-        if not self.clocked or trial.state == "failed" or trial.value("latency_ms") is not None:
-            return trial
-        network = Network(derivation, heads=self.run.tasks).eval().to(self.settings.device)
-        found = latency(network.plan, network.tensors(), device=self.settings.device)
-        self.archive.measure(trial.id, [found])
-        return self.archive.trial(trial.id)
+    def _time(self, derivations: Mapping[str, Derivation]) -> None:
+        """Measure the latencies that trials lack, while no evaluation runs."""
+        if not self.clocked:
+            return
+        found = {}
+        for id, derivation in derivations.items():
+            trial = self.archive.trial(id)
+            if trial.state == "finished" and trial.value("latency_ms") is None:
+                network = Network(derivation, heads=self.run.tasks).eval().to(self.settings.device)
+                found[id] = [
+                    latency(network.plan, network.tensors(), device=self.settings.device)
+                ]
+        if found:
+            self.archive.measure(found)
 
     def _tell(self, proposals: Sequence[Proposal], texts: Sequence[str]) -> None:
         for proposal, text in zip(proposals, texts, strict=True):

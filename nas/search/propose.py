@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 
 from nas.front import Limit, Objective
 from nas.grammar import Choose, Derivation, Grammar, Limits, Option, Site, derive
-from nas.grammar.count import follow_table, table
+from nas.grammar.count import extreme, follow_table, table
 from nas.grammar.derive import Input
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -41,7 +41,8 @@ class Proposer:
 
     A finite grammar has a fixed table of sites: Optuna is asked for all of them, so that every
     trial has the same parameters and evolution can cross them; sites that a derivation does not
-    reach are ignored. An open grammar asks for its sites as it meets them.
+    reach are ignored. Its first proposals are the ends of the space, the fewest FLOPs and the most:
+    random draws crowd around the middle. An open grammar asks for its sites as it meets them.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class Proposer:
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
                 sampler=SAMPLERS[sampler](seed, generation),
             )
+            for largest in (False, True) if grammar.finite else ():
+                end = extreme(grammar, input=input, largest=largest)
+                self.study.enqueue_trial(dict(end.by_site))
 
     def ask(self) -> Proposal:
         if self.grammar.finite:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib
-import importlib.util
-import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +23,7 @@ from nas.task.prepare import (
     prepare,
 )
 from nas.task.task import Target, TaskError
+from nas.user_code import user_attribute
 
 WORDS = (("x", "y"), ("images", "labels"))
 IDX = {"train": "train", "test": "t10k"}
@@ -230,9 +226,8 @@ def _decoded(files: list[Path]) -> list[Array]:
 
 def run_code(source: str) -> Raw:
     """What module:function returns, called without arguments: a Dataset, 2 or 3, or a dict."""
-    module, _, function = source.rpartition(":")
     try:
-        given = getattr(_module(module), function)()
+        given = user_attribute(source)()
     except Exception as error:
         raise TaskError(
             f"{source}: raised {type(error).__name__}: {error}; the function must exist, take no "
@@ -248,19 +243,6 @@ def run_code(source: str) -> Raw:
     if "train" not in parts:
         raise TaskError(f"{source}: returned no train split; return one, or a dict with 'train'")
     return Raw(source, {s: _stacked(part, f"{source}, {s}") for s, part in parts.items()})
-
-
-def _module(name: str) -> ModuleType:
-    if not name.endswith(".py"):
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-    if spec is None or spec.loader is None:
-        raise ImportError(name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _stacked(dataset: Any, where: str) -> tuple[Array, Array]:

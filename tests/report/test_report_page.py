@@ -203,7 +203,7 @@ def test_objectives_limits_failures_and_settings_are_said(page: Reader) -> None:
 def test_a_retrained_figure_stands_beside_and_never_instead(tmp_path: Path) -> None:
     run = made(tmp_path / "run", TRIALS)
     with Archive.open(run.folder, write=True) as archive:
-        archive.measure("00000001", [metric("accuracy", 0.9811, "digits", "test", "retrained")])
+        archive.measure({"00000001": [metric("accuracy", 0.9811, "digits", "test", "retrained")]})
     page = read(run)
     heads = [value for tag, name, value in page.attributes if (tag, name) == ("button", "title")]
     assert heads[:2] == ["accuracy", "test_accuracy"]
