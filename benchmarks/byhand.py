@@ -6,7 +6,7 @@ Beside them, what the search found: members of its front spread over FLOPs, trai
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log
+from math import exp, log
 
 import measure  # noqa: F401 - puts the checkout on the path
 import torch
@@ -167,6 +167,28 @@ def spread(trials: Sequence[Trial], most: int) -> list[Trial]:
         for k in range(most)
     }
     return [ordered[i] for i in sorted(chosen)]
+
+
+def best_within(trials: Sequence[Trial], columns: Sequence[str], budgets: int) -> list[Trial]:
+    """For budgets evenly in log FLOPs up to the most, the trial within each whose columns, scaled
+    by their range, sum highest."""
+    flops = {trial.id: trial.value("flops") or 1.0 for trial in trials}
+    lows = {name: min(trial.value(name) or 0.0 for trial in trials) for name in columns}
+    highs = {name: max(trial.value(name) or 0.0 for trial in trials) for name in columns}
+
+    def worth(trial: Trial) -> float:
+        return sum(
+            ((trial.value(name) or 0.0) - lows[name]) / ((highs[name] - lows[name]) or 1.0)
+            for name in columns
+        )
+
+    least, most = log(min(flops.values())), log(max(flops.values()))
+    chosen = {}
+    for k in range(1, budgets + 1):
+        budget = exp(least + (most - least) * k / budgets) * (1 + 1e-9)
+        best = max((t for t in trials if flops[t.id] <= budget), key=worth)
+        chosen[best.id] = best
+    return sorted(chosen.values(), key=lambda trial: flops[trial.id])
 
 
 def from_scratch(run: Run, id: str, recipe: Recipe) -> dict[str, float]:

@@ -13,8 +13,9 @@ from nas.grammar.derive import (
     replay,
     sample,
 )  # fmt: skip
-from nas.grammar.frames import Option, Site
+from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
+from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
 
 __all__ = [

@@ -184,9 +184,12 @@ def _recursive(rules: Mapping[str, Rule], name: str) -> bool:
     return any(name in reachable(rules, other) for other in called)
 
 
-def least_sizes(rules: Mapping[str, Rule]) -> dict[str, int]:
-    """The fewest operators each rule can end in, copies counted; INFINITE where it cannot."""
-    least = dict.fromkeys(rules, INFINITE)
+def least_sizes(
+    rules: Mapping[str, Rule], operators: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The fewest operators each rule can end in, copies counted; INFINITE where it cannot.
+    An operator counts as one, or as `operators` says."""
+    least = dict(operators or {}) | dict.fromkeys(rules, INFINITE)
     changed = True
     while changed:
         changed = False

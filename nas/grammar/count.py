@@ -9,9 +9,10 @@ from typing import Any
 from nas.grammar.derivation import Derivation
 from nas.grammar.derive import Choose, Input, derive
 from nas.grammar.fold import fold, key_of
-from nas.grammar.frames import Cost, Events, Option, State, Waiting
+from nas.grammar.frames import Cost, Events, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
+from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
 from nas.op import Shape
 from nas.op.user import UserOperator
@@ -27,7 +28,7 @@ def count(grammar: Grammar, *, input: Input) -> int:
     """How many derivations a finite grammar has for an input, exactly."""
     machine, memo = _finite(grammar), dict[Any, int | None]()
     total = fold(
-        machine, memo, ((Shape.of(input),), 1, machine.start()),
+        machine, memo, ((Shape.of(input),), machine.start()),
         at_end=lambda streams, cost: 1,
         combine=lambda site, found: sum(n for _, n in found),
         order=lambda site: range(len(site.options)),
@@ -47,7 +48,7 @@ def extreme(
         index, (cost, _) = best(found, key=lambda pair: pair[1][0][at])
         return site.cost.plus(cost), index
 
-    state: State = ((Shape.of(input),), 1, machine.start())
+    state: State = ((Shape.of(input),), machine.start())
     fold(
         machine, memo, state, at_end=lambda streams, cost: (cost, 0), combine=combine,
         order=lambda site: range(len(site.options)),
@@ -107,7 +108,7 @@ def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
     largest = extreme(grammar, input=input, of="params")
     usual = largest.by_site
     found, met, sizes = [largest], set(usual.items()), dict[Any, list[int]]()
-    start: State = ((Shape.of(input),), 1, machine.start())
+    start: State = ((Shape.of(input),), machine.start())
     visited: set[State] = set()
     todo = deque[tuple[State, tuple[str, ...], tuple[str, str] | None]]([(start, (), None)])
     while todo:
@@ -147,9 +148,10 @@ def _enlarge(sizes: dict[Any, list[int]], events: Events) -> bool:
     for kind, told in events.told:
         if kind != "apply":
             continue
-        operator, args, path, _, streams = told
+        node, at, _, streams = told
+        operator, args = node.operator, node.args
         kinds = {arg.name: arg.kind for arg in operator.args}
-        place = [path, operator.name, *(v for k, v in args.items() if kinds[k] == "shape")]
+        place = [str(at), operator.name, *(v for k, v in args.items() if kinds[k] == "shape")]
         if isinstance(operator, UserOperator):
             place += streams
         for param in operator.params(streams, args):

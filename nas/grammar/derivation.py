@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from nas.grammar.frames import Option, Site
+from nas.grammar.frames import Place, Site
 from nas.grammar.grammar import Grammar
+from nas.grammar.nodes import Operation, Option
 from nas.grammar.parser import GrammarError
 from nas.op import Args, Operator, Shape, ShapeError
 
@@ -36,6 +38,33 @@ OPEN, NEXT, CLOSE = "[", ";", "]"
 Token = Apply | str
 
 
+class Copies(NamedTuple):
+    """One branch's tokens on each of `n` streams."""
+
+    n: int
+    place: Place
+    body: tuple[Any, ...]
+
+
+def _written(tokens: Iterable[Any]) -> Iterator[Token]:
+    """Tokens as they are read: copies written out, with paths of their own."""
+    for token in tokens:
+        if isinstance(token, str):
+            yield token
+        elif isinstance(token, Copies):
+            path, body = str(token.place), list(_written(token.body))
+            for i in range(token.n):
+                yield NEXT if i else OPEN
+                for t in body:
+                    yield t if isinstance(t, str) else t._replace(
+                        path=f"{path}.{i}{t.path[len(path) :]}"
+                    )
+            yield CLOSE
+        else:
+            node, place = token
+            yield Apply(node.operator, node.args, str(place))
+
+
 @dataclass(frozen=True, eq=False)
 class Derivation:
     """An architecture: a grammar, an input shape, and the choices made, in order.
@@ -49,7 +78,11 @@ class Derivation:
     grammar: Grammar
     input: Shape
     choices: tuple[Chosen, ...]
-    terms: tuple[Token, ...]
+    tokens: tuple[tuple[Operation, Place] | Copies | str, ...]
+
+    @cached_property
+    def terms(self) -> tuple[Token, ...]:
+        return tuple(_written(self.tokens))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Apply, Chosen, Derivation, Token
+from nas.grammar.derivation import Chosen, Derivation, Token
 from nas.grammar.fold import fold
-from nas.grammar.frames import Cost, Option, Site, State, Waiting
+from nas.grammar.frames import Cost, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
+from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
-from nas.op import Args, Operator, Shape, ShapeError, Shapes
+from nas.grammar.trace import Trace
+from nas.grammar.witness import Labels, Witnesses, next_label
+from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]
 Input = tuple[int, ...] | Shape
 
 OPEN_GRAMMAR_TERMINALS = 256
-# States a recursive grammar is searched for a completion: of one option, and of all of them.
-# What a first option found is known for good, so where these end, less is offered, never nothing.
-FUEL, MOST = 200, 10_000
+DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,33 @@ class Limits:
     flops: int | None = None
 
     def allow(self, cost: Cost) -> bool:
-        return all(most is None or cost[i] <= most for i, most in enumerate(self._most))
+        most = self._most
+        return (
+            (most[0] is None or cost[0] <= most[0])
+            and (most[1] is None or cost[1] <= most[1])
+            and (most[2] is None or cost[2] <= most[2])
+        )
 
-    @property
+    @cached_property
     def _most(self) -> tuple[int | None, int | None, int | None]:
         return (self.terminals, self.params, self.flops)
 
     def scale(self, cost: Cost) -> float:
         """The share of the limits that a cost takes, summed: what a completion should keep low."""
-        return sum(cost[i] / max(most, 1) for i, most in enumerate(self._most) if most is not None)
+        a, b, c = self._scales
+        return cost[0] * a + cost[1] * b + cost[2] * c
+
+    @cached_property
+    def _scales(self) -> tuple[float, ...]:
+        return tuple(0.0 if most is None else 1 / max(most, 1) for most in self._most)
+
+    @property
+    def priced(self) -> bool:
+        """Whether parameters or FLOPs are limited."""
+        return self.params is not None or self.flops is not None
 
 
 UNLIMITED = Limits()
-NOTHING = Cost()
 
 
 def derive(
@@ -62,7 +80,8 @@ def derive(
     """
     if limits is None:
         limits = UNLIMITED if grammar.finite else Limits(OPEN_GRAMMAR_TERMINALS)
-    return _Walk(grammar, (Shape.of(input),), limits).run(choose)
+    walk = _Walk if grammar.finite else _OpenWalk
+    return walk(grammar, (Shape.of(input),), limits).run(choose)
 
 
 def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
@@ -86,7 +105,7 @@ def sample(
 
 def choose_at_random(rng: random.Random) -> Choose:
     def choose(site: Site, options: Sequence[Option]) -> int:
-        return rng.choices(range(len(options)), probabilities(options))[0]
+        return bisect(_cumulative(tuple(options)), rng.random())
 
     return choose
 
@@ -99,6 +118,12 @@ def probabilities(options: Sequence[Option]) -> list[float]:
         return [float(w or 0) / sum(given) for w in (option.weight for option in options)]
     share = max(0.0, 1.0 - sum(given)) / shares
     return [share if option.weight is None else option.weight for option in options]
+
+
+@lru_cache(maxsize=1 << 14)
+def _cumulative(options: tuple[Option, ...]) -> tuple[float, ...]:
+    """Cumulative probabilities, but for the last option's, which takes what is left."""
+    return tuple(accumulate(probabilities(options)))[:-1]
 
 
 def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
@@ -123,92 +148,17 @@ def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Deriv
     return derivation
 
 
-@dataclass
-class _Bracket:
-    """An open bracket. While the first of `twins` equal branches is derived, each operator is
-    charged for all of them; a later one gets its share back and is charged for what it is.
-    `copied` is the state, and the spending, after all branches left repeat the first."""
-
-    token: int
-    twins: int
-    choice: int
-    spent: Cost
-    share: Cost = NOTHING
-    witness: tuple[str, ...] | None = None
-    copied: tuple[State, Cost] | None = None
-
-
-class _Trace:
-    """What a walk has made so far: tokens, choices, spending, and the brackets still open."""
-
-    def __init__(self) -> None:
-        self.terms: list[Token] = []
-        self.spent = Cost()
-        self.choices: list[Chosen] = []
-        self.brackets: list[_Bracket] = []
-
-    def apply(
-        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
-    ) -> None:
-        self.terms.append(Apply(operator, args, path))
-        self.spent = self.spent.plus(cost)
-
-    def open(self, twins: int) -> None:
-        self.terms.append(OPEN)
-        self.brackets.append(_Bracket(len(self.terms), twins, len(self.choices), self.spent))
-
-    def branch(self, finished: int, copied: State | None) -> None:
-        self.terms.append(NEXT)
-        bracket = self.brackets[-1]
-        bracket.copied = (copied, self.spent) if copied else None
-        if not bracket.twins or finished == bracket.twins:
-            return
-        if bracket.witness is None:
-            bracket.witness = tuple(choice.label for choice in self.choices[bracket.choice :])
-            bracket.share = self.spent.plus(bracket.spent.times(-1)).over(bracket.twins)
-        self.spent = self.spent.plus(bracket.share.times(-1))
-        bracket.choice = len(self.choices)
-
-    def close(self) -> None:
-        self.terms[-1] = CLOSE
-        self.brackets.pop()
-
-    def copy(self, n: int, path: str) -> None:
-        start = self.brackets.pop().token
-        body = self.terms[start:]
-        del self.terms[start:]
-        for i in range(n):
-            self.terms.extend(
-                t if isinstance(t, str) else t._replace(path=f"{path}.{i}{t.path[len(path) :]}")
-                for t in body
-            )
-            self.terms.append(NEXT if i + 1 < n else CLOSE)
-
-    def repeated(self) -> list[tuple[str, _Bracket]]:
-        """Labels with which an open bracket's branch goes on as the first of its twins did."""
-        found = []
-        for bracket in self.brackets:
-            if bracket.witness is None or bracket.copied is None:
-                continue
-            made = tuple(choice.label for choice in self.choices[bracket.choice :])
-            done = len(made)
-            if done < len(bracket.witness) and made == bracket.witness[:done]:
-                found.append((bracket.witness[done], bracket))
-        return found
-
-
 class _Memory:
-    """What is known of a finite grammar for good: its machine, completions, and full offers."""
+    """What is known of a grammar for good: its machine, and completions within some limits."""
 
     def __init__(self, grammar: Grammar):
         self.machine = Machine(grammar)
         self.completions: dict[Limits, dict[Any, Any]] = {}
+        self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
 
 
 def _memory(grammar: Grammar) -> _Memory:
-    if not grammar.finite:
-        return _Memory(grammar)
     if "derive" not in grammar.memory:
         grammar.memory["derive"] = _Memory(grammar)
     return grammar.memory["derive"]  # type: ignore[no-any-return]
@@ -222,32 +172,39 @@ class _Walk:
         memory = _memory(grammar)
         self.machine, self.offers = memory.machine, memory.offers
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
-        self.trace = _Trace()
+        self.trace = Trace()
         self.cheapest: Cost | None = None
 
     def run(self, choose: Choose) -> Derivation:
-        state: State = (self.streams, 1, self.machine.start())
+        state: State = (self.streams, self.machine.start())
         while True:
             try:
                 waiting = self.machine.advance(*state, self.trace)
-            except (ShapeError, ValueError) as error:
+            except ShapeError as error:
                 raise self._impossible(str(error)) from None
             if not isinstance(waiting, Waiting):
                 break
             offered = self._offered(waiting)
             if not offered:
                 raise self._impossible(self._refusal(waiting))
-            options = tuple(waiting.options[i] for i in offered)
+            everything = waiting.decision.options
+            options = everything
+            if len(offered) < len(everything):
+                options = tuple(everything[i] for i in offered)
             index = choose(waiting.site, options)
             if not 0 <= index < len(options):
                 raise IndexError(f"choose gave {index} at {waiting.site.name} of {len(options)}")
-            self.trace.choices.append(Chosen(waiting.site, options, index))
+            self.trace.chose(Chosen(waiting.site, options, index))
+            self._took(offered[index])
             state = waiting.state(offered[index])
         if self.limits is not None and not self.limits.allow(self.trace.spent):
             raise self._impossible(f"the only derivation costs {self.trace.spent}")
         return Derivation(
-            self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.terms)
+            self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
         )
+
+    def _took(self, index: int) -> None:
+        """Told of every choice made."""
 
     def _refusal(self, waiting: Waiting) -> str:
         """Why no option of a site can be completed, as far as is known."""
@@ -262,56 +219,93 @@ class _Walk:
             f"{' '.join(map(str, self.streams))}{limits}: {reason}"
         )
 
-    def _offered(self, waiting: Waiting) -> list[int]:
-        everything = list(range(len(waiting.options)))
+    def _allows(self, cost: Cost) -> bool:
+        assert self.limits is not None
+        if self.limits.allow(cost):
+            return True
+        if self.cheapest is None or self.limits.scale(cost) < self.limits.scale(self.cheapest):
+            self.cheapest = cost
+        return False
+
+    def _offered(self, waiting: Waiting) -> Sequence[int]:
+        everything = range(len(waiting.decision.options))
         if self.limits is None:
             return everything
-        if self.grammar.finite and self.limits == UNLIMITED:
+        if self.limits == UNLIMITED:
             if id(waiting) not in self.offers:
                 self.offers[id(waiting)] = [
-                    i for i in everything if self._completes(waiting.state(i), NOTHING)
+                    i for i in everything if self._completes(waiting.state(i))
                 ]
             return self.offers[id(waiting)]
-        known = {label for label, bracket in self.trace.repeated() if self._repeats(bracket)}
-        return [
-            i for i in everything
-            if waiting.options[i].label in known
-            or self._completes(waiting.state(i), self.trace.spent)
-        ]  # fmt: skip
+        return [i for i in everything if self._completes(waiting.state(i))]
 
-    def _repeats(self, bracket: _Bracket) -> bool:
-        """Whether what follows a bracket of equal branches can be completed."""
-        if bracket.copied is None:
-            return False
-        if not self._completes(*bracket.copied):
-            bracket.copied = None
-        return bracket.copied is not None
-
-    def _completes(self, state: State, spent: Cost) -> bool:
+    def _completes(self, state: State) -> bool:
         assert self.limits is not None
         limits = self.limits
-        exhaustive = self.grammar.finite and limits != UNLIMITED
         best = fold(
             self.machine, self.memo, state,
             at_end=lambda streams, cost: cost,
             combine=lambda site, found: min(
                 (site.cost.plus(cost) for _, cost in found), key=limits.scale
             ),
-            order=self._order, enough=not exhaustive,
-            fuel=None if self.grammar.finite else max(1, min(FUEL, MOST - len(self.memo))),
+            order=lambda site: range(len(site.options)), enough=limits == UNLIMITED,
         )  # fmt: skip
-        if best is None:
-            return False
-        total = spent.plus(best)
-        if self.cheapest is None or limits.scale(total) < limits.scale(self.cheapest):
-            self.cheapest = total
-        return limits.allow(total)
+        return best is not None and self._allows(self.trace.spent.plus(best))
 
-    def _order(self, waiting: Waiting) -> Sequence[int]:
-        """Options worth trying for a completion: all, or the shortest of a recursive grammar."""
-        if self.grammar.finite:
-            return range(len(waiting.options))
-        sizes = waiting.head.sizes
-        least = min(sizes)
-        return [i for i, size in enumerate(sizes) if size == least]
 
+class _OpenWalk(_Walk):
+    """A derivation of a recursive grammar: every option offered has a witness."""
+
+    def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits):
+        super().__init__(grammar, streams, limits)
+        memory = _memory(grammar)
+        if limits not in memory.witnesses or memory.witnesses[limits].full:
+            memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
+        self.witnesses = memory.witnesses[limits]
+        witnesses = self.witnesses
+        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, 1), limits.priced)
+        self.found: dict[int, Labels] = {}
+        self.labels: Labels = None  # of the witness for where the walk is
+        self.detours = DETOURS
+
+    def _took(self, index: int) -> None:
+        self.labels = self.found[index]
+
+    def _offered(self, waiting: Waiting) -> Sequence[int]:
+        ways, after = self.witnesses.ways(waiting), waiting.frame.next
+        if after is None or (after.axes is not None and ways.axes >= after.axes):
+            most = self.trace.spent.plus(ways.most.times(waiting.frame.copies))
+            if self.limits.allow(most.plus(Cost(after.ending if after else 0))):  # type: ignore[union-attr]
+                self.found = ways.labels
+                return ways.able
+        self.found = {}
+        self._try(waiting, effort=1 if self.detours else 0)
+        self.detours = max(0, self.detours - 1)
+        self._follow(waiting.decision.options)
+        self._keep(waiting.decision.options)
+        if not self.found:
+            self._try(waiting, effort=2)
+        return sorted(self.found)
+
+    def _try(self, waiting: Waiting, effort: int) -> None:
+        """Offer the options that can be completed with some effort."""
+        for index in range(len(waiting.decision.options)):
+            found = self.witnesses.through(waiting, index, effort)
+            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+                self.found[index] = found.labels
+
+    def _follow(self, options: Sequence[Option]) -> None:
+        """Offer what goes on as an earlier branch did."""
+        labels = [option.label for option in options]
+        for label, bracket in self.trace.following():
+            if label in labels and self._allows(bracket.total):
+                assert bracket.labels is not None
+                index = labels.index(label)
+                self.found.setdefault(index, (bracket.labels[bracket.at + 1 :], bracket.rest))
+
+    def _keep(self, options: Sequence[Option]) -> None:
+        """Offer the next step of the witness that the last choice was offered with."""
+        label, rest = next_label(self.labels, self.trace.repeated)
+        labels = [option.label for option in options]
+        if label in labels:
+            self.found.setdefault(labels.index(label), rest)

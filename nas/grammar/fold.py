@@ -12,10 +12,10 @@ from nas.op import ShapeError, Shapes
 T = TypeVar("T")
 
 
-def key_of(state: State) -> tuple[Shapes, int, int]:
+def key_of(state: State) -> tuple[Shapes, int]:
     """Equal for states with equal futures."""
-    streams, copies, frame = state
-    return streams, copies, frame.key if frame else -1
+    streams, frame = state
+    return streams, frame.key if frame else -1
 
 
 def fold(
@@ -26,12 +26,10 @@ def fold(
     combine: Callable[[Waiting, list[tuple[int, T]]], T | None],
     order: Callable[[Waiting], Sequence[int]],
     enough: bool = False,
-    fuel: int | None = None,
 ) -> T | None:
     """The answer for a state, post-order, kept in `memo`; None where there is no completion.
 
-    With `enough`, the first option that has a completion decides. Running out of `fuel` states
-    is as if there were none, for good. Never recurses.
+    With `enough`, the first option that has a completion decides. Never recurses.
     """
     result: T | None = None
     stack: list[tuple[Any, Waiting, list[int], list[tuple[int, T]]]] = []
@@ -42,11 +40,6 @@ def fold(
             if key in memo:
                 result = memo[key]
             else:
-                if fuel is not None:
-                    fuel -= 1
-                    if fuel < 0:
-                        memo[key_of(state)] = None
-                        return None
                 reached = _reached(machine, pending)
                 if isinstance(reached, Waiting):
                     left = list(order(reached))[::-1]

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from nas.grammar.rules import Env
-from nas.op import Args, Operator, Shapes, Value
+from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation
+from nas.op import Shapes
+from nas.op.stream import Add, Concat
 
 
-class Option(NamedTuple):
-    """One thing that may be chosen. `weight` is None where it shares what given weights leave."""
+class Place:
+    """Where in a derivation: the calls that lead to it. Written out only when asked for."""
 
-    label: str
-    weight: float | None = None
+    __slots__ = ("_text", "child", "up")
+
+    def __init__(self, up: Place | None, child: str):
+        self.up, self.child = up, child
+        self._text: str | None = None
+
+    def __str__(self) -> str:
+        if self._text is None:
+            parts, place = [], self
+            while place.up is not None and place._text is None:
+                parts.append(place.child)
+                place = place.up
+            if place._text:
+                parts.append(place._text)
+            self._text = "/".join(reversed(parts))
+        return self._text
 
 
-class Site(NamedTuple):
+class Site:
     """A place where something is chosen. `name` is unique in a derivation; `rule` made it."""
 
-    name: str
-    rule: str
+    __slots__ = ("place", "rule", "suffix")
+
+    def __init__(self, place: Place, suffix: str, rule: str):
+        self.place, self.suffix, self.rule = place, suffix, rule
+
+    @property
+    def name(self) -> str:
+        return f"{self.place}{self.suffix}".lstrip(":/")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Site) and (self.name, self.rule) == (other.name, other.rule)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Site {self.name}>"
 
 
 class Cost(NamedTuple):
@@ -43,95 +72,105 @@ class Cost(NamedTuple):
         return Cost(self.terminals // n, self.params // n, self.flops // n)
 
 
+NOTHING = Cost()
+
+
 class Bracket(NamedTuple):
-    """An open bracket's streams: those whose branches wait, those done, and who takes them."""
+    """An open bracket's streams: those whose branches wait and those done. `twins`: its branches
+    are written alike and take one shape, so each may repeat the first."""
 
     waiting: Shapes
     done: Shapes
-    consumer: tuple[Operator, tuple[tuple[str, Value], ...]] | None
-    outer: int  # copies outside the bracket
     twins: bool
 
-    def wants(self, known: Shapes) -> bool:
-        """Whether what follows the bracket may take `known` as its first streams."""
-        if self.consumer is None:
-            return True
-        operator, args = self.consumer
-        return operator.accepts(known, dict(args))
 
-
-@dataclass(slots=True, eq=False)
 class Frame:
-    """Something still to be derived, then `next`; never changed once made.
+    """A node still to be derived, then `next`; never changed once made.
 
-    `body` is what `kind` says: todo: a sequence of terms, to be entered from `at` on; bind: a
-    call, whose first arguments have `values`; pick: a choice; repeat, fork, join, copies: such a
-    term; copied: nothing. `key` is equal for equal futures, whatever their path.
+    `copies` is how often the node is instantiated. `key` is equal for equal futures, whatever
+    their place. `known` is for whoever asks what may become of a frame.
     """
 
-    kind: str
-    next: Frame | None
-    key: int
-    body: Any
-    at: int
-    env: Env
-    values: tuple[Value, ...]
-    bracket: Bracket | None
-    path: str
-    rule: str
+    __slots__ = (
+        "axes", "bracket", "copies", "ending", "free", "jump", "key", "known", "next", "node",
+        "place",
+    )  # fmt: skip
+
+    def __init__(
+        self, node: Node, next: Frame | None, place: Place, copies: int, key: int,
+        bracket: Bracket | None = None,
+    ):  # fmt: skip
+        self.node, self.next, self.place = node, next, place
+        self.copies, self.key, self.bracket = copies, key, bracket
+        self.known: dict[Any, Any] = {}
+        # The next frame that cannot do nothing, and the operators up to it where all before do so.
+        self.jump: Frame | None = self
+        self.free = 0
+        # The fewest axes with which any one stream can pass all that is left with nothing done,
+        # None where that is not known, and the operators that it takes.
+        self.axes: int | None = None
+        self.ending = 0
+        if node.neutral is not None and not isinstance(node, Fork | Multiple):
+            self.free = node.neutral * copies
+            self.jump, self.axes, self.ending = None, 0, self.free
+            if next is not None:
+                self.free += next.free
+                self.jump, self.axes = next.jump, next.axes
+                self.ending += next.ending
+        elif next is not None and self._joins_any():
+            after = next.next
+            self.axes, self.ending = int(next.node.args.get("dim", 0)), next.copies  # type: ignore[attr-defined]
+            if after is not None:
+                self.axes = None if after.axes is None else max(self.axes, after.axes)
+                self.ending += after.ending
+
+    def _joins_any(self) -> bool:
+        """Whether this ends a branch that all others repeat, of any shape, and then the results
+        are added or concatenated."""
+        bracket, node = self.bracket, self.next.node if self.next else None
+        repeated = bracket.twins and not bracket.done if bracket else isinstance(self.node, Copied)
+        return repeated and isinstance(node, Operation) and isinstance(node.operator, Add | Concat)
 
 
-@dataclass(slots=True)
-class Head:
-    """A site with its options, the fewest operators each can begin with, and a way into each."""
-
-    site: Site
-    options: tuple[Option, ...]
-    sizes: tuple[int, ...]
-    enter: Callable[[int], Frame | None]
+State = tuple[Shapes, Frame | None]
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A machine stopped at a site, after `cost`: `frame(i)` is where option `i` leads."""
+    """A machine stopped at a site, after `cost`: `state(i)` is where option `i` leads."""
 
-    head: Head
+    decision: Decision
+    frame: Frame
     streams: Shapes
-    copies: int
     cost: Cost
-    entered: dict[int, Frame | None] = field(default_factory=dict)
+    machine: Any
+    fork: Frame | None = None
+    entered: dict[int, State] = field(default_factory=dict)
 
     @property
     def site(self) -> Site:
-        return self.head.site
+        return Site(self.frame.place, self.decision.suffix, self.decision.rule)
 
     @property
-    def options(self) -> tuple[Option, ...]:
-        return self.head.options
-
-    def frame(self, index: int) -> Frame | None:
-        if index not in self.entered:
-            self.entered[index] = self.head.enter(index)
-        return self.entered[index]
+    def options(self) -> tuple[Any, ...]:
+        return self.decision.options
 
     def state(self, index: int) -> State:
-        return self.streams, self.copies, self.frame(index)
-
-
-State = tuple[Shapes, int, Frame | None]
+        state = self.entered.get(index)
+        if state is None:
+            state = self.entered[index] = self.streams, self.machine.enter(self, index)
+        return state
 
 
 class Trace(Protocol):
-    """Told what a machine does on its way, in order. `copied` is the state after a bracket whose
-    branches left repeat the first, where they may; `streams` are those that arrive."""
+    """Told what a machine does on its way, in order; `streams` are those that arrive, `done` the
+    results of a bracket's branches so far."""
 
-    def apply(
-        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
-    ) -> None: ...
+    def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None: ...
     def open(self, twins: int) -> None: ...
-    def branch(self, finished: int, copied: State | None) -> None: ...
+    def branch(self, finished: int, join: Frame, done: Shapes) -> None: ...
     def close(self) -> None: ...
-    def copy(self, n: int, path: str) -> None: ...
+    def copy(self, n: int, place: Place) -> None: ...
 
 
 class Events:
@@ -140,22 +179,20 @@ class Events:
     def __init__(self) -> None:
         self.told: list[tuple[str, tuple[Any, ...]]] = []
 
-    def apply(
-        self, operator: Operator, args: Args, path: str, cost: Cost, streams: Shapes
-    ) -> None:
-        self.told.append(("apply", (operator, args, path, cost, streams)))
+    def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
+        self.told.append(("apply", (node, place, copies, streams)))
 
     def open(self, twins: int) -> None:
         self.told.append(("open", (twins,)))
 
-    def branch(self, finished: int, copied: State | None) -> None:
-        self.told.append(("branch", (finished, copied)))
+    def branch(self, finished: int, join: Frame, done: Shapes) -> None:
+        self.told.append(("branch", (finished, join, done)))
 
     def close(self) -> None:
         self.told.append(("close", ()))
 
-    def copy(self, n: int, path: str) -> None:
-        self.told.append(("copy", (n, path)))
+    def copy(self, n: int, place: Place) -> None:
+        self.told.append(("copy", (n, place)))
 
     def tell(self, trace: Trace) -> None:
         for name, told in self.told:

@@ -17,6 +17,7 @@ from nas.op.base import (
     Shapes,
     Value,
     infer,
+    output_shapes,
 )  # fmt: skip
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
@@ -53,4 +54,5 @@ OPERATORS: dict[str, Operator] = {
 __all__ = [
     "ACTIVATIONS", "BATCH", "EVAL", "OPERATORS", "Arg", "Args", "Code", "Composite", "Inferred",
     "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value", "infer",
+    "output_shapes",
 ]  # fmt: skip

@@ -96,8 +96,12 @@ class Operator(ABC):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         """Shapes of the results; raises ShapeError where the operator cannot take `xs`."""
 
-    def accepts(self, known: Shapes, a: Args) -> bool:
-        """Whether the first streams may have the shapes `known`, for some shapes of the rest."""
+    def accepts(self, xs: Shapes, a: Args) -> bool:
+        """Whether it can take `xs`: quick where it can be told without the result."""
+        try:
+            self.outputs(xs, a)
+        except ShapeError:
+            return False
         return True
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
@@ -202,6 +206,22 @@ class Inferred(NamedTuple):
     parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())
 
 
+def output_shapes(operator: Operator, xs: Shapes, a: Args) -> Shapes:
+    """Output shapes alone; raises ShapeError."""
+    try:
+        if operator.streams_in is not None and len(xs) != operator.streams_in:
+            raise ShapeError(f"takes {operator.streams_in} streams and {len(xs)} arrive")
+        outputs = operator.outputs(xs, a)
+        for shape in outputs:
+            if min(shape.dims) < 1:
+                said = " ".join(map(str, outputs))
+                raise ShapeError(f"nothing is left of the shape {said}")
+    except ShapeError as error:
+        said = " ".join(map(str, xs))
+        raise ShapeError(f"{operator.name} cannot take {said}: {error}") from None
+    return outputs
+
+
 def infer(operator: Operator, xs: Shapes, a: Args) -> Inferred:
     """Output shapes, number of parameters and FLOPs; raises ShapeError. Results are kept."""
     inferred = _infer(operator, xs, tuple(a.items()))
@@ -214,13 +234,9 @@ def infer(operator: Operator, xs: Shapes, a: Args) -> Inferred:
 def _infer(operator: Operator, xs: Shapes, items: tuple[tuple[str, Value], ...]) -> Inferred | str:
     a = dict(items)
     try:
-        if operator.streams_in is not None and len(xs) != operator.streams_in:
-            raise ShapeError(f"takes {operator.streams_in} streams and {len(xs)} arrive")
-        outputs = operator.outputs(xs, a)
-        if any(d < 1 for shape in outputs for d in shape.dims):
-            raise ShapeError("nothing is left of the shape " + " ".join(map(str, outputs)))
+        outputs = output_shapes(operator, xs, a)
     except ShapeError as error:
-        return f"{operator.name} cannot take {' '.join(map(str, xs))}: {error}"
+        return str(error)
     tensors = operator.params(xs, a)
     count = sum(prod(param.shape) for param in tensors)
     parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())

@@ -74,6 +74,11 @@ class Norm(Composite):
 
     name = "norm"
 
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        if xs[0].kind == "image":
+            wants_image(xs[0])
+        return xs
+
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
         if xs[0].kind == "image":
             return (Part("batch", BatchNorm(), {}, (0,)),), (1,)

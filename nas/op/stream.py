@@ -97,8 +97,8 @@ class Add(Operator):
     name = "add"
     streams_in = None
 
-    def accepts(self, known: Shapes, a: Args) -> bool:
-        return all(x == known[0] for x in known[1:])
+    def accepts(self, xs: Shapes, a: Args) -> bool:
+        return xs.count(xs[0]) == len(xs)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         if not self.accepts(xs, a):
@@ -124,13 +124,13 @@ class Concat(Operator):
     args = (Arg("dim", "shape", 1),)
     streams_in = None
 
-    def accepts(self, known: Shapes, a: Args) -> bool:
-        try:
-            at = axis(known[0], a) - 1
-        except ShapeError:
-            return False
-        rest = [(x.kind, x.dims[:at], x.dims[at + 1 :]) for x in known]
-        return all(x == rest[0] for x in rest)
+    def accepts(self, xs: Shapes, a: Args) -> bool:
+        at, (kind, first) = int(a["dim"]) - 1, xs[0]
+        before, after = first[:at], first[at + 1 :]
+        return at < len(first) and all(
+            x.kind == kind and x.dims[:at] == before and x.dims[at + 1 :] == after
+            and len(x.dims) == len(first) for x in xs[1:]
+        )  # fmt: skip
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         at = axis(xs[0], a) - 1
@@ -157,13 +157,12 @@ class MatMul(Operator):
     streams_in = 2
     nonlinear = True
 
-    def accepts(self, known: Shapes, a: Args) -> bool:
-        if any(x.kind == "vector" or len(x.dims) < 2 for x in known):
+    def accepts(self, xs: Shapes, a: Args) -> bool:
+        if len(xs) != 2:
             return False
-        if len(known) < 2:
-            return True
-        x, y = known
-        return x.kind == y.kind and x.dims[:-2] == y.dims[:-2] and x.dims[-1] == y.dims[-2]
+        (kind, x), (other, y) = xs
+        matrices = kind == other and min(len(x), len(y)) >= 2
+        return matrices and x[-1] == y[-2] and x[:-2] == y[:-2]
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         if not self.accepts(xs, a):

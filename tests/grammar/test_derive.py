@@ -281,7 +281,7 @@ MOBILE = Grammar.load("mobile")
         ("mobile@beef 1x8x8: out=8", "mobile has changed: its hash is"),
         (f"mobile@{MOBILE.hash} 1xx8: out=8", "is no derivation"),
         (f"mobile@{MOBILE.hash} 0x8x8: out=8", "is no derivation"),
-        (f"mobile@{MOBILE.hash} 1x8x8: out=9", "'out=9' is no option at stem.*there are out=8"),
+        (f"mobile@{MOBILE.hash} 1x8x8: out=9", "'out=9' is no option at stem.*there are out=6"),
         (f"mobile@{MOBILE.hash} 1x8x8: out=8", "the labels end at stage.0:c; there are c=8"),
         (f"mobil@{'0' * 12} 1x8x8: out=8", "Did you mean 'mobile'"),
     ],

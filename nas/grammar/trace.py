@@ -1,0 +1,108 @@
+"""What a walk through a grammar has made so far, and what an open bracket still allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies
+from nas.grammar.frames import NOTHING, Cost, Frame, Place
+from nas.grammar.nodes import Operation
+from nas.grammar.witness import Labels, Repeat, Witness
+from nas.op import Shapes
+
+
+@dataclass(slots=True)
+class OpenBracket:
+    """An open bracket. While the first of `twins` equal branches is derived, each operator is
+    charged for all of them; a later one gets its share back and is charged for what it is.
+
+    `labels` are those of the first branch; a later one that has repeated the first `at` of them
+    may go on so, at `total` in all, and then `rest` completes the derivation.
+    """
+
+    token: int
+    twins: int
+    choice: int
+    spent: Cost
+    share: Cost = NOTHING
+    labels: tuple[str, ...] | None = None
+    at: int = -1
+    total: Cost = NOTHING
+    rest: Labels = None
+    join: Frame | None = None
+    finished: int = 0
+
+
+class Trace:
+    """What a walk has made so far: tokens, choices, spending, and the brackets still open."""
+
+    def __init__(
+        self, finish: Callable[[Frame | None, Shapes], Witness | None] | None = None,
+        priced: bool = True,
+    ):  # fmt: skip
+        self.finish, self.priced = finish, priced
+        self.tokens: list[Any] = []
+        self.spent = NOTHING
+        self.choices: list[Chosen] = []
+        self.brackets: list[OpenBracket] = []
+
+    def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
+        self.tokens.append((node, place))
+        terminals, params, flops = self.spent
+        if self.priced:
+            more, work = node.price(streams)
+            params, flops = params + more * copies, flops + work * copies
+        self.spent = Cost(terminals + copies, params, flops)
+
+    def open(self, twins: int) -> None:
+        self.tokens.append(OPEN)
+        self.brackets.append(OpenBracket(len(self.tokens), twins, len(self.choices), self.spent))
+
+    def branch(self, finished: int, join: Frame, done: Shapes) -> None:
+        self.tokens.append(NEXT)
+        bracket = self.brackets[-1]
+        bracket.at, bracket.finished, bracket.join = -1, finished, join
+        if not bracket.twins or finished == bracket.twins or self.finish is None:
+            return
+        if bracket.labels is None:
+            bracket.labels = tuple(choice.label for choice in self.choices[bracket.choice :])
+            bracket.share = self.spent.plus(bracket.spent.times(-1)).over(bracket.twins)
+        first, later = done[: len(done) // finished], bracket.twins - finished
+        rest = self.finish(join.next, done + first * later)
+        if rest is not None:
+            bracket.at = 0
+            bracket.total, bracket.rest = self.spent.plus(rest.cost), rest.labels
+            for number in range(bracket.twins, finished + 1, -1):
+                bracket.rest = (Repeat(join.next, number), bracket.rest)
+        self.spent = self.spent.plus(bracket.share.times(-1))
+
+    def close(self) -> None:
+        self.tokens[-1] = CLOSE
+        self.brackets.pop()
+
+    def copy(self, n: int, place: Place) -> None:
+        start = self.brackets.pop().token
+        self.tokens[start - 1 :] = [Copies(n, place, tuple(self.tokens[start:]))]
+
+    def chose(self, chosen: Chosen) -> None:
+        self.choices.append(chosen)
+        for bracket in self.brackets:
+            if bracket.at >= 0:
+                assert bracket.labels is not None
+                follows = bracket.labels[bracket.at : bracket.at + 1] == (chosen.label,)
+                bracket.at = bracket.at + 1 if follows else -1
+
+    def following(self) -> Iterator[tuple[str, OpenBracket]]:
+        """Labels with which an open bracket's branch goes on as the first of its twins did."""
+        for bracket in self.brackets:
+            if bracket.at >= 0 and bracket.labels and bracket.at < len(bracket.labels):
+                yield bracket.labels[bracket.at], bracket
+
+    def repeated(self, again: Repeat) -> tuple[str, ...]:
+        """The labels with which a branch now begun repeats its first; none where it is over."""
+        for bracket in reversed(self.brackets):
+            if bracket.labels and bracket.join and bracket.join.next is again.next:
+                return bracket.labels if bracket.finished + 1 == again.number else ()
+        return ()
