@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nas.task.prepare import (
     cut,
     prepare,
 )
-from nas.task.task import Target, TaskError
+from nas.task.task import REBUILT, Loader, TaskError
 from nas.user_code import user_attribute
 
 WORDS = (("x", "y"), ("images", "labels"))
@@ -30,24 +30,25 @@ IDX = {"train": "train", "test": "t10k"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 
 
-def read(
-    kind: str,
-    source: str,
-    layout: str | None,
-    target: Target | None,
-    classes: tuple[str, ...] | None,
-) -> Found:
+def read(loader: Loader) -> Found:
     """The data of a reader; raises TaskError where it is not what was declared."""
+    kind, source, classes = loader.kind, loader.source, loader.classes
     if kind == "scenes":
         from nas.task.scenes import read_scenes
 
-        found = read_scenes(target)
+        found = read_scenes(loader.target)
     elif kind == "digits":
         found = read_digits()
+    elif kind in REBUILT:
+        from nas.task.unseen import build
+
+        found = prepare(build(loader).raw)
     else:
         raw = run_code(source) if kind == "code" else read_path(Path(source))
-        found = prepare(replace(raw, layout=layout or raw.layout, classes=classes or raw.classes))
-    declared = (("target", target, found.target), ("classes", classes, found.classes))
+        found = prepare(
+            replace(raw, layout=loader.layout or raw.layout, classes=classes or raw.classes)
+        )
+    declared = (("target", loader.target, found.target), ("classes", classes, found.classes))
     for key, said, is_so in declared:
         if said not in (None, is_so):
             raise TaskError(
@@ -139,9 +140,18 @@ def read_folder(path: Path) -> Raw:
     if any(path.glob("*-images*idx3-ubyte*")):
         return read_idx_folder(path)
     files = sorted(path.glob("*.npy"))
+    if files and (path / "metadata").is_file():
+        from nas.task.unseen import read_published
+
+        return read_published(path)
     if files:
-        return named_arrays({file.stem: _plain(np.load, file, path) for file in files}, path)
+        return named_arrays({file.stem: load_npy(file) for file in files}, path)
     return read_pictures(path)
+
+
+def load_npy(path: Path) -> Array:
+    """An array mapped from its file, so that only what is made of it takes memory."""
+    return np.asarray(_plain(partial(np.load, mmap_mode="r"), path, path.parent))
 
 
 def read_idx_folder(path: Path) -> Raw:

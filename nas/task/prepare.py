@@ -19,6 +19,7 @@ SPLITS = {
     "valid": ("valid", "val", "validation"),
     "test": ("test",),
 }
+CHUNK = 2**22  # values that are float64 at a time
 TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
@@ -39,6 +40,7 @@ class Raw:
     pairs: Pairs
     layout: str | None = None  # nchw, nhwc, nhw or ncl; None to infer
     classes: tuple[str, ...] | None = None  # None to infer
+    notes: tuple[str, ...] = ()  # on where the arrays come from
 
 
 def prepare(raw: Raw) -> Found:
@@ -64,7 +66,8 @@ def prepare(raw: Raw) -> Found:
     if target == "labels" and all((y.sum(1) == 1).all() for y in ys.values()):
         notes += ("every y has exactly one 1: if it is one class a sample, give y.argmax(1)",)
     xs, note = normalise(xs)
-    return Found(_splits(xs, ys, (f"axes read as {layout}", *notes, note)), target, classes)
+    notes = (*raw.notes, f"axes read as {layout}", *notes, note)
+    return Found(_splits(xs, ys, notes), target, classes)
 
 
 def _splits(xs: dict[str, Array], ys: dict[str, Array], notes: tuple[str, ...]) -> Splits:
@@ -110,7 +113,9 @@ def _floats(x: Array, where: str) -> Array:
             f"of {bad.sum()} such values; x must be finite: replace them (np.nan_to_num) or drop "
             "those samples"
         )
-    return real / np.float32(255) if x.dtype == np.uint8 else real
+    if x.dtype == np.uint8:
+        real /= 255
+    return real
 
 
 def _plain_y(y: Array, where: str) -> Array:
@@ -242,14 +247,28 @@ def _cut_missing(
     )
 
 
-def normalise(xs: dict[str, Array]) -> tuple[dict[str, Array], str]:
+def normalise(
+    xs: dict[str, Array],  # split -> (n, channels, ...) float32, overwritten
+) -> tuple[dict[str, Array], str]:
     """(x float32 by the training mean and deviation of each channel, a note saying so)."""
     train = xs["train"]
     axes = (0, *range(2, train.ndim))
-    mean = train.mean(axes, keepdims=True, dtype=np.float64).astype(np.float32)
-    spread = train.std(axes, keepdims=True, dtype=np.float64).astype(np.float32)
+    mean, spread = _moments(train, axes)
     spread[train.max(axes, keepdims=True) == train.min(axes, keepdims=True)] = 1
     numbers = [", ".join(f"{v:.4g}" for v in some.ravel()[:4]) for some in (mean, spread)]
     more = ", ..." if mean.size > 4 else ""
     note = f"x less the mean {numbers[0]}{more}, over the deviation {numbers[1]}{more}, of train"
-    return {s: np.ascontiguousarray((x - mean) / spread, np.float32) for s, x in xs.items()}, note
+    for x in xs.values():
+        x -= mean
+        x /= spread
+    return {s: np.ascontiguousarray(x) for s, x in xs.items()}, note
+
+
+def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and deviation over the axes, float32; some samples at a time, as float64 is large."""
+    mean = x.mean(axes, keepdims=True, dtype=np.float64)
+    step = max(1, CHUNK * len(x) // x.size)
+    chunks = np.split(x, range(step, len(x), step))
+    squares = sum(((chunk - mean) ** 2).sum(axes, keepdims=True) for chunk in chunks)
+    spread = np.sqrt(squares / (x.size // mean.size))
+    return mean.astype(np.float32), spread.astype(np.float32)

@@ -128,7 +128,7 @@ def _images() -> tuple[dict[str, Tensor], str]:
     """The x of every split, shared by both tasks, and how they were normalised."""
     import torch
 
-    xs, note = normalise({split: compose(split).image[:, None] for split in COUNTS})
+    xs, note = normalise({split: compose(split).image[:, None].copy() for split in COUNTS})
     return {split: torch.from_numpy(x) for split, x in xs.items()}, note
 
 

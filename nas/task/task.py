@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ Metric = Literal["accuracy", "average_precision", "mean_iou"]
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
+REBUILT = ("addnist", "multnist", "language")  # kinds of data made of digits or words at hand
 POOLED_HEAD = "pool linear(classes)"
 DENSE_HEAD = (
     "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
@@ -143,11 +144,13 @@ class Task:
 class Loader:
     """Reads a task's data once; pickled without it, so that another process reads it anew."""
 
-    kind: str  # a reader of nas.task.data: digits, scenes, file or code
+    kind: str  # a reader of nas.task.data, as in DataSource
     source: str = ""
     layout: str | None = None
     target: Target | None = None  # declared, or None to infer
     classes: tuple[str, ...] | None = None  # declared, or None to infer
+    sizes: tuple[int, int, int] | None = None  # of a rebuilt set, as in DataSource
+    seed: int = 0
 
     def __call__(self) -> Splits:
         return self.found.splits
@@ -156,20 +159,31 @@ class Loader:
     def found(self) -> Found:
         from nas.task.data import read
 
-        return read(self.kind, self.source, self.layout, self.target, self.classes)
+        return read(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes; those of languages are known before any word is read."""
+        if self.kind != "language":
+            return self.classes or self.found.classes
+        from nas.task.words import languages
+
+        return self.classes or languages(self.source)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loader, (self.kind, self.source, self.layout, self.target, self.classes)
+        return Loader, astuple(self)
 
 
 @dataclass(frozen=True)
 class DataSource:
     """The [data] table of a definition."""
 
-    kind: Literal["digits", "scenes", "file", "code"]
-    path: str = ""  # of kind file: an .npz or a folder, relative to the definition
+    kind: Literal["digits", "scenes", "addnist", "multnist", "language", "file", "code"]
+    path: str = ""  # an .npz or a folder, relative to the definition; of idx files or word lists
     function: str = ""  # of kind code: package.module:function or ./file.py:function
     layout: Literal["nchw", "nhwc", "nhw", "ncl"] | None = None
+    sizes: tuple[int, int, int] | None = None  # samples of a rebuilt set; None for as published
+    seed: int = 0  # of a rebuilt set
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
 
@@ -284,7 +298,7 @@ def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
         name=_named(says.name, str(path)),
         input=says.input or tuple(loader().train.x.shape[1:]),
         target=target,
-        classes=says.classes or loader.found.classes,
+        classes=loader.names,
         head=says.head or HEADS[target],
         metric=PRIMARY[target],
         source=says.source,
@@ -299,6 +313,9 @@ def _loader(says: Definition, path: Path, trust_code: bool) -> Loader:
     data = says.data
     if data.kind in ("digits", "scenes"):
         return Loader(data.kind, "", None, says.target, says.classes)
+    if data.kind in REBUILT:
+        folder = str(_existing(data.path, path.parent)) if data.path else ""
+        return Loader(data.kind, folder, None, says.target, says.classes, data.sizes, data.seed)
     key = "path" if data.kind == "file" else "function"
     text = getattr(data, key)
     if bool(CODE.fullmatch(text)) != (data.kind == "code") or not text:
