@@ -131,7 +131,8 @@ def plan(
     last = writer.write(derivation.terms, [0])
     outputs = writer.named or _unnamed(last)
     if heads is not None:
-        outputs = {task.name: writer.head(task, outputs, derivation.grammar) for task in heads}
+        attached = [(task, writer.head(task, outputs, derivation.grammar)) for task in heads]
+        outputs = {task.name: value for task, value in attached}
     return Plan(shape, writer.alive(outputs.values()), tuple(writer.shapes), outputs)
 
 
@@ -219,6 +220,8 @@ class _Writer:
 
     def head(self, task: Task, outputs: Mapping[str, int], grammar: Grammar) -> int:
         """Attach a task's head; what comes back is the value of its logits."""
+        if isinstance(task, str):
+            raise TypeError(f"heads are tasks: nas.Task.load({task!r}), not the name alone")
         missing = [name for name in task.head.reads if name not in outputs]
         if missing:
             raise ValueError(

@@ -163,3 +163,8 @@ def test_every_operator_applied_is_in_the_plan_but_those_without_work() -> None:
     assert "mbconv" in applied
     assert not {"mbconv", "output", "identity", "clone"} & set(planned)
     assert planned.count("depthwise") == applied.count("mbconv")
+
+
+def test_heads_are_tasks_not_names() -> None:
+    with pytest.raises(TypeError, match=r"heads are tasks: nas.Task.load\('digits'\)"):
+        plan(fbnet(), heads=["digits"])  # type: ignore[list-item]

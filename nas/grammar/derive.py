@@ -65,6 +65,10 @@ class Limits:
         """Whether parameters or FLOPs are limited."""
         return self.params is not None or self.flops is not None
 
+    def __str__(self) -> str:
+        named = zip(Cost._fields, self._most, strict=True)
+        return ", ".join(f"{name} at most {most:,}" for name, most in named if most is not None)
+
 
 UNLIMITED = Limits()
 
@@ -104,6 +108,9 @@ def sample(
 
 
 def choose_at_random(rng: random.Random) -> Choose:
+    if not isinstance(rng, random.Random):
+        raise TypeError(f"rng is a random.Random, as random.Random(0), and this is {rng!r}")
+
     def choose(site: Site, options: Sequence[Option]) -> int:
         return bisect(_cumulative(tuple(options)), rng.random())
 
@@ -213,7 +220,7 @@ class _Walk:
         return f"no option of {waiting.site.name} fits; {self.machine.refusal}"
 
     def _impossible(self, reason: str) -> GrammarError:
-        limits = "" if self.limits in (None, UNLIMITED) else f" within {self.limits}"
+        limits = f" with {self.limits}" if self.limits not in (None, UNLIMITED) else ""
         return GrammarError(
             f"{self.grammar.name} cannot be derived for an input of "
             f"{' '.join(map(str, self.streams))}{limits}: {reason}"

@@ -71,6 +71,9 @@ class Cost(NamedTuple):
     def over(self, n: int) -> Cost:
         return Cost(self.terminals // n, self.params // n, self.flops // n)
 
+    def __str__(self) -> str:
+        return f"{self.terminals:,} terminals, {self.params:,} params, {self.flops:,} FLOPs"
+
 
 NOTHING = Cost()
 

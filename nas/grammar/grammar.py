@@ -61,7 +61,11 @@ class Grammar:
 
     @cached_property
     def hash(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        """Of the rules and, where operators are the user's own files, of what these hold: a
+        project that is moved keeps its identity, and code that changes changes it."""
+        uses = [f"use {_content(target)} as {local}" for local, target in self.used.items()]
+        text = "\n".join([*uses, *map(str, self.rules.values())]) + "\n"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @staticmethod
     def load(name_or_path: str | Path, *, trust_code: bool = True) -> Grammar:
@@ -193,6 +197,14 @@ def _absolute(target: str, folder: Path) -> str:
     """A target's file made absolute, so that a grammar kept elsewhere still finds it."""
     source, _, attribute = target.rpartition(":")
     return f"{(folder / source).resolve()}:{attribute}" if "/" in source else target
+
+
+def _content(target: str) -> str:
+    """A target with the digest of its file in place of its path."""
+    source, _, attribute = target.rpartition(":")
+    if not source.endswith(".py") or not Path(source).is_file():
+        return target
+    return f"{hashlib.sha256(Path(source).read_bytes()).hexdigest()}:{attribute}"
 
 
 def _quoted(target: str) -> str:

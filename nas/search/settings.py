@@ -78,6 +78,8 @@ class Settings(_Strict):
     def _ends(self) -> Settings:
         if not self.trials and self.budget_s is None:
             raise ValueError("trials 0 is as many as a budget allows: give a budget or trials")
+        if self.workers and self.on == "local":
+            raise ValueError("workers are Ray's: say --on ray, or leave workers out")
         return self
 
     @field_validator("on")
@@ -125,8 +127,11 @@ def _first(error: ValidationError, source: str) -> str:
         there = ", ".join(Settings.model_fields)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {there}"
         return f"{source}: {key!r} is no setting; {hint}"
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{source}: {reason}"
     said = f" is {first['input']!r}" if first["type"] != "missing" else ""
-    return f"{source}: {key}{said}: {first['msg']}"
+    return f"{source}: {key}{said}: {reason}"
 
 
 def seconds(text: str) -> float:

@@ -281,8 +281,8 @@ MOBILE = Grammar.load("mobile")
         ("mobile@beef 1x8x8: out=8", "mobile has changed: its hash is"),
         (f"mobile@{MOBILE.hash} 1xx8: out=8", "is no derivation"),
         (f"mobile@{MOBILE.hash} 0x8x8: out=8", "is no derivation"),
-        (f"mobile@{MOBILE.hash} 1x8x8: out=9", "'out=9' is no option at stem.*there are out=6"),
-        (f"mobile@{MOBILE.hash} 1x8x8: out=8", "the labels end at stage.0:c; there are c=8"),
+        (f"mobile@{MOBILE.hash} 1x8x8: out=9", "'out=9' is no option at stem.*there are out=4"),
+        (f"mobile@{MOBILE.hash} 1x8x8: out=8", "the labels end at stage.0:c; there are c=4"),
         (f"mobil@{'0' * 12} 1x8x8: out=8", "Did you mean 'mobile'"),
     ],
 )
@@ -309,7 +309,7 @@ def test_choice_out_of_range_is_an_error() -> None:
     [
         ("net = conv(4, kernel=9, padding=0)", None, "nothing is left of the shape"),
         ("net = conv(4, kernel=9, padding=0) | linear(3) tokens tokens", None, "no option of net"),
-        ("net = conv(64)", Limits(params=10), r"within Limits\(.*params=10.*the only derivation"),
+        ("net = conv(64)", Limits(params=10), "with params at most 10: the only derivation"),
         ("net = conv({16, 64})", Limits(params=10), "least completion found at conv:out costs"),
     ],
 )
@@ -345,3 +345,14 @@ def test_earlier_derivations_do_not_change_later_ones() -> None:
     for seed in range(5):
         sample(grammar, random.Random(seed), input=(3, 8, 8))
     assert str(sample(grammar, random.Random(5), input=(3, 8, 8))) == alone
+
+
+def test_a_random_stream_that_is_none_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"rng is a random.Random, as random.Random\(0\)"):
+        sample(Grammar.load("mobile"), 0, input=INPUT)  # type: ignore[arg-type]
+
+
+def test_limits_that_nothing_fits_are_said_in_words() -> None:
+    reason = "with terminals at most 2: the least completion found at .* costs 3 terminals"
+    with pytest.raises(GrammarError, match=reason):
+        sample(Grammar.load("einspace"), random.Random(0), input=INPUT, limits=Limits(2))

@@ -145,6 +145,17 @@ def test_errors_of_user_code_are_shape_errors_that_name_it(folder: Path) -> None
         sample(grammar(folder, "broken", "own"), random.Random(0), input=(3, 4, 4))
 
 
+def test_moving_a_project_keeps_its_grammars_identity_and_changing_its_code_does_not(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    here = grammar(folder, "double", "own(by=3)")
+    moved = tmp_path_factory.mktemp("moved")
+    (moved / "mine.py").write_text(SOURCE)
+    assert grammar(moved, "double", "own(by=3)").hash == here.hash
+    (moved / "mine.py").write_text(SOURCE + "\nmore = 1\n")
+    assert grammar(moved, "double", "own(by=3)").hash != here.hash
+
+
 def test_code_of_ones_own_needs_trust(folder: Path) -> None:
     grammar(folder, "double", "own")
     with pytest.raises(GrammarError, match="--trust-code"):

@@ -222,6 +222,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "trails", {"trails": 3}),
         (SettingsError, "give a budget", {"trials": 0}),
         (SettingsError, "local, ray", {"on": "cloud"}),
+        (SettingsError, "^settings: workers are Ray's: say --on ray", {"workers": 2}),
         (SettingsError, "torch sees cpu", {"device": "abacus"}),
         (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
