@@ -6,6 +6,7 @@ runs it on its own parameters, a subnet on views of a bank; costs and code walk 
 
 from __future__ import annotations
 
+import hashlib
 import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
 from nas.grammar.derive import Input, derive_fixed
 from nas.op import EVAL, Args, Composite, Operator, Param, Phase, Shape, Shapes, Value, infer
-from nas.op.stream import Clone, Identity
+from nas.op.stream import Add, Clone, Identity
 from nas.op.user import UserOperator
 
 if TYPE_CHECKING:
@@ -96,6 +97,39 @@ class Plan:
                 deep[i] = here
         return max((deep[i] for i in self.outputs.values()), default=0)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for plans that compute the same but for names: a Merkle hash over the steps,
+        with the operands of a sum in any order. Copies with weights of their own count apart.
+        """
+        hashes = {0: _digest(str(self.input))}
+        applied: list[str] = []
+        for step in self.steps:
+            inputs = [hashes[i] for i in step.inputs]
+            if isinstance(step.operator, Add):
+                inputs.sort()
+            args = ", ".join(f"{k}={v}" for k, v in sorted(step.args.items()))
+            applied.append(_digest(step.operator.name, args, *inputs))
+            hashes |= {v: _digest(applied[-1], str(i)) for i, v in enumerate(step.outputs)}
+        named = [f"{name}={hashes[i]}" for name, i in sorted(self.outputs.items())]
+        return _digest(*sorted(applied), *named)
+
+    @cached_property
+    def trivial(self) -> str:
+        """Why there is nothing to learn here, "" where there is: it has parameters and something
+        that is not linear, and what comes out depends on the input."""
+        if not self.params:
+            return "it has no parameters"
+        if not any(step.operator.nonlinear for step in self.steps):
+            return "nothing in it is non-linear"
+        constant: set[int] = set()
+        for step in self.steps:
+            same = step.operator.levels and step.shapes[0].dims[-1] == 1
+            if same or constant.issuperset(step.inputs):
+                constant.update(step.outputs)
+        fixed = constant.issuperset(self.outputs.values())
+        return "what comes out does not depend on the input" if fixed else ""
+
     def output_shapes(self) -> dict[str, Shape]:
         return {name: self.shapes[i] for name, i in self.outputs.items()}
 
@@ -116,6 +150,10 @@ class Plan:
             graph.add_edges_from((made[i], step.name) for i in step.inputs)
             made |= dict.fromkeys(step.outputs, step.name)
         return graph
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def plan(

@@ -17,9 +17,10 @@ from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
 from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
+from nas.grammar.vary import Variation, cross, mutate
 
 __all__ = [
     "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Limits",
-    "Option", "Site", "choose_at_random", "derive", "probabilities", "replay", "sample",
-    "shipped_spaces",
+    "Option", "Site", "Variation", "choose_at_random", "cross", "derive", "mutate", "probabilities",
+    "replay", "sample", "shipped_spaces",
 ]  # fmt: skip

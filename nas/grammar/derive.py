@@ -155,7 +155,7 @@ def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Deriv
     return derivation
 
 
-class _Memory:
+class Memory:
     """What is known of a grammar for good: its machine, and completions within some limits."""
 
     def __init__(self, grammar: Grammar):
@@ -165,9 +165,9 @@ class _Memory:
         self.offers: dict[int, list[int]] = {}
 
 
-def _memory(grammar: Grammar) -> _Memory:
+def memory_of(grammar: Grammar) -> Memory:
     if "derive" not in grammar.memory:
-        grammar.memory["derive"] = _Memory(grammar)
+        grammar.memory["derive"] = Memory(grammar)
     return grammar.memory["derive"]  # type: ignore[no-any-return]
 
 
@@ -176,7 +176,7 @@ class _Walk:
 
     def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits | None):
         self.grammar, self.streams, self.limits = grammar, streams, limits
-        memory = _memory(grammar)
+        memory = memory_of(grammar)
         self.machine, self.offers = memory.machine, memory.offers
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
         self.trace = Trace()
@@ -265,7 +265,7 @@ class _OpenWalk(_Walk):
 
     def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits):
         super().__init__(grammar, streams, limits)
-        memory = _memory(grammar)
+        memory = memory_of(grammar)
         if limits not in memory.witnesses or memory.witnesses[limits].full:
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
         self.witnesses = memory.witnesses[limits]

@@ -64,7 +64,7 @@ class Tanh(Activation):
 class Softmax(Activation):
     """Softmax over the last axis."""
 
-    name, function = "softmax", "softmax"
+    name, function, levels = "softmax", "softmax", True
     keywords: ClassVar[dict[str, float]] = {"dim": -1}
 
 

@@ -82,6 +82,7 @@ class Operator(ABC):
     streams_in: ClassVar[int | None] = 1
     statistics: ClassVar[tuple[str, ...]] = ()
     nonlinear: ClassVar[bool] = False
+    levels: ClassVar[bool] = False  # on a last axis of one, all that comes out is constant
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

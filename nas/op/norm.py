@@ -52,6 +52,7 @@ class LayerNorm(Operator):
     """Normalisation of the last axis (Ba et al. 2016)."""
 
     name = "layernorm"
+    nonlinear, levels = True, True
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs

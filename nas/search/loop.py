@@ -21,6 +21,7 @@ from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.count import count
 from nas.measure import latency
 from nas.network import Network
+from nas.plan import plan
 from nas.search.propose import Proposal, Proposer
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
@@ -85,7 +86,6 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     from nas.front import Limit
     from nas.grammar import sample
-    from nas.plan import plan
     from nas.search.run import columns_of
 
     objectives_of(settings, tasks)
@@ -220,7 +220,11 @@ class _Search:
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, generation=settings.generation,
         )  # fmt: skip
-        self.recorded = {trial.derivations[""]: trial for trial in archive.trials}
+        self.alone = kind(settings, run.grammar) == "standalone"
+        self.recorded = {
+            self._same(Derivation.read(trial.derivations[""], run.grammar)): trial
+            for trial in archive.trials
+        }
         self.known: dict[str, Trial] = {}
         self.ids = {trial.id for trial in archive.trials}
         self.best: dict[str, float] = {}
@@ -242,31 +246,50 @@ class _Search:
         stale = 0
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)
-            self._generation(wanted)
-            if time.perf_counter() > self.ends and len(self.known) >= len(self.recorded):
+            whole = self._generation(wanted)
+            spent = time.perf_counter() > self.ends and len(self.known) >= len(self.recorded)
+            if spent or not whole:
                 break
             stale = stale + 1 if len(self.known) == before else 0
 
-    def _generation(self, wanted: int) -> None:
+    def _same(self, derivation: Derivation) -> str:
+        """What two trials must not share: where each is trained alone, the architecture."""
+        if self.alone:
+            return plan(derivation).fingerprint
+        return str(derivation)
+
+    def _generation(self, wanted: int) -> bool:
+        """Whether a generation was evaluated to its end, and told."""
         proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
-        texts = [str(proposal.derivation) for proposal in proposals]
-        fresh = [t for t in dict.fromkeys(texts) if t not in self.known]
-        numbers = {t: len(self.known) + i for i, t in enumerate(fresh[: wanted - len(self.known)])}
-        jobs = [Job(number, text) for text, number in numbers.items() if text not in self.recorded]
-        derivations = dict(zip(texts, (p.derivation for p in proposals), strict=True))
+        keys = ["" if self._trivial(p.derivation) else self._same(p.derivation) for p in proposals]
+        derivations: dict[str, Derivation] = {}
+        for key, proposal in zip(keys, proposals, strict=True):
+            if key and key not in self.known:
+                derivations.setdefault(key, proposal.derivation)
+        fresh = list(derivations)[: wanted - len(self.known)]
+        numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
+        jobs = [
+            Job(number, str(derivations[key])) for key, number in numbers.items()
+            if key not in self.recorded
+        ]  # fmt: skip
         for outcome in self.pool.evaluate(jobs):
-            self._record(outcome, {number: text for text, number in numbers.items()})
+            key = next(key for key, number in numbers.items() if number == outcome.number)
+            self._record(outcome, key, str(derivations[key]))
             if time.perf_counter() > self.ends and self.settings.on == "local":
                 break
-        if any(text not in self.recorded for text in numbers):
-            return
-        self._time({self.recorded[text].id: derivations[text] for text in numbers})
-        for text in numbers:
-            self.known[text] = self.archive.trial(self.recorded[text].id)
-        self._tell(proposals, texts)
+        if any(key not in self.recorded for key in numbers):
+            return False
+        self._time({self.recorded[key].id: derivations[key] for key in numbers})
+        for key in numbers:
+            self.known[key] = self.archive.trial(self.recorded[key].id)
+        self._tell(proposals, keys)
+        return True
 
-    def _record(self, outcome: Outcome, texts: dict[int, str]) -> None:
-        text = texts[outcome.number]
+    def _trivial(self, derivation: Derivation) -> bool:
+        """Whether there is nothing to learn in an architecture of an open grammar."""
+        return not self.run.grammar.finite and bool(plan(derivation).trivial)
+
+    def _record(self, outcome: Outcome, key: str, text: str) -> None:
         id = identity(text, self.ids)
         self.ids.add(id)
         trial = Trial(
@@ -274,7 +297,7 @@ class _Search:
             outcome.reason, outcome.measurements, outcome.seconds,
         )  # fmt: skip
         self.archive.record(trial)
-        self.recorded[text] = trial
+        self.recorded[key] = trial
         self._note_best(trial)
         self.listener("trials", len(self.recorded), self.settings.trials, self.best)
 
@@ -300,9 +323,9 @@ class _Search:
         if found:
             self.archive.measure(found)
 
-    def _tell(self, proposals: Sequence[Proposal], texts: Sequence[str]) -> None:
-        for proposal, text in zip(proposals, texts, strict=True):
-            trial = self.known.get(text)
+    def _tell(self, proposals: Sequence[Proposal], keys: Sequence[str]) -> None:
+        for proposal, key in zip(proposals, keys, strict=True):
+            trial = self.known.get(key)
             finished = trial is not None and trial.state == "finished"
             self.proposer.tell(proposal, trial.columns() if trial and finished else None)
 

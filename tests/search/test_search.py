@@ -284,6 +284,29 @@ def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
     assert load(tmp_path / "run").trials
 
 
+def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps an hour when three subnets are recorded, and again at eight."""
+    late = 0.0
+    clock = time.perf_counter
+
+    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
+        nonlocal late
+        if phase == "trials" and done in (3, 8):
+            late += 3600.0
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)
+    settings = {**QUICK, "trials": 0, "generation": 8, "budget_s": 500.0}
+    settings["supernet"] = {**settings["supernet"], "steps": 2}
+    run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **settings)
+    first = [(trial.number, trial.id) for trial in run.trials]
+    assert [number for number, _ in first] == [0, 1, 2]
+    again = resume(tmp_path / "run", listener=listener)
+    assert [(trial.number, trial.id) for trial in again.trials][:3] == first
+    assert [trial.number for trial in again.trials] == list(range(8))
+
+
 def test_settings_read_back_equal(run_folder: Path) -> None:
     import tomllib
 

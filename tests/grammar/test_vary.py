@@ -1,0 +1,97 @@
+"""Variation: children are valid, differ from their parents, and say where their parts come from."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.grammar import Derivation, Grammar, GrammarError, Limits, cross, mutate, replay, sample
+from nas.plan import plan
+
+INPUT = (3, 16, 16)
+LIMITS = Limits(120)
+EINSPACE = Grammar.load("einspace")
+MOBILE = Grammar.load("mobile")
+
+
+def drawn(grammar: Grammar, seed: int) -> Derivation:
+    limits = None if grammar.finite else LIMITS
+    return sample(grammar, random.Random(seed), input=INPUT, limits=limits)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([EINSPACE, MOBILE]), st.integers(0, 10**6))
+def test_a_mutant_is_valid_within_limits_and_never_its_parent(grammar: Grammar, seed: int) -> None:
+    parent = drawn(grammar, seed)
+    child = mutate(parent, random.Random(seed), limits=LIMITS if not grammar.finite else None)
+    assert child.derivation != parent
+    again = replay(grammar, child.derivation.labels, input=INPUT)
+    assert again == child.derivation
+    operators = sum(not isinstance(term, str) for term in child.derivation.terms)
+    assert grammar.finite or operators <= 120
+    plan(child.derivation)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([EINSPACE, MOBILE]), st.integers(0, 10**6))
+def test_a_cross_is_valid_and_neither_parent(grammar: Grammar, seed: int) -> None:
+    a, b = drawn(grammar, seed), drawn(grammar, seed + 1)
+    try:
+        child = cross(a, b, random.Random(seed), limits=LIMITS if not grammar.finite else None)
+    except GrammarError:
+        return
+    assert child.derivation not in (a, b)
+    plan(child.derivation)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_every_part_of_a_child_is_its_parents_or_new(seed: int) -> None:
+    """A site that continues one of the parent has its label wherever that was offered."""
+    parent = drawn(EINSPACE, seed)
+    child = mutate(parent, random.Random(seed), limits=LIMITS)
+    for chosen in child.derivation.choices:
+        found = child.origin(chosen.site.name)
+        if found is None or child.kind == "swap":
+            continue
+        label = parent.by_site.get(found[1].lstrip(":/"))
+        offered = [option.label for option in chosen.options]
+        set_anew = child.kind in ("insert", "delete")
+        assert label is None or label not in offered or label == chosen.label or set_anew
+
+
+def test_the_same_stream_varies_the_same() -> None:
+    parent = drawn(EINSPACE, 3)
+    children = [mutate(parent, random.Random(5), limits=LIMITS).derivation for _ in range(2)]
+    assert children[0] == children[1]
+
+
+def test_every_site_of_a_derivation_is_reached_by_mutation() -> None:
+    parent = drawn(MOBILE, 0)
+    changed = set[str]()
+    rng = random.Random(0)
+    for _ in range(600):
+        child = mutate(parent, rng).derivation.by_site
+        changed |= {site for site, label in parent.by_site.items() if child.get(site) != label}
+    assert changed == set(parent.by_site)
+
+
+def test_insertion_keeps_what_was_there_inside_the_new() -> None:
+    for seed in range(200):
+        parent = drawn(EINSPACE, seed)
+        child = mutate(parent, random.Random(seed), limits=LIMITS)
+        if child.kind != "insert":
+            continue
+        here, _, there = child.moves[0]
+        inside = [c for c in child.derivation.choices if str(c.site.place).startswith(here)]
+        assert inside
+        assert len(here) > len(there)
+
+
+def test_what_cannot_vary_is_refused() -> None:
+    only = Grammar.parse("net = relu m\nm = relu | conv(4, kernel=9, padding=0)")
+    with pytest.raises(GrammarError, match="can be otherwise"):
+        mutate(sample(only, random.Random(0), input=(2, 4, 4)), random.Random(0))
