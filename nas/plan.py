@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
 from nas.grammar.derive import Input, derive_fixed
-from nas.op import EVAL, Args, Composite, Operator, Param, Phase, Shape, Shapes, Value, infer
-from nas.op.stream import Add, Clone, Identity
-from nas.op.user import UserOperator
+from nas.op import EVAL, Args, Operator, Param, Phase, Shape, Shapes, Value, infer
+from nas.op.stream import Add
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -224,11 +223,12 @@ class _Writer:
     ) -> list[int]:
         shapes = tuple(self.shapes[i] for i in streams)
         inferred = infer(operator, shapes, args)
-        if isinstance(operator, Identity):
+        role = operator.role
+        if role == "pass":
             return streams
-        if isinstance(operator, Clone):
+        if role == "copy":
             return streams * int(args["n"])
-        if isinstance(operator, Composite):
+        if role == "parts":
             values = list(streams)
             parts, results = inferred.parts
             for part in parts:
@@ -240,7 +240,7 @@ class _Writer:
         self.shapes += inferred.outputs
         outputs = tuple(range(first, len(self.shapes)))
         place = f"{path}.{local}" if local else path
-        fixed = shapes if isinstance(operator, UserOperator) else ()
+        fixed = shapes if operator.whole else ()
         slot = _slot(place, operator, tuple(args.items()), fixed)
         self.steps.append(
             Step(operator, args, tuple(streams), outputs, shapes, self._name(place), slot,

@@ -15,7 +15,6 @@ from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
 from nas.op import Shape
-from nas.op.user import UserOperator
 
 
 def _finite(grammar: Grammar) -> Machine:
@@ -152,7 +151,7 @@ def _enlarge(sizes: dict[Any, list[int]], events: Events) -> bool:
         operator, args = node.operator, node.args
         kinds = {arg.name: arg.kind for arg in operator.args}
         place = [str(at), operator.name, *(v for k, v in args.items() if kinds[k] == "shape")]
-        if isinstance(operator, UserOperator):
+        if operator.whole:
             place += streams
         for param in operator.params(streams, args):
             known = sizes.setdefault((*place, param.name), [0] * len(param.shape))

@@ -26,7 +26,6 @@ from nas.grammar.rules import (
     number,
 )  # fmt: skip
 from nas.op import Args, Operator, ShapeError, Shapes, Value, infer, output_shapes
-from nas.op.stream import Identity
 
 
 class Option(NamedTuple):
@@ -56,7 +55,7 @@ class Operation(Node):
     __slots__ = ("_outputs", "_prices", "args", "operator")
 
     def __init__(self, operator: Operator, args: Args):
-        super().__init__(1, 1 if isinstance(operator, Identity) else None)
+        super().__init__(1, 1 if operator.role == "pass" else None)
         self.operator, self.args = operator, args
         self._outputs: dict[Shapes, Shapes | None] = {}
         self._prices: dict[Shapes, tuple[int, int]] = {}
@@ -229,7 +228,7 @@ class Compiler:
     def __init__(self, rules: Mapping[str, Rule], operators: Mapping[str, Operator]):
         self.rules, self.operators = rules, operators
         self.least = least_sizes(rules)
-        idle = {name: 1 if isinstance(o, Identity) else INFINITE for name, o in operators.items()}
+        idle = {name: 1 if o.role == "pass" else INFINITE for name, o in operators.items()}
         self.idle = least_sizes(rules, idle)
         self._nodes: dict[Any, Node] = {}
 

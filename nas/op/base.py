@@ -74,13 +74,16 @@ class Operator(ABC):
     """One operator, without state: functions of shapes, arguments, tensors and parameters.
 
     `streams_in` None means any number. `statistics` are the buffers (each of one size per
-    channel) that belong to an architecture and not to the weights.
+    channel) that belong to an architecture and not to the weights. `role` is what a plan makes of
+    it: a step of its own, nothing (pass), the same stream several times (copy), or its parts.
     """
 
     name: ClassVar[str]
     args: tuple[Arg, ...] = ()
     streams_in: ClassVar[int | None] = 1
     statistics: ClassVar[tuple[str, ...]] = ()
+    role: ClassVar[Literal["step", "pass", "copy", "parts"]] = "step"
+    whole: ClassVar[bool] = False  # shared between equal input shapes or not at all
     nonlinear: ClassVar[bool] = False
     levels: ClassVar[bool] = False  # on a last axis of one, all that comes out is constant
 
@@ -157,6 +160,8 @@ class Part(NamedTuple):
 
 class Composite(Operator):
     """An operator made of others: it answers by its parts, and plans hold only the parts."""
+
+    role = "parts"
 
     @abstractmethod
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Identity(Operator):
-    name = "identity"
+    name, role = "identity", "pass"
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs
@@ -38,7 +38,7 @@ class Output(Identity):
 class Clone(Operator):
     """The same tensor on `n` streams."""
 
-    name = "clone"
+    name, role = "clone", "copy"
     args = (Arg("n", "shape", 2),)
 
     def streams_out(self, streams_in: int, a: Args) -> int:

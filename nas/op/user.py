@@ -26,7 +26,7 @@ class UserOperator(Operator):
     slot's key: such an operator is shared whole or not at all.
     """
 
-    nonlinear = True
+    nonlinear, whole = True, True
     streams_in = None
 
     def __init__(self, name: str, target: str):
