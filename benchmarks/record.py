@@ -4,8 +4,8 @@
 nothing: accuracy and latency are drawn at random, costs are arithmetic. Wall time of what the
 search does for each: ask without the sampler's own ask, the text and its hash, the trial's record
 (one fsync), its share of its generation's latencies (one fsync for all), tell without the sampler's
-own. Beside it the least a durable record can cost here: a line as long appended to a file and synced,
-at the same moments.
+own. Beside it the least a durable record can cost here: a line as long appended to a file and
+synced, at the same moments.
 """
 
 from __future__ import annotations

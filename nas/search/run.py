@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nas.supernet import Bank
 
 FORMAT = 1
+FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 COSTS = ("flops", "params", "size_mb", "latency_ms")
 
@@ -160,7 +161,8 @@ class Run:
         network = self.network(trial.id)
         columns: dict[str, Any] = dict(trial.columns())
         source: dict[str, Any] = {"run": self.folder.name, "trial": trial.id, "columns": columns}
-        recipe = Recipe(epochs=20, lr=0.1, seed=self.settings.seed)
+        few = min(len(task.splits().train) for task in self.tasks) < FEW_SAMPLES
+        recipe = Recipe(epochs=20, lr=0.1, batch=32 if few else 64, seed=self.settings.seed)
         save(network, Path(folder), tasks=self.tasks, recipe=recipe, source=source)
         return network
 
