@@ -291,13 +291,27 @@ def check(
 
     from nas.survey import survey
 
-    with told():
-        found = survey(space, input, samples=samples, show=show_few)
+    with told(), live() as shown:
+        found = survey(
+            space, input, samples=samples, show=show_few,
+            listener=lambda done, total: shown("drawing derivations", done, total, {}),
+        )  # fmt: skip
         if as_json:
             write(json.dumps(found, indent=2))
             return
         write(f"{space} for an input of {input}: {found['architectures']} architectures")
         show(found["ranges"], ["quantity", "smallest", "median", "largest"])
+        write(
+            f"of {found['samples']} drawn: {found['invalid']} invalid, {found['trivial']} trivial, "
+            f"{found['duplicates']} an architecture met before; "
+            f"{found['us_per_node']:.0f} µs of CPU time a node"
+        )
+        if grown := found.get("growth"):
+            mean = f"{grown.get('mean_operators', 0.0):.1f} operators on average"
+            write(
+                f"it grows by {grown['by_derivation']:.2f} a generation, "
+                f"{grown['by_instantiation']:.2f} with copies counted: {grown.get('warning', mean)}"
+            )
         for line in found["examples"]:
             out.print(f"\n{line}", markup=False, soft_wrap=True)
 

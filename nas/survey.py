@@ -4,38 +4,109 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nas.grammar import Derivation, Grammar, sample
+from nas.grammar import Derivation, Grammar, GrammarError, replay, sample
 from nas.grammar.count import count, extreme
-from nas.op import Shape
-from nas.plan import plan
+from nas.grammar.derivation import Copies
+from nas.grammar.growth import growth
+from nas.op import Shape, ShapeError
+from nas.plan import Plan, plan
+
+Listener = Callable[[int, int], None]
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
-def survey(space: str, input: str, *, samples: int = 200, show: int = 3) -> dict[str, Any]:
-    """Counts, ranges of FLOPs, params and depth, and a few derivations of a space.
+def survey(
+    space: str, input: str, *, samples: int = 200, show: int = 3, listener: Listener | None = None
+) -> dict[str, Any]:
+    """Counts, ranges of FLOPs, params, size and depth, and a few derivations of a space.
 
-    A finite space's FLOPs and params range between its exact extremes; medians, depths and an
-    open space's ranges are those of `samples` random derivations with seeds 0, 1, ….
+    A finite space's FLOPs and params range between its exact extremes; all else is of `samples`
+    random derivations with seeds 0, 1, …: how many are invalid when typed again, trivial, or an
+    architecture met before; quantiles; microseconds of CPU time a node of a derivation (a choice,
+    or an operator before copies are written out). Of a recursive grammar also how it grows.
     """
     grammar, shape = Grammar.load(space), Shape.read(input)
-    drawn = [sample(grammar, random.Random(i), input=shape) for i in range(max(1, samples))]
-    plans = [plan(derivation) for derivation in drawn]
-    rows = []
-    for quantity in ("flops", "params", "depth"):
-        values = [getattr(one, quantity) for one in plans]
-        low, high = min(values), max(values)
-        if grammar.finite and quantity != "depth":
-            ends = [extreme(grammar, input=shape, of=quantity, largest=x) for x in (False, True)]
-            low, high = (getattr(plan(end), quantity) for end in ends)
-        rows.append({"quantity": quantity, "smallest": low,
-                     "median": statistics.median(values), "largest": high})  # fmt: skip
-    number = f"{count(grammar, input=shape):,}" if grammar.finite else "endlessly many"
-    return {
-        "space": space, "input": input, "architectures": number, "hash": grammar.hash,
-        "samples": len(drawn), "distinct": len({str(d) for d in drawn}), "ranges": rows,
+    drawn: list[Derivation] = []
+    begun = time.process_time()
+    for seed in range(max(1, samples)):
+        drawn.append(sample(grammar, random.Random(seed), input=shape))
+        if listener:
+            listener(seed + 1, samples)
+    seconds = time.process_time() - begun
+    plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
+    values = {
+        "flops": [one.flops for one in plans], "params": [one.params for one in plans],
+        "operators": [operators(one.tokens, copies=True) for one in drawn],
+        "depth": [one.depth for one in plans],
+    }  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {"quantity": name, "smallest": min(some), "median": statistics.median(some),
+         "largest": max(some)} for name, some in values.items()
+    ]  # fmt: skip
+    if grammar.finite:
+        for row in rows[:2]:
+            ends = [
+                extreme(grammar, input=shape, of=row["quantity"], largest=x) for x in (False, True)
+            ]
+            row["smallest"], row["largest"] = (getattr(plan(e), row["quantity"]) for e in ends)
+    nodes = sum(len(one.choices) + operators(one.tokens, copies=False) for one in drawn)
+    found: dict[str, Any] = {
+        "space": space, "input": input, "hash": grammar.hash,
+        "architectures": f"{count(grammar, input=shape):,}" if grammar.finite else "endlessly many",
+        "samples": len(drawn), "invalid": len(drawn) - len(plans),
+        "trivial": sum(bool(one.trivial) for one in plans),
+        "duplicates": len(plans) - len({one.fingerprint for one in plans}),
+        "us_per_node": round(1e6 * seconds / nodes, 2),
+        "ranges": rows, "quantiles": {name: _quantiles(some) for name, some in values.items()},
         "examples": [_example(d) for d in drawn[:show]],
     }  # fmt: skip
+    if not grammar.finite:
+        found["growth"] = _growth(grammar)
+    return found
+
+
+def operators(tokens: Sequence[Any], *, copies: bool) -> int:
+    """Operators of a derivation, each copy counted or all as one."""
+    total = 0
+    for token in tokens:
+        if isinstance(token, Copies):
+            total += operators(token.body, copies=copies) * (token.n if copies else 1)
+        elif not isinstance(token, str):
+            total += 1
+    return total
+
+
+def _typed(derivation: Derivation) -> Plan | None:
+    """The plan of a derivation replayed from its labels; None where that is not the same."""
+    try:
+        again = replay(derivation.grammar, derivation.labels, input=derivation.input)
+        return plan(again) if again == derivation else None
+    except (GrammarError, ShapeError):
+        return None
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        f"{share:.0%}": ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        for share in QUANTILES
+    }  # fmt: skip
+
+
+def _growth(grammar: Grammar) -> dict[str, Any]:
+    found = growth(grammar)
+    said = {"by_derivation": found.by_derivation, "by_instantiation": found.by_instantiation}
+    if not found.tighten:
+        return {**said, "mean_operators": found.size}
+    return {**said, "warning": (
+        f"without limits the mean size is infinite: what {found.tighten!r} derives to counts "
+        f"{found.by_instantiation:.2f} of its kind on average, copies included; give its "
+        "alternatives that end more weight"
+    )}  # fmt: skip
 
 
 def _example(derivation: Derivation) -> str:

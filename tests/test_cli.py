@@ -148,10 +148,17 @@ def test_everything_can_be_said_in_a_toml_file(tmp_path: Path) -> None:
     assert (settings.trials, settings.seed, settings.supernet.steps) == (8, 3, 8)
 
 
+def heeding_interrupts() -> None:
+    """A shell's background job, and what it starts, would ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_resume_and_resuming_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "search.toml").write_text(TOML.replace("steps = 8", "steps = 400"))
     words = ["search", "--config", str(tmp_path / "search.toml"), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *words], stderr=subprocess.PIPE, text=True, preexec_fn=heeding_interrupts
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "training the supernet" in line:
@@ -264,8 +271,9 @@ def test_retraining_refuses_nonsense_and_another_recipes_checkpoint(
     for words in (["--epochs", "-3"], ["--epochs", "0"], ["--lr", "900"], ["--lr", "0"]):
         assert "epochs are above 0" in nas("retrain", net, *words, code=1).replace("\n", " ")
     process = subprocess.Popen(
-        [*COMMAND, "retrain", str(net), "--epochs", "200"], stderr=subprocess.PIPE, text=True
-    )
+        [*COMMAND, "retrain", str(net), "--epochs", "200"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeding_interrupts,
+    )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
         if "retraining" in line:

@@ -167,6 +167,8 @@ def test_ray_hears_loopback_alone_and_an_interrupt_leaves_nothing() -> None:
     """Also where ray was imported before: it reads its variable on import."""
     words: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     words |= {"stderr": subprocess.DEVNULL, "start_new_session": True}
+    # a shell's background job, and what it starts, would ignore interrupts
+    words |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen([sys.executable, "-c", SCRIPT], **words) as process:
         try:
             assert process.stdout is not None
