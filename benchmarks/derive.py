@@ -50,15 +50,18 @@ def row(text: str) -> dict[str, Any]:
     nodes = [len(one.choices) + operators(one.tokens, copies=False) for one in drawn]
     later = sorted(seconds[FIRST:])
     middling = [d for d in drawn if 20 <= operators(d.tokens, copies=True) <= 200][:MUTATED]
-    children = [timed(lambda d=d: mutate(d, random.Random(SEED), limits=LIMITS)) for d in middling]  # type: ignore[misc]
-    same = sum(child.derivation == parent for (_, child), parent in zip(children, middling, strict=True))
+    children = [
+        (one, *timed(lambda d=one: mutate(d, random.Random(SEED), limits=LIMITS)))  # type: ignore[misc]
+        for one in middling
+    ]
     return {
         "input": text, "invalid": sum(not typed(one) for one in drawn),
         "µs a node": 1e6 * sum(later) / sum(nodes[FIRST:]),
         "ms each": 1e3 * statistics.mean(later), "median ms": 1e3 * statistics.median(later),
         "p99 ms": 1e3 * later[int(0.99 * len(later))],
         "first ms": 1e3 * statistics.mean(seconds[:FIRST]),
-        "mutation ms": 1e3 * statistics.median(taken for taken, _ in children), "same": same,
+        "mutation ms": 1e3 * statistics.median(taken for _, taken, _ in children),
+        "same": sum(child.derivation == parent for parent, _, child in children),
         "loop ms": 1e3 * timed(loop)[0],
     }  # fmt: skip
 

@@ -25,6 +25,7 @@ Choose = Callable[[Site, Sequence[Option]], int]
 Input = tuple[int, ...] | Shape
 
 OPEN_GRAMMAR_TERMINALS = 256
+KEPT = 300_000
 DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
 
 
@@ -164,9 +165,15 @@ class Memory:
         self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
 
+    @property
+    def kept(self) -> int:
+        return self.machine.compiler.kept + sum(w.kept for w in self.witnesses.values())
+
 
 def memory_of(grammar: Grammar) -> Memory:
-    if "derive" not in grammar.memory:
+    """What is known of a grammar; forgotten where shapes without end have filled it."""
+    known = grammar.memory.get("derive")
+    if known is None or (not grammar.finite and known.kept > KEPT):
         grammar.memory["derive"] = Memory(grammar)
     return grammar.memory["derive"]  # type: ignore[no-any-return]
 
@@ -266,7 +273,7 @@ class _OpenWalk(_Walk):
     def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits):
         super().__init__(grammar, streams, limits)
         memory = memory_of(grammar)
-        if limits not in memory.witnesses or memory.witnesses[limits].full:
+        if limits not in memory.witnesses:
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
         self.witnesses = memory.witnesses[limits]
         witnesses = self.witnesses

@@ -232,6 +232,11 @@ class Compiler:
         self.idle = least_sizes(rules, idle)
         self._nodes: dict[Any, Node] = {}
 
+    @property
+    def kept(self) -> int:
+        """How much is remembered."""
+        return len(self._nodes)
+
     def node(self, term: Term, env: Env, rule: str) -> Node:
         """The node of a term, where the rule's parameters and captured sizes are `env`."""
         key = (id(term), env, rule)

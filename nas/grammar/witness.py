@@ -32,7 +32,6 @@ from nas.op.stream import Add
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
-KEPT = 200_000
 
 Reach = Literal["idle", "short", "turn", "near"]
 """Which derivations of a node are looked at: doing nothing where that is possible and else a few
@@ -96,12 +95,14 @@ class Witnesses:
     def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
+        self._busy: set[Any] = set()
+        self._circles = 0
         self._sites: dict[Any, Ways] = {}
 
     @property
-    def full(self) -> bool:
-        """Whether it is time to forget, and begin anew."""
-        return len(self._made) + len(self._sites) > KEPT
+    def kept(self) -> int:
+        """How much is remembered."""
+        return len(self._made) + len(self._sites)
 
     def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """What a node makes of some streams."""
@@ -114,11 +115,18 @@ class Witnesses:
             return {} if outputs is None else {outputs: Made(self._price(node, streams), ())}
         key = (reach, node, streams)
         known = self._made.get(key)
-        if known is None:
-            self._made[key] = {}  # where a rule leads to itself without an operator
-            make = self._idle if reach == "idle" else self._make
-            known = self._made[key] = make(reach, node, streams)
-        return known
+        if known is not None:
+            return known
+        if key in self._busy:  # a rule that leads to itself without an operator
+            self._circles += 1
+            return {}
+        self._busy.add(key)
+        before = self._circles
+        found = (self._idle if reach == "idle" else self._make)(reach, node, streams)
+        self._busy.discard(key)
+        if self._circles == before or not self._busy:  # else it may lack what is being made
+            self._made[key] = found
+        return found
 
     def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """A shortest way that leaves the streams as they are, or a few others."""

@@ -356,3 +356,27 @@ def test_limits_that_nothing_fits_are_said_in_words() -> None:
     reason = "with terminals at most 2: the least completion found at .* costs 3 terminals"
     with pytest.raises(GrammarError, match=reason):
         sample(Grammar.load("einspace"), random.Random(0), input=INPUT, limits=Limits(2))
+
+
+@pytest.mark.parametrize("text", [
+    "net = m\nm = a | relu m | conv(3) m\na = b | conv(2)\nb = a | relu",
+    "net = clone(2) [m; m] add\nm = relu{0..1} | m m | conv({2, 3})",
+])  # fmt: skip
+def test_what_was_derived_before_makes_no_difference(text: str) -> None:
+    """What is remembered of a grammar only saves time, also where rules lead in a circle."""
+    worn = Grammar.parse(text)
+    for seed in range(40):
+        sample(worn, random.Random(1000 + seed), input=INPUT, limits=Limits(20))
+    for seed in range(20):
+        fresh = Grammar.parse(text)
+        a, b = (sample(g, random.Random(seed), input=INPUT, limits=Limits(20))
+                for g in (worn, fresh))  # fmt: skip
+        assert a == b
+        assert [c.options for c in a.choices] == [c.options for c in b.choices]
+
+
+def test_a_long_chain_of_what_cannot_do_nothing_is_no_matter() -> None:
+    grammar = Grammar.parse("net = m\nm = 0.1: conv(2) | m m")
+    derivation = sample(grammar, random.Random(0), input=INPUT, limits=Limits(2_000))
+    assert sum(isinstance(term, Apply) for term in derivation.terms) == 2_000
+    assert Derivation.read(str(derivation), grammar) == derivation
