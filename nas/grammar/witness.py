@@ -3,47 +3,20 @@
 What is left of a derivation is a list of frames. Most can do nothing (derive to `identity`), so
 the usual witness lets them, and only brackets whose branches must fit each other ask for more:
 another branch that repeats the first, or one short derivation somewhere that makes the shape
-wanted. What a node makes of a shape in its shortest derivations is kept for good.
+wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import islice, product
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, NamedTuple, cast
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
-from nas.grammar.nodes import (
-    Capture,
-    Copied,
-    Decision,
-    Fork,
-    Join,
-    Multiple,
-    Node,
-    Operation,
-    Parts,
-    Sequence,
-    flat,
-)  # fmt: skip
-from nas.op import ShapeError, Shapes
+from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts, flat
+from nas.grammar.outcomes import BLANK, Outcomes, Reach, Results, idle_labels, joined
+from nas.op import Shapes
 from nas.op.stream import Add
-
-NEAR = 3  # operators of the ways that a detour may take
-FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
-
-Reach = Literal["idle", "short", "turn", "near"]
-"""Which derivations of a node are looked at: doing nothing where that is possible and else a few
-of the shortest; all of the shortest; besides them ways of a few operators in which one part turns
-the shape and all others do nothing; or those in which every part may."""
-
-
-class Made(NamedTuple):
-    """One thing to make of some streams: what it costs once, and the labels that lead there."""
-
-    cost: Cost
-    labels: tuple[str, ...]
 
 
 class Repeat(NamedTuple):
@@ -72,8 +45,6 @@ class Witness(NamedTuple):
 
 
 DONE = Witness(NOTHING, None)
-BLANK = Made(NOTHING, ())
-Results = dict[Shapes, Made]
 
 
 class Ways(NamedTuple):
@@ -93,172 +64,14 @@ class Witnesses:
     they cost in parameters and FLOPs matters."""
 
     def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
-        self.scale, self.priced = scale, priced
-        self._made: dict[Any, Results] = {}
-        self._busy: set[Any] = set()
-        self._circles = 0
+        self.scale = scale
+        self.outcomes = Outcomes(scale, priced=priced)
         self._sites: dict[Any, Ways] = {}
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return len(self._made) + len(self._sites)
-
-    def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
-        """What a node makes of some streams."""
-        if reach == "idle":
-            width = node.width if isinstance(node, Fork | Multiple) else 1
-            if node.neutral is not None and len(streams) == width:
-                return {streams: Made(Cost(node.neutral), idle_labels(node, streams))}
-        if isinstance(node, Operation):
-            outputs = node.outputs(streams)
-            return {} if outputs is None else {outputs: Made(self._price(node, streams), ())}
-        key = (reach, node, streams)
-        known = self._made.get(key)
-        if known is not None:
-            return known
-        if key in self._busy:  # a rule that leads to itself without an operator
-            self._circles += 1
-            return {}
-        self._busy.add(key)
-        before = self._circles
-        found = (self._idle if reach == "idle" else self._make)(reach, node, streams)
-        self._busy.discard(key)
-        if self._circles == before or not self._busy:  # else it may lack what is being made
-            self._made[key] = found
-        return found
-
-    def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
-        """A shortest way that leaves the streams as they are, or a few others."""
-        if isinstance(node, Decision):
-            for i, size in enumerate(node.sizes):
-                if size == node.least:
-                    made = self.way("idle", node.parts(i), streams).get(streams)
-                    if made is not None:
-                        labels = (node.options[i].label, *made.labels)
-                        return {streams: Made(made.cost, labels)}
-        found = self.make("short", node, streams)
-        return found if len(found) <= FEW else self._cheapest(found, FEW)
-
-    def _make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
-        if isinstance(node, Decision):
-            most = node.least if reach == "short" else max(node.least, NEAR)
-            return self._best(
-                (result, Made(made.cost, (node.options[i].label, *made.labels)))
-                for i, size in enumerate(node.sizes) if size <= most
-                for some in self._some(reach, node.parts(i), streams)
-                for result, made in some.items()
-            )  # fmt: skip
-        if isinstance(node, Capture):
-            try:
-                return self.make(reach, node.on(streams), streams)
-            except ShapeError:
-                return {}
-        if isinstance(node, Sequence):
-            return self.way("short", flat(node.parts), streams)
-        if isinstance(node, Fork) and len(streams) == node.width:
-            return self._branches(reach, node, streams)
-        if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
-            n, one = node.width, self.way("short", flat(node.body()), streams[:1])
-            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
-        return {}
-
-    def _some(self, reach: Reach, parts: Parts, streams: Shapes) -> Iterator[Results]:
-        """What a way makes: each part by its shortest, or, to turn, one of them alone."""
-        able = [i for i, node in enumerate(parts) if node.neutral is not None]
-        if reach != "turn" or not able:
-            yield self.way("short", parts, streams)
-        elif len(parts) == 1:
-            yield self.make(reach, parts[0], streams)
-        for at in able if reach == "turn" and len(parts) > 1 else ():
-            node = parts[at]
-            before = self.way("idle", parts[:at], streams)
-            turned = self._then(before, partial(self.make, "short", node))
-            yield self._then(turned, partial(self.way, "idle", parts[at + 1 :]))
-
-    def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
-        return self._best(
-            (result, _after(before, made))
-            for x, before in found.items() for result, made in make(x).items()
-        )  # fmt: skip
-
-    def _price(self, node: Operation, streams: Shapes) -> Cost:
-        return Cost(1, *node.price(streams)) if self.priced else Cost(1)
-
-    def _best(self, found: Iterable[tuple[Shapes, Made]]) -> Results:
-        """The cheapest way to each result, and the cheapest results."""
-        best: Results = {}
-        scale = self.scale
-        for result, made in found:
-            known = best.get(result)
-            if known is None or scale(made.cost) < scale(known.cost):
-                best[result] = made
-        return best if len(best) <= MANY else self._cheapest(best, MANY)
-
-    def _cheapest(self, found: Results, most: int) -> Results:
-        return dict(sorted(found.items(), key=lambda pair: self.scale(pair[1].cost))[:most])
-
-    def way(self, reach: Reach, parts: Parts, streams: Shapes) -> Results:
-        """What parts in sequence make of some streams."""
-        if len(parts) == 1:
-            return self.make(reach, parts[0], streams)
-        found: Results = {streams: BLANK}
-        for at, node in enumerate(parts):
-            if isinstance(node, Fork | Multiple) and _decided(parts, at + 1):
-                return self._settled(reach, found, parts[at:], streams)
-            if len(found) == 1:
-                ((x, before),) = found.items()
-                found = self.make(reach, node, x)
-                if before is not BLANK:
-                    found = {z: _after(before, made) for z, made in found.items()}
-            else:
-                found = self._then(found, partial(self.make, reach, node))
-        if reach == "idle" and len(found) > 1 and streams in found:
-            return {streams: found[streams]}
-        return found
-
-    def _settled(
-        self, reach: Reach, found: Results, parts: Parts, streams: Shapes
-    ) -> Results:
-        """As `way` from a fork on, where what takes the branches is chosen before them."""
-        decision = parts[1]
-        assert isinstance(decision, Decision)
-        results: list[tuple[Shapes, Made]] = []
-        for x, before in found.items():
-            for index, option in enumerate(decision.options):
-                if decision.sizes[index] == decision.least:
-                    whole = (parts[0], *decision.parts(index), *parts[2:])
-                    for result, made in self.way(reach, whole, x).items():
-                        labels = (*before.labels, option.label, *made.labels)
-                        whole_made = Made(before.cost.plus(made.cost), labels)
-                        if reach == "idle" and result == streams:
-                            return {streams: whole_made}
-                        results.append((result, whole_made))
-        return self._best(results)
-
-    def _branches(self, reach: Reach, fork: Fork, streams: Shapes) -> Results:
-        """Branches that do the same, and some of those that do not: all but one nothing."""
-        found: list[tuple[Shapes, Made]] = []
-        parts = [flat(fork.branch(i)) for i in range(fork.width)]
-        if fork.alike and streams.count(streams[0]) == len(streams):
-            for result, made in self.way("short", parts[0], streams[:1]).items():
-                labels = made.labels * fork.width
-                found.append((result * fork.width, Made(made.cost.times(fork.width), labels)))
-        each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
-        found += self._together(each)
-        for i in range(fork.width) if reach in ("turn", "near") else ():
-            turned = self.way(reach, parts[i], streams[i : i + 1])
-            found += self._together([*each[:i], turned, *each[i + 1 :]])
-        return self._best(found)
-
-    def _together(self, each: list[Results]) -> Iterator[tuple[Shapes, Made]]:
-        """Results of branches side by side."""
-        for chosen in islice(product(*(results.items() for results in each)), MANY):
-            outputs: Shapes = ()
-            whole = BLANK
-            for result, made in chosen:
-                outputs, whole = outputs + result, _after(whole, made)
-            yield outputs, whole
+        return self.outcomes.kept + len(self._sites)
 
     def ways(self, waiting: Waiting) -> Ways:
         """What the options of a site can make."""
@@ -267,10 +80,11 @@ class Witnesses:
         found = self._sites.get(key)
         if found is None:
             each = (self._parts(waiting, i) for i in range(len(node.options)))
+            way, streams = self.outcomes.way, waiting.streams
             results = tuple(
-                self.way("idle", parts, waiting.streams)
-                or (self.way("turn", parts, waiting.streams) if fork else {}) for parts in each
-            )  # fmt: skip
+                way("idle", parts, streams) or (way("turn", parts, streams) if fork else {})
+                for parts in each
+            )
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
             most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
@@ -295,7 +109,7 @@ class Witnesses:
             found = self._through(first, copies, after, effort)
         if found is None and effort:
             reach: Reach = "near" if effort > 1 else "turn" if waiting.fork else "short"
-            more = self._kept(reach, self._parts(waiting, index), waiting.streams)
+            more = self.outcomes.kept_way(reach, self._parts(waiting, index), waiting.streams)
             found = self._through(more, copies, after, 0)
         return found
 
@@ -336,23 +150,16 @@ class Witnesses:
             rest = None if outputs is None else self.finish(after, outputs, effort)
             if rest is None:
                 return None
-            cost = self._price(node, streams).times(frame.copies).plus(rest.cost)
+            cost = self.outcomes.price(node, streams).times(frame.copies).plus(rest.cost)
             return Witness(cost, rest.labels)
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
             parts, after = (node, after.node), after.next
-        found = self._through(self._kept("idle", parts, streams), frame.copies, after, effort)
+        results = self.outcomes.kept_way("idle", parts, streams)
+        found = self._through(results, frame.copies, after, effort)
         if found is None and effort:
-            reach: Reach = "near" if effort > 1 else "short"
-            found = self._through(self._kept(reach, parts, streams), frame.copies, after, 0)
-        return found
-
-    def _kept(self, reach: Reach, parts: Parts, streams: Shapes) -> Results:
-        """As `way`, kept for good."""
-        key = (reach, parts, streams)
-        found = self._made.get(key)
-        if found is None:
-            found = self._made[key] = self.way(reach, parts, streams)
+            results = self.outcomes.kept_way("near" if effort > 1 else "short", parts, streams)
+            found = self._through(results, frame.copies, after, 0)
         return found
 
     def _through(
@@ -380,7 +187,8 @@ class Witnesses:
             assert at.next is not None
             if at.node not in tried:
                 tried.add(at.node)
-                found = self._through(self.make(reach, at.node, streams), at.copies, at.next, 0)
+                results = self.outcomes.make(reach, at.node, streams)
+                found = self._through(results, at.copies, at.next, 0)
                 if found is not None:
                     cost = found.cost.plus(Cost(free))
                     if best is None or self.scale(cost) < self.scale(best.cost):
@@ -405,9 +213,9 @@ class Witnesses:
         reach: Reach = ("idle", "turn", "near")[effort]
         results: Results = {done: BLANK}
         for index, x in enumerate(waiting, number):
-            branch = self.way(reach, flat(node.fork.branch(index)), (x,))
-            results = self._best(
-                (some + result, _after(a, b))
+            branch = self.outcomes.way(reach, flat(node.fork.branch(index)), (x,))
+            results = self.outcomes.best(
+                (some + result, joined(a, b))
                 for some, a in results.items() for result, b in branch.items()
             )  # fmt: skip
         return self._through(results, join.copies, join.next, 0)
@@ -440,41 +248,6 @@ def _repeats(join: Frame, labels: Labels) -> Labels:
     for number in range(width, width - len(join.bracket.waiting), -1):
         labels = (Repeat(join.next, number), labels)
     return labels
-
-
-def _decided(parts: Parts, at: int) -> bool:
-    return at < len(parts) and isinstance(parts[at], Decision)
-
-
-def _after(before: Made, made: Made) -> Made:
-    if before is BLANK:
-        return made
-    return Made(before.cost.plus(made.cost), before.labels + made.labels)
-
-
-def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
-    """What to choose for a node to do nothing."""
-    if isinstance(node, Capture):
-        return idle_labels(node.on(streams), streams)
-    if isinstance(node, Sequence):
-        return tuple(label for part in flat(node.parts) for label in idle_labels(part, streams))
-    if isinstance(node, Multiple):
-        return tuple(label for part in flat(node.body()) for label in idle_labels(part, streams))
-    if isinstance(node, Fork):
-        return tuple(
-            label for i in range(node.width) for part in flat(node.branch(i))
-            for label in idle_labels(part, streams[i : i + 1])
-        )  # fmt: skip
-    if not isinstance(node, Decision):
-        return ()
-    if node.nothing is None:
-        sums = [[part.neutral for part in node.parts(i)] for i in range(len(node.options))]
-        able = [i for i, some in enumerate(sums) if None not in some]
-        node.nothing = min(able, key=lambda i: sum(n for n in sums[i] if n is not None))
-    return (
-        node.options[node.nothing].label,
-        *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
-    )
 
 
 def next_label(labels: Labels, repeated: Callable[[Repeat], tuple[str, ...]]) -> tuple[str, Labels]:
