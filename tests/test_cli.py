@@ -66,12 +66,16 @@ def test_it_says_its_version_spaces_and_tasks() -> None:
 
 
 def test_check_counts_ranges_and_shows() -> None:
-    found = json.loads(nas("check", "fbnetv5-tiny", "--input", "3x32x32", "--json"))
+    words = ["check", "fbnetv5-tiny", "--input", "3x32x32", "--json"]
+    found = json.loads(CliRunner().invoke(app, words).stdout)
     assert found["architectures"] == "65,536"
     flops = next(row for row in found["ranges"] if row["quantity"] == "flops")
     assert flops["smallest"] < flops["median"] < flops["largest"]
     assert "mobile@" in nas("check", "mobile", "--input", "1x8x8", "--samples", "5")
-    assert "endlessly many" in nas("check", "einspace", "--input", "1x8x8", "--samples", "5")
+    said = nas("check", "einspace", "--input", "1x8x8", "--samples", "5")
+    assert "endlessly many" in said
+    assert "of 5 drawn: 0 invalid" in said
+    assert "0.98 a generation, 1.74 with copies counted" in said
 
 
 def test_front_filters_sorts_and_writes_csv(run: Path) -> None:
