@@ -79,6 +79,9 @@ class GrammarError(ValueError):
     """A fault in a grammar's text or meaning; the message carries the place and the mend."""
 
 
+DEEPEST = 60  # brackets within brackets of a text
+
+
 @lru_cache(maxsize=1)
 def parser(strict: bool = False) -> Lark:
     return Lark(SYNTAX, parser="lalr", propagate_positions=True, strict=strict)
@@ -236,6 +239,7 @@ class Import(NamedTuple):
 
 def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]:
     """Rules, imported grammars, and used operators; raises GrammarError."""
+    _check_depth(text, name)
     try:
         statements = _Build().transform(parser().parse(text))
     except UnexpectedInput as error:
@@ -255,6 +259,19 @@ def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]
                 target = " ".join(words[1:-2]).strip('"')
                 uses.append(Import(words[-1], where, target))
     return rules, imports, uses
+
+
+def _check_depth(text: str, name: str) -> None:
+    """Raise GrammarError where brackets are nested deeper than anyone writes."""
+    depth = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        for column, letter in enumerate(line.split("#")[0], start=1):
+            depth += (letter in "([") - (letter in ")]")
+            if depth > DEEPEST:
+                raise fault(
+                    text, name, Where(number, column),
+                    f"brackets are nested deeper than {DEEPEST}: give the inner part a rule",
+                )  # fmt: skip
 
 
 _READABLE = {

@@ -291,3 +291,11 @@ def test_unknown_space_is_named_with_a_suggestion() -> None:
 def test_empty_text_is_refused() -> None:
     with pytest.raises(GrammarError, match="there is no rule; write one such as"):
         Grammar.parse("# nothing\n")
+
+
+@pytest.mark.parametrize("deep", [100, 10_000])
+def test_brackets_nested_without_end_are_refused_before_the_stack_is(deep: int) -> None:
+    text = f"net = {'(' * deep}relu{')' * deep}"
+    with pytest.raises(GrammarError, match=r"deep:1:67: brackets are nested deeper than 60"):
+        Grammar.parse(text, name="deep")
+    Grammar.parse(f"net = {'(' * 50}relu{')' * 50}")
