@@ -168,3 +168,39 @@ def test_every_operator_applied_is_in_the_plan_but_those_without_work() -> None:
 def test_heads_are_tasks_not_names() -> None:
     with pytest.raises(TypeError, match=r"heads are tasks: nas.Task.load\('digits'\)"):
         plan(fbnet(), heads=["digits"])  # type: ignore[list-item]
+
+
+def made(body: str, *labels: str) -> Plan:
+    return plan(replay(Grammar.parse(f"net = {body}"), labels, input=(2, 4, 4)))
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("conv(3) relu", "conv(3) identity relu identity"),
+    ("clone(2) [conv(3); relu conv(3)] add", "clone(2) [relu conv(3); conv(3)] add"),
+    ("(conv(3) relu){2}", "conv(3) relu conv(3) relu"),
+    ("clone(2) [conv(3) * 2] add", "clone(2) [conv(3); conv(3)] add"),
+])  # fmt: skip
+def test_plans_that_compute_the_same_have_one_fingerprint(one: str, other: str) -> None:
+    assert made(one).fingerprint == made(other).fingerprint
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("conv(3) relu", "relu conv(3)"),
+    ("conv(3)", "conv(4)"),
+    ("clone(2) [conv(3); relu conv(3)] concat", "clone(2) [relu conv(3); conv(3)] concat"),
+    ("clone(2) [conv(3); conv(3)] add", "conv(3) clone(2) [identity; identity] add"),
+    ("conv(3) output(fine)", "conv(3) output(coarse)"),
+])  # fmt: skip
+def test_plans_that_compute_otherwise_differ_in_their_fingerprint(one: str, other: str) -> None:
+    assert made(one).fingerprint != made(other).fingerprint
+
+
+@pytest.mark.parametrize(("body", "reason"), [
+    ("relu", "it has no parameters"),
+    ("conv(3) identity batchnorm", "nothing in it is non-linear"),
+    ("linear(1) softmax", "what comes out does not depend on the input"),
+    ("conv(3) relu", ""),
+    ("clone(2) [linear(1) softmax; linear(1)] add", ""),
+])  # fmt: skip
+def test_a_trivial_plan_says_why(body: str, reason: str) -> None:
+    assert made(body).trivial == reason

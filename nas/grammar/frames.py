@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation
+from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation, Option
 from nas.op import Shapes
-from nas.op.stream import Add, Concat
 
 
 class Place:
@@ -120,19 +119,21 @@ class Frame:
                 self.free += next.free
                 self.jump, self.axes = next.jump, next.axes
                 self.ending += next.ending
-        elif next is not None and self._joins_any():
+        elif next is not None and (axes := self._joined_axes(next.node)) is not None:
             after = next.next
-            self.axes, self.ending = int(next.node.args.get("dim", 0)), next.copies  # type: ignore[attr-defined]
+            self.axes, self.ending = axes, next.copies
             if after is not None:
-                self.axes = None if after.axes is None else max(self.axes, after.axes)
+                self.axes = None if after.axes is None else max(axes, after.axes)
                 self.ending += after.ending
 
-    def _joins_any(self) -> bool:
-        """Whether this ends a branch that all others repeat, of any shape, and then the results
-        are added or concatenated."""
-        bracket, node = self.bracket, self.next.node if self.next else None
+    def _joined_axes(self, taker: Node) -> int | None:
+        """The fewest axes of results that `taker` takes whatever their sizes, where this ends a
+        branch that all others repeat."""
+        bracket = self.bracket
         repeated = bracket.twins and not bracket.done if bracket else isinstance(self.node, Copied)
-        return repeated and isinstance(node, Operation) and isinstance(node.operator, Add | Concat)
+        if not repeated or not isinstance(taker, Operation):
+            return None
+        return taker.operator.takes_equal(taker.args)
 
 
 State = tuple[Shapes, Frame | None]
@@ -155,7 +156,7 @@ class Waiting:
         return Site(self.frame.place, self.decision.suffix, self.decision.rule)
 
     @property
-    def options(self) -> tuple[Any, ...]:
+    def options(self) -> tuple[Option, ...]:
         return self.decision.options
 
     def state(self, index: int) -> State:

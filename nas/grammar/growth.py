@@ -1,40 +1,22 @@
 """How a recursive grammar grows: its mean matrix, whether sizes have a mean, what to tighten.
 
-Each rule with its arguments is a type of a branching process (Harris 1963, chapter 2): the mean
-matrix says how many of each a rule calls. By derivation a copied branch counts once, by
+Each choice, with its rule's arguments, is a type of a branching process (Harris 1963, chapter 2):
+the mean matrix says to how many of each it leads. By derivation a copied branch counts once, by
 instantiation as often as it is copied. Shapes and limits are left out.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.grammar.derive import probabilities
+from nas.grammar.derive import memory_of, probabilities
 from nas.grammar.grammar import Grammar
-from nas.grammar.nodes import Option
-from nas.grammar.rules import (
-    CAPTURED,
-    Call,
-    Choice,
-    Copies,
-    Elastic,
-    Env,
-    Expression,
-    Repeat,
-    Rule,
-    Streams,
-    Term,
-    evaluate,
-    names_in,
-)  # fmt: skip
-from nas.op import Value
+from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node
 
-Type = tuple[str, Env]  # a rule with its arguments
-TERMINAL: Type = ("", ())
 MOST_TYPES = 2_000
+NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,7 @@ def growth(grammar: Grammar) -> Growth:
         terminals = np.zeros(len(types))
         for i, one in enumerate(types):
             for called, mean in means[one].items():
-                if called == TERMINAL:
+                if called is None:
                     terminals[i] += mean
                 else:
                     matrix[i, types.index(called)] += mean
@@ -71,7 +53,7 @@ def growth(grammar: Grammar) -> Growth:
         if radii[copies] < 1 - 1e-9:
             sizes[copies] = float(np.linalg.solve(np.eye(len(types)) - matrix, terminals)[0])
         else:
-            tighten = types[kept[int(np.argmax(loops))]][0]
+            tighten = _rule(types[kept[int(np.argmax(loops))]])
     return Growth(radii[False], radii[True], sizes[True], tighten)
 
 
@@ -90,70 +72,40 @@ def _cycles(matrix: Any) -> tuple[Any, list[int]]:
     return matrix[np.ix_(kept, kept)], kept
 
 
-def _means(grammar: Grammar, copies: bool) -> tuple[list[Type], dict[Type, dict[Type, float]]]:
-    """Every type reached from the start, and how many of each it calls on average."""
-    start: Type = (grammar.start, _bound(grammar.rules[grammar.start], (), {}))
-    types, means = [start], dict[Type, dict[Type, float]]()
+Means = dict[Node | None, float]  # of each type, and under None of operators
+
+
+def _means(grammar: Grammar, copies: bool) -> tuple[list[Node], dict[Node, Means]]:
+    """Every type reached from the start, and to how many of each it leads on average."""
+    types, means = [memory_of(grammar).machine.root], dict[Node, Means]()
     for one in types:
         if len(types) > MOST_TYPES:
             raise ValueError(f"the rules of {grammar.name} take endlessly many arguments")
-        name, env = one
         found = means[one] = defaultdict(float)
-        _add(grammar, grammar.rules[name].body, env, 1.0, copies, found)
-        types += [t for t in found if t != TERMINAL and t not in types]
+        if isinstance(one, Decision):
+            for index, share in enumerate(probabilities(one.options)):
+                for part in one.parts(index):
+                    _add(part, share, copies, found)
+        else:
+            _add(one, 1.0, copies, found)
+        types += [node for node in found if node is not None and node not in types]
     return types, means
 
 
-def _add(
-    grammar: Grammar, term: Term, env: Env, times: float, copies: bool, found: dict[Type, float]
-) -> None:
-    """Add the mean number of each type in a term, `times` over."""
-    match term:
-        case Call():
-            rule = grammar.rules.get(term.name)
-            called = TERMINAL if rule is None else (rule.name, _bound(rule, term.args, dict(env)))
-            found[called] += times
-        case Choice(alternatives=alternatives):
-            options = [Option(a.label, a.weight) for a in alternatives]
-            for alternative, share in zip(alternatives, probabilities(options), strict=True):
-                for part in alternative.terms:
-                    _add(grammar, part, env, times * share, copies, found)
-        case Repeat(body=body, low=low, high=high):
-            mean = (_number(low, env) + _number(high, env)) / 2
-            _add(grammar, body, env, times * mean, copies, found)
-        case Streams(branches=branches):
-            for part in (part for branch in branches for part in branch):
-                _add(grammar, part, env, times, copies, found)
-        case Copies(body=terms, n=n):
-            for part in terms:
-                _add(grammar, part, env, times * (_number(n, env) if copies else 1), copies, found)
+def _add(node: Node, times: float, copies: bool, found: Means) -> None:
+    """Add what a node leads to, `times` over."""
+    if isinstance(node, Decision):
+        found[node] += times
+    elif isinstance(node, Capture):
+        _add(node.sized(NOMINAL), times, copies, found)
+    elif isinstance(node, Compound):
+        each = times * node.width if copies and isinstance(node, Multiple) else times
+        for index in range(node.width if isinstance(node, Fork) else 1):
+            for part in node.parts(index):
+                _add(part, each, copies, found)
+    else:
+        found[None] += times
 
 
-def _bound(
-    rule: Rule, given: tuple[tuple[str, Expression | Elastic], ...], env: Mapping[str, Value]
-) -> Env:
-    names = [name for name, _ in rule.params]
-    said = dict(zip(names, (v for n, v in given if not n), strict=False))
-    said |= {n: v for n, v in given if n}
-    bound: dict[str, Value] = {}
-    for name, default in rule.params:
-        if name in said:
-            bound[name] = _value(said[name], env)
-        elif default is not None:
-            bound[name] = _value(default, bound)
-    return tuple(bound.items())
-
-
-def _value(expression: Expression | Elastic, env: Mapping[str, Value]) -> Value:
-    """An argument's value; "?" where only a derivation knows it."""
-    if isinstance(expression, Elastic) or names_in(expression) & set(CAPTURED):
-        return "?"
-    try:
-        return evaluate(expression, env)
-    except ValueError:
-        return "?"
-
-
-def _number(expression: Expression, env: Env) -> float:
-    value = _value(expression, dict(env))
-    return 1.0 if isinstance(value, str) else float(value)
+def _rule(node: Node) -> str:
+    return node.rule if isinstance(node, Decision) else ""

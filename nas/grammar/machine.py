@@ -38,7 +38,8 @@ class Machine:
     def __init__(self, grammar: Grammar):
         self.grammar = grammar
         self.finite = grammar.finite
-        self.compiler = Compiler(grammar.rules, grammar.operators)
+        self.compiler = Compiler(grammar)
+        self._start = Call(grammar.start)  # kept: nodes are known by their terms' identity
         self._refusal = ""
         self._places: dict[tuple[int, str], Place] = {}
         self._keys: dict[Any, int] = {}
@@ -56,16 +57,19 @@ class Machine:
         """The last refusal by an operator, if any was met."""
         return self._refusal or "every way was tried"
 
+    @property
+    def root(self) -> Node:
+        return self.compiler.node(self._start, (), "")
+
     def start(self) -> Frame | None:
-        node = self.compiler.node(Call(self.grammar.start), (), "")
-        return self.push((("", node),), None, ROOT, 1)
+        return self.push((("", self.root),), None, ROOT, 1)
 
     def push(self, way: Way, next: Frame | None, place: Place, copies: int) -> Frame | None:
         """The frames of a way, before those of `next`."""
         for child, node in reversed(way):
             here = self._place(place, child) if child else place
             if isinstance(node, Sequence):
-                next = self.push(node.parts, next, here, copies)
+                next = self.push(node.way(), next, here, copies)
             else:
                 next = self._frame(node, next, here, copies)
         return next
@@ -186,7 +190,7 @@ class Machine:
             self._joins[fork] = Join(fork)
         outer = place.copies
         join = self._frame(self._joins[fork], place.next, place.place, outer, bracket)
-        return self.push(fork.branch(index), join, place.place, copies)
+        return self.push(fork.way(index), join, place.place, copies)
 
     def _join(
         self, join: Frame, streams: Shapes, trace: Trace | None
@@ -221,4 +225,4 @@ class Machine:
         if node.width not in self._copied:
             self._copied[node.width] = Copied(node.width)
         end = self._frame(self._copied[node.width], frame.next, place, frame.copies)
-        return streams[:1], self.push(node.body(), end, place, frame.copies * node.width)
+        return streams[:1], self.push(node.way(), end, place, frame.copies * node.width)

@@ -7,10 +7,11 @@ adds to a place's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nas.grammar.check import INFINITE, least_sizes, sequence_size, term_size
+from nas.grammar.grammar import Grammar
 from nas.grammar.rules import (
     CAPTURED,
     Call,
@@ -87,57 +88,50 @@ class Operation(Node):
         return found
 
 
-class Decision(Node):
+class Compound(Node):
+    """A node of ways, each compiled when it is first asked for."""
+
+    __slots__ = ("_compile", "_parts", "_ways")
+
+    def __init__(self, compile: Callable[[int], Way], least: int, neutral: int | None):
+        super().__init__(least, neutral)
+        self._compile = compile
+        self._ways: dict[int, Way] = {}
+        self._parts: dict[int, Parts] = {}
+
+    def way(self, index: int = 0) -> Way:
+        if index not in self._ways:
+            self._ways[index] = self._compile(index)
+        return self._ways[index]
+
+    def parts(self, index: int = 0) -> Parts:
+        """The nodes of a way, rules with nothing to choose written out."""
+        if index not in self._parts:
+            found: list[Node] = []
+            for _, node in self.way(index):
+                found += node.parts() if isinstance(node, Sequence) else (node,)
+            self._parts[index] = tuple(found)
+        return self._parts[index]
+
+
+class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("_compile", "_parts", "_ways", "nothing", "options", "rule", "sizes", "suffix")
+    __slots__ = ("nothing", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
         compile: Callable[[int], Way], neutral: int | None,
     ):  # fmt: skip
-        super().__init__(min(sizes), neutral)
+        super().__init__(compile, min(sizes), neutral)
         self.suffix, self.rule, self.options, self.sizes = suffix, rule, options, sizes
-        self._compile = compile
-        self._ways: dict[int, Way] = {}
-        self._parts: dict[int, Parts] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
 
-    def way(self, index: int) -> Way:
-        if index not in self._ways:
-            self._ways[index] = self._compile(index)
-        return self._ways[index]
 
-    def parts(self, index: int) -> Parts:
-        """The nodes of a way, rules with nothing to choose written out."""
-        if index not in self._parts:
-            self._parts[index] = flat(self.way(index))
-        return self._parts[index]
-
-
-class Sequence(Node):
+class Sequence(Compound):
     """A rule with nothing to choose."""
 
-    __slots__ = ("_compile", "_parts")
-
-    def __init__(self, compile: Callable[[], Way], least: int, neutral: int | None):
-        super().__init__(least, neutral)
-        self._compile = compile
-        self._parts: Way | None = None
-
-    @property
-    def parts(self) -> Way:
-        if self._parts is None:
-            self._parts = self._compile()
-        return self._parts
-
-
-def flat(way: Way) -> Parts:
-    """The nodes of a way, rules with nothing to choose written out."""
-    found: list[Node] = []
-    for _, node in way:
-        found += flat(node.parts) if isinstance(node, Sequence) else (node,)
-    return tuple(found)
+    __slots__ = ()
 
 
 class Capture(Node):
@@ -156,28 +150,24 @@ class Capture(Node):
             raise ShapeError(f"{self.name} asks the size of one stream, {len(streams)} arrive")
         space = streams[0].space
         first, last = space[0] if space else 1, space[-1] if len(space) > 1 else 1
-        sizes = (streams[0].channels, first, last)
+        return self.sized((streams[0].channels, first, last))
+
+    def sized(self, sizes: tuple[int, int, int]) -> Node:
+        """The rule for so many channels, height and width."""
         return self._compile(tuple(zip(CAPTURED, sizes, strict=True)))
 
 
-class Fork(Node):
+class Fork(Compound):
     """A branch for each stream; `alike` where all are written alike."""
 
-    __slots__ = ("_compile", "_ways", "alike", "text", "width")
+    __slots__ = ("alike", "text", "width")
 
     def __init__(
         self, term: Streams, compile: Callable[[int], Way], least: int, neutral: int | None
     ):
-        super().__init__(least, neutral)
+        super().__init__(compile, least, neutral)
         self.text, self.width = f"{term}", len(term.branches)
         self.alike = len({" ".join(map(str, branch)) for branch in term.branches}) == 1
-        self._compile = compile
-        self._ways: dict[int, Way] = {}
-
-    def branch(self, index: int) -> Way:
-        if index not in self._ways:
-            self._ways[index] = self._compile(index)
-        return self._ways[index]
 
 
 class Join(Node):
@@ -190,16 +180,17 @@ class Join(Node):
         self.fork = fork
 
 
-class Multiple(Node):
+class Multiple(Compound):
     """One derivation on each of `width` streams, with weights of their own."""
 
-    __slots__ = ("body", "child", "text", "width")
+    __slots__ = ("child", "text", "width")
 
     def __init__(
-        self, term: Copies, n: int, body: Callable[[], Way], least: int, neutral: int | None
-    ):
-        super().__init__(least, neutral)
-        self.text, self.width, self.child, self.body = f"{term}", n, term.child, body
+        self, term: Copies, n: int, compile: Callable[[int], Way], least: int,
+        neutral: int | None,
+    ):  # fmt: skip
+        super().__init__(compile, least, neutral)
+        self.text, self.width, self.child = f"{term}", n, term.child
 
 
 class Copied(Node):
@@ -225,11 +216,10 @@ class Fault(Node):
 class Compiler:
     """The nodes of one grammar; each is made once, when it is first asked for."""
 
-    def __init__(self, rules: Mapping[str, Rule], operators: Mapping[str, Operator]):
-        self.rules, self.operators = rules, operators
-        self.least = least_sizes(rules)
-        idle = {name: 1 if o.role == "pass" else INFINITE for name, o in operators.items()}
-        self.idle = least_sizes(rules, idle)
+    def __init__(self, grammar: Grammar):
+        self.rules, self.operators, self.least = grammar.rules, grammar.operators, grammar.least
+        idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
+        self.idle = least_sizes(self.rules, idle)
         self._nodes: dict[Any, Node] = {}
 
     @property
@@ -263,7 +253,7 @@ class Compiler:
                 n = number(term.n, env)
                 neutral = self._neutral(*term.body)
                 neutral = n * neutral if neutral is not None else None
-                return Multiple(term, n, lambda: self._way(term.body, env, rule), least, neutral)
+                return Multiple(term, n, lambda _: self._way(term.body, env, rule), least, neutral)
 
     def _way(self, terms: tuple[Term, ...], env: Env, rule: str) -> Way:
         return tuple(
@@ -279,7 +269,7 @@ class Compiler:
         if len(choice.alternatives) == 1:
             terms = choice.alternatives[0].terms
             least = sequence_size(terms, self.least)
-            return Sequence(lambda: self._way(terms, env, rule), least, self._neutral(choice))
+            return Sequence(lambda _: self._way(terms, env, rule), least, self._neutral(choice))
         return Decision(
             f":{choice.child or rule}", rule,
             tuple(Option(a.label, a.weight) for a in choice.alternatives),
@@ -300,7 +290,7 @@ class Compiler:
             return tuple((f"{term.body.child}.{i}", node) for i in range(n))
 
         if low == high:
-            return Sequence(lambda: times(low), low * least, neutral)
+            return Sequence(lambda _: times(low), low * least, neutral)
         counts = range(low, high + 1)
         return Decision(
             f"/{term.child}:repeat", rule, tuple(Option(f"x{n}") for n in counts),

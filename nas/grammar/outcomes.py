@@ -21,7 +21,6 @@ from nas.grammar.nodes import (
     Operation,
     Parts,
     Sequence,
-    flat,
 )  # fmt: skip
 from nas.op import ShapeError, Shapes
 
@@ -110,11 +109,11 @@ class Outcomes:
             except ShapeError:
                 return {}
         if isinstance(node, Sequence):
-            return self.way("short", flat(node.parts), streams)
+            return self.way("short", node.parts(), streams)
         if isinstance(node, Fork) and len(streams) == node.width:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
-            n, one = node.width, self.way("short", flat(node.body()), streams[:1])
+            n, one = node.width, self.way("short", node.parts(), streams[:1])
             return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
         return {}
 
@@ -194,7 +193,7 @@ class Outcomes:
     def _branches(self, reach: Reach, fork: Fork, streams: Shapes) -> Results:
         """Branches that do the same, and some of those that do not: all but one nothing."""
         found: list[tuple[Shapes, Made]] = []
-        parts = [flat(fork.branch(i)) for i in range(fork.width)]
+        parts = [fork.parts(i) for i in range(fork.width)]
         if fork.alike and streams.count(streams[0]) == len(streams):
             for result, made in self.way("short", parts[0], streams[:1]).items():
                 labels = made.labels * fork.width
@@ -238,13 +237,11 @@ def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
     """What to choose for a node to do nothing."""
     if isinstance(node, Capture):
         return idle_labels(node.on(streams), streams)
-    if isinstance(node, Sequence):
-        return tuple(label for part in flat(node.parts) for label in idle_labels(part, streams))
-    if isinstance(node, Multiple):
-        return tuple(label for part in flat(node.body()) for label in idle_labels(part, streams))
+    if isinstance(node, Sequence | Multiple):
+        return tuple(label for part in node.parts() for label in idle_labels(part, streams))
     if isinstance(node, Fork):
         return tuple(
-            label for i in range(node.width) for part in flat(node.branch(i))
+            label for i in range(node.width) for part in node.parts(i)
             for label in idle_labels(part, streams[i : i + 1])
         )  # fmt: skip
     if not isinstance(node, Decision):

@@ -9,7 +9,7 @@ from typing import Any
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies
 from nas.grammar.frames import NOTHING, Cost, Frame, Place
 from nas.grammar.nodes import Operation
-from nas.grammar.witness import Labels, Repeat, Witness
+from nas.grammar.witness import Labels, Repeat, Witness, repeats
 from nas.op import Shapes
 
 
@@ -73,9 +73,8 @@ class Trace:
         rest = self.finish(join.next, done + first * later)
         if rest is not None:
             bracket.at = 0
-            bracket.total, bracket.rest = self.spent.plus(rest.cost), rest.labels
-            for number in range(bracket.twins, finished + 1, -1):
-                bracket.rest = (Repeat(join.next, number), bracket.rest)
+            bracket.total = self.spent.plus(rest.cost)
+            bracket.rest = repeats(join, rest.labels, but=1)  # the one that now begins
         self.spent = self.spent.plus(bracket.share.times(-1))
 
     def close(self) -> None:

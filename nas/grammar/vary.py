@@ -44,7 +44,7 @@ def mutate(
     limits: Limits | None = None,
 ) -> Variation:  # fmt: skip
     """A child that differs from its parent: a part grown anew, an option swapped, something put
-    around or after a part, or a part replaced by one inside it.
+    around a part, or a part replaced by one inside it.
 
     Raises GrammarError where nothing of the derivation can be otherwise.
     """
@@ -147,7 +147,7 @@ _Kind = Callable[[Derivation, Chosen, random.Random], "_Planned | None"]
 
 
 def _regrow(derivation: Derivation, chosen: Chosen, rng: random.Random) -> _Planned:
-    return _Planned("regrow", WHOLE, fresh=str(chosen.site.place), unlike="")
+    return _Planned("regrow", WHOLE, fresh=str(chosen.site.place))
 
 
 def _swap(derivation: Derivation, chosen: Chosen, rng: random.Random) -> _Planned:
@@ -218,9 +218,9 @@ def _to(
         for index, option in enumerate(node.options):
             yield from through(node.way(index), {**labels, path + node.suffix: option.label}, path)
     elif isinstance(node, nodes.Sequence):
-        yield from through(node.parts, labels, path)
+        yield from through(node.way(), labels, path)
     elif isinstance(node, Fork):
         for index in range(node.width):
-            yield from through(node.branch(index), labels, path)
+            yield from through(node.way(index), labels, path)
     elif isinstance(node, Multiple):
-        yield from through(node.body(), labels, f"{path}/{node.child}")
+        yield from through(node.way(), labels, f"{path}/{node.child}")

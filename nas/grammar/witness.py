@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
-from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts, flat
+from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import BLANK, Outcomes, Reach, Results, idle_labels, joined
 from nas.op import Shapes
 from nas.op.stream import Add
@@ -209,11 +209,11 @@ class Witnesses:
             first = done[: len(done) // number]
             rest = self.finish(join.next, done + first * len(waiting), effort)
             if rest is not None:
-                return Witness(rest.cost, _repeats(join, rest.labels))
+                return Witness(rest.cost, repeats(join, rest.labels))
         reach: Reach = ("idle", "turn", "near")[effort]
         results: Results = {done: BLANK}
         for index, x in enumerate(waiting, number):
-            branch = self.outcomes.way(reach, flat(node.fork.branch(index)), (x,))
+            branch = self.outcomes.way(reach, node.fork.parts(index), (x,))
             results = self.outcomes.best(
                 (some + result, joined(a, b))
                 for some, a in results.items() for result, b in branch.items()
@@ -240,12 +240,12 @@ def _fitting(results: Results, after: Frame | None) -> Results:
     return {z: made for z, made in results.items() if node.operator.accepts(done + z, node.args)}
 
 
-def _repeats(join: Frame, labels: Labels) -> Labels:
-    """All branches left repeat the first, and then some labels."""
+def repeats(join: Frame, labels: Labels, but: int = 0) -> Labels:
+    """All branches left repeat the first, `but` so many, and then come some labels."""
     assert join.bracket is not None
     assert isinstance(join.node, Join)
     width = join.node.fork.width
-    for number in range(width, width - len(join.bracket.waiting), -1):
+    for number in range(width, width - len(join.bracket.waiting) + but, -1):
         labels = (Repeat(join.next, number), labels)
     return labels
 
@@ -261,7 +261,7 @@ def next_label(labels: Labels, repeated: Callable[[Repeat], tuple[str, ...]]) ->
                 continue
             rest = (Idle(frame.next, until, streams), rest)
             if frame.bracket is not None:
-                rest = _repeats(frame, rest)
+                rest = repeats(frame, rest)
             piece = idle_labels(frame.node, streams)
         elif isinstance(piece, Repeat):
             piece = repeated(piece)

@@ -108,6 +108,11 @@ class Operator(ABC):
             return False
         return True
 
+    def takes_equal(self, a: Args) -> int | None:
+        """The fewest axes with which it takes equal streams whatever their sizes, and makes one
+        stream of as many axes; None where it may not."""
+        return None
+
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return ()
 

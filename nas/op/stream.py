@@ -100,6 +100,9 @@ class Add(Operator):
     def accepts(self, xs: Shapes, a: Args) -> bool:
         return xs.count(xs[0]) == len(xs)
 
+    def takes_equal(self, a: Args) -> int | None:
+        return 0
+
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         if not self.accepts(xs, a):
             raise ShapeError("the streams differ in shape")
@@ -123,6 +126,9 @@ class Concat(Operator):
     name = "concat"
     args = (Arg("dim", "shape", 1),)
     streams_in = None
+
+    def takes_equal(self, a: Args) -> int | None:
+        return int(a["dim"])
 
     def accepts(self, xs: Shapes, a: Args) -> bool:
         at, (kind, first) = int(a["dim"]) - 1, xs[0]

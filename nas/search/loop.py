@@ -222,7 +222,7 @@ class _Search:
         )  # fmt: skip
         self.alone = kind(settings, run.grammar) == "standalone"
         self.recorded = {
-            self._same(Derivation.read(trial.derivations[""], run.grammar)): trial
+            self._key(Derivation.read(trial.derivations[""], run.grammar)): trial
             for trial in archive.trials
         }
         self.known: dict[str, Trial] = {}
@@ -252,16 +252,18 @@ class _Search:
                 break
             stale = stale + 1 if len(self.known) == before else 0
 
-    def _same(self, derivation: Derivation) -> str:
-        """What two trials must not share: where each is trained alone, the architecture."""
-        if self.alone:
-            return plan(derivation).fingerprint
-        return str(derivation)
+    def _key(self, derivation: Derivation) -> str:
+        """What two trials must not share: where each is trained alone, the architecture. "" for
+        one of an open grammar in which there is nothing to learn."""
+        if not self.alone:
+            return str(derivation)
+        made = plan(derivation)
+        return "" if not self.run.grammar.finite and made.trivial else made.fingerprint
 
     def _generation(self, wanted: int) -> bool:
         """Whether a generation was evaluated to its end, and told."""
         proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
-        keys = ["" if self._trivial(p.derivation) else self._same(p.derivation) for p in proposals]
+        keys = [self._key(proposal.derivation) for proposal in proposals]
         derivations: dict[str, Derivation] = {}
         for key, proposal in zip(keys, proposals, strict=True):
             if key and key not in self.known:
@@ -284,10 +286,6 @@ class _Search:
             self.known[key] = self.archive.trial(self.recorded[key].id)
         self._tell(proposals, keys)
         return True
-
-    def _trivial(self, derivation: Derivation) -> bool:
-        """Whether there is nothing to learn in an architecture of an open grammar."""
-        return not self.run.grammar.finite and bool(plan(derivation).trivial)
 
     def _record(self, outcome: Outcome, key: str, text: str) -> None:
         id = identity(text, self.ids)

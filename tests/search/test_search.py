@@ -18,6 +18,7 @@ from nas.archive import Archive, ArchiveError
 from nas.front import ParetoFront
 from nas.grammar import Grammar, GrammarError
 from nas.grammar.count import enumerate_all
+from nas.plan import plan
 from nas.search import RunError, SettingsError, load, resume, search
 from nas.search.settings import Settings, seconds
 from nas.task import TaskError
@@ -282,6 +283,21 @@ def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
     search("mobile", ["digits"], out=tmp_path / "run", budget_s=6.0, trials=0, generation=4)
     assert time.perf_counter() - begun < 30
     assert load(tmp_path / "run").trials
+
+
+def test_candidates_trained_alone_are_never_one_architecture_twice_nor_trivial(
+    tmp_path: Path,
+) -> None:
+    """Of this grammar's draws most are trivial, and the others one of a few architectures."""
+    (tmp_path / "s.grammar").write_text(
+        "net = m output(coarse)\nm = relu | identity m | conv(2) relu | conv(3) relu | conv(4)\n"
+    )
+    settings = {**QUICK, "trials": 2, "sampler": "random", "standalone": {"epochs": 0.1}}
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **settings)
+    plans = [plan(run.derivation(trial.id)) for trial in run.trials]
+    assert len(plans) == 2
+    assert len({one.fingerprint for one in plans}) == 2
+    assert not any(one.trivial for one in plans)
 
 
 def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed(
