@@ -17,8 +17,8 @@ from typing import Any
 from measure import report
 
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, mutate, replay, sample
+from nas.grammar.derivation import operators
 from nas.op import Shape
-from nas.survey import operators
 
 SEED, DRAWN, FIRST, MUTATED = 0, 2_000, 500, 200
 LIMITS = Limits(500)
@@ -49,7 +49,7 @@ def row(text: str) -> dict[str, Any]:
         seconds.append(taken)
     nodes = [len(one.choices) + operators(one.tokens, copies=False) for one in drawn]
     later = sorted(seconds[FIRST:])
-    middling = [d for d in drawn if 20 <= operators(d.tokens, copies=True) <= 200][:MUTATED]
+    middling = [d for d in drawn if 20 <= d.size <= 200][:MUTATED]
     children = [
         (one, *timed(lambda d=one: mutate(d, random.Random(SEED), limits=LIMITS)))  # type: ignore[misc]
         for one in middling

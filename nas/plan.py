@@ -302,6 +302,12 @@ def _slot(
     return f"{place}:{operator.name}({','.join(said)})"
 
 
+def nontrivial(derivation: Derivation) -> bool:
+    """Whether there is something to learn in an architecture: it has parameters and something
+    that is not linear, and what comes out depends on the input."""
+    return not plan(derivation).trivial
+
+
 def run(
     plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, phase: Phase = EVAL
 ) -> dict[str, Tensor]:

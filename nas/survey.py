@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.grammar import Derivation, Grammar, GrammarError, replay, sample
 from nas.grammar.count import count, extreme
-from nas.grammar.derivation import Copies
+from nas.grammar.derivation import operators
 from nas.grammar.growth import growth
 from nas.op import Shape, ShapeError
 from nas.plan import Plan, plan
@@ -40,7 +40,7 @@ def survey(
     plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
     values = {
         "flops": [one.flops for one in plans], "params": [one.params for one in plans],
-        "operators": [operators(one.tokens, copies=True) for one in drawn],
+        "operators": [one.size for one in drawn],
         "depth": [one.depth for one in plans],
     }  # fmt: skip
     rows: list[dict[str, Any]] = [
@@ -67,17 +67,6 @@ def survey(
     if not grammar.finite:
         found["growth"] = _growth(grammar)
     return found
-
-
-def operators(tokens: Sequence[Any], *, copies: bool) -> int:
-    """Operators of a derivation, each copy counted or all as one."""
-    total = 0
-    for token in tokens:
-        if isinstance(token, Copies):
-            total += operators(token.body, copies=copies) * (token.n if copies else 1)
-        elif not isinstance(token, str):
-            total += 1
-    return total
 
 
 def _typed(derivation: Derivation) -> Plan | None:

@@ -9,13 +9,12 @@ from nas.grammar.derive import (
     Limits,
     choose_at_random,
     derive,
-    probabilities,
     replay,
     sample,
 )  # fmt: skip
 from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
-from nas.grammar.nodes import Option
+from nas.grammar.nodes import Option, probabilities
 from nas.grammar.parser import GrammarError
 from nas.grammar.vary import Variation, cross, mutate
 

@@ -65,6 +65,14 @@ def _written(tokens: Iterable[Any]) -> Iterator[Token]:
             yield Apply(node.operator, node.args, str(place))
 
 
+def operators(tokens: Iterable[Any], *, copies: bool) -> int:
+    """How many operators tokens hold; with `copies` as instantiated."""
+    return sum(
+        operators(token.body, copies=copies) * (token.n if copies else 1)
+        if isinstance(token, Copies) else not isinstance(token, str) for token in tokens
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Derivation:
     """An architecture: a grammar, an input shape, and the choices made, in order.
@@ -87,6 +95,11 @@ class Derivation:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         return tuple(choice.label for choice in self.choices)
+
+    @cached_property
+    def size(self) -> int:
+        """The operators instantiated, copies counted."""
+        return operators(self.tokens, copies=True)
 
     @cached_property
     def by_site(self) -> dict[str, str]:

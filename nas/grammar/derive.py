@@ -15,17 +15,20 @@ from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
-from nas.grammar.nodes import Option
+from nas.grammar.nodes import Option, probabilities
 from nas.grammar.parser import GrammarError
+from nas.grammar.sizes import Interval, Sizes
 from nas.grammar.trace import Trace
 from nas.grammar.witness import Labels, Witnesses, next_label
 from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]
 Input = tuple[int, ...] | Shape
+Size = int | tuple[int, int] | Interval
 
 OPEN_GRAMMAR_TERMINALS = 256
 KEPT = 300_000
+DRAWS = 1_000  # of which one must be as it is asked for
 DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
 
 
@@ -75,18 +78,23 @@ UNLIMITED = Limits()
 
 
 def derive(
-    grammar: Grammar, choose: Choose, /, *, input: Input, limits: Limits | None = None
-) -> Derivation:
+    grammar: Grammar, choose: Choose, /, *, input: Input, limits: Limits | None = None,
+    size: Size | None = None,
+) -> Derivation:  # fmt: skip
     """The derivation that `choose` leads to.
 
     At every site only options are offered from which the derivation can be completed within
     `limits`. A grammar that can recurse without end has a limit of 256 operators by default.
+    With a `size` the options' weights are conditioned on it, so that a choice by weights most
+    likely instantiates so many operators, or a number within the interval.
     Raises GrammarError when nothing can be derived for the input at all.
     """
+    sizing = _sizing(grammar, size)
     if limits is None:
-        limits = UNLIMITED if grammar.finite else Limits(OPEN_GRAMMAR_TERMINALS)
+        most = max(OPEN_GRAMMAR_TERMINALS, sizing[1].high if sizing else 0)
+        limits = UNLIMITED if grammar.finite else Limits(most)
     walk = _Walk if grammar.finite else _OpenWalk
-    return walk(grammar, (Shape.of(input),), limits).run(choose)
+    return walk(grammar, (Shape.of(input),), limits, sizing).run(choose)
 
 
 def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
@@ -102,10 +110,28 @@ def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
 
 
 def sample(
-    grammar: Grammar, rng: random.Random, /, *, input: Input, limits: Limits | None = None
-) -> Derivation:
-    """A random derivation: given weights are kept and the others share what they leave."""
-    return derive(grammar, choose_at_random(rng), input=input, limits=limits)
+    grammar: Grammar, rng: random.Random, /, *, input: Input, limits: Limits | None = None,
+    size: Size | None = None, where: Callable[[Derivation], bool] | None = None,
+) -> Derivation:  # fmt: skip
+    """A random derivation: given weights are kept and the others share what they leave.
+
+    With a `size` it has so many operators as instantiated, or a number within the interval: the
+    draw follows the grammar's own distribution there, as far as shapes allow. It is drawn again
+    where shapes miss the interval at the last, or it is none of those `where` asks for, as
+    `nas.nontrivial`. Raises GrammarError where a thousand draws give none.
+    """
+    choose = choose_at_random(rng)
+    wanted = None if size is None else Interval.of(size)
+    for _ in range(DRAWS):
+        found = derive(grammar, choose, input=input, limits=limits, size=wanted)
+        if (wanted is None or found.size in wanted) and (where is None or where(found)):
+            return found
+    asked = [f"{wanted} operators"] if wanted else []
+    asked += ["what `where` asks for"] if where else []
+    raise GrammarError(
+        f"{grammar.name} gave nothing with {' and '.join(asked)} in {DRAWS:,} draws for an input "
+        f"of {Shape.of(input)}: ask for less"
+    )
 
 
 def choose_at_random(rng: random.Random) -> Choose:
@@ -116,16 +142,6 @@ def choose_at_random(rng: random.Random) -> Choose:
         return bisect(_cumulative(tuple(options)), rng.random())
 
     return choose
-
-
-def probabilities(options: Sequence[Option]) -> list[float]:
-    """The probability of each option: its given weight, or an equal share of what is left."""
-    given = [option.weight for option in options if option.weight is not None]
-    shares = len(options) - len(given)
-    if not shares:
-        return [float(w or 0) / sum(given) for w in (option.weight for option in options)]
-    share = max(0.0, 1.0 - sum(given)) / shares
-    return [share if option.weight is None else option.weight for option in options]
 
 
 @lru_cache(maxsize=1 << 14)
@@ -164,6 +180,7 @@ class Memory:
         self.completions: dict[Limits, dict[Any, Any]] = {}
         self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
+        self.sizes: dict[int, Sizes] = {}
 
     @property
     def kept(self) -> int:
@@ -178,11 +195,27 @@ def memory_of(grammar: Grammar) -> Memory:
     return grammar.memory["derive"]  # type: ignore[no-any-return]
 
 
+def _sizing(grammar: Grammar, size: Size | None) -> tuple[Sizes, Interval] | None:
+    if size is None:
+        return None
+    wanted = Interval.of(size)
+    memory = memory_of(grammar)
+    if wanted.high not in memory.sizes:
+        memory.sizes[wanted.high] = Sizes(memory.machine.root, wanted.high)
+    sizes = memory.sizes[wanted.high]
+    if not sizes.after(memory.machine.start()).sizes[wanted.low :].any():
+        raise GrammarError(f"{grammar.name} has no derivation with {wanted} operators")
+    return sizes, wanted
+
+
 class _Walk:
     """One derivation in the making. `limits` None offers every option: a replay."""
 
-    def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits | None):
-        self.grammar, self.streams, self.limits = grammar, streams, limits
+    def __init__(
+        self, grammar: Grammar, streams: Shapes, limits: Limits | None,
+        sizing: tuple[Sizes, Interval] | None = None,
+    ):  # fmt: skip
+        self.grammar, self.streams, self.limits, self.sizing = grammar, streams, limits, sizing
         memory = memory_of(grammar)
         self.machine, self.offers = memory.machine, memory.offers
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
@@ -205,6 +238,9 @@ class _Walk:
             options = everything
             if len(offered) < len(everything):
                 options = tuple(everything[i] for i in offered)
+            if self.sizing:
+                sizes, wanted = self.sizing
+                options = sizes.condition(waiting, offered, self.trace.size, wanted)
             index = choose(waiting.site, options)
             if not 0 <= index < len(options):
                 raise IndexError(f"choose gave {index} at {waiting.site.name} of {len(options)}")
@@ -270,8 +306,11 @@ class _Walk:
 class _OpenWalk(_Walk):
     """A derivation of a recursive grammar: every option offered has a witness."""
 
-    def __init__(self, grammar: Grammar, streams: Shapes, limits: Limits):
-        super().__init__(grammar, streams, limits)
+    def __init__(
+        self, grammar: Grammar, streams: Shapes, limits: Limits,
+        sizing: tuple[Sizes, Interval] | None = None,
+    ):  # fmt: skip
+        super().__init__(grammar, streams, limits, sizing)
         memory = memory_of(grammar)
         if limits not in memory.witnesses:
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)

@@ -7,7 +7,7 @@ adds to a place's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from nas.grammar.check import INFINITE, least_sizes, sequence_size, term_size
@@ -34,6 +34,17 @@ class Option(NamedTuple):
 
     label: str
     weight: float | None = None
+
+
+def probabilities(options: Iterable[Option]) -> list[float]:
+    """The probability of each option: its given weight, or an equal share of what is left."""
+    options = tuple(options)
+    given = [option.weight for option in options if option.weight is not None]
+    shares = len(options) - len(given)
+    if not shares:
+        return [float(w or 0) / sum(given) for w in (option.weight for option in options)]
+    share = max(0.0, 1.0 - sum(given)) / shares
+    return [share if option.weight is None else option.weight for option in options]
 
 
 class Node:

@@ -45,6 +45,8 @@ class Trace:
         self.finish, self.priced = finish, priced
         self.tokens: list[Any] = []
         self.spent = NOTHING
+        self.size = 0  # operators instantiated, and none ahead of time
+        self.ahead = 1  # how often an operator here is charged for what may repeat it
         self.choices: list[Chosen] = []
         self.brackets: list[OpenBracket] = []
 
@@ -55,15 +57,19 @@ class Trace:
             more, work = node.price(streams)
             params, flops = params + more * copies, flops + work * copies
         self.spent = Cost(terminals + copies, params, flops)
+        self.size += copies // self.ahead
 
     def open(self, twins: int) -> None:
         self.tokens.append(OPEN)
+        self.ahead *= twins or 1
         self.brackets.append(OpenBracket(len(self.tokens), twins, len(self.choices), self.spent))
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
         bracket = self.brackets[-1]
         bracket.at, bracket.finished, bracket.join = -1, finished, join
+        if finished == 1:
+            self.ahead //= bracket.twins or 1
         if not bracket.twins or finished == bracket.twins or self.finish is None:
             return
         if bracket.labels is None:

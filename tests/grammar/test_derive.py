@@ -28,7 +28,7 @@ from nas.grammar import (
     shipped_spaces,
 )
 from nas.grammar.count import enumerate_all
-from nas.grammar.derive import probabilities
+from nas.grammar.nodes import probabilities
 from nas.plan import plan
 
 INPUT = (2, 5, 5)

@@ -9,7 +9,6 @@ import pytest
 
 from nas.grammar import Grammar, Limits, sample
 from nas.grammar.growth import growth
-from nas.survey import operators
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_a_mean_size_is_that_of_many_draws() -> None:
         sample(grammar, random.Random(i), input=(2, 4, 4), limits=Limits(10_000))
         for i in range(4000)
     ]
-    mean = statistics.mean(operators(one.tokens, copies=True) for one in drawn)
+    mean = statistics.mean(one.size for one in drawn)
     assert growth(grammar).size == pytest.approx(2.0)
     assert mean == pytest.approx(2.0, abs=0.15)
 
