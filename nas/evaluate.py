@@ -14,7 +14,8 @@ from nas.grammar import Derivation
 from nas.measure import costs
 from nas.network import Network
 from nas.plan import Plan, plan, run
-from nas.supernet import Bank, Subnet
+from nas.supernet import Bank, Parent, Subnet, inherit
+from nas.supernet.inherit import Origin
 from nas.task import Task, score
 from nas.train import Recipe, Trainer, TrainingError, groups, train
 
@@ -84,6 +85,23 @@ def standalone(
     return measured(network, tasks, recipe, split=split, device=device, evaluator=evaluator)
 
 
+def inherited(
+    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, parents: Sequence[Parent],
+    origin: Origin, *, device: str = "cpu", limit_s: float | None = None,
+) -> tuple[list[Measurement], Bank]:  # fmt: skip
+    """Validation metrics of a derivation trained on by `recipe` from its parents' weights, from
+    scratch where there are none; and the weights."""
+    planned = plan(derivation, heads=tasks)
+    weights = Bank.of([planned], seed=recipe.seed, device=device)
+    if parents:
+        inherit(weights, derivation, planned, parents, origin)
+    fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
+    network = network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
+    evaluator = "inherited" if parents else "standalone"
+    found = measured(network, tasks, recipe, split="valid", device=device, evaluator=evaluator)
+    return found, weights
+
+
 def measured(
     network: Network, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName,
     device: str = "cpu", evaluator: str,
@@ -106,16 +124,24 @@ def fit(
 
     Raises TrainingError where the loss is no number, or training takes longer than `limit_s`.
     """
+    weights = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed, device=device)
+    fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
+    return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
+
+
+def fit_bank(
+    weights: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str,
+    limit_s: float | None,
+) -> None:  # fmt: skip
+    """Train one derivation on a bank that holds it; errors as of `fit`."""
     ends = float("inf") if limit_s is None else time.perf_counter() + limit_s
 
     def on_step(done: int, value: float) -> None:
         if time.perf_counter() > ends:
             raise TrainingError(f"it took longer than {limit_s:g} s, at step {done}")
 
-    weights = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed, device=device)
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
     train(trainer, lambda step: [derivation], on_step=on_step)
-    return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
 
 
 def network_of(

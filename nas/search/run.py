@@ -155,14 +155,14 @@ class Run:
         """Write a trial's network to a new folder: model.py, weights.safetensors,
         architecture.json, recipe.toml. Raises ExportError where the folder is in the way."""
         from nas.export import save
-        from nas.train import Recipe
 
         trial = self.trial(id)
         network = self.network(trial.id)
         columns: dict[str, Any] = dict(trial.columns())
         source: dict[str, Any] = {"run": self.folder.name, "trial": trial.id, "columns": columns}
         few = min(len(task.splits().train) for task in self.tasks) < FEW_SAMPLES
-        recipe = Recipe(epochs=20, lr=0.1, batch=32 if few else 64, seed=self.settings.seed)
+        batch = self.settings.retrain.batch or (32 if few else 64)
+        recipe = self.settings.retrain.recipe(self.settings.seed, batch=batch)
         save(network, Path(folder), tasks=self.tasks, recipe=recipe, source=source)
         return network
 

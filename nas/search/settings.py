@@ -43,16 +43,39 @@ class Supernet(_Strict):
         )  # fmt: skip
 
 
-class Standalone(_Strict):
-    """How a candidate is trained from scratch, where that is the evaluator."""
+class Training(_Strict):
+    """How one network is trained; of an epoch's batches, `warmup` is their share."""
+
+    epochs: float = Field(20, gt=0)
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    batch: int = Field(64, ge=2)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+
+    def recipe(self, seed: int, **changed: float) -> Recipe:
+        return Recipe(**{name: getattr(self, name) for name in Training.model_fields} | changed,
+                      seed=seed)  # fmt: skip
+
+
+class Standalone(Training):
+    """How a candidate is trained, where that is the evaluator.
+
+    With `child_epochs` a child goes on from its parents' weights for so many epochs, where the
+    sampler has parents; in the end up to `finalists` of the front are trained from scratch.
+    """
 
     epochs: float = Field(4, gt=0)
-    lr: float = Field(0.1, gt=0)
-    batch: int = Field(64, ge=2)
+    child_epochs: float = Field(0, ge=0)
+    finalists: int = Field(10, ge=0)
     limit_s: float = Field(600, gt=0)
 
-    def recipe(self, seed: int) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch, seed=seed)
+
+class Retrain(Training):
+    """How an extracted network is retrained; `batch` 0 is 64, and 32 for few samples."""
+
+    batch: int = Field(0, ge=0)
 
 
 class Settings(_Strict):
@@ -73,6 +96,7 @@ class Settings(_Strict):
     generation: int = Field(20, ge=2)
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
+    retrain: Retrain = Retrain()
 
     @model_validator(mode="after")
     def _ends(self) -> Settings:
@@ -99,8 +123,10 @@ class Settings(_Strict):
 
     @staticmethod
     def read(path: Path) -> dict[str, Any]:
-        """The plain values of a TOML file. The command's flags may be written by their own names:
-        `task`, `max`, and `budget` as "10m"."""
+        """The plain values of a TOML file, or of a shipped one by its bare name. The command's
+        flags may be written by their own names: `task`, `max`, and `budget` as "10m"."""
+        if path.name == str(path) and not path.suffix:
+            path = _preset(path.name)
         try:
             facts = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -117,6 +143,16 @@ class Settings(_Strict):
 
     def toml(self) -> str:
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _preset(name: str) -> Path:
+    known = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.toml"))}
+    if name not in known:
+        raise SettingsError(
+            f"{name!r} is no shipped configuration: there are {', '.join(known)}; a file of your "
+            f"own is ./{name}.toml"
+        )
+    return known[name]
 
 
 def _first(error: ValidationError, source: str) -> str:

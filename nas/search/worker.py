@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from nas.archive import Measurement
-from nas.evaluate import shared, standalone
+from nas.evaluate import inherited, shared
 from nas.grammar import Derivation, Grammar
 from nas.measure.latency import threads
 from nas.plan import plan
+from nas.search.breed import Lineage
 from nas.search.settings import Settings
-from nas.supernet import Bank
+from nas.supernet import Bank, Parent, trained
 from nas.task import Task
 
 
@@ -24,16 +25,20 @@ class Job:
 
     number: int
     derivation: str
+    lineage: Lineage | None = None
+    weights: tuple[bytes, ...] = ()  # of the lineage's parents, as they were trained
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluation done; `reason` says why where it failed."""
+    """One evaluation done; `reason` says why where it failed. `weights` are those that children
+    may go on from, where there will be any."""
 
     number: int
     measurements: tuple[Measurement, ...]
     reason: str
     seconds: float
+    weights: bytes = b""
 
 
 class Pool(Protocol):
@@ -59,32 +64,45 @@ class Evaluator:
     def __call__(self, job: Job) -> Outcome:
         begun, reason = time.perf_counter(), ""
         found: list[Measurement] = []
+        weights = b""
         try:
             with threads(1):
-                found = self._measure(Derivation.read(job.derivation, self.grammar))
+                found, weights = self._measure(job)
             wrong = [m for m in found if m.value != m.value and m.name == self._metric(m.task)]
             if wrong:
                 reason = f"{wrong[0].name} is {wrong[0].value}"
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
-        return Outcome(job.number, tuple(found), reason, seconds)
+        return Outcome(job.number, tuple(found), reason, seconds, weights)
 
     def _metric(self, task: str | None) -> str:
         return next((t.metric for t in self.tasks if t.name == task), "")
 
-    def _measure(self, derivation: Derivation) -> list[Measurement]:
-        settings = self.settings
+    def _measure(self, job: Job) -> tuple[list[Measurement], bytes]:
+        settings, given = self.settings, self.settings.standalone
+        derivation = Derivation.read(job.derivation, self.grammar)
         if self.bank is not None:
             return shared(
                 self.bank, derivation, self.tasks, samples=settings.supernet.samples,
                 seed=settings.seed, device=settings.device,
-            )  # fmt: skip
-        recipe = settings.standalone.recipe(settings.seed)
-        return standalone(
-            derivation, self.tasks, recipe, device=settings.device,
-            limit_s=settings.standalone.limit_s,
+            ), b""  # fmt: skip
+        lineage, epochs, parents = job.lineage, given.epochs, list[Parent]()
+        if lineage and job.weights:
+            epochs = given.child_epochs
+            parents = [
+                Parent.of(Derivation.read(text, self.grammar), data)
+                for text, data in zip(lineage.parents, job.weights, strict=True)
+            ]
+        found, bank = inherited(
+            derivation, self.tasks, given.recipe(settings.seed, epochs=epochs), parents,
+            lineage.origin if lineage else _new, device=settings.device, limit_s=given.limit_s,
         )  # fmt: skip
+        return found, trained(bank) if given.child_epochs else b""
+
+
+def _new(path: str) -> None:
+    """The origin of a path in what has no parents."""
 
 
 def kind(settings: Settings, grammar: Grammar) -> str:

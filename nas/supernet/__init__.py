@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nas.supernet.bank import Bank, BankError
 from nas.supernet.calibrate import Statistics, calibrate
+from nas.supernet.inherit import Parent, inherit, trained
 from nas.supernet.strategies import STRATEGIES, sandwich, single_path
 from nas.supernet.subnet import Subnet
 
 __all__ = [
-    "STRATEGIES", "Bank", "BankError", "Statistics", "Subnet", "calibrate", "sandwich",
-    "single_path",
+    "STRATEGIES", "Bank", "BankError", "Parent", "Statistics", "Subnet", "calibrate", "inherit",
+    "sandwich", "single_path", "trained",
 ]  # fmt: skip
