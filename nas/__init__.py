@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nas.front import ParetoFront
     from nas.grammar import Derivation, Grammar, Limits, cross, derive, mutate, sample
     from nas.network import Network
-    from nas.search import Run, choose_with, load, resume, search
+    from nas.search import EvolutionSampler, Run, TreeSampler, choose_with, load, resume, search
     from nas.supernet import Bank
     from nas.task import Task
 
@@ -24,12 +24,13 @@ _HOMES = {
     "cross": "nas.grammar", "Network": "nas.network",
     "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
     "search": "nas.search", "resume": "nas.search", "load": "nas.search",
-    "choose_with": "nas.search",
+    "choose_with": "nas.search", "TreeSampler": "nas.search", "EvolutionSampler": "nas.search",
 }  # fmt: skip
 
 __all__ = [
-    "Bank", "Derivation", "Grammar", "Limits", "Network", "ParetoFront", "Run", "Task",
-    "__version__", "choose_with", "cross", "derive", "load", "mutate", "resume", "sample", "search",
+    "Bank", "Derivation", "EvolutionSampler", "Grammar", "Limits", "Network", "ParetoFront", "Run",
+    "Task", "TreeSampler", "__version__", "choose_with", "cross", "derive", "load", "mutate",
+    "resume", "sample", "search",
 ]  # fmt: skip
 
 

@@ -216,11 +216,11 @@ class _Search:
         self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
+        self.alone = kind(settings, run.grammar) == "standalone"
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
-            seed=settings.seed, generation=settings.generation,
+            seed=settings.seed, generation=settings.generation, key=self._key,
         )  # fmt: skip
-        self.alone = kind(settings, run.grammar) == "standalone"
         self.recorded = {
             self._key(Derivation.read(trial.derivations[""], run.grammar)): trial
             for trial in archive.trials

@@ -63,7 +63,7 @@ class Settings(_Strict):
     trials: int = Field(200, ge=0)
     budget_s: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0)
-    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = "auto"
     objectives: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     evaluator: Literal["auto", "shared", "standalone"] = "auto"
