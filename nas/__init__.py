@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nas.grammar import Derivation, Grammar, Limits, cross, derive, mutate, sample
     from nas.network import Network
     from nas.plan import nontrivial
-    from nas.search import Run, choose_with, load, resume, search
+    from nas.search import EvolutionSampler, Run, TreeSampler, choose_with, load, resume, search
     from nas.supernet import Bank
     from nas.task import Task
 
@@ -25,13 +25,14 @@ _HOMES = {
     "cross": "nas.grammar", "Network": "nas.network",
     "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
     "search": "nas.search", "resume": "nas.search", "load": "nas.search",
-    "choose_with": "nas.search", "nontrivial": "nas.plan",
+    "choose_with": "nas.search", "TreeSampler": "nas.search", "EvolutionSampler": "nas.search",
+    "nontrivial": "nas.plan",
 }  # fmt: skip
 
 __all__ = [
-    "Bank", "Derivation", "Grammar", "Limits", "Network", "ParetoFront", "Run", "Task",
-    "__version__", "choose_with", "cross", "derive", "load", "mutate", "nontrivial",
-    "resume", "sample", "search",
+    "Bank", "Derivation", "EvolutionSampler", "Grammar", "Limits", "Network", "ParetoFront", "Run",
+    "Task", "TreeSampler", "__version__", "choose_with", "cross", "derive", "load", "mutate",
+    "nontrivial", "resume", "sample", "search",
 ]  # fmt: skip
 
 

@@ -69,7 +69,13 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Distinct subnets to evaluate. [200]")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the run: 90s, 10m, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
-    sampler: Annotated[str | None, typer.Option(help="nsga2, tpe or random. [nsga2]")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="tree, evolution, nsga2, tpe or random; "
+            "auto is nsga2 in finite spaces, tree in others. [auto]"
+        ),
+    ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")
     ] = None,

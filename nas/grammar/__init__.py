@@ -6,6 +6,7 @@ from nas.grammar.derivation import Apply, Chosen, Derivation
 from nas.grammar.derive import (
     UNLIMITED,
     Choose,
+    Guide,
     Limits,
     choose_at_random,
     derive,
@@ -19,7 +20,7 @@ from nas.grammar.parser import GrammarError
 from nas.grammar.vary import Variation, cross, mutate
 
 __all__ = [
-    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Limits",
-    "Option", "Site", "Variation", "choose_at_random", "cross", "derive", "mutate", "probabilities",
-    "replay", "sample", "shipped_spaces",
+    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Guide",
+    "Limits", "Option", "Site", "Variation", "choose_at_random", "cross", "derive", "mutate",
+    "probabilities", "replay", "sample", "shipped_spaces",
 ]  # fmt: skip

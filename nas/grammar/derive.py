@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,19 @@ OPEN_GRAMMAR_TERMINALS = 256
 KEPT = 300_000
 DRAWS = 1_000  # of which one must be as it is asked for
 DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
+
+
+class Guide(ABC):
+    """A choice that is told what is to be derived before its first site, and what came of it."""
+
+    @abstractmethod
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> None: ...
+
+    @abstractmethod
+    def __call__(self, site: Site, options: Sequence[Option], /) -> int: ...
+
+    @abstractmethod
+    def end(self, derivation: Derivation) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,7 @@ def derive(
     grammar: Grammar, choose: Choose, /, *, input: Input, limits: Limits | None = None,
     size: Size | None = None,
 ) -> Derivation:  # fmt: skip
-    """The derivation that `choose` leads to.
+    """The derivation that `choose` leads to; a `Guide` hears of it before and after.
 
     At every site only options are offered from which the derivation can be completed within
     `limits`. A grammar that can recurse without end has a limit of 256 operators by default.
@@ -93,8 +107,13 @@ def derive(
     if limits is None:
         most = max(OPEN_GRAMMAR_TERMINALS, sizing[1].high if sizing else 0)
         limits = UNLIMITED if grammar.finite else Limits(most)
-    walk = _Walk if grammar.finite else _OpenWalk
-    return walk(grammar, (Shape.of(input),), limits, sizing).run(choose)
+    shape, walk = Shape.of(input), _Walk if grammar.finite else _OpenWalk
+    if isinstance(choose, Guide):
+        choose.begin(grammar, shape, limits)
+    derivation = walk(grammar, (shape,), limits, sizing).run(choose)
+    if isinstance(choose, Guide):
+        choose.end(derivation)
+    return derivation
 
 
 def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:

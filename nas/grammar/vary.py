@@ -36,7 +36,7 @@ class Variation:
 
     def origin(self, path: str) -> tuple[int, str] | None:
         """The parent's number and the path there that a path here continues; None for new."""
-        return _origin(self.moves, self.fresh, path)
+        return origin(self.moves, self.fresh, path)
 
 
 def mutate(
@@ -116,15 +116,16 @@ class _Planned:
         return Variation(child, self.kind, self.moves, self.fresh)
 
     def _inherited(self, parents: Sequence[Derivation], name: str) -> str | None:
-        found = _origin(self.moves, self.fresh, name)
+        found = origin(self.moves, self.fresh, name)
         if found is None:
             return None
         return parents[found[0]].by_site.get(found[1].lstrip(":/"))
 
 
-def _origin(
+def origin(
     moves: tuple[tuple[str, int, str], ...], fresh: str | None, path: str
 ) -> tuple[int, str] | None:
+    """The parent's number and the path there that a path continues; None for what is new."""
     for here, parent, there in moves:
         if here == "" and fresh is not None and _below(path, fresh):
             return None

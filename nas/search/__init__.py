@@ -6,13 +6,16 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from nas.search.breed import choose_with
+from nas.search.evolve import EvolutionSampler
 from nas.search.loop import resume, search
-from nas.search.propose import choose_with
 from nas.search.run import Run, RunError, load
 from nas.search.settings import Settings, SettingsError
+from nas.search.tree import TreeSampler
 
 __all__ = [
-    "Run", "RunError", "Settings", "SettingsError", "choose_with", "load", "resume", "search",
+    "EvolutionSampler", "Run", "RunError", "Settings", "SettingsError", "TreeSampler",
+    "choose_with", "load", "resume", "search",
 ]  # fmt: skip
 
 

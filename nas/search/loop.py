@@ -17,21 +17,22 @@ from typing import Any
 import torch
 
 from nas.archive import Archive, Trial
+from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.count import count
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
+from nas.search.breed import Lineage
 from nas.search.propose import Proposal, Proposer
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
-from nas.search.worker import Job, Outcome, Pool, kind, make_bank
-from nas.supernet import STRATEGIES
+from nas.search.shared import train_bank
+from nas.search.weights import Weights
+from nas.search.worker import Job, Outcome, Pool, kind
 from nas.task import Task, TaskError
-from nas.train import Trainer, TrainingError, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
-CHECKPOINT_S = 20.0
 STALE_GENERATIONS = 30
 
 
@@ -145,70 +146,6 @@ def make_pool(run: Run) -> Pool:
     return RayPool(run.folder, run.settings, trust_code=run.trust_code)
 
 
-def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
-    """Train the shared weights to bank.safetensors, from the last checkpoint if there is one."""
-    final, last = run.folder / "bank.safetensors", run.folder / "training.safetensors"
-    if final.exists():
-        return
-    settings = run.settings
-    bank = make_bank(run.grammar, run.tasks, settings)
-    if last.exists():
-        bank.load(last)
-    strategy = STRATEGIES[settings.supernet.strategy](run.grammar, input=run.tasks[0].input)
-
-    def subnets(step: int) -> Sequence[Derivation]:
-        return strategy(random.Random(f"{settings.seed}/supernet/{step}"))
-
-    steps = _steps(run, archive, subnets)
-    recipe = settings.supernet.recipe(settings.seed)
-    trainer = Trainer(bank, run.tasks, recipe, steps, settings.device)
-    begun = saved = time.perf_counter()
-
-    def on_step(done: int, value: float) -> None:
-        nonlocal saved
-        bank.version = done
-        listener("supernet", done, steps, {"loss": value})
-        if time.perf_counter() - saved > CHECKPOINT_S:
-            bank.save(last, momenta=True)
-            saved = time.perf_counter()
-
-    try:
-        train(trainer, subnets, start=bank.version, on_step=on_step)
-    except KeyboardInterrupt:
-        bank.save(last, momenta=True)
-        raise
-    except TrainingError as error:
-        lr = settings.supernet.lr
-        raise RunError(f"{error} supernet.lr is {lr} in {run.folder / 'run.toml'}") from None
-    bank.save(final)
-    archive.note("bank", version=bank.version, seconds=time.perf_counter() - begun)
-    last.unlink(missing_ok=True)
-
-
-def _steps(
-    run: Run, archive: Archive, subnets: Callable[[int], Sequence[Derivation]]
-) -> int:
-    """Training steps: as set, or as many as fit the budget's share; decided once for a run."""
-    settings, noted = run.settings, archive.notes("training")
-    if noted:
-        return int(str(noted[0]["steps"]))
-    steps = settings.supernet.steps
-    if settings.budget_s is not None:
-        trial = make_bank(run.grammar, run.tasks, settings)
-        recipe = settings.supernet.recipe(settings.seed)
-        trainer = Trainer(trial, run.tasks, recipe, 1000, settings.device)
-        for step in range(3):
-            trainer.step(step, subnets(step))
-        begun = time.perf_counter()
-        for step in range(3, 11):
-            trainer.step(step, subnets(step))
-        each = (time.perf_counter() - begun) / 8
-        fitting = int(settings.budget_s * settings.supernet.share / each)
-        steps = max(20, min(steps, fitting) if steps else fitting)
-    archive.note("training", steps=steps)
-    return steps
-
-
 class _Search:
     """Asking, evaluating, recording, telling: a generation at a time, told in number order."""
 
@@ -216,15 +153,18 @@ class _Search:
         self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
+        self.alone = kind(settings, run.grammar) == "standalone"
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
-            seed=settings.seed, generation=settings.generation,
+            seed=settings.seed, key=self._key, size=settings.size,
+            population=settings.population if settings.sampler == "evolution"
+            else settings.generation,
         )  # fmt: skip
-        self.alone = kind(settings, run.grammar) == "standalone"
         self.recorded = {
             self._key(Derivation.read(trial.derivations[""], run.grammar)): trial
             for trial in archive.trials
         }
+        self.weights = Weights(run.folder / "weights")
         self.known: dict[str, Trial] = {}
         self.ids = {trial.id for trial in archive.trials}
         self.best: dict[str, float] = {}
@@ -236,7 +176,8 @@ class _Search:
         """Seconds of the budget not yet spent, by what the archive tells."""
         if self.settings.budget_s is None:
             return float("inf")
-        spent = sum(float(str(note["seconds"])) for note in self.archive.notes("bank"))
+        noted = (*self.archive.notes("bank"), *self.archive.notes("finalist"))
+        spent = sum(float(str(note["seconds"])) for note in noted)
         return self.settings.budget_s - spent - sum(t.seconds for t in self.recorded.values())
 
     def go(self) -> None:
@@ -247,10 +188,12 @@ class _Search:
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)
             whole = self._generation(wanted)
-            spent = time.perf_counter() > self.ends and len(self.known) >= len(self.recorded)
+            spent = self._over() and len(self.known) >= len(self.recorded)
             if spent or not whole:
                 break
             stale = stale + 1 if len(self.known) == before else 0
+        if self.alone and self.settings.standalone.child_epochs:
+            self._finalists()
 
     def _key(self, derivation: Derivation) -> str:
         """What two trials must not share: where each is trained alone, the architecture. "" for
@@ -270,14 +213,15 @@ class _Search:
                 derivations.setdefault(key, proposal.derivation)
         fresh = list(derivations)[: wanted - len(self.known)]
         numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
+        lineages = {key: p.lineage for key, p in zip(keys, proposals, strict=True)}
         jobs = [
-            Job(number, str(derivations[key])) for key, number in numbers.items()
+            self._job(number, derivations[key], lineages[key]) for key, number in numbers.items()
             if key not in self.recorded
         ]  # fmt: skip
         for outcome in self.pool.evaluate(jobs):
             key = next(key for key, number in numbers.items() if number == outcome.number)
             self._record(outcome, key, str(derivations[key]))
-            if time.perf_counter() > self.ends and self.settings.on == "local":
+            if self._over() and self.settings.on == "local":
                 break
         if any(key not in self.recorded for key in numbers):
             return False
@@ -285,10 +229,19 @@ class _Search:
         for key in numbers:
             self.known[key] = self.archive.trial(self.recorded[key].id)
         self._tell(proposals, keys)
+        if jobs:
+            self.weights.keep(self.proposer.population())
         return True
+
+    def _job(self, number: int, derivation: Derivation, lineage: Lineage | None) -> Job:
+        """An evaluation, with the weights of its parents where all are kept."""
+        kept = self.weights.of(lineage.parents) if lineage else ()
+        return Job(number, str(derivation), lineage if kept else None, kept)
 
     def _record(self, outcome: Outcome, key: str, text: str) -> None:
         id = identity(text, self.ids)
+        if outcome.weights:
+            self.weights.put(text, outcome.weights)
         self.ids.add(id)
         trial = Trial(
             outcome.number, id, {"": text}, "failed" if outcome.reason else "finished",
@@ -298,6 +251,34 @@ class _Search:
         self.recorded[key] = trial
         self._note_best(trial)
         self.listener("trials", len(self.recorded), self.settings.trials, self.best)
+
+    def _finalists(self) -> None:
+        """Train from scratch the front's trials that went on from their parents, and who comes to
+        the front then, up to so many: else old lineages, trained longest, would seem the best."""
+        given, tried = self.settings.standalone, set[str]()
+        while time.perf_counter() < self.ends:
+            front = ParetoFront.of(self.archive.trials, self.objectives, self.limits).trials
+            todo = [t for t in front if t.id not in tried and _went_on(t)]
+            todo = todo[: given.finalists - len(tried)]
+            if not todo:
+                return
+            jobs = {t.number: t for t in todo}
+            tried |= {t.id for t in todo}
+            for out in self.pool.evaluate([Job(n, t.derivations[""]) for n, t in jobs.items()]):
+                id = jobs[out.number].id
+                self.archive.note("finalist", id=id, seconds=out.seconds, reason=out.reason)
+                if not out.reason:
+                    self.archive.measure({id: out.measurements})
+                self.listener("finalists", len(tried), given.finalists, {})
+                if time.perf_counter() > self.ends and self.settings.on == "local":
+                    break
+
+    def _over(self) -> bool:
+        """Whether the budget is spent, but for what training the finalists from scratch takes."""
+        given = self.settings.standalone
+        alone = [t.seconds for t in self.recorded.values() if not _went_on(t)]
+        kept = given.finalists * sum(alone) / len(alone) if given.child_epochs and alone else 0.0
+        return time.perf_counter() + min(kept, 0.3 * (self.settings.budget_s or 0)) > self.ends
 
     def _note_best(self, trial: Trial) -> None:
         """Keep the best value so far of the first objective, to show it."""
@@ -326,6 +307,12 @@ class _Search:
             trial = self.known.get(key)
             finished = trial is not None and trial.state == "finished"
             self.proposer.tell(proposal, trial.columns() if trial and finished else None)
+
+
+def _went_on(trial: Trial) -> bool:
+    """Whether what was last measured of a trial's tasks is with weights of its parents."""
+    evaluators = [m.evaluator for m in trial.measurements if m.task and m.split == "valid"]
+    return evaluators[-1:] == ["inherited"]
 
 
 def identity(text: str, taken: Collection[str] = ()) -> str:

@@ -2,58 +2,81 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from nas.front import Limit, Objective
-from nas.grammar import Choose, Derivation, Grammar, Limits, Option, Site, derive
+from nas.grammar import Derivation, Grammar, Limits, derive
 from nas.grammar.count import extreme, follow_table, table
-from nas.grammar.derive import Input
+from nas.grammar.derive import Input, Size
+from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
+from nas.search.evolve import EvolutionSampler, RandomDerivations
+from nas.search.tree import TreeSampler
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 OPEN_TERMINALS, OPEN_PARAMS, OPEN_FLOPS = 256, 5_000_000, 50_000_000
 
-SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "random": lambda seed, generation: RandomSampler(seed=seed),
-    "tpe": lambda seed, generation: TPESampler(seed=seed, n_startup_trials=2 * generation),
-    "nsga2": lambda seed, generation: NSGAIISampler(seed=seed, population_size=generation),
+OPEN_SIZE = (8, 200)  # operators of a random derivation of an open grammar
+
+FIXED: dict[str, Callable[[int, int], BaseSampler]] = {
+    "random": lambda seed, population: RandomSampler(seed=seed),
+    "tpe": lambda seed, population: TPESampler(seed=seed, n_startup_trials=2 * population),
+    "nsga2": lambda seed, population: NSGAIISampler(seed=seed, population_size=population),
 }
+Key = Callable[[Derivation], str]
+Start = Sequence[Derivation]
+BRED: dict[str, Callable[[int, int, Start, Key | None, Size | None], DerivationSampler]] = {
+    "tree": lambda seed, population, *rest: TreeSampler(seed, population, 0.5, *rest),
+    "evolution": lambda seed, population, *rest: EvolutionSampler(
+        seed, population, max(2, population // 10), *rest
+    ),
+    "random": lambda seed, population, *rest: RandomDerivations(seed, *rest),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A derivation that Optuna asks for, and the trial to answer with."""
+    """A derivation that Optuna asks for, the trial to answer with, and where it comes from."""
 
     derivation: Derivation
     trial: optuna.Trial
+    lineage: Lineage | None = None
 
 
 class Proposer:
     """Ask and tell. The same seed, told the same, proposes the same.
 
-    A finite grammar has a fixed table of sites: Optuna is asked for all of them, so that every
-    trial has the same parameters and evolution can cross them; sites that a derivation does not
-    reach are ignored. Its first proposals are the ends of the space, the fewest FLOPs and the most:
-    random draws crowd around the middle. An open grammar asks for its sites as it meets them.
+    sampler: "auto" is nsga2 where a grammar is finite, and tree where it is recursive. For a
+    sampler of Optuna's own, a finite grammar has a fixed table of sites: Optuna is asked for all of
+    them, so that every trial has the same parameters and evolution can cross them; sites that a
+    derivation does not reach are ignored. An open grammar, and any for samplers that breed
+    derivations, asks for its sites as it meets them.
+
+    start: the first proposals; without them, those of a finite grammar are the ends of the space,
+    the fewest FLOPs and the most: random draws crowd around the middle. key: what no two proposals
+    of a sampler that breeds share. size: the operators of its random derivations; 8 to 200 where a
+    grammar is recursive.
     """
 
     def __init__(
         self, grammar: Grammar, input: Input, sampler: str, objectives: Sequence[Objective],
-        limits: Sequence[Limit], *, seed: int, generation: int,
+        limits: Sequence[Limit], *, seed: int, population: int, start: Sequence[Derivation] = (),
+        key: Key | None = None, size: Size | None = None,
     ):  # fmt: skip
         self.grammar, self.input = grammar, input
         self.objectives, self.limits = objectives, limits
         self.within = None if grammar.finite else within(limits)
+        if sampler == "auto":
+            sampler = "nsga2" if grammar.finite else "tree"
+        bred = sampler in BRED and not (sampler in FIXED and grammar.finite)
         self.sites: dict[str, CategoricalDistribution] = {}
-        if grammar.finite:
+        if grammar.finite and not bred:
             self.sites = {
                 name: CategoricalDistribution(labels)
                 for name, labels in table(grammar, input=input).items()
@@ -62,20 +85,42 @@ class Proposer:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
-                sampler=SAMPLERS[sampler](seed, generation),
+                sampler=BRED[sampler](seed, population, start, key, size or self._size)
+                if bred
+                else FIXED[sampler](seed, population),
             )
-            for largest in (False, True) if grammar.finite else ():
-                end = extreme(grammar, input=input, largest=largest)
+            if not start and grammar.finite:
+                self._enqueue_ends()
+
+    @property
+    def _size(self) -> Size | None:
+        return None if self.grammar.finite else OPEN_SIZE
+
+    def population(self) -> set[str]:
+        """The derivations, as text, that may still become parents."""
+        sampler = self.study.sampler
+        if not isinstance(sampler, DerivationSampler):
+            return set()
+        name = attribute(self.grammar)
+        return {t.user_attrs[name] for t in sampler.population(self.study, self.grammar)}
+
+    def _enqueue_ends(self) -> None:
+        for largest in (False, True):
+            end = extreme(self.grammar, input=self.input, largest=largest)
+            if self.sites:
                 self.study.enqueue_trial(dict(end.by_site))
+            else:
+                self.study.enqueue_trial({}, user_attrs={attribute(self.grammar): str(end)})
 
     def ask(self) -> Proposal:
-        if self.grammar.finite:
+        if self.sites:
             trial = self.study.ask(dict(self.sites))
             choose = follow_table(trial.params)
         else:
             trial = self.study.ask()
             choose = choose_with(trial)
-        return Proposal(derive(self.grammar, choose, input=self.input, limits=self.within), trial)
+        derivation = derive(self.grammar, choose, input=self.input, limits=self.within)
+        return Proposal(derivation, trial, Lineage.of(self.study, trial, self.grammar))
 
     def tell(self, proposal: Proposal, values: Mapping[str, float] | None) -> None:
         """Answer a proposal with the columns of its trial; None where the evaluation failed."""
@@ -93,19 +138,3 @@ def within(limits: Sequence[Limit]) -> Limits:
     most = {limit.name: int(limit.at_most) for limit in limits}
     return Limits(OPEN_TERMINALS, most.get("params", OPEN_PARAMS), most.get("flops", OPEN_FLOPS))
 
-
-def choose_with(trial: Any) -> Choose:
-    """A choice by an Optuna trial, in any study: `derive(grammar, choose_with(trial), …)`.
-
-    Optuna refuses one parameter name with other options, so a site's name carries its options'
-    hash.
-    """
-
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        labels = [option.label for option in options]
-        if len(labels) == 1:
-            return 0
-        identity = hashlib.sha1("\0".join([site.name, *labels]).encode()).hexdigest()[:12]
-        return labels.index(trial.suggest_categorical(f"{site.name[-200:]}#{identity}", labels))
-
-    return choose

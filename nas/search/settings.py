@@ -79,14 +79,18 @@ class Retrain(Training):
 
 
 class Settings(_Strict):
-    """A search. Times in seconds; `trials` 0 means as many as the budget allows."""
+    """A search. Times in seconds; `trials` 0 means as many as the budget allows.
+
+    generation: trials evaluated before the sampler is told. population: of evolution, whose
+    tournaments take a tenth of it. size: operators of the random derivations of recursive grammars.
+    """
 
     space: str
     tasks: tuple[str, ...] = Field(min_length=1)
     trials: int = Field(200, ge=0)
     budget_s: float | None = Field(None, gt=0)
     seed: int = Field(0, ge=0)
-    sampler: Literal["nsga2", "tpe", "random"] = "nsga2"
+    sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = "auto"
     objectives: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     evaluator: Literal["auto", "shared", "standalone"] = "auto"
@@ -94,6 +98,8 @@ class Settings(_Strict):
     workers: int = Field(0, ge=0)
     device: str = "cpu"
     generation: int = Field(20, ge=2)
+    population: int = Field(100, ge=10)
+    size: tuple[int, int] | None = None
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
     retrain: Retrain = Retrain()

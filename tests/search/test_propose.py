@@ -27,7 +27,7 @@ def worth(derivation: Derivation) -> float:
 
 
 def volume(sampler: str, seed: int, trials: int = 200) -> float:
-    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=seed, generation=20)
+    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=seed, population=20)
     points = []
     for _ in range(trials // 20):
         asked = [proposer.ask() for _ in range(20)]
@@ -49,7 +49,7 @@ def test_evolution_really_evolves_on_a_planted_optimum() -> None:
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
     def go() -> list[str]:
-        proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=5, generation=4)
+        proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=5, population=4)
         texts = []
         for _ in range(4):
             asked = [proposer.ask() for _ in range(4)]
@@ -62,7 +62,7 @@ def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
 
 
 def test_a_failed_trial_is_told_and_never_the_best() -> None:
-    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, (), seed=0, generation=4)
+    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, (), seed=0, population=4)
     proposer.tell(proposer.ask(), None)
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 2.0})
     states = [t.state for t in proposer.study.trials]
@@ -71,7 +71,7 @@ def test_a_failed_trial_is_told_and_never_the_best() -> None:
 
 def test_limits_reach_optuna_as_constraints() -> None:
     limits = (Limit("flops", 1.0),)
-    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, limits, seed=0, generation=4)
+    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, limits, seed=0, population=4)
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 3.0})
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 0.5})
     assert [t.constraints for t in proposer.study.trials] == [{"flops": 2.0}, {"flops": -0.5}]
@@ -91,7 +91,7 @@ def test_a_plain_optuna_study_drives_a_derivation(name: str) -> None:
 
 
 def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
-    proposer = Proposer(MOBILE, INPUT, "random", OBJECTIVES, (), seed=0, generation=4)
+    proposer = Proposer(MOBILE, INPUT, "random", OBJECTIVES, (), seed=0, population=4)
     names = {frozenset(proposer.ask().trial.params) for _ in range(5)}
     assert names == {frozenset(proposer.sites)}
     assert len(proposer.sites) > 20
@@ -99,7 +99,7 @@ def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> None:
-    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=0, generation=4)
+    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=0, population=4)
     found = [plan(proposer.ask().derivation).flops for _ in range(4)]
     ends = [plan(extreme(MOBILE, input=INPUT, largest=end)).flops for end in (False, True)]
     assert found[:2] == ends

@@ -1,0 +1,328 @@
+"""Samplers that breed derivations, and `choose_with`, by which a trial comes by its derivation.
+
+A child is planned as a whole when its derivation begins, and then suggested to Optuna site by site.
+Whatever a sampler knows it reads in the study's trials, so that any storage, several processes and
+a new sampler of the same seed go on as one would have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna import Study, Trial
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
+
+from nas.grammar import (
+    Derivation,
+    Grammar,
+    GrammarError,
+    Guide,
+    Limits,
+    Option,
+    Site,
+    Variation,
+    choose_at_random,
+    cross,
+    derive,
+    mutate,
+    sample,
+)  # fmt: skip
+from nas.grammar.derive import Size
+from nas.grammar.vary import origin
+from nas.op import Shape
+
+TRIES = 100  # children thought of for one trial, before one that the study has already is given
+NEAR = 60  # of them, those that descend from parents
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a child comes from: its parents as text, and `moves` and `fresh` of its `Variation`."""
+
+    parents: tuple[str, ...]
+    moves: tuple[tuple[str, int, str], ...]
+    fresh: str | None
+
+    def origin(self, path: str) -> tuple[int, str] | None:
+        """The parent's number and the path there that a path continues; None for what is new."""
+        return origin(self.moves, self.fresh, path)
+
+    @staticmethod
+    def of(study: Study, trial: BaseTrial, grammar: Grammar) -> Lineage | None:
+        """The lineage that a trial of the study was planned with; None where it has no parents."""
+        said = trial.user_attrs.get(f"lineage:{grammar.name}")
+        if said is None:
+            return None
+        trials = study.get_trials(deepcopy=False)
+        parents = (trials[number].user_attrs[attribute(grammar)] for number in said["parents"])
+        moves = ((here, parent, there) for here, parent, there in said["moves"])
+        return Lineage(tuple(parents), tuple(moves), said["fresh"])
+
+
+def attribute(grammar: Grammar) -> str:
+    """The name of the trial's user attribute that holds its derivation of this grammar, as text."""
+    return f"derivation:{grammar.name}"
+
+
+def text_of(trial: FrozenTrial, grammar: Grammar) -> str | None:
+    """A trial's derivation of just this grammar; None where it has none, or of another version."""
+    text: str | None = trial.user_attrs.get(attribute(grammar))
+    return text if text and text.startswith(f"{grammar.name}@{grammar.hash} ") else None
+
+
+class DerivationSampler(BaseSampler, ABC):
+    """An Optuna sampler that plans each trial's derivation; what it adds is who the parents are.
+
+    seed: a trial's random stream comes from it and the trial's number. start: the derivations of
+    the first trials, mutated in turn until there is a population. key: what no two trials may
+    share, by default the derivation itself; one whose key is "" is never proposed. size: of those
+    that are drawn, see `nas.sample`. Parameters that are no sites of a derivation are drawn as
+    Optuna's random sampler draws them.
+    """
+
+    def __init__(
+        self, seed: int, start: Sequence[Derivation], key: Callable[[Derivation], str] | None,
+        size: Size | None,
+    ):  # fmt: skip
+        self.seed, self.start, self.key, self.size = seed, tuple(start), key or str, size
+        self._keys: dict[str, str] = {}
+        self._planned: dict[tuple[int, str], str] = {}
+
+    @abstractmethod
+    def parents(
+        self, study: Study, grammar: Grammar, number: int, rng: random.Random
+    ) -> Sequence[FrozenTrial]:
+        """Whose child the trial of a number is: one trial to mutate or two to cross, of those
+        `evaluated`; none as long as there is no population."""
+
+    @abstractmethod
+    def population(self, study: Study, grammar: Grammar) -> Sequence[FrozenTrial]:
+        """The finished trials that may still become parents."""
+
+    def plan(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits
+    ) -> Derivation:
+        """The derivation of a trial, written into its user attributes with its lineage.
+
+        No other trial of the study has one of the same key, unless none is found: then the space
+        is about spent. A trial that was enqueued with a derivation keeps it.
+        """
+        rng = random.Random(f"{self.seed}/{trial.number}")
+        given = trial.user_attrs.get(attribute(grammar))
+        if given is not None:
+            return _follow(Derivation.read(given, grammar), rng, input, limits)
+        taken = self._taken(trial, grammar)
+        for attempt in range(TRIES):
+            child = self._child(trial, grammar, input, limits, rng, attempt)
+            key = self._key(child.derivation)
+            if not key or key in taken:
+                continue
+            trial.set_user_attr(attribute(grammar), str(child.derivation))
+            taken = self._taken(trial, grammar)  # another process may have had the same idea
+            if key not in taken:
+                break
+        if child.parents:
+            trial.set_user_attr(f"lineage:{grammar.name}", child.lineage())
+        return child.derivation
+
+    def _child(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits,
+        rng: random.Random, attempt: int,
+    ) -> _Child:  # fmt: skip
+        start = self._start(grammar)
+        if not attempt and trial.number < len(start):
+            return _Child(_follow(start[trial.number], rng, input, limits))
+        if attempt < NEAR:
+            parents = [
+                (one.number, Derivation.read(one.user_attrs[attribute(grammar)], grammar))
+                for one in self.parents(trial.study, grammar, trial.number, rng)
+            ]
+            if not parents and start:
+                parents = _first(trial.study, start[trial.number % len(start)])
+            child = _vary(parents, rng, input, limits)
+            if child is not None:
+                return child
+        return _Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
+
+    def _start(self, grammar: Grammar) -> list[Derivation]:
+        start = [one for one in self.start if one.grammar.name == grammar.name]
+        for one in start:
+            if one.grammar.hash != grammar.hash:
+                raise GrammarError(
+                    f"{one!r} is to start a search in {grammar.name}@{grammar.hash}: read it "
+                    "with the grammar that is searched"
+                )
+        return start
+
+    def _key(self, derivation: Derivation) -> str:
+        text = str(derivation)
+        if text not in self._keys:
+            self._keys[text] = self.key(derivation)
+        return self._keys[text]
+
+    def _taken(self, trial: Trial, grammar: Grammar) -> set[str]:
+        """The keys of all other trials of the study, finished or not."""
+        others = trial.study.get_trials(deepcopy=False)
+        texts = {text_of(other, grammar) for other in others if other.number != trial.number}
+        texts.discard(None)
+        return {
+            self._keys[text] if text in self._keys else self._key(Derivation.read(text, grammar))
+            for text in texts if text is not None
+        }  # fmt: skip
+
+    def suggest(self, trial: BaseTrial, name: str, labels: Sequence[str], planned: str) -> str:
+        """What Optuna says at a site whose label is planned: that, unless the trial fixes it."""
+        at = (trial.number, name)
+        self._planned[at] = planned
+        try:
+            return str(trial.suggest_categorical(name, labels))
+        finally:
+            del self._planned[at]
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:  # fmt: skip
+        planned = self._planned.get((trial.number, param_name))
+        if planned is not None:
+            return planned
+        stream = hashlib.sha256(f"{self.seed}/{trial.number}/{param_name}".encode()).digest()
+        chance = RandomSampler(seed=int.from_bytes(stream[:4], "big"))
+        return chance.sample_independent(study, trial, param_name, param_distribution)
+
+
+def evaluated(study: Study, grammar: Grammar) -> list[FrozenTrial]:
+    """The finished trials of a study with a derivation of this grammar, by number."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in finished if text_of(trial, grammar)]
+
+
+def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:
+    """A finished trial's values, all to be minimised."""
+    pairs = zip(study.directions, trial.values, strict=True)
+    return tuple(-value if direction.name == "MAXIMIZE" else value for direction, value in pairs)
+
+
+def violation(trial: FrozenTrial) -> float:
+    """By how much a trial breaks its constraints, summed; 0 where it keeps them all. NaN is kept
+    by none."""
+    return sum(
+        math.inf if math.isnan(value) else max(0.0, value) for value in trial.constraints.values()
+    )
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A derivation thought of, the numbers of its parents' trials, and how it came from them."""
+
+    derivation: Derivation
+    parents: tuple[int, ...] = ()
+    variation: Variation | None = None
+
+    def lineage(self) -> dict[str, Any]:
+        assert self.variation is not None
+        one = self.variation
+        return {
+            "parents": self.parents, "kind": one.kind, "moves": one.moves, "fresh": one.fresh
+        }  # fmt: skip
+
+
+def _first(study: Study, one: Derivation) -> list[tuple[int, Derivation]]:
+    """A derivation of the start as a parent, with the number of its trial."""
+    name, text = attribute(one.grammar), str(one)
+    trials = study.get_trials(deepcopy=False)
+    return [(t.number, one) for t in trials if t.user_attrs.get(name) == text][:1]
+
+
+def _vary(
+    parents: Sequence[tuple[int, Derivation]], rng: random.Random, input: Shape, limits: Limits
+) -> _Child | None:
+    """A child of two parents or, where they do not cross, of the first; None if there is none."""
+    numbers = tuple(number for number, _ in parents)
+    try:
+        if len(parents) == 2:
+            child = cross(parents[0][1], parents[1][1], rng, input=input, limits=limits)
+            return _Child(child.derivation, numbers, child)
+    except GrammarError:
+        pass
+    try:
+        if parents and parents[0][1].choices:
+            child = mutate(parents[0][1], rng, input=input, limits=limits)
+            return _Child(child.derivation, numbers[:1], child)
+    except GrammarError:
+        pass
+    return None
+
+
+def _follow(
+    derivation: Derivation, rng: random.Random, input: Shape, limits: Limits
+) -> Derivation:
+    """The derivation, or where the limits do not allow it what is near it."""
+    draw = choose_at_random(rng)
+
+    def choose(site: Site, options: Sequence[Option]) -> int:
+        labels = [option.label for option in options]
+        wanted = derivation.by_site.get(site.name)
+        return labels.index(wanted) if wanted in labels else draw(site, options)
+
+    return derive(derivation.grammar, choose, input=input, limits=limits)
+
+
+def choose_with(trial: BaseTrial) -> Guide:
+    """A choice by an Optuna trial, in any study: `derive(grammar, choose_with(trial), …)`.
+
+    The trial keeps the derivation's text as its user attribute `derivation:` and the grammar's
+    name. Where the study's sampler breeds derivations it plans this one.
+    """
+    return _Suggested(trial)
+
+
+class _Suggested(Guide):
+    """Sites as categorical parameters. Optuna refuses one name with other options, so a name
+    carries a hash of its site and options."""
+
+    def __init__(self, trial: BaseTrial):
+        self.trial = trial
+        self.sampler: DerivationSampler | None = None
+        self.planned: dict[str, str] = {}
+
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> None:
+        if isinstance(self.trial, Trial):
+            sampler = self.trial.study.sampler
+            if isinstance(sampler, DerivationSampler):
+                self.sampler = sampler
+                self.planned = sampler.plan(self.trial, grammar, input, limits).by_site
+
+    def __call__(self, site: Site, options: Sequence[Option]) -> int:
+        labels = [option.label for option in options]
+        if len(labels) == 1:
+            return 0
+        identity = hashlib.sha1("\0".join([site.name, *labels]).encode()).hexdigest()[:12]
+        name = f"{site.name[-200:]}#{identity}"
+        planned = self.planned.get(site.name)
+        if self.sampler is None or planned not in labels:
+            return labels.index(self.trial.suggest_categorical(name, labels))
+        return labels.index(self.sampler.suggest(self.trial, name, labels, planned))
+
+    def end(self, derivation: Derivation) -> None:
+        name, text = attribute(derivation.grammar), str(derivation)
+        if self.trial.user_attrs.get(name) != text:
+            self.trial.set_user_attr(name, text)

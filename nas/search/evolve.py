@@ -1,0 +1,60 @@
+"""`EvolutionSampler`: regularised evolution on derivations; and random search beside it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from optuna import Study
+from optuna.trial import FrozenTrial
+
+from nas.grammar import Derivation, Grammar
+from nas.grammar.derive import Size
+from nas.search.breed import DerivationSampler, evaluated, losses, violation
+
+
+class EvolutionSampler(DerivationSampler):
+    """Regularised evolution, as an Optuna sampler: each trial mutates the best of a tournament,
+    and the population is the trials finished last, so that the oldest goes, not the worst.
+
+    Real, Aggarwal, Huang and Le, "Regularized evolution for image classifier architecture search",
+    AAAI 2019, algorithm 1. Only the first objective counts, and that constraints are kept.
+    """
+
+    def __init__(
+        self, seed: int = 0, population_size: int = 100, tournament: int = 10,
+        start: Sequence[Derivation] = (), key: Callable[[Derivation], str] | None = None,
+        size: Size | None = None,
+    ):  # fmt: skip
+        super().__init__(seed, start, key, size)
+        self.population_size, self.tournament = population_size, tournament
+
+    def population(self, study: Study, grammar: Grammar) -> list[FrozenTrial]:
+        return evaluated(study, grammar)[-self.population_size :]
+
+    def parents(
+        self, study: Study, grammar: Grammar, number: int, rng: random.Random
+    ) -> list[FrozenTrial]:
+        population = self.population(study, grammar)
+        if len(population) < self.population_size:
+            return []
+        rivals = rng.choices(population, k=self.tournament)
+        return [min(rivals, key=lambda t: (violation(t), losses(study, t)[0], -t.number))]
+
+
+class RandomDerivations(DerivationSampler):
+    """Random derivations by the grammar's weights, each once: an Optuna sampler without memory."""
+
+    def __init__(
+        self, seed: int = 0, start: Sequence[Derivation] = (),
+        key: Callable[[Derivation], str] | None = None, size: Size | None = None,
+    ):  # fmt: skip
+        super().__init__(seed, start, key, size)
+
+    def population(self, study: Study, grammar: Grammar) -> list[FrozenTrial]:
+        return []
+
+    def parents(
+        self, study: Study, grammar: Grammar, number: int, rng: random.Random
+    ) -> list[FrozenTrial]:
+        return []
