@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from nas.archive import Trial
 
-MINIMIZED = ("flops", "params", "latency_ms", "size_mb", "nll")
-COSTS = ("flops", "params", "latency_ms", "size_mb")  # first in a table, after the objectives
+MINIMIZED = ("flops", "params", "latency_ms", "activations", "size_mb", "nll")
+# first in a table, after the objectives
+COSTS = ("flops", "params", "latency_ms", "activations", "size_mb")
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,

@@ -81,6 +81,11 @@ class Plan:
         """FLOPs of convolutions and matrix products for a batch of one; a multiply-add is 2."""
         return sum(step.flops for step in self.steps)
 
+    @cached_property
+    def activations(self) -> int:
+        """Numbers written for a batch of one: what training keeps, and often what takes time."""
+        return sum(self.shapes[i].elements for step in self.steps for i in step.outputs)
+
     @property
     def size_mb(self) -> float:
         """Parameters as 32-bit floats, in megabytes of 1,000,000 bytes."""

@@ -7,10 +7,11 @@ from nas.plan import Plan
 
 
 def costs(plan: Plan) -> list[Measurement]:
-    """FLOPs for a batch of one (a multiply-add is 2), parameters, and megabytes as 32-bit floats,
-    of trunk and heads together."""
+    """FLOPs and activations for a batch of one (a multiply-add is 2 FLOPs), parameters, and
+    megabytes as 32-bit floats, of trunk and heads together."""
     return [
         Measurement("flops", float(plan.flops), "FLOPs", evaluator="arithmetic"),
         Measurement("params", float(plan.params), "parameters", evaluator="arithmetic"),
+        Measurement("activations", float(plan.activations), "numbers", evaluator="arithmetic"),
         Measurement("size_mb", plan.size_mb, "MB", evaluator="arithmetic"),
     ]

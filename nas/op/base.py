@@ -120,6 +120,12 @@ class Operator(ABC):
         """Multiply-adds of convolutions and matrix products, times two, for a batch of one."""
         return 0
 
+    def activations(self, xs: Shapes, a: Args) -> int:
+        """Numbers that it writes for a batch of one: what training keeps for its gradients."""
+        if self.role in ("pass", "copy"):
+            return 0
+        return sum(shape.elements for shape in self.outputs(xs, a))
+
     @abstractmethod
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
@@ -197,6 +203,11 @@ class Composite(Operator):
             part.operator.flops(inputs, part.args) for part, inputs in self._walk(xs, a)[1]
         )
 
+    def activations(self, xs: Shapes, a: Args) -> int:
+        return sum(
+            part.operator.activations(inputs, part.args) for part, inputs in self._walk(xs, a)[1]
+        )
+
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
     ) -> tuple[Tensor, ...]:
@@ -208,11 +219,13 @@ class Composite(Operator):
 
 class Inferred(NamedTuple):
     """What integer arithmetic knows of one application of an operator: output shapes, trained
-    numbers, FLOPs, its parameters, and the parts and results of a composite."""
+    numbers, FLOPs, activations (numbers that it writes for a batch of one), its parameters, and
+    the parts and results of a composite."""
 
     outputs: Shapes
     params: int
     flops: int
+    activations: int
     tensors: tuple[Param, ...] = ()
     parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())
 
@@ -253,7 +266,8 @@ def _infer(operator: Operator, xs: Shapes, items: tuple[tuple[str, Value], ...])
     parts: tuple[tuple[Part, ...], tuple[int, ...]] = ((), ())
     if isinstance(operator, Composite):
         parts = operator.expand(xs, a)
-    return Inferred(outputs, count, operator.flops(xs, a), tensors, parts)
+    written = operator.activations(xs, a)
+    return Inferred(outputs, count, operator.flops(xs, a), written, tensors, parts)
 
 
 def wants(x: Shape, *kinds: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found, unused-ignore]
 
 INK, MUTED, LINE, ACCENT, PAPER = "#1c1e21", "#666c75", "#e4e5e7", "#0a62a9", "#ffffff"
+SELDOM = ("size_mb", "activations")  # drawn where they are objectives
 FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
 Label = Callable[[str], str]
 Point = tuple[float, float]
@@ -62,12 +63,12 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
     """The planes to look at a front in: each metric of its objectives against each cost measured.
 
     The first is the first metric against FLOPs, where there are any. Size is params in another
-    unit, so it is here only as an objective.
+    unit, so it is here only as an objective; activations too.
     """
     measured = {name for trial in trials if trial.state == "finished" for name in trial.columns()}
     asked = {one.name for one in front.objectives}
     metrics = [one for one in front.objectives if one.name not in COSTS] or [front.objectives[0]]
-    costs = [c for c in COSTS if c in measured and (c != "size_mb" or c in asked)]
+    costs = [c for c in COSTS if c in measured and (c not in SELDOM or c in asked)]
     return [(y, x) for y in metrics for x in costs if x != y.name]
 
 

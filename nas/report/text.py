@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+COUNTS = ("flops", "params", "activations")
 WORDS = {"flops": "FLOPs", "params": "parameters", "latency_ms": "latency", "size_mb": "size"}
 SPELLED = {"iou": "IoU", "nll": "NLL"}
 EXACT = {"flops": "FLOPs", "params": "parameters", "latency_ms": "ms", "size_mb": "MB"}
@@ -32,7 +33,7 @@ def human(column: str, value: float | None, spread: float | None = None) -> str:
         return "–"
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else str(value)
-    if column in ("flops", "params"):
+    if column in COUNTS:
         return scaled(value)
     if column == "latency_ms":
         said = digits(value)
@@ -47,7 +48,7 @@ def exact(column: str, value: float | None) -> str:
     """A value in full: 605,472 FLOPs."""
     if value is None:
         return "not measured"
-    whole = math.isfinite(value) and column in ("flops", "params")
+    whole = math.isfinite(value) and column in COUNTS
     text = f"{value:,.0f}" if whole else repr(value)
     return f"{text} {EXACT.get(column, '')}".rstrip()
 

@@ -24,7 +24,7 @@ from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
 from nas.search.breed import Lineage
-from nas.search.propose import Proposal, Proposer
+from nas.search.propose import OPEN_ACTIVATIONS, Proposal, Proposer
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
@@ -154,6 +154,8 @@ class _Search:
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
         self.alone = kind(settings, run.grammar) == "standalone"
+        most = [limit.at_most for limit in run.limits if limit.name == "activations"]
+        self.written = min([OPEN_ACTIVATIONS, *most])
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, key=self._key, size=settings.size,
@@ -201,7 +203,9 @@ class _Search:
         if not self.alone:
             return str(derivation)
         made = plan(derivation)
-        return "" if not self.run.grammar.finite and made.trivial else made.fingerprint
+        if self.run.grammar.finite:
+            return made.fingerprint
+        return "" if made.trivial or made.activations > self.written else made.fingerprint
 
     def _generation(self, wanted: int) -> bool:
         """Whether a generation was evaluated to its end, and told."""

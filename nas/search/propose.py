@@ -20,7 +20,7 @@ from nas.search.tree import TreeSampler
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-OPEN_TERMINALS, OPEN_PARAMS, OPEN_FLOPS = 256, 5_000_000, 50_000_000
+OPEN_TERMINALS, OPEN_PARAMS, OPEN_FLOPS, OPEN_ACTIVATIONS = 256, 5_000_000, 50_000_000, 1_000_000
 
 OPEN_SIZE = (8, 200)  # operators of a random derivation of an open grammar
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
-COSTS = ("flops", "params", "size_mb", "latency_ms")
+COSTS = ("flops", "params", "activations", "size_mb", "latency_ms")
 
 
 class TaskName(NamedTuple):

@@ -109,7 +109,7 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
 def test_an_open_grammar_is_proposed_within_the_runs_limits() -> None:
     limits = (Limit("flops", 200_000.0), Limit("params", 20_000.0))
     proposer = Proposer(
-        Grammar.load("einspace"), INPUT, "random", OBJECTIVES, limits, seed=0, generation=4
+        Grammar.load("einspace"), INPUT, "random", OBJECTIVES, limits, seed=0, population=4
     )
     for _ in range(15):
         one = plan(proposer.ask().derivation)
