@@ -69,6 +69,8 @@ class Proposer:
         self.within = None if grammar.finite else within(limits)
         if sampler == "auto":
             sampler = "nsga2" if grammar.finite else "tree"
+        if start and sampler in FIXED:
+            raise ValueError(f"{sampler} takes no start: say {' or '.join(BRED)}")
         self.sites: dict[str, CategoricalDistribution] = {}
         if sampler in FIXED and grammar.finite:
             self.sites = {
@@ -83,16 +85,10 @@ class Proposer:
                 if sampler in FIXED
                 else BRED[sampler](seed, generation, start, key),
             )
-            if not start and grammar.finite:
-                self._enqueue_ends()
-
-    def _enqueue_ends(self) -> None:
-        for largest in (False, True):
-            end = extreme(self.grammar, input=self.input, largest=largest)
-            if self.sites:
-                self.study.enqueue_trial(dict(end.by_site))
-            else:
-                self.study.enqueue_trial({}, user_attrs={attribute(self.grammar): str(end)})
+            for largest in (False, True) if grammar.finite and not start else ():
+                end = extreme(grammar, input=input, largest=largest)
+                text = {attribute(grammar): str(end)}
+                self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
 
     def ask(self) -> Proposal:
         if self.sites:

@@ -133,7 +133,7 @@ def test_on_a_space_that_can_be_enumerated_the_front_is_the_exhaustive_one(
     ]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "tree", "evolution"])
 def test_every_sampler_proposes_and_resumes(tiny: Path, tmp_path: Path, sampler: str) -> None:
     folder = tmp_path / "run"
     search("mobile", ["digits"], out=folder, **{**QUICK, "sampler": sampler})
