@@ -11,14 +11,14 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import BaseTrial, FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial
 
 from nas.grammar import (
     Derivation,
@@ -91,9 +91,10 @@ class DerivationSampler(BaseSampler, ABC):
     @abstractmethod
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> Sequence[FrozenTrial]:
-        """Whose child the trial of a number is: one trial to mutate or two to cross, of those
-        `evaluated`; none as long as there is no population."""
+    ) -> Iterator[Sequence[FrozenTrial]]:
+        """Whose child the trial of a number may be, drawn again and again: one trial to mutate, or
+        two to cross, each finished and with a `text_of` the grammar; none before there is a
+        population."""
 
     def plan(
         self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits
@@ -108,8 +109,10 @@ class DerivationSampler(BaseSampler, ABC):
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
         taken = self._taken(trial, grammar)
+        draws = self.parents(trial.study, grammar, trial.number, rng)
         for attempt in range(TRIES):
-            child = self._child(trial, grammar, input, limits, rng, attempt)
+            parents = next(draws, ()) if attempt < NEAR else ()
+            child = self._child(trial, grammar, parents, attempt, rng, input, limits)
             key = self._key(child.derivation)
             if not key or key in taken:
                 continue
@@ -122,23 +125,17 @@ class DerivationSampler(BaseSampler, ABC):
         return child.derivation
 
     def _child(
-        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits,
-        rng: random.Random, attempt: int,
+        self, trial: Trial, grammar: Grammar, drawn: Sequence[FrozenTrial], attempt: int,
+        rng: random.Random, input: Shape, limits: Limits,
     ) -> _Child:  # fmt: skip
-        start = self._start(grammar)
+        start, name = self._start(grammar), attribute(grammar)
         if not attempt and trial.number < len(start):
             return _Child(_follow(start[trial.number], rng, input, limits))
-        if attempt < NEAR:
-            parents = [
-                (one.number, Derivation.read(one.user_attrs[attribute(grammar)], grammar))
-                for one in self.parents(trial.study, grammar, trial.number, rng)
-            ]
-            if not parents and start:
-                parents = _first(trial.study, start[trial.number % len(start)])
-            child = _vary(parents, rng, input, limits)
-            if child is not None:
-                return child
-        return _Child(sample(grammar, rng, input=input, limits=limits))
+        parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
+        if not parents and start and attempt < NEAR:
+            parents = _first(trial.study, start[trial.number % len(start)])
+        child = _vary(parents, rng, input, limits)
+        return child or _Child(sample(grammar, rng, input=input, limits=limits))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [one for one in self.start if one.grammar.name == grammar.name]
@@ -158,13 +155,13 @@ class DerivationSampler(BaseSampler, ABC):
 
     def _taken(self, trial: Trial, grammar: Grammar) -> set[str]:
         """The keys of all other trials of the study, finished or not."""
-        others = trial.study.get_trials(deepcopy=False)
-        texts = {text_of(other, grammar) for other in others if other.number != trial.number}
-        texts.discard(None)
-        return {
-            self._keys[text] if text in self._keys else self._key(Derivation.read(text, grammar))
-            for text in texts if text is not None
-        }  # fmt: skip
+        name, head = attribute(grammar), f"{grammar.name}@{grammar.hash} "
+        trials, number = trial.study.get_trials(deepcopy=False), trial.number
+        texts = {t.user_attrs.get(name, "") for t in trials[:number] + trials[number + 1 :]}
+        for text in texts.difference(self._keys):
+            if text.startswith(head):
+                self._key(Derivation.read(text, grammar))
+        return {self._keys[text] for text in texts if text in self._keys}
 
     def suggest(self, trial: BaseTrial, name: str, labels: Sequence[str], planned: str) -> str:
         """What Optuna says at a site whose label is planned: that, unless the trial fixes it."""
@@ -195,12 +192,6 @@ class DerivationSampler(BaseSampler, ABC):
         stream = hashlib.sha256(f"{self.seed}/{trial.number}/{param_name}".encode()).digest()
         chance = RandomSampler(seed=int.from_bytes(stream[:4], "big"))
         return chance.sample_independent(study, trial, param_name, param_distribution)
-
-
-def evaluated(study: Study, grammar: Grammar) -> list[FrozenTrial]:
-    """The finished trials of a study with a derivation of this grammar, by number."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in finished if text_of(trial, grammar)]
 
 
 def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:

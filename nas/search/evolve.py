@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from optuna import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.grammar import Derivation, Grammar
-from nas.search.breed import DerivationSampler, evaluated, losses, violation
+from nas.search.breed import DerivationSampler, losses, text_of, violation
 
 
 class EvolutionSampler(DerivationSampler):
@@ -29,9 +30,10 @@ class EvolutionSampler(DerivationSampler):
 
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> list[FrozenTrial]:
-        population = evaluated(study, grammar)[-self.population_size :]
-        if len(population) < self.population_size:
-            return []
-        rivals = rng.choices(population, k=self.tournament)
-        return [min(rivals, key=lambda t: (violation(t), losses(study, t)[0], -t.number))]
+    ) -> Iterator[list[FrozenTrial]]:
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        bred = (trial for trial in reversed(finished) if text_of(trial, grammar))
+        population = list(islice(bred, self.population_size))
+        while len(population) == self.population_size:
+            rivals = rng.choices(population, k=self.tournament)
+            yield [min(rivals, key=lambda t: (violation(t), losses(study, t)[0], -t.number))]
