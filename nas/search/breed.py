@@ -13,6 +13,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from typing import Any
 
 from optuna import Study, Trial
@@ -21,6 +22,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import BaseTrial, FrozenTrial
 
 from nas.grammar import (
+    UNLIMITED,
     Derivation,
     Grammar,
     GrammarError,
@@ -35,10 +37,12 @@ from nas.grammar import (
     mutate,
     sample,
 )  # fmt: skip
+from nas.grammar.count import enumerate_all
 from nas.op import Shape
 
-TRIES = 100  # children thought of for one trial, before one that the study has already is given
-NEAR = 60  # of them, those that descend from parents
+# What is thought of for one trial before the study is given again what it has: children of its
+# trials, then random draws, then a small space from its beginning.
+CHILDREN, DRAWS, SMALL = 60, 40, 512
 
 
 @dataclass(frozen=True)
@@ -109,33 +113,38 @@ class DerivationSampler(BaseSampler, ABC):
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
         taken = self._taken(trial, grammar)
-        draws = self.parents(trial.study, grammar, trial.number, rng)
-        for attempt in range(TRIES):
-            parents = next(draws, ()) if attempt < NEAR else ()
-            child = self._child(trial, grammar, parents, attempt, rng, input, limits)
+        for child in self._thoughts(trial, grammar, input, limits, rng):
             key = self._key(child.derivation)
-            if not key or key in taken:
-                continue
-            trial.set_user_attr(attribute(grammar), str(child.derivation))
-            taken = self._taken(trial, grammar)  # another process may have had the same idea
-            if key not in taken:
-                break
+            if key and key not in taken:
+                trial.set_user_attr(attribute(grammar), str(child.derivation))
+                taken = self._taken(trial, grammar)  # another process may have had the same idea
+                if key not in taken:
+                    break
+        else:
+            child = _Child(sample(grammar, rng, input=input, limits=limits))
         if child.parents:
             trial.set_user_attr(f"lineage:{grammar.name}", child.lineage())
         return child.derivation
 
-    def _child(
-        self, trial: Trial, grammar: Grammar, drawn: Sequence[FrozenTrial], attempt: int,
-        rng: random.Random, input: Shape, limits: Limits,
-    ) -> _Child:  # fmt: skip
+    def _thoughts(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits, rng: random.Random
+    ) -> Iterator[_Child]:
+        """What the trial could be: its part of the start, children, draws, and what is left of a
+        small space."""
         start, name = self._start(grammar), attribute(grammar)
-        if not attempt and trial.number < len(start):
-            return _Child(_follow(start[trial.number], rng, input, limits))
-        parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
-        if not parents and start and attempt < NEAR:
-            parents = _first(trial.study, start[trial.number % len(start)])
-        child = _vary(parents, rng, input, limits)
-        return child or _Child(sample(grammar, rng, input=input, limits=limits))
+        if trial.number < len(start):
+            yield _Child(_follow(start[trial.number], rng, input, limits))
+        draws = self.parents(trial.study, grammar, trial.number, rng)
+        for drawn in islice(chain(draws, repeat(())), CHILDREN):
+            parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
+            if not parents and start:
+                parents = _first(trial.study, start[trial.number % len(start)])
+            child = _vary(parents, rng, input, limits)
+            yield child or _Child(sample(grammar, rng, input=input, limits=limits))
+        for _ in range(DRAWS):
+            yield _Child(sample(grammar, rng, input=input, limits=limits))
+        if grammar.finite and limits == UNLIMITED:
+            yield from map(_Child, islice(enumerate_all(grammar, input=input), SMALL))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [one for one in self.start if one.grammar.name == grammar.name]
