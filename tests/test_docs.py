@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -31,6 +33,24 @@ def test_every_space_in_the_docs_derives_and_runs(text: str) -> None:
         assert network(torch.zeros(1, 1, 8, 8))["coarse"].isfinite().all()
 
 
+def test_every_program_in_the_docs_runs(tmp_path: Path) -> None:
+    programs = blocks("docs/search.md", "python")
+    assert programs
+    for text in programs:
+        said = subprocess.run(
+            [sys.executable, "-c", text], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+        assert said.startswith("einspace@")
+
+
+def test_the_docs_name_every_sampler() -> None:
+    from nas.search import Settings
+
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    for name in get_args(Settings.model_fields["sampler"].annotation):
+        assert f"`{name}`" in text
+
+
 def test_the_docs_name_every_operator_that_a_space_can_use() -> None:
     text = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
     unsaid = {n for n in OPERATORS if not re.search(rf"`{n}\b", text)}
@@ -44,7 +64,6 @@ def test_ci_runs_the_readmes_own_test_command() -> None:
 
 def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path) -> None:
     """The wheel's own files, on a path of their own, without a top-level tasks or search_spaces."""
-    import sys
     import zipfile
 
     subprocess.run(

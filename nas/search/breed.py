@@ -11,16 +11,18 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from typing import Any
 
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import BaseTrial, FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial
 
 from nas.grammar import (
+    UNLIMITED,
     Derivation,
     Grammar,
     GrammarError,
@@ -35,12 +37,14 @@ from nas.grammar import (
     mutate,
     sample,
 )  # fmt: skip
+from nas.grammar.count import enumerate_all
 from nas.grammar.derive import Size
 from nas.grammar.vary import origin
 from nas.op import Shape
 
-TRIES = 100  # children thought of for one trial, before one that the study has already is given
-NEAR = 60  # of them, those that descend from parents
+# What is thought of for one trial before the study is given again what it has: children of its
+# trials, then random draws, then a small space from its beginning.
+CHILDREN, DRAWS, SMALL = 60, 40, 512
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ class DerivationSampler(BaseSampler, ABC):
     @abstractmethod
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> Sequence[FrozenTrial]:
-        """Whose child the trial of a number is: one trial to mutate or two to cross, of those
-        `evaluated`; none as long as there is no population."""
+    ) -> Iterator[Sequence[FrozenTrial]]:
+        """Whose child the trial of a number may be, drawn again and again: one trial to mutate, or
+        two to cross, each finished and with a `text_of` the grammar; none before there is a
+        population."""
 
     @abstractmethod
     def population(self, study: Study, grammar: Grammar) -> Sequence[FrozenTrial]:
@@ -120,36 +125,42 @@ class DerivationSampler(BaseSampler, ABC):
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
         taken = self._taken(trial, grammar)
-        for attempt in range(TRIES):
-            child = self._child(trial, grammar, input, limits, rng, attempt)
+        for child in self._thoughts(trial, grammar, input, limits, rng):
             key = self._key(child.derivation)
-            if not key or key in taken:
-                continue
-            trial.set_user_attr(attribute(grammar), str(child.derivation))
-            taken = self._taken(trial, grammar)  # another process may have had the same idea
-            if key not in taken:
-                break
+            if key and key not in taken:
+                trial.set_user_attr(attribute(grammar), str(child.derivation))
+                taken = self._taken(trial, grammar)  # another process may have had the same idea
+                if key not in taken:
+                    break
+        else:
+            child = _Child(sample(grammar, rng, input=input, limits=limits))
         if child.parents:
             trial.set_user_attr(f"lineage:{grammar.name}", child.lineage())
         return child.derivation
 
-    def _child(
-        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits,
-        rng: random.Random, attempt: int,
-    ) -> _Child:  # fmt: skip
-        start = self._start(grammar)
-        if not attempt and trial.number < len(start):
-            return _Child(_follow(start[trial.number], rng, input, limits))
-        if attempt < NEAR:
-            parents = [
-                (one.number, Derivation.read(one.user_attrs[attribute(grammar)], grammar))
-                for one in self.parents(trial.study, grammar, trial.number, rng)
-            ]
+    def _thoughts(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits, rng: random.Random
+    ) -> Iterator[_Child]:
+        """What the trial could be: its part of the start, children, draws, and what is left of a
+        small space."""
+        start, name = self._start(grammar), attribute(grammar)
+        if trial.number < len(start):
+            yield _Child(_follow(start[trial.number], rng, input, limits))
+        draws = self.parents(trial.study, grammar, trial.number, rng)
+        for drawn in islice(chain(draws, repeat(())), CHILDREN):
+            parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
             if not parents and start:
                 parents = _first(trial.study, start[trial.number % len(start)])
             child = _vary(parents, rng, input, limits)
-            if child is not None:
-                return child
+            yield child or self._drawn(grammar, rng, input, limits)
+        for _ in range(DRAWS):
+            yield self._drawn(grammar, rng, input, limits)
+        if grammar.finite and limits == UNLIMITED:
+            yield from map(_Child, islice(enumerate_all(grammar, input=input), SMALL))
+
+    def _drawn(
+        self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits
+    ) -> _Child:
         return _Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
@@ -170,13 +181,13 @@ class DerivationSampler(BaseSampler, ABC):
 
     def _taken(self, trial: Trial, grammar: Grammar) -> set[str]:
         """The keys of all other trials of the study, finished or not."""
-        others = trial.study.get_trials(deepcopy=False)
-        texts = {text_of(other, grammar) for other in others if other.number != trial.number}
-        texts.discard(None)
-        return {
-            self._keys[text] if text in self._keys else self._key(Derivation.read(text, grammar))
-            for text in texts if text is not None
-        }  # fmt: skip
+        name, head = attribute(grammar), f"{grammar.name}@{grammar.hash} "
+        trials, number = trial.study.get_trials(deepcopy=False), trial.number
+        texts = {t.user_attrs.get(name, "") for t in trials[:number] + trials[number + 1 :]}
+        for text in texts.difference(self._keys):
+            if text.startswith(head):
+                self._key(Derivation.read(text, grammar))
+        return {self._keys[text] for text in texts if text in self._keys}
 
     def suggest(self, trial: BaseTrial, name: str, labels: Sequence[str], planned: str) -> str:
         """What Optuna says at a site whose label is planned: that, unless the trial fixes it."""
@@ -207,12 +218,6 @@ class DerivationSampler(BaseSampler, ABC):
         stream = hashlib.sha256(f"{self.seed}/{trial.number}/{param_name}".encode()).digest()
         chance = RandomSampler(seed=int.from_bytes(stream[:4], "big"))
         return chance.sample_independent(study, trial, param_name, param_distribution)
-
-
-def evaluated(study: Study, grammar: Grammar) -> list[FrozenTrial]:
-    """The finished trials of a study with a derivation of this grammar, by number."""
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [trial for trial in finished if text_of(trial, grammar)]
 
 
 def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from optuna import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.grammar import Derivation, Grammar
 from nas.grammar.derive import Size
-from nas.search.breed import DerivationSampler, evaluated, losses, violation
+from nas.search.breed import DerivationSampler, losses, text_of, violation
 
 
 class EvolutionSampler(DerivationSampler):
@@ -30,16 +31,17 @@ class EvolutionSampler(DerivationSampler):
         self.population_size, self.tournament = population_size, tournament
 
     def population(self, study: Study, grammar: Grammar) -> list[FrozenTrial]:
-        return evaluated(study, grammar)[-self.population_size :]
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        bred = (trial for trial in reversed(finished) if text_of(trial, grammar))
+        return list(islice(bred, self.population_size))
 
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> list[FrozenTrial]:
+    ) -> Iterator[list[FrozenTrial]]:
         population = self.population(study, grammar)
-        if len(population) < self.population_size:
-            return []
-        rivals = rng.choices(population, k=self.tournament)
-        return [min(rivals, key=lambda t: (violation(t), losses(study, t)[0], -t.number))]
+        while len(population) == self.population_size:
+            rivals = rng.choices(population, k=self.tournament)
+            yield [min(rivals, key=lambda t: (violation(t), losses(study, t)[0], -t.number))]
 
 
 class RandomDerivations(DerivationSampler):
@@ -56,5 +58,5 @@ class RandomDerivations(DerivationSampler):
 
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> list[FrozenTrial]:
-        return []
+    ) -> Iterator[list[FrozenTrial]]:
+        return iter(())

@@ -75,6 +75,8 @@ class Proposer:
         if sampler == "auto":
             sampler = "nsga2" if grammar.finite else "tree"
         bred = sampler in BRED and not (sampler in FIXED and grammar.finite)
+        if start and not bred:
+            raise ValueError(f"{sampler} takes no start: say {' or '.join(BRED)}")
         self.sites: dict[str, CategoricalDistribution] = {}
         if grammar.finite and not bred:
             self.sites = {
@@ -89,8 +91,10 @@ class Proposer:
                 if bred
                 else FIXED[sampler](seed, population),
             )
-            if not start and grammar.finite:
-                self._enqueue_ends()
+            for largest in (False, True) if grammar.finite and not start else ():
+                end = extreme(grammar, input=input, largest=largest)
+                text = {attribute(grammar): str(end)}
+                self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
 
     @property
     def _size(self) -> Size | None:
@@ -103,14 +107,6 @@ class Proposer:
             return set()
         name = attribute(self.grammar)
         return {t.user_attrs[name] for t in sampler.population(self.study, self.grammar)}
-
-    def _enqueue_ends(self) -> None:
-        for largest in (False, True):
-            end = extreme(self.grammar, input=self.input, largest=largest)
-            if self.sites:
-                self.study.enqueue_trial(dict(end.by_site))
-            else:
-                self.study.enqueue_trial({}, user_attrs={attribute(self.grammar): str(end)})
 
     def ask(self) -> Proposal:
         if self.sites:

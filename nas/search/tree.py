@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from optuna import Study
 from optuna.samplers import BaseGASampler
@@ -63,16 +63,14 @@ class TreeSampler(DerivationSampler, BaseGASampler):
 
     def parents(
         self, study: Study, grammar: Grammar, number: int, rng: random.Random
-    ) -> list[FrozenTrial]:
+    ) -> Iterator[list[FrozenTrial]]:
         elite = self.get_parent_population(study, number // self._size)
         best = ranked(study, [t for t in elite if text_of(t, grammar)], len(elite))
-        if not best:
-            return []
-        first = _tournament(best, rng)
-        others = [trial for trial in best if trial is not first]
-        if not others or rng.random() >= self.crossover_prob:
-            return [first]
-        return [first, _tournament(others, rng)]
+        while best:
+            first = _tournament(best, rng)
+            others = [trial for trial in best if trial is not first]
+            crossed = others and rng.random() < self.crossover_prob
+            yield [first, _tournament(others, rng)] if crossed else [first]
 
 
 def ranked(study: Study, trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:

@@ -197,7 +197,7 @@ def test_objectives_limits_failures_and_settings_are_said(page: Reader) -> None:
     assert "FLOPs at most 2.00 M" in page.said
     assert "the loss is NaN" in page.said
     assert "3 finished, 1 failed" in page.said
-    assert 'sampler = "nsga2"' in page.said
+    assert 'sampler = "auto"' in page.said
 
 
 def test_a_retrained_figure_stands_beside_and_never_instead(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import optuna
 import pytest
 
 from nas.front import Limit, Objective, hypervolume, nondominated
-from nas.grammar import Derivation, Grammar, derive
+from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import choose_with
@@ -14,6 +16,8 @@ from nas.search.propose import Proposer
 
 MOBILE = Grammar.load("mobile")
 INPUT = (1, 8, 8)
+EINSPACE = Grammar.load("einspace")
+SAMPLERS = ["random", "tpe", "nsga2", "tree", "evolution"]
 OBJECTIVES = (Objective("worth", True), Objective("flops", False))
 
 
@@ -42,11 +46,12 @@ def volume(sampler: str, seed: int, trials: int = 200) -> float:
 
 
 def test_evolution_really_evolves_on_a_planted_optimum() -> None:
-    wins = sum(volume("nsga2", seed) > volume("random", seed) for seed in range(5))
-    assert wins >= 4
+    chance = [volume("random", seed) for seed in range(5)]
+    for sampler in ("nsga2", "tree"):
+        assert sum(volume(sampler, seed) > chance[seed] for seed in range(5)) >= 4
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
     def go() -> list[str]:
         proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=5, population=4)
@@ -97,7 +102,7 @@ def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
     assert len(proposer.sites) > 20
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> None:
     proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=0, population=4)
     found = [plan(proposer.ask().derivation).flops for _ in range(4)]
@@ -106,12 +111,59 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
     assert ends[0] < min(found[2:]) <= max(found[2:]) < ends[1]
 
 
-def test_an_open_grammar_is_proposed_within_the_runs_limits() -> None:
+@pytest.mark.parametrize("sampler", ["random", "tree", "evolution"])
+def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> None:
     limits = (Limit("flops", 200_000.0), Limit("params", 20_000.0))
-    proposer = Proposer(
-        Grammar.load("einspace"), INPUT, "random", OBJECTIVES, limits, seed=0, population=4
-    )
+    proposer = Proposer(EINSPACE, INPUT, sampler, OBJECTIVES, limits, seed=0, population=4)
     for _ in range(15):
-        one = plan(proposer.ask().derivation)
+        proposal = proposer.ask()
+        one = plan(proposal.derivation)
         assert one.flops <= 200_000
         assert one.params <= 20_000
+        proposer.tell(proposal, {"worth": 1.0, "flops": one.flops, "params": one.params})
+
+
+def test_finite_spaces_go_to_nsga2_and_recursive_ones_to_the_tree_sampler() -> None:
+    for grammar, sampler in ((MOBILE, "NSGAIISampler"), (EINSPACE, "TreeSampler")):
+        proposer = Proposer(grammar, INPUT, "auto", OBJECTIVES, (), seed=0, population=4)
+        assert type(proposer.study.sampler).__name__ == sampler
+
+
+@pytest.mark.parametrize("grammar", [MOBILE, EINSPACE])
+def test_a_bred_proposal_says_its_parents_and_is_never_proposed_again(grammar: Grammar) -> None:
+    proposer = Proposer(grammar, INPUT, "tree", OBJECTIVES, (), seed=0, population=6)
+    found: list[str] = []
+    for _ in range(4):
+        asked = [proposer.ask() for _ in range(6)]
+        for proposal in asked:
+            lineage = proposal.lineage
+            assert (lineage is None) == (len(found) < 6)
+            assert lineage is None or set(lineage.parents) <= set(found[: len(found) // 6 * 6])
+            found.append(str(proposal.derivation))
+            proposer.tell(proposal, {"worth": 1.0, "flops": float(len(found))})
+    assert len(set(found)) == 24
+
+
+def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
+    def key(derivation: Derivation) -> str:
+        one = plan(derivation)
+        return "" if one.trivial else one.fingerprint
+
+    proposer = Proposer(EINSPACE, INPUT, "tree", OBJECTIVES, (), seed=0, population=5, key=key)
+    found = []
+    for _ in range(25):
+        proposal = proposer.ask()
+        found.append(key(proposal.derivation))
+        proposer.tell(proposal, {"worth": 1.0, "flops": 1.0})
+    assert len(set(found)) == 25
+    assert "" not in found
+
+
+def test_a_start_is_proposed_first_and_only_to_samplers_that_breed() -> None:
+    start = [sample(MOBILE, random.Random(seed), input=INPUT) for seed in range(3)]
+    proposer = Proposer(
+        MOBILE, INPUT, "evolution", OBJECTIVES, (), seed=0, population=4, start=start
+    )
+    assert [proposer.ask().derivation for _ in range(3)] == start
+    with pytest.raises(ValueError, match="takes no start: say tree or evolution"):
+        Proposer(MOBILE, INPUT, "tpe", OBJECTIVES, (), seed=0, population=4, start=start)

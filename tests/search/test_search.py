@@ -133,7 +133,7 @@ def test_on_a_space_that_can_be_enumerated_the_front_is_the_exhaustive_one(
     ]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "tree", "evolution"])
 def test_every_sampler_proposes_and_resumes(tiny: Path, tmp_path: Path, sampler: str) -> None:
     folder = tmp_path / "run"
     search("mobile", ["digits"], out=folder, **{**QUICK, "sampler": sampler})
@@ -142,6 +142,20 @@ def test_every_sampler_proposes_and_resumes(tiny: Path, tmp_path: Path, sampler:
     (folder / "journal.jsonl").write_bytes(b"".join(journal[:9]))
     resume(folder)
     assert facts(folder) == whole
+
+
+def test_a_recursive_space_is_evolved_and_resumes_within_a_generation(tmp_path: Path) -> None:
+    (tmp_path / "s.grammar").write_text(
+        "net = conv(4) m output(coarse)\nm = 0.6: leaf | m m\nleaf = relu | conv(4) | tanh | norm\n"
+    )
+    settings = {**QUICK, "trials": 8, "generation": 3, "standalone": {"epochs": 0.1}}
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **settings)
+    whole = facts(tmp_path / "run")
+    assert len({plan(run.derivation(trial.id)).fingerprint for trial in run.trials}) == 8
+    journal = (tmp_path / "run" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run" / "journal.jsonl").write_bytes(b"".join(journal[:6]))
+    resume(tmp_path / "run")
+    assert facts(tmp_path / "run") == whole
 
 
 def test_limits_hold_on_the_front(tmp_path: Path) -> None:
