@@ -33,7 +33,7 @@ class TestEvolution(SamplerCase, BasicSamplerTestCase, MultiObjectiveSamplerTest
     def make(
         self, seed: int, start: Sequence[Derivation] = (), key: Key = None
     ) -> EvolutionSampler:
-        return EvolutionSampler(seed, 25, 8, start=start, key=key)
+        return EvolutionSampler(seed, 20, 10, start=start, key=key)
 
 
 def front(sampler: optuna.samplers.BaseSampler) -> float:
