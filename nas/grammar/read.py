@@ -1,0 +1,408 @@
+"""A network made by hand, read as a derivation: the rules of a grammar parsed over its operators.
+
+The network is run forward once, so every shape is known. Then it is a sentence, and the grammar's
+rules are what it is parsed by: a node asked for at a place of the network has a set of places
+where it can end, kept as the bits of an integer and found once, so the work grows with the square
+of the network's length and not with the number of its derivations (Earley 1970; Scott & Johnstone
+2010). Of several derivations the one is taken in which the longest part is shortest, rule by
+rule, so a long sequence nests as a balanced tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from nas.grammar.derivation import Derivation, called
+from nas.grammar.derive import Input, memory_of, replay
+from nas.grammar.frames import Frame, Place, Waiting
+from nas.grammar.grammar import Grammar
+from nas.grammar.machine import Machine
+from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, Operation, Way
+from nas.grammar.parser import GrammarError
+from nas.op import Shape, ShapeError, Shapes
+
+RULE = re.compile(r"\s*(#.*\s*)*(use |import |[A-Za-z_]\w*(\([^()]*\))?\s*=)")
+MOST = 1_000_000  # nodes asked for: more only where rules call each other with growing arguments
+
+
+def read_network(grammar: Grammar, text: str, *, input: Input, name: str = "network") -> Derivation:
+    """The derivation of `grammar` whose operators are those of the network written in `text`.
+
+    `text` is a term of operators, as `Derivation.network_text` writes it, or rules in the grammar
+    language with nothing left to choose, of which the first is the network. `name` is the text's
+    in errors. Raises GrammarError where a shape does not fit, or where no rule of the grammar
+    does: at the furthest operator reached, with what would fit there.
+    """
+    written = text if RULE.match(text) else f"network = {text}"
+    network = Grammar.parse(written, name=name, path=_beside(name), used=grammar.used)
+    return _derivation(grammar, network, input)
+
+
+def seed(grammar: Grammar, name: str, /, *, input: Input) -> Derivation:
+    """The derivation of the known network that the grammar's text calls `name`.
+
+    Raises GrammarError where there is none, or where it does not fit the input.
+    """
+    if name not in grammar.networks:
+        known = ", ".join(grammar.seeds) or "none"
+        raise GrammarError(f"{grammar.name} has no seed {name!r}; there are {known}")
+    return _derivation(grammar, grammar.networks[name], input)
+
+
+def _beside(name: str) -> Path | None:
+    return Path(name) if Path(name).is_file() else None
+
+
+def _derivation(grammar: Grammar, network: Grammar, input: Input) -> Derivation:
+    shape = Shape.of(input)
+    line = _laid_out(network, shape)
+    labels = _Chart(grammar, network.name, line).labels()
+    return replay(grammar, _in_order(grammar, labels, shape), input=shape)
+
+
+def _in_order(grammar: Grammar, labels: dict[str, str], input: Shape) -> Iterator[str]:
+    """Labels by their sites' names in the order in which a walk comes to the sites."""
+    machine = memory_of(grammar).machine
+    waiting = machine.advance((input,), machine.start())
+    while isinstance(waiting, Waiting):
+        label = labels[waiting.site.name]
+        yield label
+        index = [option.label for option in waiting.options].index(label)
+        waiting = machine.advance(*waiting.state(index))
+
+
+@dataclass(eq=False)
+class _Line:
+    """Operators and brackets in sequence, each with the streams that arrive at it and the number
+    of operators before it in the network; at the end once more."""
+
+    items: list[Operation | _Bracket] = field(default_factory=list)
+    streams: list[Shapes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    text: str = ""
+
+    def add(self, item: Operation | _Bracket, streams: Shapes, number: int) -> None:
+        self.items.append(item)
+        self.streams.append(streams)
+        self.numbers.append(number)
+
+    def end(self, streams: Shapes, number: int) -> None:
+        self.streams.append(streams)
+        self.numbers.append(number)
+        self.text = " ".join(item.text if isinstance(item, _Bracket) else called(
+            item.operator, item.args) for item in self.items)  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Bracket:
+    """Streams in parallel."""
+
+    branches: list[_Line]
+
+    @cached_property
+    def text(self) -> str:
+        return "[ " + " ; ".join(branch.text for branch in self.branches) + " ]"
+
+
+class _Layout:
+    """Told by a machine what it does, it lays the network out; copies are one line many times."""
+
+    def __init__(self, input: Shape):
+        self.line, self.streams, self.count = _Line(), (input,), 0
+        self.open_: list[tuple[_Line, int, Shapes, _Bracket]] = []
+
+    def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
+        self.line.add(node, streams, self.count)
+        self.count += 1
+        self.streams = node.on(streams)
+
+    def open(self, twins: int) -> None:
+        self.open_.append((self.line, self.count, self.streams, _Bracket([])))
+        self.line, self.streams = _Line(), self.streams[:1]
+
+    def branch(self, finished: int, join: Frame, done: Shapes) -> None:
+        _, _, arriving, bracket = self.open_[-1]
+        self.line.end(self.streams, self.count)
+        bracket.branches.append(self.line)
+        self.line, self.streams = _Line(), arriving[finished : finished + 1]
+        self.done = done
+
+    def close(self) -> None:
+        self.line, count, arriving, bracket = self.open_.pop()
+        self.line.add(bracket, arriving, count)
+        self.streams = self.done
+
+    def copy(self, n: int, place: Place) -> None:
+        self.line.end(self.streams, self.count)
+        copied, self.done = self.line, self.streams * n
+        self.open_[-1][3].branches.extend([copied] * n)
+        self.close()
+
+
+def _laid_out(network: Grammar, input: Shape) -> _Line:
+    """A network's operators with their shapes; raises GrammarError where one does not fit."""
+    machine, layout = Machine(network), _Layout(input)
+    try:
+        end = machine.advance((input,), machine.start(), layout)
+    except ShapeError as error:
+        raise GrammarError(
+            f"{network.name} does not fit an input of {input}: operator {layout.count + 1}, {error}"
+        ) from None
+    if isinstance(end, Waiting):
+        options = ", ".join(option.label for option in end.options)
+        raise GrammarError(
+            f"{network.name} leaves {end.site.name} open, {options}: a network has no choices"
+        )
+    layout.line.end(layout.streams, layout.count)
+    return layout.line
+
+
+class _Branch(Node):
+    """What a bracket's branch must derive to."""
+
+    __slots__ = ("way",)
+
+    def __init__(self, way: Way):
+        super().__init__()
+        self.way = way
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A node asked for at a place: where it can end, as bits, and who waits to be told.
+
+    `since` counts up as ends are found: what an end was made of was found before it."""
+
+    node: Node
+    line: _Line
+    at: int
+    ends: int = 0
+    since: dict[int, int] = field(default_factory=dict)
+    waiting: list[tuple[_Asked, Way, int]] = field(default_factory=list)
+    missing: int = 0  # branches not yet derived whole, of a bracket
+
+
+class _Chart:
+    """Which nodes of a grammar derive which parts of a network."""
+
+    def __init__(self, grammar: Grammar, name: str, line: _Line):
+        self.grammar, self.name, self.line = grammar, name, line
+        self.asked: dict[tuple[Node, _Line, int], _Asked] = {}
+        self.linked: set[tuple[_Asked, Way, int, int]] = set()
+        self.branches: dict[tuple[Node, int], _Branch] = {}
+        self.found = 0
+        self.furthest, self.wanted = (-1, 0), dict[str, None]()
+        self.reached = ("", ())  # type: tuple[str, Shapes]
+        self.todo: list[tuple[_Asked, Way | None, int, int]] = []
+        root = self.ask(memory_of(grammar).machine.root, line, 0)
+        self.root = root
+        while self.todo:
+            self.step(*self.todo.pop())
+            if len(self.asked) > MOST:
+                raise GrammarError(f"{grammar.name} takes too many rules to read {name}")
+
+    def ask(self, node: Node, line: _Line, at: int) -> _Asked:
+        key = (node, line, at)
+        if key not in self.asked:
+            self.asked[key] = asked = _Asked(node, line, at)
+            self.todo.append((asked, None, 0, 0))
+        return self.asked[key]
+
+    def step(self, asked: _Asked, way: Way | None, t: int, ends: int) -> None:
+        """Derive a node that is newly asked for; or go on with a way whose part `t` ends there."""
+        if way is None:
+            self.expand(asked)
+        elif isinstance(asked.node, Fork | Multiple):
+            if ends >> t & 1:  # a branch of `t` items is derived whole
+                asked.missing -= 1
+                if not asked.missing:
+                    self.gain(asked, 1 << (asked.at + 1))
+        elif t + 1 == len(way):
+            self.gain(asked, ends)
+        else:
+            for at in _bits(ends):
+                self.link(asked, way, t + 1, at)
+
+    def link(self, asked: _Asked, way: Way, t: int, at: int) -> None:
+        key = (asked, way, t, at)
+        if key not in self.linked:
+            self.linked.add(key)
+            part = self.ask(way[t][1], asked.line, at)
+            part.waiting.append((asked, way, t))
+            if part.ends:
+                self.todo.append((asked, way, t, part.ends))
+
+    def gain(self, asked: _Asked, ends: int) -> None:
+        new = ends & ~asked.ends
+        if not new:
+            return
+        asked.ends |= new
+        self.found += 1
+        for end in _bits(new):
+            asked.since[end] = self.found
+        for owner, way, t in asked.waiting:
+            self.todo.append((owner, way, t, new))
+        if isinstance(asked.node, _Branch) or asked is self.root:
+            for end in _bits(new):
+                if end < len(asked.line.items):
+                    self.miss(asked.line, end, "nothing more")
+
+    def expand(self, asked: _Asked) -> None:
+        node, line, at = asked.node, asked.line, asked.at
+        if isinstance(node, Operation):
+            item = line.items[at] if at < len(line.items) else None
+            if isinstance(item, Operation) and (item.operator, item.args) == (
+                node.operator, node.args,
+            ):  # fmt: skip
+                self.gain(asked, 1 << (at + 1))
+            else:
+                self.miss(line, at, called(node.operator, node.args))
+        elif isinstance(node, Fork | Multiple):
+            self.bracket(asked, node)
+        else:
+            for way in self.ways(asked):
+                if way:
+                    self.link(asked, way, 0, at)
+                else:
+                    self.gain(asked, 1 << at)
+
+    def ways(self, asked: _Asked) -> list[Way]:
+        node = asked.node
+        if isinstance(node, _Branch):
+            return [node.way]
+        if isinstance(node, Decision):
+            return [node.way(i) for i in range(len(node.options))]
+        if isinstance(node, Capture):
+            try:
+                return [(("", node.on(asked.line.streams[asked.at])),)]
+            except ShapeError:
+                return []
+        return [node.way()] if isinstance(node, Compound) else []
+
+    def bracket(self, asked: _Asked, node: Fork | Multiple) -> None:
+        line, at = asked.line, asked.at
+        item = line.items[at] if at < len(line.items) else None
+        if not isinstance(item, _Bracket) or len(item.branches) != node.width:
+            self.miss(line, at, f"a bracket of {node.width} branches")
+        elif isinstance(node, Multiple) and len({branch.text for branch in item.branches}) > 1:
+            self.miss(line, at, f"a bracket of {node.width} equal branches")
+        else:
+            parts = list(enumerate(item.branches))[: 1 if isinstance(node, Multiple) else None]
+            asked.missing = len(parts)
+            for index, branch in parts:
+                part = self.ask(self.branch(node, index), branch, 0)
+                whole = len(branch.items)
+                part.waiting.append((asked, (), whole))
+                if part.ends:
+                    self.todo.append((asked, (), whole, part.ends))
+
+    def branch(self, node: Fork | Multiple, index: int) -> _Branch:
+        key = (node, index)
+        if key not in self.branches:
+            self.branches[key] = _Branch(node.way(index))
+        return self.branches[key]
+
+    def miss(self, line: _Line, at: int, wanted: str) -> None:
+        """Remember what would have fitted at the furthest place that was reached."""
+        item = line.items[at] if at < len(line.items) else None
+        place = (line.numbers[at], 0 if item is None else 1 + isinstance(item, Operation))
+        if place > self.furthest:
+            self.furthest, self.wanted = place, {}
+            said = item.text if isinstance(item, _Bracket) else "the end of it" if item is None \
+                else called(item.operator, item.args)  # fmt: skip
+            self.reached = said, line.streams[at]
+        if place == self.furthest:
+            self.wanted[wanted] = None
+
+    def labels(self) -> dict[str, str]:
+        """What is chosen at every site, by the site's name."""
+        if not self.root.ends >> len(self.line.items) & 1:
+            raise self.refusal()
+        chosen: dict[str, str] = {}
+        todo = [(self.root, len(self.line.items), "")]
+        while todo:
+            asked, end, path = todo.pop()
+            node = asked.node
+            if isinstance(node, Fork | Multiple):
+                inner = f"{path}/{node.child}" if isinstance(node, Multiple) else path
+                item = asked.line.items[asked.at]
+                assert isinstance(item, _Bracket)
+                for index in range(node.width if isinstance(node, Fork) else 1):
+                    line = item.branches[index]
+                    part = self.asked[self.branch(node, index), line, 0]
+                    todo.append((part, len(line.items), inner))
+            elif not isinstance(node, Operation):
+                index, way, ends = self.best(asked, end)
+                if isinstance(node, Decision):
+                    name = f"{path}{node.suffix}".lstrip(":/")
+                    chosen[name] = node.options[index].label
+                at = asked.at
+                for (child, part_node), stop in zip(way, ends, strict=True):
+                    below = f"{path}/{child}" if child else path
+                    todo.append((self.asked[part_node, asked.line, at], stop, below))
+                    at = stop
+        return chosen
+
+    def best(self, asked: _Asked, end: int) -> tuple[int, Way, list[int]]:
+        """The way whose longest part is shortest, and where its parts end."""
+        found = [
+            (*split, index, way) for index, way in enumerate(self.ways(asked))
+            if (split := self.split(asked, way, end)) is not None
+        ]  # fmt: skip
+        _, ends, index, way = min(found, key=lambda one: (one[0], one[2]))
+        return index, way, ends
+
+    def split(self, asked: _Asked, way: Way, end: int) -> tuple[int, list[int]] | None:
+        """Where a way's parts end so that the longest is shortest, and its length; None where
+        the way does not end at `end`."""
+        line = asked.line
+        begins = [1 << asked.at]
+        for _, node in way:
+            reached = 0
+            for at in _bits(begins[-1]):
+                if (part := self.asked.get((node, line, at))) is not None:
+                    reached |= part.ends
+            begins.append(reached & ((2 << end) - 1))
+        best: dict[int, tuple[int, list[int]]] = {end: (0, [])}
+        for t in range(len(way) - 1, -1, -1):
+            now: dict[int, tuple[int, list[int]]] = {}
+            for at in _bits(begins[t]):
+                part = self.asked.get((way[t][1], line, at))
+                for stop in _bits(part.ends) if part is not None else ():
+                    if stop not in best or not self.before(part, stop, asked, end):
+                        continue
+                    length = 0 if isinstance(way[t][1], Operation) else stop - at
+                    longest = max(length, best[stop][0])
+                    if at not in now or longest < now[at][0]:
+                        now[at] = (longest, [stop, *best[stop][1]])
+            best = now
+        return best.get(asked.at)
+
+    def before(self, part: _Asked | None, stop: int, asked: _Asked, end: int) -> bool:
+        """Whether a part may be in what it is a part of: it is shorter, or was found before."""
+        assert part is not None
+        whole = (part.at, stop) == (asked.at, end)
+        return not whole or part.since[stop] < asked.since[end]
+
+    def refusal(self) -> GrammarError:
+        said, streams = self.reached
+        number, on = self.furthest[0] + 1, " ".join(map(str, streams))
+        wanted = ", ".join(self.wanted)
+        place = f"operator {number}, {said}, on {on}"
+        if self.furthest[1] == 0:
+            place = f"what ends after operator {number - 1}, with {on}"
+        return GrammarError(
+            f"no rule of {self.grammar.name} fits {self.name} at {place}: there it takes {wanted}"
+        )
+
+
+def _bits(mask: int) -> Iterator[int]:
+    """The places of the bits that are set, from the lowest."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
