@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
-    from nas.grammar import Derivation, Grammar, Limits, cross, derive, mutate, sample
+    from nas.grammar import (
+        Derivation,
+        Grammar,
+        Limits,
+        cross,
+        derive,
+        mutate,
+        read_network,
+        sample,
+        seed,
+    )
     from nas.network import Network
     from nas.search import Run, choose_with, load, resume, search
     from nas.supernet import Bank
@@ -21,7 +31,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Grammar": "nas.grammar", "Derivation": "nas.grammar", "Limits": "nas.grammar",
     "derive": "nas.grammar", "sample": "nas.grammar", "mutate": "nas.grammar",
-    "cross": "nas.grammar", "Network": "nas.network",
+    "cross": "nas.grammar", "read_network": "nas.grammar", "seed": "nas.grammar",
+    "Network": "nas.network",
     "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
     "search": "nas.search", "resume": "nas.search", "load": "nas.search",
     "choose_with": "nas.search",
@@ -29,7 +40,8 @@ _HOMES = {
 
 __all__ = [
     "Bank", "Derivation", "Grammar", "Limits", "Network", "ParetoFront", "Run", "Task",
-    "__version__", "choose_with", "cross", "derive", "load", "mutate", "resume", "sample", "search",
+    "__version__", "choose_with", "cross", "derive", "load", "mutate", "read_network", "resume",
+    "sample", "search", "seed",
 ]  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class Grammar:
         uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
         helpers: dict[str, Rule] = {}
         seeds = []
-        for name, network in self.networks.items():
+        for network in self.networks.values():
             start, *rest = network.rules.values()
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}

@@ -11,19 +11,18 @@ rule, so a long sequence nests as a balanced tree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from nas.grammar.derivation import Derivation, called
 from nas.grammar.derive import Input, memory_of, replay
-from nas.grammar.frames import Frame, Place, Waiting
+from nas.grammar.frames import Waiting
 from nas.grammar.grammar import Grammar
-from nas.grammar.machine import Machine
+from nas.grammar.layout import Bracket, Line, laid_out
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, Operation, Way
 from nas.grammar.parser import GrammarError
-from nas.op import Shape, ShapeError, Shapes
+from nas.op import Operator, Shape, ShapeError
 
 RULE = re.compile(r"\s*(#.*\s*)*(use |import |[A-Za-z_]\w*(\([^()]*\))?\s*=)")
 MOST = 1_000_000  # nodes asked for: more only where rules call each other with growing arguments
@@ -59,7 +58,7 @@ def _beside(name: str) -> Path | None:
 
 def _derivation(grammar: Grammar, network: Grammar, input: Input) -> Derivation:
     shape = Shape.of(input)
-    line = _laid_out(network, shape)
+    line = laid_out(network, shape)
     labels = _Chart(grammar, network.name, line).labels()
     return replay(grammar, _in_order(grammar, labels, shape), input=shape)
 
@@ -73,92 +72,6 @@ def _in_order(grammar: Grammar, labels: dict[str, str], input: Shape) -> Iterato
         yield label
         index = [option.label for option in waiting.options].index(label)
         waiting = machine.advance(*waiting.state(index))
-
-
-@dataclass(eq=False)
-class _Line:
-    """Operators and brackets in sequence, each with the streams that arrive at it and the number
-    of operators before it in the network; at the end once more."""
-
-    items: list[Operation | _Bracket] = field(default_factory=list)
-    streams: list[Shapes] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    text: str = ""
-
-    def add(self, item: Operation | _Bracket, streams: Shapes, number: int) -> None:
-        self.items.append(item)
-        self.streams.append(streams)
-        self.numbers.append(number)
-
-    def end(self, streams: Shapes, number: int) -> None:
-        self.streams.append(streams)
-        self.numbers.append(number)
-        self.text = " ".join(item.text if isinstance(item, _Bracket) else called(
-            item.operator, item.args) for item in self.items)  # fmt: skip
-
-
-@dataclass(eq=False)
-class _Bracket:
-    """Streams in parallel."""
-
-    branches: list[_Line]
-
-    @cached_property
-    def text(self) -> str:
-        return "[ " + " ; ".join(branch.text for branch in self.branches) + " ]"
-
-
-class _Layout:
-    """Told by a machine what it does, it lays the network out; copies are one line many times."""
-
-    def __init__(self, input: Shape):
-        self.line, self.streams, self.count = _Line(), (input,), 0
-        self.open_: list[tuple[_Line, int, Shapes, _Bracket]] = []
-
-    def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
-        self.line.add(node, streams, self.count)
-        self.count += 1
-        self.streams = node.on(streams)
-
-    def open(self, twins: int) -> None:
-        self.open_.append((self.line, self.count, self.streams, _Bracket([])))
-        self.line, self.streams = _Line(), self.streams[:1]
-
-    def branch(self, finished: int, join: Frame, done: Shapes) -> None:
-        _, _, arriving, bracket = self.open_[-1]
-        self.line.end(self.streams, self.count)
-        bracket.branches.append(self.line)
-        self.line, self.streams = _Line(), arriving[finished : finished + 1]
-        self.done = done
-
-    def close(self) -> None:
-        self.line, count, arriving, bracket = self.open_.pop()
-        self.line.add(bracket, arriving, count)
-        self.streams = self.done
-
-    def copy(self, n: int, place: Place) -> None:
-        self.line.end(self.streams, self.count)
-        copied, self.done = self.line, self.streams * n
-        self.open_[-1][3].branches.extend([copied] * n)
-        self.close()
-
-
-def _laid_out(network: Grammar, input: Shape) -> _Line:
-    """A network's operators with their shapes; raises GrammarError where one does not fit."""
-    machine, layout = Machine(network), _Layout(input)
-    try:
-        end = machine.advance((input,), machine.start(), layout)
-    except ShapeError as error:
-        raise GrammarError(
-            f"{network.name} does not fit an input of {input}: operator {layout.count + 1}, {error}"
-        ) from None
-    if isinstance(end, Waiting):
-        options = ", ".join(option.label for option in end.options)
-        raise GrammarError(
-            f"{network.name} leaves {end.site.name} open, {options}: a network has no choices"
-        )
-    layout.line.end(layout.streams, layout.count)
-    return layout.line
 
 
 class _Branch(Node):
@@ -178,7 +91,7 @@ class _Asked:
     `since` counts up as ends are found: what an end was made of was found before it."""
 
     node: Node
-    line: _Line
+    line: Line
     at: int
     ends: int = 0
     since: dict[int, int] = field(default_factory=dict)
@@ -189,14 +102,14 @@ class _Asked:
 class _Chart:
     """Which nodes of a grammar derive which parts of a network."""
 
-    def __init__(self, grammar: Grammar, name: str, line: _Line):
+    def __init__(self, grammar: Grammar, name: str, line: Line):
         self.grammar, self.name, self.line = grammar, name, line
-        self.asked: dict[tuple[Node, _Line, int], _Asked] = {}
+        self.asked: dict[tuple[Node, Line, int], _Asked] = {}
         self.linked: set[tuple[_Asked, Way, int, int]] = set()
         self.branches: dict[tuple[Node, int], _Branch] = {}
         self.found = 0
-        self.furthest, self.wanted = (-1, 0), dict[str, None]()
-        self.reached = ("", ())  # type: tuple[str, Shapes]
+        self.furthest: tuple[int, int, Line, int] = (-1, 0, line, 0)
+        self.wanted: dict[Operation | str, None] = {}
         self.todo: list[tuple[_Asked, Way | None, int, int]] = []
         root = self.ask(memory_of(grammar).machine.root, line, 0)
         self.root = root
@@ -205,7 +118,7 @@ class _Chart:
             if len(self.asked) > MOST:
                 raise GrammarError(f"{grammar.name} takes too many rules to read {name}")
 
-    def ask(self, node: Node, line: _Line, at: int) -> _Asked:
+    def ask(self, node: Node, line: Line, at: int) -> _Asked:
         key = (node, line, at)
         if key not in self.asked:
             self.asked[key] = asked = _Asked(node, line, at)
@@ -259,8 +172,8 @@ class _Chart:
                 node.operator, node.args,
             ):  # fmt: skip
                 self.gain(asked, 1 << (at + 1))
-            else:
-                self.miss(line, at, called(node.operator, node.args))
+            elif node.outputs(line.streams[at]) is not None:
+                self.miss(line, at, node)
         elif isinstance(node, Fork | Multiple):
             self.bracket(asked, node)
         else:
@@ -286,7 +199,7 @@ class _Chart:
     def bracket(self, asked: _Asked, node: Fork | Multiple) -> None:
         line, at = asked.line, asked.at
         item = line.items[at] if at < len(line.items) else None
-        if not isinstance(item, _Bracket) or len(item.branches) != node.width:
+        if not isinstance(item, Bracket) or len(item.branches) != node.width:
             self.miss(line, at, f"a bracket of {node.width} branches")
         elif isinstance(node, Multiple) and len({branch.text for branch in item.branches}) > 1:
             self.miss(line, at, f"a bracket of {node.width} equal branches")
@@ -306,16 +219,13 @@ class _Chart:
             self.branches[key] = _Branch(node.way(index))
         return self.branches[key]
 
-    def miss(self, line: _Line, at: int, wanted: str) -> None:
+    def miss(self, line: Line, at: int, wanted: Operation | str) -> None:
         """Remember what would have fitted at the furthest place that was reached."""
         item = line.items[at] if at < len(line.items) else None
         place = (line.numbers[at], 0 if item is None else 1 + isinstance(item, Operation))
-        if place > self.furthest:
-            self.furthest, self.wanted = place, {}
-            said = item.text if isinstance(item, _Bracket) else "the end of it" if item is None \
-                else called(item.operator, item.args)  # fmt: skip
-            self.reached = said, line.streams[at]
-        if place == self.furthest:
+        if place > self.furthest[:2]:
+            self.furthest, self.wanted = (*place, line, at), {}
+        if place == self.furthest[:2]:
             self.wanted[wanted] = None
 
     def labels(self) -> dict[str, str]:
@@ -330,7 +240,7 @@ class _Chart:
             if isinstance(node, Fork | Multiple):
                 inner = f"{path}/{node.child}" if isinstance(node, Multiple) else path
                 item = asked.line.items[asked.at]
-                assert isinstance(item, _Bracket)
+                assert isinstance(item, Bracket)
                 for index in range(node.width if isinstance(node, Fork) else 1):
                     line = item.branches[index]
                     part = self.asked[self.branch(node, index), line, 0]
@@ -389,15 +299,32 @@ class _Chart:
         return not whole or part.since[stop] < asked.since[end]
 
     def refusal(self) -> GrammarError:
-        said, streams = self.reached
-        number, on = self.furthest[0] + 1, " ".join(map(str, streams))
-        wanted = ", ".join(self.wanted)
-        place = f"operator {number}, {said}, on {on}"
-        if self.furthest[1] == 0:
-            place = f"what ends after operator {number - 1}, with {on}"
+        number, _, line, at = self.furthest
+        on = " ".join(map(str, line.streams[at]))
+        item = line.items[at] if at < len(line.items) else None
+        if item is None:
+            place, same = f"the end of a branch after operator {number}, with {on}", None
+            if line is self.line:
+                place = f"its end after operator {number}, with {on}"
+        elif isinstance(item, Bracket):
+            place, same = f"the bracket after operator {number}, on {on}", None
+        else:
+            said, same = called(item.operator, item.args), item.operator
+            place = f"operator {number + 1}, {said}, on {on}"
         return GrammarError(
-            f"no rule of {self.grammar.name} fits {self.name} at {place}: there it takes {wanted}"
+            f"no rule of {self.grammar.name} fits {self.name} at {place}; "
+            f"there it takes {_listed(self.wanted, same)}"
         )
+
+
+def _listed(wanted: Iterable[Operation | str], same: Operator | None) -> str:
+    """What is taken somewhere, by name, and with its arguments where the operator is the same."""
+    words = {
+        one if isinstance(one, str)
+        else called(one.operator, one.args) if one.operator == same else one.operator.name
+        for one in wanted
+    }  # fmt: skip
+    return ", ".join(sorted(words))
 
 
 def _bits(mask: int) -> Iterator[int]:
