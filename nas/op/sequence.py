@@ -126,6 +126,18 @@ class Col2Im(Operator):
         return ((height,), (height, width), (height, -1, width))[int(a["axes"]) - 1]
 
 
+def convolve(x: Tensor, p: Mapping[str, Tensor], a: Args) -> Tensor:
+    """What im2col with arguments `a`, a linear map with parameters `p` and col2im to the windows'
+    own grid make of an image, in one convolution: no window is ever written out.
+
+    x: (batch, channels, *space); a row of the map's weight is a kernel, (channels · kernel^axes,).
+    """
+    axes, kernel = int(a["axes"]), int(a["kernel"])
+    weight = p["weight"].unflatten(1, (x.shape[1], *[kernel] * axes))
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    return convolution(x, weight, p.get("bias"), int(a["stride"]), int(a["padding"]))
+
+
 class Tokens(Operator):
     """Every position of an image as an item of a sequence: (C, *space) → (prod(space), C)."""
 

@@ -53,7 +53,8 @@ grid(c)   = im2col(3, 1, 1) linear(c) col2im(height, width)
     plain = text.replace("[identity * 1]", "identity")
     found = read_network(Grammar.load("einspace"), plain, input=(3, 8, 8))
     assert found.network_text.startswith(
-        "clone [ im2col(padding=1) linear(out=16) col2im(height=8, width=8) norm ; identity ] concat"
+        "clone [ im2col(padding=1) linear(out=16) col2im(height=8, width=8) norm ; identity ] "
+        "concat linear(out=16) clone ["
     )
 
 

@@ -210,7 +210,7 @@ def test_seeds_are_imported_with_their_space(tmp_path: Path) -> None:
     [
         ("seed a = norm | relu", ":3:6: 'a' leaves a choice, norm | relu, and the seed 'a' is one"),
         ("seed a = linear({16, 32})", ":3:6: 'a' leaves a choice, {16, 32}"),
-        ("seed a = block", ":2:1: 'block' leaves a choice, linear(16) relu | gelu, and the seed 'a'"),
+        ("seed a = block", ":2:1: 'block' leaves a choice, linear(16) relu | gelu, and the seed"),
         ("seed a = norm{1..2}", ":3:6: 'a' leaves a choice, norm{1..2}"),
         ("seed a = b\nb = b norm", ":4:1: 'b' cannot end"),
         ("seed a = conf(3)", ":3:10: 'conf' has no rule and is no operator. Did you mean 'conv'?"),

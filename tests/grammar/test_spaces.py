@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from nas.grammar import Apply, Derivation, Grammar, read_network, sample, shipped_spaces
 from nas.network import Network
 from nas.plan import Plan, plan
+from nas.task import Task
+from nas.task.task import HEADS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
@@ -71,7 +73,7 @@ def test_einspace_derives_for_lines_and_volumes_as_for_images(input: tuple[int, 
     derivations = made("einspace", input)
     shapes = {shape for _, typed in derivations for shape in typed.shapes}
     assert {(s.kind, len(s.dims)) for s in shapes} == {("image", len(input)), ("sequence", 2)}
-    assert len(set(d for d, _ in derivations)) > 60
+    assert len({d for d, _ in derivations}) > 60
     ran = 0
     for derivation, typed in derivations:
         if typed.flops > MOST_FLOPS or typed.params > MOST_PARAMS:
@@ -81,6 +83,35 @@ def test_einspace_derives_for_lines_and_volumes_as_for_images(input: tuple[int, 
         assert tuple(result.shape[1:]) == typed.output_shapes()["coarse"].dims
         ran += 1
     assert ran >= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "input", "pooled"),
+    [
+        ("linear(16) positional", (4, 6, 6), (2, 3)), ("linear(16)", (4, 9), (2,)),
+        ("linear(16) positional", (2, 3, 4, 5), (2, 3, 4)),
+        ("im2col(3, 1, 1) linear(16) identity", (4, 6, 6), 1),
+        ("im2col(4, 4, 0, 1) linear(32) identity", (4, 8), 1),
+    ],
+)  # fmt: skip
+def test_head_pools_positions_and_classifies_features_of_images_and_sequences(
+    text: str, input: tuple[int, ...], pooled: int | tuple[int, ...]
+) -> None:
+    derivation = read_network(Grammar.load("einspace"), f"{text} output(coarse)", input=input)
+    task = Task(
+        "t", input, "class", ("a", "b", "c"), HEADS["class"], "accuracy", "", "", "t",
+        lambda: pytest.fail("a head needs no data"),
+    )  # fmt: skip
+    trunk, whole = Network(derivation).eval(), Network(derivation, heads=[task]).eval()
+    x = torch.randn(2, *input)
+    features = trunk(x)["coarse"].mean(pooled)
+    bias, weight = sorted((p for name, p in whole.named_parameters() if name.startswith("head")),
+                          key=lambda p: p.ndim)  # fmt: skip
+    trunk_params = [p for name, p in whole.named_parameters() if not name.startswith("head")]
+    for mine, theirs in zip(trunk.parameters(), trunk_params, strict=True):
+        assert torch.equal(mine, theirs)
+    assert weight.shape == (3, features.shape[1])
+    torch.testing.assert_close(whole(x)["t"], F.linear(features, weight, bias))
 
 
 def test_convolution_of_a_line_and_of_a_volume_is_one_of_einspace() -> None:
