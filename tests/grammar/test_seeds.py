@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from functools import cache
 from math import prod
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from nas.cli import app
 from nas.grammar import (
     Derivation,
     Grammar,
@@ -224,6 +227,23 @@ def test_faulty_seed_is_refused_with_its_place(text: str, reason: str) -> None:
     with pytest.raises(GrammarError) as caught:
         Grammar.parse(f"{SPACE}\n{text}", name="my.grammar")
     assert f"my.grammar{reason}" in str(caught.value)
+
+
+def test_check_lists_seeds_and_reads_a_network_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "own.grammar").write_text(SPACE + SEEDS)
+    (tmp_path / "net.txt").write_text("norm linear(16) relu")
+    space = str(tmp_path / "own.grammar")
+    found = json.loads(CliRunner().invoke(app, ["check", space, "--json"]).stdout)
+    assert found["seeds"][0] == {"seed": "small", "params": 32 * 16 + 16 * 16 + 32 + 2 * 6,
+                                 "flops": 2 * 3 * 32 * (32 * 16 + 16 * 16), "depth": 4}  # fmt: skip
+    words = ["check", space, "--network", str(tmp_path / "net.txt")]
+    said = CliRunner().invoke(app, words).stdout
+    assert "3x32x32: x2 norm block linear(16)+" in said
+    assert "534 params, 98,304 FLOPs" in said
+    (tmp_path / "net.txt").write_text("norm linear(24) relu")
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    assert "net.txt at operator 2, linear(out=24)" in refused.output.replace("\n", " ")
 
 
 def test_rule_may_be_named_seed() -> None:

@@ -88,7 +88,7 @@ def test_einspace_derives_for_lines_and_volumes_as_for_images(input: tuple[int, 
 @pytest.mark.parametrize(
     ("text", "input", "pooled"),
     [
-        ("linear(16) positional", (4, 6, 6), (2, 3)), ("linear(16)", (4, 9), (2,)),
+        ("linear(16) positional", (4, 6, 6), (2, 3)), ("linear(16) positional", (4, 9), (2,)),
         ("linear(16) positional", (2, 3, 4, 5), (2, 3, 4)),
         ("im2col(3, 1, 1) linear(16) identity", (4, 6, 6), 1),
         ("im2col(4, 4, 0, 1) linear(32) identity", (4, 8), 1),
