@@ -38,13 +38,16 @@ class Line:
 
 @dataclass(eq=False)
 class Bracket:
-    """Streams in parallel."""
+    """Streams in parallel. `text` is equal for equal operators, written as copies or out."""
 
     branches: list[Line]
 
     @cached_property
     def text(self) -> str:
-        return "[ " + " ; ".join(branch.text for branch in self.branches) + " ]"
+        texts = [branch.text for branch in self.branches]
+        if len(set(texts)) == 1:
+            return f"[ {texts[0]} * {len(texts)} ]"
+        return "[ " + " ; ".join(texts) + " ]"
 
 
 class Layout:

@@ -58,6 +58,13 @@ grid(c)   = im2col(3, 1, 1) linear(c) col2im(height, width)
     )
 
 
+@pytest.mark.parametrize("rule", ["", "net = ", "# of norms\nnet(c=3) = "])
+def test_comments_stand_before_a_network(rule: str) -> None:
+    text = f"\n{'#' * 60}\n  {'# ' * 30}\n\n{rule}norm norm output(coarse) # twice\n"
+    found = read_network(Grammar.load("einspace"), text, input=IMAGE)
+    assert found.network_text == "norm norm output(name=coarse)"
+
+
 def test_copies_are_one_derivation_on_every_stream() -> None:
     grammar = Grammar.load("einspace")
     found = read_network(
