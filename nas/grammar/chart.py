@@ -38,7 +38,7 @@ class _Asked:
     ends: int = 0
     since: dict[int, int] = field(default_factory=dict)
     waiting: list[tuple[_Asked, Way, int]] = field(default_factory=list)
-    missing: int = 0  # branches not yet derived whole, of a bracket
+    derived: int = 0  # branches of a bracket that are derived whole, one after the other
 
 
 class Chart:
@@ -78,9 +78,8 @@ class Chart:
             self.expand(asked)
         elif isinstance(asked.node, Fork | Multiple):
             if ends >> t & 1:  # a branch of `t` items is derived whole
-                asked.missing -= 1
-                if not asked.missing:
-                    self.gain(asked, 1 << (asked.at + 1))
+                asked.derived += 1
+                self.go_on(asked, asked.node)
         elif t + 1 == len(way):
             self.gain(asked, ends)
         else:
@@ -151,14 +150,21 @@ class Chart:
         elif isinstance(node, Multiple) and len({branch.text for branch in item.branches}) > 1:
             self.miss(line, at, f"a bracket of {node.width} equal branches")
         else:
-            parts = list(enumerate(item.branches))[: 1 if isinstance(node, Multiple) else None]
-            asked.missing = len(parts)
-            for index, branch in parts:
-                part = self.ask(self.branch(node, index), branch, 0)
-                whole = len(branch.items)
-                part.waiting.append((asked, (), whole))
-                if part.ends:
-                    self.todo.append((asked, (), whole, part.ends))
+            self.go_on(asked, node)
+
+    def go_on(self, asked: _Asked, node: Fork | Multiple) -> None:
+        """Derive a bracket's next branch, or end it: so what is missed furthest is in the first
+        branch that does not fit."""
+        item = asked.line.items[asked.at]
+        assert isinstance(item, Bracket)
+        if asked.derived == (1 if isinstance(node, Multiple) else node.width):
+            self.gain(asked, 1 << (asked.at + 1))
+            return
+        branch = item.branches[asked.derived]
+        part = self.ask(self.branch(node, asked.derived), branch, 0)
+        part.waiting.append((asked, (), len(branch.items)))
+        if part.ends:
+            self.todo.append((asked, (), len(branch.items), part.ends))
 
     def branch(self, node: Fork | Multiple, index: int) -> _Branch:
         key = (node, index)

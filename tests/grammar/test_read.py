@@ -96,6 +96,10 @@ def test_copies_are_one_derivation_on_every_stream() -> None:
             "output(coarse)",
             "at the end of a branch after operator 3, with sequence:1024x3; there it takes",
         ),
+        (
+            "clone [norm linear(48); linear(48) norm] add output(coarse)",
+            "at operator 3, linear(out=48), on 3x32x32; there it takes clone",
+        ),
         ("norm output(fine)", "operator 2, output(name=fine), on 3x32x32; there it takes clone"),
         (
             "norm norm output(coarse) norm", "at operator 4, norm, on 3x32x32; there it takes "
