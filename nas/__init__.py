@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
-    from nas.grammar import Derivation, Grammar, Limits, cross, derive, mutate, sample
+    from nas.grammar import (
+        Derivation,
+        Grammar,
+        Limits,
+        cross,
+        derive,
+        mutate,
+        read_network,
+        sample,
+        seed,
+    )
     from nas.network import Network
     from nas.plan import nontrivial
     from nas.search import EvolutionSampler, Run, TreeSampler, choose_with, load, resume, search
@@ -22,7 +32,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Grammar": "nas.grammar", "Derivation": "nas.grammar", "Limits": "nas.grammar",
     "derive": "nas.grammar", "sample": "nas.grammar", "mutate": "nas.grammar",
-    "cross": "nas.grammar", "Network": "nas.network",
+    "cross": "nas.grammar", "read_network": "nas.grammar", "seed": "nas.grammar",
+    "Network": "nas.network",
     "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
     "search": "nas.search", "resume": "nas.search", "load": "nas.search",
     "choose_with": "nas.search", "TreeSampler": "nas.search", "EvolutionSampler": "nas.search",
@@ -32,7 +43,7 @@ _HOMES = {
 __all__ = [
     "Bank", "Derivation", "EvolutionSampler", "Grammar", "Limits", "Network", "ParetoFront", "Run",
     "Task", "TreeSampler", "__version__", "choose_with", "cross", "derive", "load", "mutate",
-    "nontrivial", "resume", "sample", "search",
+    "nontrivial", "read_network", "resume", "sample", "search", "seed",
 ]  # fmt: skip
 
 

@@ -284,19 +284,31 @@ def export(
                 write(f"wrote {writer(folder)}, outputs equal to PyTorch's")
 
 
-@app.command(epilog="Example: nas check mobile --input 3x32x32")
+@app.command(
+    epilog="Examples:\n\nnas check mobile --input 3x32x32\n\n"
+    "nas check einspace --network ./mine.grammar"
+)
 def check(
     space: Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")],
     input: Annotated[str, typer.Option(help="The input's shape without the batch.")] = "3x32x32",
     samples: Annotated[int, typer.Option(help="Random derivations to draw.")] = 200,
     show_few: Annotated[int, typer.Option("--show", help="Derivations to print.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    network: Annotated[
+        Path | None, typer.Option(help="A network written in operators: print its derivation.")
+    ] = None,
 ) -> None:
     """Read a space: how many architectures, their FLOPs, params and depth, and a few of them."""
     import json
 
-    from nas.survey import survey
+    from nas.survey import read, survey
 
+    if network:
+        with told():
+            found = read(space, input, network)
+        write(json.dumps(found, indent=2) if as_json else "{derivation}\n  = {network}\n"
+              "{params:,} params, {flops:,} FLOPs".format(**found))  # fmt: skip
+        return
     with told(), live() as shown:
         found = survey(
             space, input, samples=samples, show=show_few,
@@ -318,6 +330,9 @@ def check(
                 f"it grows by {grown['by_derivation']:.2f} a generation, "
                 f"{grown['by_instantiation']:.2f} with copies counted: {grown.get('warning', mean)}"
             )
+        if seeds := found.get("seeds"):
+            columns = ["seed", "params", "flops", "depth", "refused"]
+            show(seeds, [c for c in columns if any(c in one for one in seeds)], "Seeds")
         for line in found["examples"]:
             out.print(f"\n{line}", markup=False, soft_wrap=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import keyword
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
 from nas.grammar.derive import Input, derive_fixed
 from nas.op import EVAL, Args, Operator, Param, Phase, Shape, Shapes, Value, infer
+from nas.op.sequence import convolve, grid
 from nas.op.stream import Add
 
 if TYPE_CHECKING:
@@ -70,6 +72,30 @@ class Plan:
     steps: tuple[Step, ...]
     shapes: tuple[Shape, ...]
     outputs: Mapping[str, int]
+
+    @cached_property
+    def convolutions(self) -> Mapping[int, tuple[int, int]]:
+        """Where im2col, linear and col2im follow each other and nothing else reads what is between:
+        the numbers of the first two steps by that of the last. They run as one convolution."""
+        maker = {value: i for i, step in enumerate(self.steps) for value in step.outputs}
+        read = Counter(value for step in self.steps for value in step.inputs)
+        read.update(self.outputs.values())
+
+        def before(i: int | None, name: str) -> int | None:
+            """The step that made what step `i` reads, if it is one of that name read but once."""
+            value = None if i is None else self.steps[i].inputs[0]
+            j = maker.get(value) if value is not None and read[value] == 1 else None
+            return j if j is not None and self.steps[j].operator.name == name else None
+
+        found = {}
+        for i, step in enumerate(self.steps):
+            linear = before(i, "linear") if step.operator.name == "col2im" else None
+            windows = before(linear, "im2col")
+            if linear is not None and windows is not None:
+                first = self.steps[windows]
+                if self.shapes[step.outputs[0]].space == grid(first.shapes[0], first.args):
+                    found[i] = windows, linear
+        return found
 
     @cached_property
     def params(self) -> int:
@@ -314,16 +340,28 @@ def nontrivial(derivation: Derivation) -> bool:
 
 
 def run(
-    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, phase: Phase = EVAL
-) -> dict[str, Tensor]:
+    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, phase: Phase = EVAL, *,
+    fused: bool = True,
+) -> dict[str, Tensor]:  # fmt: skip
     """The plan's results for a batch.
 
     x: (batch, *input). params: for each step its tensors by local name, running statistics
-    among them where there are any. Raises nothing of its own.
+    among them where there are any. `fused`: convolutions written as windows, a linear map and a
+    grid run as one operation, with the same results but for rounding. Raises nothing of its own.
     """
     values: list[Tensor | None] = [None] * len(plan.shapes)
     values[0] = x
-    for step, given in zip(plan.steps, params, strict=True):
+    convolutions = plan.convolutions if fused else {}
+    within = {i for steps in convolutions.values() for i in steps}
+    for number, (step, given) in enumerate(zip(plan.steps, params, strict=True)):
+        if number in within:
+            continue
+        if number in convolutions:
+            first, linear = convolutions[number]
+            image = values[plan.steps[first].inputs[0]]
+            assert image is not None
+            values[step.outputs[0]] = convolve(image, params[linear], plan.steps[first].args)
+            continue
         inputs = tuple(values[i] for i in step.inputs)
         results = step.operator.forward(inputs, given, step.args, phase)  # type: ignore[arg-type]
         for i, result in zip(step.outputs, results, strict=True):

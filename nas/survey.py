@@ -6,9 +6,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from nas.grammar import Derivation, Grammar, GrammarError, replay, sample
+from nas.grammar import Derivation, Grammar, GrammarError, read_network, replay, sample, seed
 from nas.grammar.count import count, extreme
 from nas.grammar.derivation import operators
 from nas.grammar.growth import growth
@@ -27,15 +28,16 @@ def survey(
     A finite space's FLOPs and params range between its exact extremes; all else is of `samples`
     random derivations with seeds 0, 1, …: how many are invalid when typed again, trivial, or an
     architecture met before; quantiles; microseconds of CPU time a node of a derivation (a choice,
-    or an operator before copies are written out). Of a recursive grammar also how it grows.
+    or an operator before copies are written out). Of a recursive grammar also how it grows, and
+    of one with seeds what they cost, or why one does not fit the input.
     """
     grammar, shape = Grammar.load(space), Shape.read(input)
     drawn: list[Derivation] = []
     begun = time.process_time()
-    for seed in range(max(1, samples)):
-        drawn.append(sample(grammar, random.Random(seed), input=shape))
+    for number in range(max(1, samples)):
+        drawn.append(sample(grammar, random.Random(number), input=shape))
         if listener:
-            listener(seed + 1, samples)
+            listener(number + 1, samples)
     seconds = time.process_time() - begun
     plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
     values = {
@@ -66,7 +68,32 @@ def survey(
     }  # fmt: skip
     if not grammar.finite:
         found["growth"] = _growth(grammar)
+    if grammar.seeds:
+        found["seeds"] = [_seed(grammar, name, shape) for name in grammar.seeds]
     return found
+
+
+def _seed(grammar: Grammar, name: str, input: Shape) -> dict[str, Any]:
+    try:
+        known = plan(seed(grammar, name, input=input))
+    except GrammarError as error:
+        return {"seed": name, "refused": str(error)}
+    return {"seed": name, "params": known.params, "flops": known.flops, "depth": known.depth}
+
+
+def read(space: str, input: str, file: str | Path) -> dict[str, Any]:
+    """The derivation of the network written in a file, its operators, params and FLOPs.
+
+    Raises GrammarError where it does not fit its input or the space's rules."""
+    grammar, shape = Grammar.load(space), Shape.read(input)
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise GrammarError(f"{file}: cannot be read: {error.strerror}") from None
+    found = read_network(grammar, text, input=shape, name=str(file))
+    known = plan(found)
+    return {"derivation": str(found), "network": found.network_text,
+            "params": known.params, "flops": known.flops}  # fmt: skip
 
 
 def _typed(derivation: Derivation) -> Plan | None:

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from nas.grammar import Grammar, sample
+from nas.grammar import Grammar, sample, seed
 from nas.network import Network
 from nas.op import OPERATORS
 
@@ -28,8 +28,9 @@ def test_every_space_in_the_docs_derives_and_runs(text: str) -> None:
     import torch
 
     grammar = Grammar.parse(text, name="docs")
-    for seed in range(10):
-        network = Network(sample(grammar, random.Random(seed), input=(1, 8, 8))).eval()
+    drawn = [sample(grammar, random.Random(number), input=(1, 8, 8)) for number in range(10)]
+    for derivation in (*drawn, *(seed(grammar, name, input=(1, 8, 8)) for name in grammar.seeds)):
+        network = Network(derivation).eval()
         assert network(torch.zeros(1, 1, 8, 8))["coarse"].isfinite().all()
 
 

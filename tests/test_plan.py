@@ -7,11 +7,14 @@ from typing import Any
 
 import networkx as nx
 import pytest
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nas.grammar import Apply, Derivation, Grammar, derive, replay, sample
-from nas.op import OPERATORS, Shape, ShapeError
-from nas.plan import RESERVED, Plan, plan
+from nas.network import Network
+from nas.op import OPERATORS, Phase, Shape, ShapeError
+from nas.plan import RESERVED, Plan, plan, run
 from nas.task import Head, Task
 
 INPUT = (3, 32, 32)
@@ -204,3 +207,44 @@ def test_plans_that_compute_otherwise_differ_in_their_fingerprint(one: str, othe
 ])  # fmt: skip
 def test_a_trivial_plan_says_why(body: str, reason: str) -> None:
     assert made(body).trivial == reason
+
+
+WINDOWS = {
+    "im2col(3, 1, 1) linear(16) col2im(8, 6) norm": ((3, 8, 6), 1),
+    "im2col(3, 2, 1) linear(16, bias=0) col2im(4, 3)": ((3, 8, 6), 1),
+    "im2col(4, 4, 0, 1) linear(8) col2im(2, 1, 1) relu": ((3, 8), 1),
+    "im2col(3, 2, 1, 3) linear(8) col2im(2, 3, 3)": ((2, 4, 5, 6), 1),
+    "clone [im2col(1, 2, 0) linear(4) col2im(4, 4); im2col(2, 2) linear(4) col2im(4, 4)] add": (
+        (3, 8, 8), 2),
+    "im2col(3, 1, 1) linear(16) relu col2im(8, 8)": ((3, 8, 8), 0),
+    "im2col(3, 1, 1) linear(16) col2im(6, 8)": ((3, 8, 6), 0),
+    "im2col(3, 1, 1) linear(16) clone [col2im(8, 8); col2im(8, 8)] add": ((3, 8, 8), 0),
+    "im2col(1, 1, 0) clone [linear(4) col2im(8, 8); identity linear(4) col2im(8, 8)] add": (
+        (3, 8, 8), 0),
+    "im2col(3, 1, 1) linear(16) output(fine) col2im(8, 8) output(coarse)": ((3, 8, 8), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WINDOWS)
+def test_windows_a_map_and_their_grid_run_as_one_convolution(text: str) -> None:
+    input, convolutions = WINDOWS[text]
+    network = Network(replay(Grammar.parse(f"net = {text}"), [], input=input))
+    assert len(network.plan.convolutions) == convolutions
+    x = torch.randn(2, *input, requires_grad=True)
+    for training in (True, False):
+        phase = Phase(training=training)
+        one, parts = (
+            run(network.plan, network.tensors(), x, phase, fused=fused) for fused in (True, False)
+        )
+        for name, result in one.items():
+            torch.testing.assert_close(result, parts[name], rtol=1e-4, atol=1e-5)
+    weights = [x, *network.parameters()]
+    grads = [
+        torch.autograd.grad(sum(r.pow(2).sum() for r in results.values()), weights)
+        for results in (one, parts)
+    ]
+    for fused, apart in zip(*grads, strict=True):
+        torch.testing.assert_close(fused, apart, rtol=1e-3, atol=1e-3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(x)
+    assert counter.get_total_flops() == 2 * network.plan.flops

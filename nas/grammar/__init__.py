@@ -17,10 +17,11 @@ from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
 from nas.grammar.nodes import Option, probabilities
 from nas.grammar.parser import GrammarError
+from nas.grammar.read import read_network, seed
 from nas.grammar.vary import Variation, cross, mutate
 
 __all__ = [
     "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Guide",
     "Limits", "Option", "Site", "Variation", "choose_at_random", "cross", "derive", "mutate",
-    "probabilities", "replay", "sample", "shipped_spaces",
+    "probabilities", "read_network", "replay", "sample", "seed", "shipped_spaces",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 
 from nas.grammar.parser import GrammarError, fault
 from nas.grammar.rules import (
@@ -30,15 +31,16 @@ NESTED = 3
 
 def check(
     rules: Mapping[str, Rule], operators: Mapping[str, Operator], start: str, streams: int = 1,
-    source: str = "",
+    source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}),
 ) -> None:
     """Raise GrammarError for the first fault: names, arguments, weights, reach, end, arity.
-    A rule that nothing reaches is a fault in the text named `source`, not where it is imported."""
+    A rule that nothing reaches, be it from a seed, is a fault in the text named `source`, not
+    where it is imported. Seeds are checked as grammars of their own."""
     within = reachable(rules, start)
     for rule in rules.values():
         if rule.name in within or rule.source == source:
             _check_names(rule, rules, operators)
-    _check_reach(rules, start, source)
+    _check_reach(rules, start, source, seeds)
     rules = {name: rule for name, rule in rules.items() if name in within}
     least = least_sizes(rules)
     for rule in rules.values():
@@ -164,8 +166,12 @@ def reachable(rules: Mapping[str, Rule], start: str) -> set[str]:
     return reached
 
 
-def _check_reach(rules: Mapping[str, Rule], start: str, source: str) -> None:
+def _check_reach(
+    rules: Mapping[str, Rule], start: str, source: str, seeds: Mapping[str, Rule]
+) -> None:
     reached = reachable(rules, start)
+    for seed in seeds:
+        reached |= reachable({**rules, **seeds}, seed)
     for rule in rules.values():
         if rule.name not in reached and rule.source == source:
             raise _fault(

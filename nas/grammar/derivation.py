@@ -34,6 +34,13 @@ class Apply(NamedTuple):
     path: str
 
 
+def called(operator: Operator, args: Args) -> str:
+    """An operator with the arguments that are not its defaults, as a grammar writes it."""
+    usual = {arg.name: arg.default for arg in operator.args}
+    given = [f"{k}={v}" for k, v in args.items() if v != usual.get(k)]
+    return operator.name + (f"({', '.join(given)})" if given else "")
+
+
 OPEN, NEXT, CLOSE = "[", ";", "]"
 Token = Apply | str
 
@@ -126,15 +133,9 @@ class Derivation:
     @property
     def network_text(self) -> str:
         """The architecture as a term of operators, as it could be written in a grammar."""
-        words = []
-        for term in self.terms:
-            if isinstance(term, str):
-                words.append(term)
-                continue
-            usual = {arg.name: arg.default for arg in term.operator.args}
-            given = [f"{k}={v}" for k, v in term.args.items() if v != usual.get(k)]
-            words.append(term.operator.name + (f"({', '.join(given)})" if given else ""))
-        return " ".join(words)
+        return " ".join(
+            t if isinstance(t, str) else called(t.operator, t.args) for t in self.terms
+        )
 
     @staticmethod
     def read(text: str, grammar: Grammar | None = None) -> Derivation:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakValueDictionary
 
 from nas.grammar.check import check, is_finite, least_sizes, reachable
 from nas.grammar.parser import GrammarError, Import, fault, parse
-from nas.grammar.rules import Rule
+from nas.grammar.rules import Rule, choice_in
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
 
@@ -32,12 +34,14 @@ class Grammar:
 
     `text` is the whole space in one piece, imports folded in; two grammars are the same when
     their `hash` is. `finite` says that no rule leads back to itself. Rules that nothing reaches
-    are left out; those of the text named `source` are an error.
+    are left out; those of the text named `source` are an error. `networks` are the seeds: known
+    networks of the space by name, each a grammar of its own with nothing left to choose; they
+    are no part of the hash.
     """
 
     def __init__(
         self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1,
-        source: str = "",
+        source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}),
     ):  # fmt: skip
         self.name = name
         self.memory: dict[str, Any] = {}
@@ -47,7 +51,10 @@ class Grammar:
         for local, target in self.used.items():
             self.operators[local] = UserOperator(local, target)
         self.start = next(iter(self.rules))
-        check(self.rules, self.operators, self.start, streams, source)
+        check(self.rules, self.operators, self.start, streams, source, seeds)
+        self.networks = {
+            name: _network(seed, {**self.rules, **seeds}, self.used) for name, seed in seeds.items()
+        }
         within = reachable(self.rules, self.start)
         self.rules = {name: rule for name, rule in self.rules.items() if name in within}
         self.finite = is_finite(self.rules, self.start)
@@ -57,7 +64,19 @@ class Grammar:
     @cached_property
     def text(self) -> str:
         uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
-        return "\n".join([*uses, *map(str, self.rules.values())]) + "\n"
+        helpers: dict[str, Rule] = {}
+        seeds = []
+        for network in self.networks.values():
+            start, *rest = network.rules.values()
+            seeds.append(replace(start, seed=True))
+            helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}
+        rules = [*self.rules.values(), *seeds, *helpers.values()]
+        return "\n".join([*uses, *map(str, rules)]) + "\n"
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The names of the known networks that the text gives."""
+        return tuple(self.networks)
 
     @cached_property
     def hash(self) -> str:
@@ -84,21 +103,25 @@ class Grammar:
     @staticmethod
     def parse(
         text: str, *, name: str = "grammar", path: Path | None = None, trust_code: bool = True,
-        streams: int = 1,
+        streams: int = 1, used: Mapping[str, str] = MappingProxyType({}),
     ) -> Grammar:  # fmt: skip
         """The grammar written in `text`; imports and files are looked up beside `path`.
-        `streams` is how many tensors enter it."""
+        `streams` is how many tensors enter it; `used` are operators of the user's own that it may
+        use without saying so."""
         source = str(path or name)
         above = (path.resolve(),) if path else ()
-        rules, used = _gather(text, source, path.parent if path else Path(), above)
+        found, own = _gather(text, source, path.parent if path else Path(), above)
+        used = {**used, **own}
+        seeds = {name: rule for name, rule in found.items() if rule.seed}
+        rules = {name: rule for name, rule in found.items() if not rule.seed}
         if not rules:
             raise GrammarError(f"{name}: there is no rule; write one such as: net = conv(16)")
-        if used and not trust_code:
-            targets = ", ".join(used.values())
+        if own and not trust_code:
+            targets = ", ".join(own.values())
             raise GrammarError(
                 f"{name} uses code of its own ({targets}); if you trust it, say --trust-code"
             )
-        return Grammar(name, rules, used, streams, source)
+        return Grammar(name, rules, used, streams, source, seeds)
 
     @staticmethod
     def known(name: str, hash: str) -> Grammar:
@@ -118,6 +141,19 @@ class Grammar:
 
     def __repr__(self) -> str:
         return f"<Grammar {self.name} of {len(self.rules)} rules, {self.hash}>"
+
+
+def _network(seed: Rule, rules: Mapping[str, Rule], used: Mapping[str, str]) -> Grammar:
+    """A seed as a grammar of its own; raises GrammarError where it leaves something to choose."""
+    within = [rules[name] for name in sorted(reachable(rules, seed.name) - {seed.name})]
+    for rule in (seed, *within):
+        if open_to := choice_in(rule.body):
+            raise fault(
+                rule.text, rule.source, rule.where, f"{rule.name!r} leaves a choice, {open_to}, "
+                f"and the seed {seed.name!r} is one network"
+            )  # fmt: skip
+    named = {seed.name: replace(seed, seed=False), **{rule.name: rule for rule in within}}
+    return Grammar(seed.name, named, used)
 
 
 def _find(name: str) -> Path:
@@ -164,7 +200,7 @@ def _gather(
             if imported.where.line and str(error).startswith(repr(imported.name)):
                 raise fault(text, name, imported.where, str(error)) from None
             raise
-        replaced = next(iter(own), None) in their_rules
+        replaced = next((name for name in own if not own[name].seed), None) in their_rules
         own = {**their_rules, **own} if replaced else {**own, **_without(their_rules, own)}
         used = {**their_used, **used}
     return own, used

@@ -35,7 +35,8 @@ from nas.grammar.rules import (
 
 SYNTAX = r"""
 start: _NL* (_statement _NL+)* _statement?
-_statement: IMPORT | USE | rule
+_statement: IMPORT | USE | seed | rule
+seed: _SEED NAME "=" choice
 rule: NAME "=" choice | CALL param ("," param)* ")" "=" choice
 param: NAME ["=" _sum]
 choice: alternative ("|" alternative)*
@@ -61,6 +62,7 @@ number: NUMBER | SIGN NUMBER
 name: NAME
 
 IMPORT.2: /import[ \t]+[^\s#]+/
+_SEED.2: /seed(?=[ \t]+[A-Za-z_]\w*[ \t]*=)/
 USE.2: /use[ \t]+("[^"\n]+"|[^\s#"]+)[ \t]+as[ \t]+[A-Za-z_]\w*/
 CALL: /[A-Za-z_]\w*\(/
 NAME: /[A-Za-z_]\w*/
@@ -175,6 +177,9 @@ class _Build(Transformer[Token, Any]):
         where = Where(token.line, token.column)
         return Rule(name, tuple(params), _numbered(body), where, captures)
 
+    def seed(self, parts: list[Any]) -> Rule:
+        return replace(self.rule(parts), seed=True)
+
     def start(self, parts: list[Any]) -> list[Any]:
         return parts
 
@@ -279,7 +284,7 @@ _READABLE = {
     "EQUAL": "'='", "VBAR": "'|'", "LBRACE": "'{'", "RBRACE": "'}'", "LSQB": "'['", "RSQB": "']'",
     "LPAR": "'('", "RPAR": "')'", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'",
     "STAR": "'*'", "SLASH": "'/'", "SIGN": "'+' or '-'", "__ANON_0": "'..'", "$END": "the end",
-    "IMPORT": "import", "USE": "use",
+    "IMPORT": "import", "USE": "use", "_SEED": "seed",
 }  # fmt: skip
 
 

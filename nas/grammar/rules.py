@@ -163,20 +163,22 @@ def _sequence(terms: tuple[Term, ...]) -> str:
 @dataclass(frozen=True)
 class Rule:
     """`captures`: the body mentions channels, height or width of the stream that enters it.
-    `source` and `text` are what it was read from, for errors."""
+    `seed`: it is a network of the space, and no rule of it. `source` and `text` are what it was
+    read from, for errors."""
 
     name: str
     params: tuple[tuple[str, Expression | None], ...]
     body: Choice
     where: Where = field(default=Where(), compare=False)
     captures: bool = False
+    seed: bool = False
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         names = (name if value is None else f"{name}={value}" for name, value in self.params)
         head = f"{self.name}({', '.join(names)})" if self.params else self.name
-        return f"{head} = {self.body}"
+        return f"{'seed ' * self.seed}{head} = {self.body}"
 
 
 Env = tuple[tuple[str, Value], ...]
@@ -244,6 +246,22 @@ def counts_in(term: Term) -> list[Expression]:
         case Choice(alternatives=alternatives):
             return [n for a in alternatives for t in a.terms for n in counts_in(t)]
     return []
+
+
+def choice_in(term: Term) -> str:
+    """What a term leaves to choose, as it is written; "" where that is nothing."""
+    match term:
+        case Call(args=args):
+            return next((f"{v}" for _, v in args if isinstance(v, Elastic)), "")
+        case Repeat(body=body, low=low, high=high):
+            return choice_in(body) if low == high else f"{term}"
+        case Streams(branches=branches):
+            return next(filter(None, (choice_in(t) for branch in branches for t in branch)), "")
+        case Copies(body=terms):
+            return next(filter(None, map(choice_in, terms)), "")
+        case Choice(alternatives=(one,)):
+            return next(filter(None, map(choice_in, one.terms)), "")
+    return f"{term}"
 
 
 def calls_in(term: Term) -> list[Call]:

@@ -36,58 +36,106 @@ class Permute(Operator):
 
 
 class Im2Col(Operator):
-    """Windows of an image as a sequence: (C, H, W) → (H'·W', C·kernel²)."""
+    """Windows of an image as a sequence: (C, *space) → (windows, C · kernel^axes).
+
+    Features are ordered by channel, then by place in the window; windows by place. It takes
+    images of so many spatial axes alone.
+    """
 
     name = "im2col"
     args = (
         Arg("kernel", "shape", 3),
         Arg("stride", "shape", 1),
         Arg("padding", "shape", 0, least=0),
+        Arg("axes", "shape", 2),
     )
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
         wants_image(x)
-        if len(x.space) != 2:
-            raise ShapeError("it takes an image with two spatial axes")
-        kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
-        space = [(size + 2 * padding - kernel) // stride + 1 for size in x.space]
+        if len(x.space) != a["axes"]:
+            said = ("one spatial axis", "two spatial axes", "three spatial axes")
+            raise ShapeError(f"it takes an image with {said[min(int(a['axes']), 3) - 1]}")
+        space = grid(x, a)
         if min(space) < 1:
-            raise ShapeError(f"windows of {kernel} do not fit")
-        return (Shape("sequence", (prod(space), x.channels * kernel * kernel)),)
+            raise ShapeError(f"windows of {a['kernel']} do not fit")
+        return (Shape("sequence", (prod(space), x.channels * int(a["kernel"]) ** len(space))),)
 
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
     ) -> tuple[Tensor, ...]:
+        (x,), axes = xs, int(a["axes"])
         kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
-        return (F.unfold(xs[0], kernel, padding=padding, stride=stride).transpose(1, 2),)
+        if axes == 2:
+            return (F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2),)
+        x = F.pad(x, [padding] * 2 * axes)
+        for axis in range(2, 2 + axes):
+            x = x.unfold(axis, kernel, stride)
+        return (x.flatten(2, 1 + axes).transpose(1, 2).flatten(2),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        words = f"{a['kernel']}, padding={a['padding']}, stride={a['stride']}"
-        return Code(None, f"F.unfold({{0}}, {words}).transpose(1, 2)")
+        kernel, stride, padding, axes = (int(a[arg.name]) for arg in self.args)
+        if axes == 2:
+            words = f"{kernel}, padding={padding}, stride={stride}"
+            return Code(None, f"F.unfold({{0}}, {words}).transpose(1, 2)")
+        padded = f"F.pad({{0}}, {[padding] * 2 * axes})" if padding else "{0}"
+        windows = "".join(f".unfold({axis}, {kernel}, {stride})" for axis in range(2, 2 + axes))
+        return Code(None, f"{padded}{windows}.flatten(2, {1 + axes}).transpose(1, 2).flatten(2)")
+
+
+def grid(x: Shape, a: Args) -> tuple[int, ...]:
+    """How many windows there are in each spatial axis of an image."""
+    kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
+    return tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
 
 
 class Col2Im(Operator):
-    """A sequence laid out as an image of the sizes given: (H·W, D) → (D, H, W)."""
+    """A sequence laid out as an image: (positions, D) → (D, *grid).
+
+    The grid is (height,), (height, width) or, of three axes, (height, ·, width): the axis between
+    is what makes it hold all positions.
+    """
 
     name = "col2im"
-    args = (Arg("height", "shape"), Arg("width", "shape"))
+    args = (Arg("height", "shape"), Arg("width", "shape", 1), Arg("axes", "shape", 2))
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
         wants(x, "sequence")
-        height, width = int(a["height"]), int(a["width"])
-        if len(x.dims) != 2 or x.dims[0] != height * width:
-            raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {height}x{width}")
-        return (Shape("image", (x.dims[1], height, width)),)
+        height, width, axes = int(a["height"]), int(a["width"]), int(a["axes"])
+        if len(x.dims) != 2 or axes > 3:
+            raise ShapeError("it makes an image with one to three spatial axes of a sequence")
+        between = max(1, x.dims[0] // (height * width))
+        space = ((height,), (height, width), (height, between, width))[axes - 1]
+        if x.dims[0] != prod(space):
+            said = "x".join(map(str, (height, "n", width) if axes == 3 else space))
+            raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {said}")
+        return (Shape("image", (x.dims[1], *space)),)
 
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
     ) -> tuple[Tensor, ...]:
-        return (xs[0].transpose(1, 2).unflatten(2, (int(a["height"]), int(a["width"]))),)
+        return (xs[0].transpose(1, 2).unflatten(2, self._space(a)),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        return Code(None, f"{{0}}.transpose(1, 2).unflatten(2, ({a['height']}, {a['width']}))")
+        return Code(None, f"{{0}}.transpose(1, 2).unflatten(2, {self._space(a)})")
+
+    @staticmethod
+    def _space(a: Args) -> tuple[int, ...]:
+        height, width = int(a["height"]), int(a["width"])
+        return ((height,), (height, width), (height, -1, width))[int(a["axes"]) - 1]
+
+
+def convolve(x: Tensor, p: Mapping[str, Tensor], a: Args) -> Tensor:
+    """What im2col with arguments `a`, a linear map with parameters `p` and col2im to the windows'
+    own grid make of an image, in one convolution: no window is ever written out.
+
+    x: (batch, channels, *space); a row of the map's weight is a kernel, (channels · kernel^axes,).
+    """
+    axes, kernel = int(a["axes"]), int(a["kernel"])
+    weight = p["weight"].unflatten(1, (x.shape[1], *[kernel] * axes))
+    convolution = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+    return convolution(x, weight, p.get("bias"), int(a["stride"]), int(a["padding"]))
 
 
 class Tokens(Operator):

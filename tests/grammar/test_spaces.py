@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from nas.grammar import Apply, Derivation, Grammar, sample, shipped_spaces
+from nas.grammar import Apply, Derivation, Grammar, read_network, sample, shipped_spaces
 from nas.network import Network
 from nas.plan import Plan, plan
+from nas.task import Task
+from nas.task.task import HEADS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
@@ -63,6 +66,68 @@ def test_derivations_print_and_read_back(name: str, input: tuple[int, ...]) -> N
         again = Derivation.read(str(derivation))
         assert again == derivation
         assert again.network_text == derivation.network_text
+
+
+@pytest.mark.parametrize("input", [(4, 64), (2, 6, 8, 6)], ids=["line", "volume"])
+def test_einspace_derives_for_lines_and_volumes_as_for_images(input: tuple[int, ...]) -> None:
+    derivations = made("einspace", input)
+    shapes = {shape for _, typed in derivations for shape in typed.shapes}
+    assert {(s.kind, len(s.dims)) for s in shapes} == {("image", len(input)), ("sequence", 2)}
+    assert len({d for d, _ in derivations}) > 60
+    ran = 0
+    for derivation, typed in derivations:
+        if typed.flops > MOST_FLOPS or typed.params > MOST_PARAMS:
+            continue
+        with torch.no_grad():
+            (result,) = Network(derivation).eval()(torch.randn(2, *input)).values()
+        assert tuple(result.shape[1:]) == typed.output_shapes()["coarse"].dims
+        ran += 1
+    assert ran >= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "input", "pooled"),
+    [
+        ("linear(16) positional", (4, 6, 6), (2, 3)), ("linear(16) positional", (4, 9), (2,)),
+        ("linear(16) positional", (2, 3, 4, 5), (2, 3, 4)),
+        ("im2col(3, 1, 1) linear(16) identity", (4, 6, 6), 1),
+        ("im2col(4, 4, 0, 1) linear(32) identity", (4, 8), 1),
+    ],
+)  # fmt: skip
+def test_head_pools_positions_and_classifies_features_of_images_and_sequences(
+    text: str, input: tuple[int, ...], pooled: int | tuple[int, ...]
+) -> None:
+    derivation = read_network(Grammar.load("einspace"), f"{text} output(coarse)", input=input)
+    task = Task(
+        "t", input, "class", ("a", "b", "c"), HEADS["class"], "accuracy", "", "", "t",
+        lambda: pytest.fail("a head needs no data"),
+    )  # fmt: skip
+    trunk, whole = Network(derivation).eval(), Network(derivation, heads=[task]).eval()
+    x = torch.randn(2, *input)
+    features = trunk(x)["coarse"].mean(pooled)
+    bias, weight = sorted((p for name, p in whole.named_parameters() if name.startswith("head")),
+                          key=lambda p: p.ndim)  # fmt: skip
+    trunk_params = [p for name, p in whole.named_parameters() if not name.startswith("head")]
+    for mine, theirs in zip(trunk.parameters(), trunk_params, strict=True):
+        assert torch.equal(mine, theirs)
+    assert weight.shape == (3, features.shape[1])
+    torch.testing.assert_close(whole(x)["t"], F.linear(features, weight, bias))
+
+
+def test_convolution_of_a_line_and_of_a_volume_is_one_of_einspace() -> None:
+    grammar = Grammar.load("einspace")
+    for input, text in (
+        ((3, 9), "im2col(3, 2, 1, 1) linear(16) col2im(5, 1, 1) output(coarse)"),
+        ((3, 5, 4, 6), "im2col(3, 1, 1, 3) linear(16) col2im(5, 6, 3) output(coarse)"),
+    ):  # fmt: skip
+        derivation = read_network(grammar, text, input=input)
+        network = Network(derivation).eval()
+        (weight, bias), x = network.parameters(), torch.randn(2, *input)
+        rank, inner = len(input) - 1, input[0]
+        kernel = weight.reshape(16, inner, *[3] * rank)
+        convolve = (F.conv1d, F.conv3d)[rank == 3]
+        expected = convolve(x, kernel, bias, stride=2 if rank == 1 else 1, padding=1)
+        torch.testing.assert_close(network(x)["coarse"], expected, rtol=1e-4, atol=1e-5)
 
 
 @each
