@@ -18,13 +18,13 @@ import torch
 
 from nas.archive import Archive, Trial
 from nas.front import ParetoFront
-from nas.grammar import Derivation, Grammar, Limits
+from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
 from nas.search.breed import Lineage
-from nas.search.propose import OPEN_ACTIVATIONS, Proposal, Proposer
+from nas.search.propose import OPEN_ACTIVATIONS, Proposal, Proposer, within
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
@@ -158,7 +158,7 @@ class _Search:
         self.written = min([OPEN_ACTIVATIONS, *most])
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
-            seed=settings.seed, key=self._key, size=settings.size,
+            seed=settings.seed, key=self._key, size=settings.size, start=started(run),
             population=settings.population if settings.sampler == "evolution"
             else settings.generation,
         )  # fmt: skip
@@ -311,6 +311,31 @@ class _Search:
             trial = self.known.get(key)
             finished = trial is not None and trial.state == "finished"
             self.proposer.tell(proposal, trial.columns() if trial and finished else None)
+
+
+def started(run: Run) -> list[Derivation]:
+    """The seeds that a search begins from. Raises RunError for one that is over a limit."""
+    settings, input, found = run.settings, run.tasks[0].input, []
+    most = {"activations": float(OPEN_ACTIVATIONS), **within(run.limits).most}
+    most |= {limit.name: limit.at_most for limit in run.limits if limit.name in most}
+    for name in run.grammar.seeds if "mix" in settings.start else settings.start:
+        try:
+            one = seed(run.grammar, name, input=input)
+        except GrammarError:
+            if "mix" in settings.start:
+                continue
+            raise
+        known = plan(one)
+        over = [(k, v) for k, v in most.items() if getattr(known, k, 0) > v]
+        if not over:
+            found.append(one)
+        elif "mix" not in settings.start:
+            (what, limit), *_ = over
+            raise RunError(
+                f"the seed {name} has {getattr(known, what):,} {what}, and at most {limit:,.0f} "
+                f"are allowed: say --max {what}={getattr(known, what)}, or start from another"
+            )
+    return found
 
 
 def _went_on(trial: Trial) -> bool:

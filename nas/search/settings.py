@@ -83,6 +83,7 @@ class Settings(_Strict):
 
     generation: trials evaluated before the sampler is told. population: of evolution, whose
     tournaments take a tenth of it. size: operators of the random derivations of recursive grammars.
+    start: the space's seeds to begin from, by name; "mix" is all that fit the input and the limits.
     """
 
     space: str
@@ -100,6 +101,7 @@ class Settings(_Strict):
     generation: int = Field(20, ge=2)
     population: int = Field(100, ge=10)
     size: tuple[int, int] | None = None
+    start: tuple[str, ...] = ()
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
     retrain: Retrain = Retrain()
