@@ -11,6 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -315,9 +316,9 @@ class _Search:
 
 def started(run: Run) -> list[Derivation]:
     """The seeds that a search begins from. Raises RunError for one that is over a limit."""
-    settings, input, found = run.settings, run.tasks[0].input, []
-    most = {"activations": float(OPEN_ACTIVATIONS), **within(run.limits).most}
-    most |= {limit.name: limit.at_most for limit in run.limits if limit.name in most}
+    settings, input, found = run.settings, run.tasks[0].input, list[Derivation]()
+    most = {"activations": OPEN_ACTIVATIONS, **asdict(within(run.limits))}
+    most |= {limit.name: int(limit.at_most) for limit in run.limits if limit.name in most}
     for name in run.grammar.seeds if "mix" in settings.start else settings.start:
         try:
             one = seed(run.grammar, name, input=input)
@@ -325,15 +326,15 @@ def started(run: Run) -> list[Derivation]:
             if "mix" in settings.start:
                 continue
             raise
-        known = plan(one)
-        over = [(k, v) for k, v in most.items() if getattr(known, k, 0) > v]
+        costs = {name: getattr(plan(one), name, one.size) for name in most}
+        over = [name for name, limit in most.items() if costs[name] > (limit or costs[name])]
         if not over:
             found.append(one)
         elif "mix" not in settings.start:
-            (what, limit), *_ = over
+            what = over[0]
             raise RunError(
-                f"the seed {name} has {getattr(known, what):,} {what}, and at most {limit:,.0f} "
-                f"are allowed: say --max {what}={getattr(known, what)}, or start from another"
+                f"the seed {name} has {costs[what]:,} {what}, and at most {most[what]:,} are "
+                f"allowed: say --max {what}={costs[what]}, or start from another"
             )
     return found
 
