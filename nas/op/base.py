@@ -241,8 +241,8 @@ def output_shapes(operator: Operator, xs: Shapes, a: Args) -> Shapes:
                 said = " ".join(map(str, outputs))
                 raise ShapeError(f"nothing is left of the shape {said}")
     except ShapeError as error:
-        said = " ".join(map(str, xs))
-        raise ShapeError(f"{operator.name} cannot take {said}: {error}") from None
+        error.refused = operator.name, xs
+        raise
     return outputs
 
 

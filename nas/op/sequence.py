@@ -21,7 +21,8 @@ class Permute(Operator):
     args = (Arg("order", "shape"),)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        (x,), order = xs, [int(digit) for digit in str(a["order"])]
+        (x,), digits = xs, str(a["order"])
+        order = [int(digit) for digit in digits] if len(digits) == len(x.dims) else []
         if sorted(order) != list(range(1, len(x.dims) + 1)):
             raise ShapeError(f"{a['order']} is no order of its {len(x.dims)} axes")
         return (Shape(x.kind, tuple(x.dims[axis - 1] for axis in order)),)

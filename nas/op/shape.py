@@ -63,7 +63,16 @@ class Shape(NamedTuple):
 
 
 class ShapeError(ValueError):
-    """A shape that an operator cannot take; the message says which and why."""
+    """A shape that an operator cannot take; the message says which and why. It is put together
+    when it is read: most are raised to be caught."""
+
+    refused: tuple[str, tuple[Shape, ...]] | None = None  # the operator, and the shapes that arrive
+
+    def __str__(self) -> str:
+        if self.refused is None:
+            return super().__str__()
+        name, shapes = self.refused
+        return f"{name} cannot take {' '.join(map(str, shapes))}: {super().__str__()}"
 
 
 def wants_image(x: Shape) -> None:

@@ -60,7 +60,7 @@ def axis(x: Shape, a: Args) -> int:
     """The axis that `dim` names, counted from 1 without the batch axis; raises ShapeError."""
     dim = int(a["dim"])
     if not 1 <= dim <= len(x.dims):
-        raise ShapeError(f"there is no axis {dim} in {x}: axes count from 1, the batch is none")
+        raise ShapeError(f"there is no axis {dim}: axes count from 1, the batch is none")
     return dim
 
 
@@ -77,7 +77,7 @@ class Group(Operator):
         (x,), n = xs, int(a["n"])
         at = axis(x, a) - 1
         if x.dims[at] % n:
-            raise ShapeError(f"axis {at + 1} of {x} is not divisible by {n}")
+            raise ShapeError(f"axis {at + 1} is not divisible by {n}")
         return (Shape(x.kind, (*x.dims[:at], x.dims[at] // n, *x.dims[at + 1 :])),) * n
 
     def forward(
