@@ -18,7 +18,7 @@ from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.trace import Trace
-from nas.grammar.witness import Labels, Witnesses, next_label
+from nas.grammar.witness import HERE, NEAR, Labels, Witnesses, next_label
 from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]
@@ -26,7 +26,6 @@ Input = tuple[int, ...] | Shape
 
 OPEN_GRAMMAR_TERMINALS = 256
 KEPT = 300_000
-DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
 
 
 @dataclass(frozen=True)
@@ -277,10 +276,9 @@ class _OpenWalk(_Walk):
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
         self.witnesses = memory.witnesses[limits]
         witnesses = self.witnesses
-        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, 1), limits.priced)
+        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, HERE), limits.priced)
         self.found: dict[int, Labels] = {}
         self.labels: Labels = None  # of the witness for where the walk is
-        self.detours = DETOURS
 
     def _took(self, index: int) -> None:
         self.labels = self.found[index]
@@ -293,19 +291,17 @@ class _OpenWalk(_Walk):
                 self.found = ways.labels
                 return ways.able
         self.found = {}
-        self._try(waiting, effort=1 if self.detours else 0)
-        self.detours = max(0, self.detours - 1)
+        self._try(waiting, HERE)
         self._follow(waiting.decision.options)
         self._keep(waiting.decision.options)
         if not self.found:
-            self._try(waiting, effort=2)
+            self._try(waiting, NEAR)
         return sorted(self.found)
 
     def _try(self, waiting: Waiting, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for index in range(len(waiting.decision.options)):
-            found = self.witnesses.through(waiting, index, effort)
-            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+        for index, found in self.witnesses.completions(waiting, effort):
+            if self._allows(self.trace.spent.plus(found.cost)):
                 self.found[index] = found.labels
 
     def _follow(self, options: Sequence[Option]) -> None:

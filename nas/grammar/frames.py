@@ -94,8 +94,8 @@ class Frame:
     """
 
     __slots__ = (
-        "axes", "bracket", "copies", "ending", "free", "jump", "key", "known", "next", "node",
-        "place",
+        "_known", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next", "node",
+        "place", "turners", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +104,7 @@ class Frame:
     ):  # fmt: skip
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
-        self.known: dict[Any, Any] = {}
+        self._known: dict[Any, Any] | None = None
         # The next frame that cannot do nothing, and the operators up to it where all before do so.
         self.jump: Frame | None = self
         self.free = 0
@@ -112,19 +112,30 @@ class Frame:
         # None where that is not known, and the operators that it takes.
         self.axes: int | None = None
         self.ending = 0
+        self.wanted: object = False  # False until it is asked what shapes would fit
+        # Up to `jump`, the first frame of each node.
+        self.turners: tuple[Frame, ...] = ()
         if node.neutral is not None and not isinstance(node, Fork | Multiple):
             self.free = node.neutral * copies
             self.jump, self.axes, self.ending = None, 0, self.free
+            self.turners = (self,)
             if next is not None:
                 self.free += next.free
                 self.jump, self.axes = next.jump, next.axes
                 self.ending += next.ending
+                self.turners += tuple(t for t in next.turners if t.node is not node)
         elif next is not None and (axes := self._joined_axes(next.node)) is not None:
             after = next.next
             self.axes, self.ending = axes, next.copies
             if after is not None:
                 self.axes = None if after.axes is None else max(axes, after.axes)
                 self.ending += after.ending
+
+    @property
+    def known(self) -> dict[Any, Any]:
+        if self._known is None:
+            self._known = {}
+        return self._known
 
     def _joined_axes(self, taker: Node) -> int | None:
         """The fewest axes of results that `taker` takes whatever their sizes, where this ends a

@@ -23,7 +23,10 @@ from nas.grammar.rules import (
     Rule,
     Streams,
     Term,
+    calls_in,
+    counts_in,
     evaluate,
+    names_in,
     number,
 )  # fmt: skip
 from nas.op import Args, Operator, ShapeError, Shapes, Value, infer, output_shapes
@@ -66,13 +69,20 @@ class Operation(Node):
         try:
             return self._outputs[streams]
         except KeyError:
-            pass
+            found = self._outputs[streams] = self._infer(streams)
+            return found
+
+    def _infer(self, streams: Shapes) -> Shapes | None:
+        operator, args = self.operator, self.args
+        if operator.streams_in is not None and len(streams) != operator.streams_in:
+            return None
+        if len(streams) > 1 and not operator.accepts(streams, args):
+            return None  # the reason need not be written
         try:
-            found = output_shapes(self.operator, streams, self.args)
+            found = operator.outputs(streams, args)
         except ShapeError:
-            found = None
-        self._outputs[streams] = found
-        return found
+            return None
+        return found if all(min(shape.dims) > 0 for shape in found) else None
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""
@@ -221,6 +231,8 @@ class Compiler:
         idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
         self.idle = least_sizes(self.rules, idle)
         self._nodes: dict[Any, Node] = {}
+        self._names: dict[int, frozenset[str]] = {}
+        self._options: dict[int, tuple[tuple[Option, ...], tuple[int, ...]]] = {}
 
     @property
     def kept(self) -> int:
@@ -229,13 +241,26 @@ class Compiler:
 
     def node(self, term: Term, env: Env, rule: str) -> Node:
         """The node of a term, where the rule's parameters and captured sizes are `env`."""
+        if env:  # a node is shared by all that differ in names it does not mention
+            names = self._mentioned(term)
+            env = tuple(pair for pair in env if pair[0] in names)
         key = (id(term), env, rule)
-        if key not in self._nodes:
+        node = self._nodes.get(key)
+        if node is None:
             try:
-                self._nodes[key] = self._node(term, env, rule)
+                node = self._node(term, env, rule)
             except ValueError as error:
-                self._nodes[key] = Fault(str(error))
-        return self._nodes[key]
+                node = Fault(str(error))
+            self._nodes[key] = node
+        return node
+
+    def _mentioned(self, term: Term) -> frozenset[str]:
+        """Parameters and captured sizes that a term reads; kept, as a rule keeps its terms."""
+        names = self._names.get(id(term))
+        if names is None:
+            read = [value for call in calls_in(term) for _, value in call.args] + counts_in(term)
+            names = self._names[id(term)] = frozenset().union(*map(names_in, read))
+        return names
 
     def _node(self, term: Term, env: Env, rule: str) -> Node:
         least = term_size(term, self.least)
@@ -270,10 +295,13 @@ class Compiler:
             terms = choice.alternatives[0].terms
             least = sequence_size(terms, self.least)
             return Sequence(lambda _: self._way(terms, env, rule), least, self._neutral(choice))
+        if id(choice) not in self._options:
+            self._options[id(choice)] = (
+                tuple(Option(a.label, a.weight) for a in choice.alternatives),
+                tuple(sequence_size(a.terms, self.least) for a in choice.alternatives),
+            )
         return Decision(
-            f":{choice.child or rule}", rule,
-            tuple(Option(a.label, a.weight) for a in choice.alternatives),
-            tuple(sequence_size(a.terms, self.least) for a in choice.alternatives),
+            f":{choice.child or rule}", rule, *self._options[id(choice)],
             lambda i: self._way(choice.alternatives[i].terms, env, rule), self._neutral(choice),
         )  # fmt: skip
 

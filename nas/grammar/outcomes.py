@@ -7,6 +7,7 @@ in one operator or a few, the shape that is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice, product
 from typing import Any, Literal, NamedTuple
@@ -22,15 +23,16 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.op import ShapeError, Shapes
+from nas.grammar.wants import may_make, turns_some
+from nas.op import Operator, Shape, ShapeError, Shapes
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
 
-Reach = Literal["idle", "short", "turn", "near"]
+Reach = Literal["idle", "short", "near"]
 """Which derivations of a node are looked at: doing nothing where that is possible and else a few
-of the shortest; all of the shortest; besides them ways of a few operators in which one part turns
-the shape and all others do nothing; or those in which every part may."""
+of the shortest; all of the shortest; or ways of a few operators in which every part may turn the
+shape."""
 
 
 class Made(NamedTuple):
@@ -44,26 +46,50 @@ BLANK = Made(NOTHING, ())
 Results = dict[Shapes, Made]
 
 
+class Move(NamedTuple):
+    """One operator that a node can come to, `beside` so many that do nothing, and the labels."""
+
+    operation: Operation
+    beside: int
+    labels: tuple[str, ...]
+
+
+class Spare(NamedTuple):
+    """A node that can do nothing: with how many labels, and those of all that come later."""
+
+    node: Node
+    own: int
+    later: tuple[str, ...]
+
+
 class Outcomes:
     """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter."""
 
     def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
+        self._nothing: dict[Node, Made | None] = {}
+        self._moves: dict[Node, tuple[Move, ...]] = {}
+        self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
+        self._turned: dict[Any, Results] = {}
+        self._spare: dict[Any, tuple[Spare, ...]] = {}
         self._busy: set[Any] = set()
         self._circles = 0
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return len(self._made)
+        return len(self._made) + len(self._turned)
 
     def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """What a node makes of some streams."""
-        if reach == "idle":
+        if reach == "idle" and node.neutral is not None:
             width = node.width if isinstance(node, Fork | Multiple) else 1
-            if node.neutral is not None and len(streams) == width:
-                return {streams: Made(Cost(node.neutral), idle_labels(node, streams))}
+            if len(streams) == width:
+                nothing = self.nothing(node)
+                if nothing is None:
+                    nothing = Made(Cost(node.neutral), idle_labels(node, streams))
+                return {streams: nothing}
         if isinstance(node, Operation):
             outputs = node.outputs(streams)
             return {} if outputs is None else {outputs: Made(self.price(node, streams), ())}
@@ -84,15 +110,18 @@ class Outcomes:
 
     def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """A shortest way that leaves the streams as they are, or a few others."""
-        if isinstance(node, Decision):
-            for i, size in enumerate(node.sizes):
-                if size == node.least:
-                    made = self.way("idle", node.parts(i), streams).get(streams)
-                    if made is not None:
-                        labels = (node.options[i].label, *made.labels)
-                        return {streams: Made(made.cost, labels)}
-        found = self.make("short", node, streams)
-        return found if len(found) <= FEW else self._cheapest(found, FEW)
+        if not isinstance(node, Decision):
+            return self._make(reach, node, streams)
+        found: list[tuple[Shapes, Made]] = []
+        for i, size in enumerate(node.sizes):
+            if size == node.least:
+                for result, made in self.way("idle", node.parts(i), streams).items():
+                    labelled = Made(made.cost, (node.options[i].label, *made.labels))
+                    if result == streams:
+                        return {streams: labelled}
+                    found.append((result, labelled))
+        best = self.best(found)
+        return best if len(best) <= FEW else self._cheapest(best, FEW)
 
     def _make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         if isinstance(node, Decision):
@@ -100,35 +129,123 @@ class Outcomes:
             return self.best(
                 (result, Made(made.cost, (node.options[i].label, *made.labels)))
                 for i, size in enumerate(node.sizes) if size <= most
-                for some in self._some(reach, node.parts(i), streams)
-                for result, made in some.items()
+                for result, made in self.way("short", node.parts(i), streams).items()
             )  # fmt: skip
         if isinstance(node, Capture):
             try:
                 return self.make(reach, node.on(streams), streams)
             except ShapeError:
                 return {}
+        inner: Reach = "idle" if reach == "idle" else "short"
         if isinstance(node, Sequence):
-            return self.way("short", node.parts(), streams)
+            return self.way(inner, node.parts(), streams)
         if isinstance(node, Fork) and len(streams) == node.width:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
-            n, one = node.width, self.way("short", node.parts(), streams[:1])
+            n, one = node.width, self.way(inner, node.parts(), streams[:1])
             return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
         return {}
 
-    def _some(self, reach: Reach, parts: Parts, streams: Shapes) -> Iterator[Results]:
-        """What a way makes: each part by its shortest, or, to turn, one of them alone."""
-        able = [i for i, node in enumerate(parts) if node.neutral is not None]
-        if reach != "turn" or not able:
-            yield self.way("short", parts, streams)
-        elif len(parts) == 1:
-            yield self.make(reach, parts[0], streams)
-        for at in able if reach == "turn" and len(parts) > 1 else ():
-            node = parts[at]
-            before = self.way("idle", parts[:at], streams)
-            turned = self._then(before, partial(self.make, "short", node))
-            yield self._then(turned, partial(self.way, "idle", parts[at + 1 :]))
+    def nothing(self, node: Node) -> Made | None:
+        """How a node does nothing; None where it cannot or where that hangs on the shape."""
+        if node not in self._nothing:
+            made = None
+            if node.neutral is not None:
+                with suppress(ShapeError):
+                    made = Made(Cost(node.neutral), idle_labels(node, ()))
+            self._nothing[node] = made
+        return self._nothing[node]
+
+    def turn(self, node: Node, streams: Shapes) -> Results:
+        """What one operator makes of the streams while all else in a node does nothing."""
+        key = (node, streams)
+        found = self._turned.get(key)
+        if found is None:
+            found = self._turned[key] = self._turn(node, streams)
+        return found
+
+    def _turn(self, node: Node, streams: Shapes) -> Results:
+        found: Results = {}
+        if isinstance(node, Capture):
+            with suppress(ShapeError):
+                found = self.turn(node.on(streams), streams)
+        elif isinstance(node, Fork) and len(streams) == node.width:
+            return self._branches("turn", node, streams)
+        elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
+            n, one = node.width, self.turns(node.parts(), streams[:1])
+            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+        elif isinstance(node, Sequence):
+            return self.turns(node.parts(), streams)
+        for operation, beside, labels in self.moves(node):
+            result = operation.outputs(streams)
+            if result is not None and result != streams and result not in found:
+                found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
+        return found
+
+    def turns(self, parts: Parts, streams: Shapes) -> Results:
+        """What parts in sequence make where one of them turns the shape."""
+        key = (parts, streams)
+        known = self._turned.get(key)
+        if known is None:
+            found: list[tuple[Shapes, Made]] = []
+            before, tried = {streams: BLANK}, set[Node]()
+            for at, node in enumerate(parts):
+                if node not in tried:
+                    turned = self._then(before, partial(self.turn, node))
+                    found += self._then(turned, partial(self.way, "idle", parts[at + 1 :])).items()
+                tried = tried | {node} if node.neutral is not None else set()
+                before = self._then(before, partial(self.make, "idle", node))
+            known = self._turned[key] = self.best(found)
+        return known
+
+    def spare(self, decision: Decision, index: int) -> tuple[Spare, ...]:
+        """The different nodes at the end of an option's way that can do nothing."""
+        key = (decision, index)
+        if key not in self._spare:
+            found: dict[Node, Spare] = {}
+            later: tuple[str, ...] = ()
+            for node in reversed(decision.parts(index)):
+                made = self.nothing(node)
+                if made is None or isinstance(node, Fork | Multiple):
+                    break
+                found[node] = Spare(node, len(made.labels), later)
+                later = made.labels + later
+            self._spare[key] = tuple(found.values())
+        return self._spare[key]
+
+    def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
+        """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
+        if isinstance(node, Decision):
+            for operator, moves in self._kinds(node):
+                if may_make(operator, x, wanted):
+                    for operation, beside, labels in moves:
+                        if operation.outputs((x,)) == (wanted,):
+                            cost = self.price(operation, (x,)).plus(Cost(beside))
+                            return Made(cost, labels)
+            return None
+        return self.turn(node, (x,)).get((wanted,))
+
+    def _kinds(self, node: Node) -> list[tuple[Operator, list[Move]]]:
+        """The moves of a node, those of one operator together."""
+        kinds = self._by_operator.get(node)
+        if kinds is None:
+            grouped: dict[Operator, list[Move]] = {}
+            for move in self.moves(node):
+                grouped.setdefault(move.operation.operator, []).append(move)
+            kinds = self._by_operator[node] = list(grouped.items())
+        return kinds
+
+    def moves(self, node: Node) -> tuple[Move, ...]:
+        """The single operators that a node can come to and that turn some shape, each in the
+        shortest way."""
+        known = self._moves.get(node)
+        if known is None:
+            best: dict[Operation, Move] = {}
+            for move in sorted(_moves(node, frozenset()), key=lambda move: move.beside):
+                if turns_some(move.operation):
+                    best.setdefault(move.operation, move)
+            known = self._moves[node] = tuple(best.values())
+        return known
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -178,11 +295,15 @@ class Outcomes:
         decision = parts[1]
         assert isinstance(decision, Decision)
         results: list[tuple[Shapes, Made]] = []
+        idle = self.nothing(parts[0]) if reach == "idle" else None
+        fork = () if idle else parts[:1]
         for x, before in found.items():
             for index, option in enumerate(decision.options):
                 if decision.sizes[index] == decision.least:
-                    whole = (parts[0], *decision.parts(index), *parts[2:])
+                    whole = (*fork, *decision.parts(index), *parts[2:])
                     for result, made in self.way(reach, whole, x).items():
+                        if idle:
+                            made = joined(idle, made)
                         labels = (*before.labels, option.label, *made.labels)
                         whole_made = Made(before.cost.plus(made.cost), labels)
                         if reach == "idle" and result == streams:
@@ -190,18 +311,20 @@ class Outcomes:
                         results.append((result, whole_made))
         return self.best(results)
 
-    def _branches(self, reach: Reach, fork: Fork, streams: Shapes) -> Results:
+    def _branches(self, reach: Reach | Literal["turn"], fork: Fork, streams: Shapes) -> Results:
         """Branches that do the same, and some of those that do not: all but one nothing."""
         found: list[tuple[Shapes, Made]] = []
         parts = [fork.parts(i) for i in range(fork.width)]
-        if fork.alike and streams.count(streams[0]) == len(streams):
-            for result, made in self.way("short", parts[0], streams[:1]).items():
+        if reach != "idle" and fork.alike and streams.count(streams[0]) == len(streams):
+            each_alike = self.turns if reach == "turn" else partial(self.way, "short")
+            for result, made in each_alike(parts[0], streams[:1]).items():
                 labels = made.labels * fork.width
                 found.append((result * fork.width, Made(made.cost.times(fork.width), labels)))
         each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
         found += self._together(each)
         for i in range(fork.width) if reach in ("turn", "near") else ():
-            turned = self.way(reach, parts[i], streams[i : i + 1])
+            one = streams[i : i + 1]
+            turned = self.turns(parts[i], one) if reach == "turn" else self.way("near", parts[i], one)
             found += self._together([*each[:i], turned, *each[i + 1 :]])
         return self.best(found)
 
@@ -221,6 +344,36 @@ class Outcomes:
         if found is None:
             found = self._made[key] = self.way(reach, parts, streams)
         return found
+
+
+def _moves(node: Node, above: frozenset[Node]) -> Iterator[Move]:
+    """Every way to one operator that does not lead through a node `above`."""
+    if isinstance(node, Operation):
+        if node.neutral is None:
+            yield Move(node, 0, ())
+    elif isinstance(node, Decision) and node not in above:
+        for index, option in enumerate(node.options):
+            for beside, labels, operation in _along(node.parts(index), above | {node}):
+                yield Move(operation, beside, (option.label, *labels))
+
+
+def _along(
+    parts: Parts, above: frozenset[Node]
+) -> Iterator[tuple[int, tuple[str, ...], Operation]]:
+    for at, node in enumerate(parts):
+        others = parts[:at] + parts[at + 1 :]
+        if any(other.neutral is None or isinstance(other, Fork | Multiple) for other in others):
+            continue
+        beside = sum(other.neutral or 0 for other in others)
+        try:
+            before, after = (
+                tuple(label for part in some for label in idle_labels(part, ()))
+                for some in (parts[:at], parts[at + 1 :])
+            )
+        except ShapeError:  # what does nothing there depends on a shape
+            continue
+        for move in _moves(node, above):
+            yield beside + move.beside, (*before, *move.labels, *after), move.operation
 
 
 def _decided(parts: Parts, at: int) -> bool:
