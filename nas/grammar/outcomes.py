@@ -25,6 +25,7 @@ from nas.grammar.nodes import (
 )  # fmt: skip
 from nas.grammar.wants import may_make, turns_some
 from nas.op import Operator, Shape, ShapeError, Shapes
+from nas.op.stream import Add, Clone
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
@@ -69,6 +70,7 @@ class Outcomes:
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
+        self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
         self._moves: dict[Node, tuple[Move, ...]] = {}
         self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
         self._turned: dict[Any, Results] = {}
@@ -83,13 +85,14 @@ class Outcomes:
 
     def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """What a node makes of some streams."""
-        if reach == "idle" and node.neutral is not None:
+        if reach == "idle":
             width = node.width if isinstance(node, Fork | Multiple) else 1
             if len(streams) == width:
                 nothing = self.nothing(node)
-                if nothing is None:
+                if nothing is None and node.neutral is not None:
                     nothing = Made(Cost(node.neutral), idle_labels(node, streams))
-                return {streams: nothing}
+                if nothing is not None:
+                    return {streams: nothing}
         if isinstance(node, Operation):
             outputs = node.outputs(streams)
             return {} if outputs is None else {outputs: Made(self.price(node, streams), ())}
@@ -153,8 +156,57 @@ class Outcomes:
             if node.neutral is not None:
                 with suppress(ShapeError):
                     made = Made(Cost(node.neutral), idle_labels(node, ()))
+            elif isinstance(node, Decision):
+                for i, option in enumerate(node.options):
+                    found = self._bracket(node.parts(i))
+                    if found is not None and (made is None or found.cost < made.cost):
+                        made = found._replace(labels=(option.label, *found.labels))
             self._nothing[node] = made
         return self._nothing[node]
+
+    def _bracket(self, parts: Parts) -> Made | None:
+        """How a stream is cloned, left as it is and summed."""
+        if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
+            return None
+        fork, idle = parts[1], self.nothing(parts[1])
+        spread, gather = _alone(parts[0], Clone), _alone(parts[2], Add)
+        if self.priced or idle is None or spread is None or gather is None:
+            return None
+        if spread[0].args["n"] != fork.width:
+            return None
+        return Made(idle.cost.plus(Cost(2)), (*spread[1], *gather[1], *idle.labels))
+
+    def option(
+        self, decision: Decision, index: int, streams: Shapes, fork: Fork | None
+    ) -> Results:
+        """What an option of a site makes, behind a fork that it follows, where all else does
+        nothing."""
+        key = (decision, index, fork)
+        if key not in self._plans:
+            self._plans[key] = self._plan(decision.parts(index), fork)
+        idle, operation, parts = self._plans[key]
+        if len(streams) != (fork.width if fork else 1):
+            return self.way("idle", parts, streams)
+        if operation is not None:
+            result = operation.outputs(streams)
+            if result is None:
+                return {}
+            made = Made(self.price(operation, streams), ())
+            return {result: made if idle is BLANK else joined(idle, made)}
+        return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
+
+    def _plan(self, parts: Parts, fork: Fork | None) -> tuple[Made, Operation | None, Parts]:
+        """What does nothing, and the one operator beside it; else the parts."""
+        whole = (fork, *parts) if fork else parts
+        working = [node for node in whole if self.nothing(node) is None]
+        idle = BLANK
+        for node in whole:
+            idle = joined(idle, self.nothing(node) or BLANK)
+        if not working:
+            return idle, None, whole
+        if len(working) == 1 and isinstance(working[0], Operation):
+            return idle, working[0], whole
+        return BLANK, None, whole
 
     def turn(self, node: Node, streams: Shapes) -> Results:
         """What one operator makes of the streams while all else in a node does nothing."""
@@ -324,8 +376,8 @@ class Outcomes:
         found += self._together(each)
         for i in range(fork.width) if reach in ("turn", "near") else ():
             one = streams[i : i + 1]
-            turned = self.turns(parts[i], one) if reach == "turn" else self.way("near", parts[i], one)
-            found += self._together([*each[:i], turned, *each[i + 1 :]])
+            turned = partial(self.way, "near") if reach == "near" else self.turns
+            found += self._together([*each[:i], turned(parts[i], one), *each[i + 1 :]])
         return self.best(found)
 
     def _together(self, each: list[Results]) -> Iterator[tuple[Shapes, Made]]:
@@ -374,6 +426,18 @@ def _along(
             continue
         for move in _moves(node, above):
             yield beside + move.beside, (*before, *move.labels, *after), move.operation
+
+
+def _alone(node: Node, kind: type[Operator]) -> tuple[Operation, tuple[str, ...]] | None:
+    """How a node is one operator of a kind."""
+    if isinstance(node, Operation):
+        return (node, ()) if isinstance(node.operator, kind) else None
+    for index, option in enumerate(node.options) if isinstance(node, Decision) else ():
+        parts = node.parts(index)
+        found = _alone(parts[0], kind) if len(parts) == 1 else None
+        if found is not None:
+            return found[0], (option.label, *found[1])
+    return None
 
 
 def _decided(parts: Parts, at: int) -> bool:

@@ -85,11 +85,9 @@ class Witnesses:
         key = (node, fork.node if fork else None, waiting.streams)
         found = self._sites.get(key)
         if found is None:
-            each = (self._parts(waiting, i) for i in range(len(node.options)))
-            way, streams = self.outcomes.way, waiting.streams
+            behind = cast(Fork, fork.node) if fork and isinstance(fork.node, Fork) else None
             results = tuple(
-                way("idle", parts, streams) or (self.outcomes.turns(parts, streams) if fork else {})
-                for parts in each
+                self._option(waiting, i, behind) for i in range(len(node.options))
             )
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
@@ -100,6 +98,16 @@ class Witnesses:
             )
             found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes)
         return found
+
+    def _option(self, waiting: Waiting, index: int, fork: Fork | None) -> Results:
+        streams = waiting.streams
+        if waiting.fork is None or fork is not None:
+            found = self.outcomes.option(waiting.decision, index, streams, fork)
+        else:
+            found = self.outcomes.way("idle", self._parts(waiting, index), streams)
+        if found or waiting.fork is None:
+            return found
+        return self.outcomes.turns(self._parts(waiting, index), streams)
 
     def _parts(self, waiting: Waiting, index: int) -> Parts:
         parts = waiting.decision.parts(index)
