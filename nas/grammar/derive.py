@@ -6,8 +6,7 @@ import random
 from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import accumulate
+from functools import cached_property
 from typing import Any
 
 from nas.grammar.derivation import Chosen, Derivation, Token
@@ -15,10 +14,10 @@ from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
-from nas.grammar.nodes import Option
+from nas.grammar.nodes import Option, Options, probabilities
 from nas.grammar.parser import GrammarError
 from nas.grammar.trace import Trace
-from nas.grammar.witness import HERE, NEAR, Labels, Witnesses, next_label
+from nas.grammar.witness import HERE, IDLE, NEAR, Labels, Witnesses, next_label
 from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]
@@ -26,6 +25,7 @@ Input = tuple[int, ...] | Shape
 
 OPEN_GRAMMAR_TERMINALS = 256
 KEPT = 300_000
+DETOURS = 12  # sites of one derivation at which ways are searched to turn a shape so that it fits
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Limits:
     params: int | None = None
     flops: int | None = None
 
-    def allow(self, cost: Cost) -> bool:
+    def allow(self, cost: tuple[int, int, int]) -> bool:
         most = self._most
         return (
             (most[0] is None or cost[0] <= most[0])
@@ -112,25 +112,10 @@ def choose_at_random(rng: random.Random) -> Choose:
         raise TypeError(f"rng is a random.Random, as random.Random(0), and this is {rng!r}")
 
     def choose(site: Site, options: Sequence[Option]) -> int:
-        return bisect(_cumulative(tuple(options)), rng.random())
+        known = options if isinstance(options, Options) else Options(options)
+        return bisect(known.cumulative, rng.random())
 
     return choose
-
-
-def probabilities(options: Sequence[Option]) -> list[float]:
-    """The probability of each option: its given weight, or an equal share of what is left."""
-    given = [option.weight for option in options if option.weight is not None]
-    shares = len(options) - len(given)
-    if not shares:
-        return [float(w or 0) / sum(given) for w in (option.weight for option in options)]
-    share = max(0.0, 1.0 - sum(given)) / shares
-    return [share if option.weight is None else option.weight for option in options]
-
-
-@lru_cache(maxsize=1 << 14)
-def _cumulative(options: tuple[Option, ...]) -> tuple[float, ...]:
-    """Cumulative probabilities, but for the last option's, which takes what is left."""
-    return tuple(accumulate(probabilities(options)))[:-1]
 
 
 def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
@@ -200,14 +185,11 @@ class _Walk:
             offered = self._offered(waiting)
             if not offered:
                 raise self._impossible(self._refusal(waiting))
-            everything = waiting.decision.options
-            options = everything
-            if len(offered) < len(everything):
-                options = tuple(everything[i] for i in offered)
-            index = choose(waiting.site, options)
+            site, options = waiting.site, waiting.decision.offer(offered)
+            index = choose(site, options)
             if not 0 <= index < len(options):
-                raise IndexError(f"choose gave {index} at {waiting.site.name} of {len(options)}")
-            self.trace.chose(Chosen(waiting.site, options, index))
+                raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
+            self.trace.chose(Chosen(site, options, index))
             self._took(offered[index])
             state = waiting.state(offered[index])
         if self.limits is not None and not self.limits.allow(self.trace.spent):
@@ -278,20 +260,24 @@ class _OpenWalk(_Walk):
         witnesses = self.witnesses
         self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, HERE), limits.priced)
         self.found: dict[int, Labels] = {}
+        self.detours = DETOURS
         self.labels: Labels = None  # of the witness for where the walk is
 
     def _took(self, index: int) -> None:
         self.labels = self.found[index]
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
-        ways, after = self.witnesses.ways(waiting), waiting.frame.next
+        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
         if after is None or (after.axes is not None and ways.axes >= after.axes):
-            most = self.trace.spent.plus(ways.most.times(waiting.frame.copies))
-            if self.limits.allow(most.plus(Cost(after.ending if after else 0))):  # type: ignore[union-attr]
+            most = ways.most.times(waiting.frame.copies)
+            terminals, params, flops = most.plus(self.trace.spent)
+            ending = after.ending if after else 0
+            if self.limits.allow((terminals + ending, params, flops)):  # type: ignore[union-attr]
                 self.found = ways.labels
                 return ways.able
         self.found = {}
-        self._try(waiting, HERE)
+        self._try(waiting, HERE if self.detours else IDLE)
+        self.detours = max(0, self.detours - 1)
         self._follow(waiting.decision.options)
         self._keep(waiting.decision.options)
         if not self.found:

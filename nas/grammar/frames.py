@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation, Option
@@ -60,12 +61,13 @@ class Cost(NamedTuple):
     flops: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(
-            self.terminals + other.terminals, self.params + other.params, self.flops + other.flops
-        )
+        a, b, c = self
+        d, e, f = other
+        return _cost(Cost, (a + d, b + e, c + f))
 
     def times(self, n: int) -> Cost:
-        return Cost(self.terminals * n, self.params * n, self.flops * n)
+        a, b, c = self
+        return _cost(Cost, (a * n, b * n, c * n))
 
     def over(self, n: int) -> Cost:
         return Cost(self.terminals // n, self.params // n, self.flops // n)
@@ -74,6 +76,7 @@ class Cost(NamedTuple):
         return f"{self.terminals:,} terminals, {self.params:,} params, {self.flops:,} FLOPs"
 
 
+_cost = tuple.__new__  # of three numbers, in a third of the time
 NOTHING = Cost()
 
 
@@ -95,7 +98,7 @@ class Frame:
 
     __slots__ = (
         "_known", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next", "node",
-        "place", "turners", "wanted",
+        "place", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -113,23 +116,28 @@ class Frame:
         self.axes: int | None = None
         self.ending = 0
         self.wanted: object = False  # False until it is asked what shapes would fit
-        # Up to `jump`, the first frame of each node.
-        self.turners: tuple[Frame, ...] = ()
         if node.neutral is not None and not isinstance(node, Fork | Multiple):
             self.free = node.neutral * copies
             self.jump, self.axes, self.ending = None, 0, self.free
-            self.turners = (self,)
             if next is not None:
                 self.free += next.free
                 self.jump, self.axes = next.jump, next.axes
                 self.ending += next.ending
-                self.turners += tuple(t for t in next.turners if t.node is not node)
         elif next is not None and (axes := self._joined_axes(next.node)) is not None:
             after = next.next
             self.axes, self.ending = axes, next.copies
             if after is not None:
                 self.axes = None if after.axes is None else max(axes, after.axes)
                 self.ending += after.ending
+
+    def turners(self) -> Iterator[Frame]:
+        """The frames up to `jump`, of each node the first."""
+        met, frame, end = set[Node](), self, self.jump
+        while frame is not end and frame.next is not None:
+            if frame.node not in met:
+                met.add(frame.node)
+                yield frame
+            frame = frame.next
 
     @property
     def known(self) -> dict[Any, Any]:
@@ -160,7 +168,7 @@ class Waiting:
     cost: Cost
     machine: Any
     fork: Frame | None = None
-    entered: dict[int, State] = field(default_factory=dict)
+    entered: dict[int, State] | None = None
 
     @property
     def site(self) -> Site:
@@ -171,6 +179,10 @@ class Waiting:
         return self.decision.options
 
     def state(self, index: int) -> State:
+        if not self.machine.finite:
+            return self.streams, self.machine.enter(self, index)
+        if self.entered is None:
+            self.entered = {}
         state = self.entered.get(index)
         if state is None:
             state = self.entered[index] = self.streams, self.machine.enter(self, index)

@@ -7,7 +7,10 @@ adds to a place's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Sequence_
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from nas.grammar.check import INFINITE, least_sizes, sequence_size, term_size
@@ -39,6 +42,26 @@ class Option(NamedTuple):
     weight: float | None = None
 
 
+class Options(tuple[Option, ...]):
+    """What may be chosen at a site."""
+
+    @cached_property
+    def cumulative(self) -> tuple[float, ...]:
+        """Cumulative probabilities, but for the last option's, which takes what is left."""
+        return tuple(accumulate(probabilities(self)))[:-1]
+
+
+def probabilities(options: Iterable[Option]) -> list[float]:
+    """The probability of each option: its given weight, or an equal share of what is left."""
+    weights = [option.weight for option in options]
+    given = [weight for weight in weights if weight is not None]
+    shares = len(weights) - len(given)
+    if not shares:
+        return [weight / sum(given) for weight in given]
+    share = max(0.0, 1.0 - sum(given)) / shares
+    return [share if weight is None else weight for weight in weights]
+
+
 class Node:
     """Something to derive. `neutral` is the fewest operators with which it can leave any streams
     as they are, None where that is not known; `least` the fewest operators it can end in."""
@@ -48,6 +71,9 @@ class Node:
     def __init__(self, least: int = 0, neutral: int | None = None):
         self.least, self.neutral = least, neutral
 
+
+MOST_MET = 1 << 17
+_MET: dict[Shapes, Shapes] = {}  # shapes met are one object each: there are far more uses of them
 
 Way = tuple[tuple[str, Node], ...]  # parts in sequence, each with what it adds to the path
 Parts = tuple[Node, ...]
@@ -82,7 +108,9 @@ class Operation(Node):
             found = operator.outputs(streams, args)
         except ShapeError:
             return None
-        return found if all(min(shape.dims) > 0 for shape in found) else None
+        if len(_MET) > MOST_MET:
+            _MET.clear()
+        return _MET.setdefault(found, found) if all(min(x.dims) > 0 for x in found) else None
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""
@@ -127,15 +155,27 @@ class Compound(Node):
 class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("nothing", "options", "rule", "sizes", "suffix")
+    __slots__ = ("nothing", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
         compile: Callable[[int], Way], neutral: int | None,
     ):  # fmt: skip
         super().__init__(compile, min(sizes), neutral)
-        self.suffix, self.rule, self.options, self.sizes = suffix, rule, options, sizes
+        self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
+        self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
+
+
+    def offer(self, offered: Sequence_[int]) -> Options:
+        """Those of the options that are offered, in order."""
+        if len(offered) == len(self.options):
+            return self.options
+        key = tuple(offered)
+        found = self.offers.get(key)
+        if found is None:
+            found = self.offers[key] = Options(self.options[i] for i in offered)
+        return found
 
 
 class Sequence(Compound):

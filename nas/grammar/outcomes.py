@@ -23,9 +23,9 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.grammar.wants import may_make, turns_some
+from nas.grammar.wants import factors, may_make, turns_some
 from nas.op import Operator, Shape, ShapeError, Shapes
-from nas.op.stream import Add, Clone
+from nas.op.stream import Add, Clone, MatMul
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
@@ -177,7 +177,7 @@ class Outcomes:
         return Made(idle.cost.plus(Cost(2)), (*spread[1], *gather[1], *idle.labels))
 
     def option(
-        self, decision: Decision, index: int, streams: Shapes, fork: Fork | None
+        self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
     ) -> Results:
         """What an option of a site makes, behind a fork that it follows, where all else does
         nothing."""
@@ -185,7 +185,7 @@ class Outcomes:
         if key not in self._plans:
             self._plans[key] = self._plan(decision.parts(index), fork)
         idle, operation, parts = self._plans[key]
-        if len(streams) != (fork.width if fork else 1):
+        if streams != streams[:1] * (fork.width if fork else 1):
             return self.way("idle", parts, streams)
         if operation is not None:
             result = operation.outputs(streams)
@@ -195,9 +195,14 @@ class Outcomes:
             return {result: made if idle is BLANK else joined(idle, made)}
         return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
 
-    def _plan(self, parts: Parts, fork: Fork | None) -> tuple[Made, Operation | None, Parts]:
+    def _plan(
+        self, parts: Parts, fork: Fork | Multiple | None
+    ) -> tuple[Made, Operation | None, Parts]:
         """What does nothing, and the one operator beside it; else the parts."""
         whole = (fork, *parts) if fork else parts
+        bracket = None if fork else self._bracket(parts)
+        if bracket is not None:
+            return bracket, None, whole
         working = [node for node in whole if self.nothing(node) is None]
         idle = BLANK
         for node in whole:
@@ -249,6 +254,26 @@ class Outcomes:
                 before = self._then(before, partial(self.make, "idle", node))
             known = self._turned[key] = self.best(found)
         return known
+
+    def uneven(self, fork: Fork, parts: Parts, streams: Shapes) -> Results:
+        """What a product makes of two branches where one of them is turned so that they fit."""
+        product = parts[0]
+        if len(parts) > 1 or not isinstance(product, Operation) or len(streams) != 2:
+            return self.turns((fork, *parts), streams)
+        if not isinstance(product.operator, MatMul):
+            return {}
+        found: Results = {}
+        for at, wanted in enumerate(factors(*streams)):
+            branch = fork.parts(at)
+            made = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
+            other = self.nothing(fork.parts(1 - at)[0])
+            if made is not None and other is not None and len(fork.parts(1 - at)) == 1:
+                pair = (streams[0], wanted) if at else (wanted, streams[1])
+                result = product.outputs(pair)
+                both = joined(other, made) if at else joined(made, other)
+                if result is not None:
+                    found[result] = Made(both.cost.plus(self.price(product, pair)), both.labels)
+        return found
 
     def spare(self, decision: Decision, index: int) -> tuple[Spare, ...]:
         """The different nodes at the end of an option's way that can do nothing."""

@@ -23,6 +23,16 @@ PROBES = tuple(
 )  # fmt: skip
 
 
+def factors(x: Shape, y: Shape) -> tuple[Shape, Shape] | tuple[()]:
+    """What would do for the first of two streams to be multiplied, and what for the second."""
+    if min(len(x.dims), len(y.dims)) < 2:
+        return ()
+    return (
+        Shape(x.kind, (*x.dims[:-1], y.dims[-2])),
+        Shape(y.kind, (*x.dims[:-2], x.dims[-1], y.dims[-2])),
+    )
+
+
 def turns_some(operation: Operation) -> bool:
     """Whether an operator makes another shape of any that is probed."""
     return any(operation.outputs(x) not in (x, None) for x in PROBES)

@@ -79,15 +79,13 @@ class Witnesses:
         """How much is remembered."""
         return self.outcomes.kept + len(self._sites)
 
-    def ways(self, waiting: Waiting) -> Ways:
-        """What the options of a site can make."""
-        node, fork = waiting.decision, waiting.fork
-        key = (node, fork.node if fork else None, waiting.streams)
+    def ways(self, decision: Decision, fork: Fork | Multiple | None, streams: Shapes) -> Ways:
+        """What the options of a site can make, behind the fork that they follow."""
+        key = (decision, fork, streams)
         found = self._sites.get(key)
         if found is None:
-            behind = cast(Fork, fork.node) if fork and isinstance(fork.node, Fork) else None
             results = tuple(
-                self._option(waiting, i, behind) for i in range(len(node.options))
+                self._option(decision, i, fork, streams) for i in range(len(decision.options))
             )
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
@@ -99,15 +97,17 @@ class Witnesses:
             found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes)
         return found
 
-    def _option(self, waiting: Waiting, index: int, fork: Fork | None) -> Results:
-        streams = waiting.streams
-        if waiting.fork is None or fork is not None:
-            found = self.outcomes.option(waiting.decision, index, streams, fork)
-        else:
-            found = self.outcomes.way("idle", self._parts(waiting, index), streams)
-        if found or waiting.fork is None:
+    def ways_at(self, waiting: Waiting) -> Ways:
+        fork = waiting.fork.node if waiting.fork else None
+        return self.ways(waiting.decision, cast(Fork | Multiple | None, fork), waiting.streams)
+
+    def _option(
+        self, decision: Decision, index: int, fork: Fork | Multiple | None, streams: Shapes
+    ) -> Results:
+        found = self.outcomes.option(decision, index, streams, fork)
+        if found or not isinstance(fork, Fork):
             return found
-        return self.outcomes.turns(self._parts(waiting, index), streams)
+        return self.outcomes.uneven(fork, decision.parts(index), streams)
 
     def _parts(self, waiting: Waiting, index: int) -> Parts:
         parts = waiting.decision.parts(index)
@@ -117,7 +117,7 @@ class Witnesses:
         """The options of a site for which a completion is found, each with one."""
         copies, after = waiting.frame.copies, waiting.frame.next
         met: dict[Shapes, Witness | None] = {}
-        for index, results in enumerate(self.ways(waiting).results):
+        for index, results in enumerate(self.ways_at(waiting).results):
             found = None
             if len(results) == 1:
                 ((result, made),) = results.items()
@@ -234,12 +234,31 @@ class Witnesses:
             return Witness(cost, rest.labels)
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
-            parts, after = (node, after.node), after.next
+            taker = after.node
+            parts, after = (node, taker), after.next
+            if effort != NEAR:
+                return self._taken(node, taker, streams, frame.copies, after, effort)
         results = self.outcomes.kept_way("idle", parts, streams)
         found = self._through(results, frame.copies, after, effort)
         if found is None and (effort == NEAR or (effort and not results)):
             found = self._through(self._more(parts, streams, effort), frame.copies, after, IDLE)
         return found
+
+    def _taken(
+        self, fork: Fork | Multiple, taker: Decision, streams: Shapes, copies: int,
+        after: Frame | None, effort: int,
+    ) -> Witness | None:
+        """A completion by the first option for what takes a fork's branches that has one."""
+        every = list(enumerate(self.ways(taker, fork, streams).results))
+        if effort:  # in but one way, that which leaves the shape as it is if there is one
+            able = [pair for pair in every if pair[1]]
+            every = [pair for pair in able if streams[:1] in pair[1]][:1] or able[:1]
+        for index, results in every:
+            found = self._through(results, copies, after, effort)
+            if found is not None:
+                cost, (labels, rest) = found
+                return Witness(cost, ((taker.options[index].label, *labels), rest))
+        return None
 
     def _through(
         self, results: Results, copies: int, after: Frame | None, effort: int
@@ -257,7 +276,7 @@ class Witnesses:
         self, frame: Frame, end: Frame, streams: Shapes, effort: int
     ) -> Witness | None:
         """A completion in which one of the frames that could do nothing changes the shape."""
-        for at in frame.turners:
+        for at in frame.turners():
             assert at.next is not None
             idle = (at.node.neutral or 0) * at.copies
             if effort < NEAR:
