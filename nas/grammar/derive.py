@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.grammar.derivation import Chosen, Derivation, Token
 from nas.grammar.fold import fold
-from nas.grammar.frames import Cost, Site, State, Waiting
+from nas.grammar.frames import Cost, Site, State, Waiting, same_frames
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option, Options, probabilities
@@ -182,18 +182,25 @@ class _Walk:
                 raise self._impossible(str(error)) from None
             if not isinstance(waiting, Waiting):
                 break
-            offered = self._offered(waiting)
-            if not offered:
-                raise self._impossible(self._refusal(waiting))
-            site, options = waiting.site, waiting.decision.offer(offered)
-            index = choose(site, options)
-            if not 0 <= index < len(options):
-                raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
-            self.trace.chose(Chosen(site, options, index))
-            self._took(offered[index])
-            state = waiting.state(offered[index])
+            state = self._choose(waiting, choose)
         if self.limits is not None and not self.limits.allow(self.trace.spent):
             raise self._impossible(f"the only derivation costs {self.trace.spent}")
+        return self._made()
+
+    def _choose(self, waiting: Waiting, choose: Choose) -> State:
+        """Where the option leads that is chosen."""
+        offered = self._offered(waiting)
+        if not offered:
+            raise self._impossible(self._refusal(waiting))
+        site, options = waiting.site, waiting.decision.offer(offered)
+        index = choose(site, options)
+        if not 0 <= index < len(options):
+            raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
+        self.trace.chose(Chosen(site, options, index))
+        self._took(offered[index])
+        return waiting.state(offered[index])
+
+    def _made(self) -> Derivation:
         return Derivation(
             self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
         )
@@ -267,14 +274,8 @@ class _OpenWalk(_Walk):
         self.labels = self.found[index]
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
-        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
-        if after is None or (after.axes is not None and ways.axes >= after.axes):
-            most = ways.most.times(waiting.frame.copies)
-            terminals, params, flops = most.plus(self.trace.spent)
-            ending = after.ending if after else 0
-            if self.limits.allow((terminals + ending, params, flops)):  # type: ignore[union-attr]
-                self.found = ways.labels
-                return ways.able
+        if self._known(waiting):
+            return list(self.found)
         self.found = {}
         self._try(waiting, HERE if self.detours else IDLE)
         self.detours = max(0, self.detours - 1)
@@ -283,6 +284,19 @@ class _OpenWalk(_Walk):
         if not self.found:
             self._try(waiting, NEAR)
         return sorted(self.found)
+
+    def _known(self, waiting: Waiting) -> bool:
+        """Whether every option fits that can be taken at all, and is found."""
+        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
+        if after is not None and (after.axes is None or ways.axes < after.axes):
+            return False
+        most = ways.most.times(waiting.frame.copies)
+        terminals, params, flops = most.plus(self.trace.spent)
+        ending = after.ending if after else 0
+        if not self.limits.allow((terminals + ending, params, flops)):  # type: ignore[union-attr]
+            return False
+        self.found = ways.labels
+        return True
 
     def _try(self, waiting: Waiting, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
@@ -305,3 +319,95 @@ class _OpenWalk(_Walk):
         labels = [option.label for option in options]
         if label in labels:
             self.found.setdefault(labels.index(label), rest)
+
+
+def rederive(
+    parent: Derivation, start: int, led: Callable[[Site], Chosen | None], choose: Choose,
+    limits: Limits | None,
+) -> Derivation | None:  # fmt: skip
+    """As `derive` with the parent's choices before the one numbered `start`, and then those that
+    `led` gives wherever they can be completed; from where all that is left is as it was in the
+    parent, its choices follow as they were. Choices taken over keep the options that they had.
+
+    None where the parent's choices exceed the limits.
+    """
+    limits = Limits(OPEN_GRAMMAR_TERMINALS) if limits is None else limits
+    return _Resumed(parent, limits).resume(start, led, choose)
+
+
+class _Resumed(_OpenWalk):
+    """A derivation that differs from another from one choice on."""
+
+    def __init__(self, parent: Derivation, limits: Limits):
+        super().__init__(parent.grammar, (parent.input,), limits)
+        self.parent = parent
+        self.number = {name: i for i, name in enumerate(parent.by_site)}
+
+    def resume(
+        self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
+    ) -> Derivation | None:
+        state: State = (self.streams, self.machine.start())
+        for chosen in self.parent.choices[:start]:
+            state = self._again(state, chosen)
+        self.labels = (self.parent.labels[start:], None)
+        self.theirs, self.at = self.machine.advance(*state), start
+        first = True
+        while isinstance(waiting := self.machine.advance(*state, self.trace), Waiting):
+            same = None if first else self._same(waiting)
+            if same is not None:
+                return self._copied(waiting, same)
+            wanted, first = led(waiting.site), False
+            followed = None if wanted is None else self._led(waiting, wanted)
+            state = self._choose(waiting, choose) if followed is None else followed
+        return self._made() if self.limits.allow(self.trace.spent) else None  # type: ignore[union-attr]
+
+    def _led(self, waiting: Waiting, wanted: Chosen) -> State | None:
+        """Where a choice made elsewhere leads if it can be completed here."""
+        try:
+            index = waiting.decision.index(wanted.label)
+        except KeyError:
+            return None
+        if not self._known(waiting):
+            self.found = {}
+            found = self.witnesses.completion(waiting, index, HERE, {})
+            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+                self.found[index] = found.labels
+            else:
+                self._keep(waiting.decision.options)
+        if index not in self.found:
+            return None
+        self.trace.chose(wanted._replace(site=waiting.site))
+        self._took(index)
+        return waiting.state(index)
+
+    def _copied(self, waiting: Waiting, start: int) -> Derivation | None:
+        """The rest as in the parent."""
+        first, *others = self.parent.choices[start:]
+        state = self._take(waiting, first)
+        for chosen in others:
+            state = self._again(state, chosen)
+        self.machine.advance(*state, self.trace)
+        return self._made() if self.limits.allow(self.trace.spent) else None  # type: ignore[union-attr]
+
+    def _again(self, state: State, chosen: Chosen) -> State:
+        waiting = self.machine.advance(*state, self.trace)
+        assert isinstance(waiting, Waiting)
+        return self._take(waiting, chosen)
+
+    def _take(self, waiting: Waiting, chosen: Chosen) -> State:
+        self.trace.chose(chosen)
+        return waiting.state(waiting.decision.index(chosen.label))
+
+    def _same(self, waiting: Waiting) -> int | None:
+        """The number of the parent's choice from which all that is left was what it is here."""
+        number = self.number.get(waiting.site.name, -1)
+        while number > self.at and isinstance(self.theirs, Waiting):
+            index = self.theirs.decision.index(self.parent.choices[self.at].label)
+            self.theirs, self.at = self.machine.advance(*self.theirs.state(index)), self.at + 1
+        theirs = self.theirs
+        alike = (
+            number == self.at and isinstance(theirs, Waiting)
+            and theirs.streams == waiting.streams and theirs.decision is waiting.decision
+            and same_frames(theirs.frame, waiting.frame) and same_frames(theirs.fork, waiting.fork)
+        )  # fmt: skip
+        return number if alike else None

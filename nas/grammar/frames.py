@@ -158,6 +158,17 @@ class Frame:
 State = tuple[Shapes, Frame | None]
 
 
+def same_frames(a: Frame | None, b: Frame | None) -> bool:
+    """Whether all that is left to be derived is the same."""
+    while a is not b:
+        if a is None or b is None:
+            return False
+        if (a.node, a.copies, a.bracket) != (b.node, b.copies, b.bracket):
+            return False
+        a, b = a.next, b.next
+    return True
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A machine stopped at a site, after `cost`: `state(i)` is where option `i` leads."""

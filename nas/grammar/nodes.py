@@ -155,7 +155,7 @@ class Compound(Node):
 class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("nothing", "offers", "options", "rule", "sizes", "suffix")
+    __slots__ = ("nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
@@ -163,9 +163,16 @@ class Decision(Compound):
     ):  # fmt: skip
         super().__init__(compile, min(sizes), neutral)
         self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
+        self.numbers: dict[str, int] | None = None
         self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
 
+
+    def index(self, label: str) -> int:
+        """The number of the option with a label; raises KeyError."""
+        if self.numbers is None:
+            self.numbers = {option.label: i for i, option in enumerate(self.options)}
+        return self.numbers[label]
 
     def offer(self, offered: Sequence_[int]) -> Options:
         """Those of the options that are offered, in order."""

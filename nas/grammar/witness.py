@@ -115,23 +115,31 @@ class Witnesses:
 
     def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
         """The options of a site for which a completion is found, each with one."""
-        copies, after = waiting.frame.copies, waiting.frame.next
         met: dict[Shapes, Witness | None] = {}
-        for index, results in enumerate(self.ways_at(waiting).results):
-            found = None
-            if len(results) == 1:
-                ((result, made),) = results.items()
-                if result not in met:
-                    met[result] = self._finish_soon(after, result, effort)
-                found = _after(made, copies, met[result])
-            elif results:
-                found = self._through(results, copies, after, 0)
-                if found is None and effort:
-                    found = self._through(results, copies, after, effort)
-            if found is None and effort:
-                found = self._within(waiting, index, results, effort)
+        for index in range(len(waiting.decision.options)):
+            found = self.completion(waiting, index, effort, met)
             if found is not None:
                 yield index, found
+
+    def completion(
+        self, waiting: Waiting, index: int, effort: int, met: dict[Shapes, Witness | None]
+    ) -> Witness | None:
+        """A completion by one option of a site; `met` is what is known of its results."""
+        copies, after = waiting.frame.copies, waiting.frame.next
+        results = self.ways_at(waiting).results[index]
+        found = None
+        if len(results) == 1:
+            ((result, made),) = results.items()
+            if result not in met:
+                met[result] = self._finish_soon(after, result, effort)
+            found = _after(made, copies, met[result])
+        elif results:
+            found = self._through(results, copies, after, IDLE)
+            if found is None and effort:
+                found = self._through(results, copies, after, effort)
+        if found is None and effort:
+            found = self._within(waiting, index, results, effort)
+        return found
 
     def _finish_soon(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
         """A completion without detours if there is one."""
