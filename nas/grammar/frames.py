@@ -102,28 +102,34 @@ class Frame:
     )  # fmt: skip
 
     def __init__(
-        self, node: Node, next: Frame | None, place: Place, copies: int, key: int,
+        self, node: Node, next: Frame | None, place: Place, copies: int, key: int = 0,
         bracket: Bracket | None = None,
     ):  # fmt: skip
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
         self._known: dict[Any, Any] | None = None
-        # The next frame that cannot do nothing, and the operators up to it where all before do so.
-        self.jump: Frame | None = self
-        self.free = 0
-        # The fewest axes with which any one stream can pass all that is left with nothing done,
-        # None where that is not known, and the operators that it takes.
-        self.axes: int | None = None
-        self.ending = 0
         self.wanted: object = False  # False until it is asked what shapes would fit
-        if node.neutral is not None and not isinstance(node, Fork | Multiple):
-            self.free = node.neutral * copies
-            self.jump, self.axes, self.ending = None, 0, self.free
-            if next is not None:
-                self.free += next.free
+        # `jump`: the next frame that cannot do nothing; `free`: the operators up to it where all
+        # before do so. `axes`: the fewest axes with which any one stream can pass all that is left
+        # with nothing done, None where that is not known; `ending`: the operators that it takes.
+        passes = node.passes
+        if passes is not None:
+            free = passes * copies
+            if next is None:
+                self.jump, self.axes, self.free, self.ending = None, 0, free, free
+            else:
                 self.jump, self.axes = next.jump, next.axes
-                self.ending += next.ending
-        elif next is not None and (axes := self._joined_axes(next.node)) is not None:
+                self.free, self.ending = free + next.free, free + next.ending
+            return
+        self.jump: Frame | None = self
+        self.free = self.ending = 0
+        self.axes: int | None = None
+        if next is not None and (bracket is not None or isinstance(node, Copied)):
+            self._join(next)
+
+    def _join(self, next: Frame) -> None:
+        axes = self._joined_axes(next.node)
+        if axes is not None:
             after = next.next
             self.axes, self.ending = axes, next.copies
             if after is not None:

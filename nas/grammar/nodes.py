@@ -64,12 +64,13 @@ def probabilities(options: Iterable[Option]) -> list[float]:
 
 class Node:
     """Something to derive. `neutral` is the fewest operators with which it can leave any streams
-    as they are, None where that is not known; `least` the fewest operators it can end in."""
+    as they are, None where that is not known, and `passes` the same of one that takes no bracket;
+    `least` the fewest operators it can end in."""
 
-    __slots__ = ("least", "neutral")
+    __slots__ = ("least", "neutral", "passes")
 
     def __init__(self, least: int = 0, neutral: int | None = None):
-        self.least, self.neutral = least, neutral
+        self.least, self.neutral, self.passes = least, neutral, neutral
 
 
 MOST_MET = 1 << 17
@@ -223,6 +224,7 @@ class Fork(Compound):
         self, term: Streams, compile: Callable[[int], Way], least: int, neutral: int | None
     ):
         super().__init__(compile, least, neutral)
+        self.passes = None
         self.text, self.width = f"{term}", len(term.branches)
         self.alike = len({" ".join(map(str, branch)) for branch in term.branches}) == 1
 
@@ -247,6 +249,7 @@ class Multiple(Compound):
         neutral: int | None,
     ):  # fmt: skip
         super().__init__(compile, least, neutral)
+        self.passes = None
         self.text, self.width, self.child = f"{term}", n, term.child
 
 

@@ -191,8 +191,9 @@ class Outcomes:
             result = operation.outputs(streams)
             if result is None:
                 return {}
-            made = Made(self.price(operation, streams), ())
-            return {result: made if idle is BLANK else joined(idle, made)}
+            if self.priced:
+                idle = idle._replace(cost=idle.cost.plus(self.price(operation, streams)))
+            return {result: idle}
         return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
 
     def _plan(
@@ -210,7 +211,8 @@ class Outcomes:
         if not working:
             return idle, None, whole
         if len(working) == 1 and isinstance(working[0], Operation):
-            return idle, working[0], whole
+            least = NOTHING if self.priced else Cost(1)
+            return Made(idle.cost.plus(least), idle.labels), working[0], whole
         return BLANK, None, whole
 
     def turn(self, node: Node, streams: Shapes) -> Results:

@@ -257,10 +257,11 @@ class Witnesses:
         after: Frame | None, effort: int,
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
-        every = list(enumerate(self.ways(taker, fork, streams).results))
+        option = self.outcomes.option
+        every = ((i, option(taker, i, streams, fork)) for i in range(len(taker.options)))
         if effort:  # in but one way, that which leaves the shape as it is if there is one
             able = [pair for pair in every if pair[1]]
-            every = [pair for pair in able if streams[:1] in pair[1]][:1] or able[:1]
+            every = iter([pair for pair in able if streams[:1] in pair[1]][:1] or able[:1])
         for index, results in every:
             found = self._through(results, copies, after, effort)
             if found is not None:
