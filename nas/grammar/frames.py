@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation, Option
+from nas.grammar.nodes import Copied, Decision, Node, Operation
+from nas.grammar.options import Option
 from nas.op import Shapes
 
 
@@ -97,8 +98,8 @@ class Frame:
     """
 
     __slots__ = (
-        "_known", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next", "node",
-        "place", "wanted",
+        "_known", "aims", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next",
+        "node", "place", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -108,23 +109,23 @@ class Frame:
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
         self._known: dict[Any, Any] | None = None
-        self.wanted: object = False  # False until it is asked what shapes would fit
+        self.wanted: object = False  # these two are False until it is asked what shapes would fit
+        self.aims: object = False
         # `jump`: the next frame that cannot do nothing; `free`: the operators up to it where all
         # before do so. `axes`: the fewest axes with which any one stream can pass all that is left
         # with nothing done, None where that is not known; `ending`: the operators that it takes.
+        self.jump: Frame | None = self
+        self.axes: int | None = None
+        self.free = self.ending = 0
         passes = node.passes
         if passes is not None:
-            free = passes * copies
+            self.free = self.ending = passes * copies
             if next is None:
-                self.jump, self.axes, self.free, self.ending = None, 0, free, free
+                self.jump, self.axes = None, 0
             else:
                 self.jump, self.axes = next.jump, next.axes
-                self.free, self.ending = free + next.free, free + next.ending
-            return
-        self.jump: Frame | None = self
-        self.free = self.ending = 0
-        self.axes: int | None = None
-        if next is not None and (bracket is not None or isinstance(node, Copied)):
+                self.free, self.ending = self.free + next.free, self.ending + next.ending
+        elif next is not None and (bracket is not None or isinstance(node, Copied)):
             self._join(next)
 
     def _join(self, next: Frame) -> None:

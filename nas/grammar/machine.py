@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from nas.grammar.compiler import Compiler
 from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import (
     Capture,
-    Compiler,
     Copied,
     Decision,
     Fault,

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice, product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.made import BLANK, Made, Results, Spare, joined
+from nas.grammar.moves import Move, alone, idle_labels, moves
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -23,7 +25,7 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.grammar.wants import factors, may_make, turns_some
+from nas.grammar.wants import factors, may_make
 from nas.op import Operator, Shape, ShapeError, Shapes
 from nas.op.stream import Add, Clone, MatMul
 
@@ -36,33 +38,6 @@ of the shortest; all of the shortest; or ways of a few operators in which every 
 shape."""
 
 
-class Made(NamedTuple):
-    """One thing to make of some streams: what it costs once, and the labels that lead there."""
-
-    cost: Cost
-    labels: tuple[str, ...]
-
-
-BLANK = Made(NOTHING, ())
-Results = dict[Shapes, Made]
-
-
-class Move(NamedTuple):
-    """One operator that a node can come to, `beside` so many that do nothing, and the labels."""
-
-    operation: Operation
-    beside: int
-    labels: tuple[str, ...]
-
-
-class Spare(NamedTuple):
-    """A node that can do nothing: with how many labels, and those of all that come later."""
-
-    node: Node
-    own: int
-    later: tuple[str, ...]
-
-
 class Outcomes:
     """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter."""
 
@@ -71,7 +46,6 @@ class Outcomes:
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
         self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
-        self._moves: dict[Node, tuple[Move, ...]] = {}
         self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
         self._turned: dict[Any, Results] = {}
         self._spare: dict[Any, tuple[Spare, ...]] = {}
@@ -169,7 +143,7 @@ class Outcomes:
         if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
             return None
         fork, idle = parts[1], self.nothing(parts[1])
-        spread, gather = _alone(parts[0], Clone), _alone(parts[2], Add)
+        spread, gather = alone(parts[0], Clone), alone(parts[2], Add)
         if self.priced or idle is None or spread is None or gather is None:
             return None
         if spread[0].args["n"] != fork.width:
@@ -185,6 +159,14 @@ class Outcomes:
         if key not in self._plans:
             self._plans[key] = self._plan(decision.parts(index), fork)
         idle, operation, parts = self._plans[key]
+        if len(parts) == 1 and isinstance(parts[0], Capture):
+            try:
+                sized = parts[0].on(streams)
+            except ShapeError:
+                return {}
+            if sized not in self._plans:
+                self._plans[sized] = self._plan((sized,), None)
+            idle, operation, parts = self._plans[sized]
         if streams != streams[:1] * (fork.width if fork else 1):
             return self.way("idle", parts, streams)
         if operation is not None:
@@ -200,6 +182,8 @@ class Outcomes:
         self, parts: Parts, fork: Fork | Multiple | None
     ) -> tuple[Made, Operation | None, Parts]:
         """What does nothing, and the one operator beside it; else the parts."""
+        if len(parts) == 1 and isinstance(parts[0], Sequence):
+            parts = parts[0].parts()
         whole = (fork, *parts) if fork else parts
         bracket = None if fork else self._bracket(parts)
         if bracket is not None:
@@ -235,7 +219,7 @@ class Outcomes:
             return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
-        for operation, beside, labels in self.moves(node):
+        for operation, beside, labels in (m for _, some in self._kinds(node) for m in some):
             result = operation.outputs(streams)
             if result is not None and result != streams and result not in found:
                 found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
@@ -309,22 +293,10 @@ class Outcomes:
         kinds = self._by_operator.get(node)
         if kinds is None:
             grouped: dict[Operator, list[Move]] = {}
-            for move in self.moves(node):
+            for move in moves(node):
                 grouped.setdefault(move.operation.operator, []).append(move)
             kinds = self._by_operator[node] = list(grouped.items())
         return kinds
-
-    def moves(self, node: Node) -> tuple[Move, ...]:
-        """The single operators that a node can come to and that turn some shape, each in the
-        shortest way."""
-        known = self._moves.get(node)
-        if known is None:
-            best: dict[Operation, Move] = {}
-            for move in sorted(_moves(node, frozenset()), key=lambda move: move.beside):
-                if turns_some(move.operation):
-                    best.setdefault(move.operation, move)
-            known = self._moves[node] = tuple(best.values())
-        return known
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -425,76 +397,5 @@ class Outcomes:
         return found
 
 
-def _moves(node: Node, above: frozenset[Node]) -> Iterator[Move]:
-    """Every way to one operator that does not lead through a node `above`."""
-    if isinstance(node, Operation):
-        if node.neutral is None:
-            yield Move(node, 0, ())
-    elif isinstance(node, Decision) and node not in above:
-        for index, option in enumerate(node.options):
-            for beside, labels, operation in _along(node.parts(index), above | {node}):
-                yield Move(operation, beside, (option.label, *labels))
-
-
-def _along(
-    parts: Parts, above: frozenset[Node]
-) -> Iterator[tuple[int, tuple[str, ...], Operation]]:
-    for at, node in enumerate(parts):
-        others = parts[:at] + parts[at + 1 :]
-        if any(other.neutral is None or isinstance(other, Fork | Multiple) for other in others):
-            continue
-        beside = sum(other.neutral or 0 for other in others)
-        try:
-            before, after = (
-                tuple(label for part in some for label in idle_labels(part, ()))
-                for some in (parts[:at], parts[at + 1 :])
-            )
-        except ShapeError:  # what does nothing there depends on a shape
-            continue
-        for move in _moves(node, above):
-            yield beside + move.beside, (*before, *move.labels, *after), move.operation
-
-
-def _alone(node: Node, kind: type[Operator]) -> tuple[Operation, tuple[str, ...]] | None:
-    """How a node is one operator of a kind."""
-    if isinstance(node, Operation):
-        return (node, ()) if isinstance(node.operator, kind) else None
-    for index, option in enumerate(node.options) if isinstance(node, Decision) else ():
-        parts = node.parts(index)
-        found = _alone(parts[0], kind) if len(parts) == 1 else None
-        if found is not None:
-            return found[0], (option.label, *found[1])
-    return None
-
-
 def _decided(parts: Parts, at: int) -> bool:
     return at < len(parts) and isinstance(parts[at], Decision)
-
-
-def joined(before: Made, made: Made) -> Made:
-    if before is BLANK:
-        return made
-    return Made(before.cost.plus(made.cost), before.labels + made.labels)
-
-
-def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
-    """What to choose for a node to do nothing."""
-    if isinstance(node, Capture):
-        return idle_labels(node.on(streams), streams)
-    if isinstance(node, Sequence | Multiple):
-        return tuple(label for part in node.parts() for label in idle_labels(part, streams))
-    if isinstance(node, Fork):
-        return tuple(
-            label for i in range(node.width) for part in node.parts(i)
-            for label in idle_labels(part, streams[i : i + 1])
-        )  # fmt: skip
-    if not isinstance(node, Decision):
-        return ()
-    if node.nothing is None:
-        sums = [[part.neutral for part in node.parts(i)] for i in range(len(node.options))]
-        able = [i for i, some in enumerate(sums) if None not in some]
-        node.nothing = min(able, key=lambda i: sum(n for n in sums[i] if n is not None))
-    return (
-        node.options[node.nothing].label,
-        *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
-    )

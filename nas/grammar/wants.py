@@ -60,8 +60,17 @@ def wanted(frame: Frame | None) -> Wanted:
 
 def aims(frame: Frame | None) -> Wanted:
     """Shapes to aim at: those wanted, or where many would do, a few that are like those beside."""
-    found, end = wanted(frame), None if frame is None else frame.jump
-    if found is not None or end is None or end.next is None or end.bracket is None:
+    end = None if frame is None else frame.jump
+    if end is None:
+        return None
+    if end.aims is False:
+        end.aims = _aims(end)
+    return end.aims  # type: ignore[return-value]
+
+
+def _aims(end: Frame) -> Wanted:
+    found = wanted(end)
+    if found is not None or end.next is None or end.bracket is None:
         return found
     taker, done = end.next.node, end.bracket.done
     operator = taker.operator if isinstance(taker, Operation) else None

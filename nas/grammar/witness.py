@@ -13,8 +13,10 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
+from nas.grammar.made import BLANK, Made, Results, joined
+from nas.grammar.moves import idle_labels
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
-from nas.grammar.outcomes import BLANK, Made, Outcomes, Results, idle_labels, joined
+from nas.grammar.outcomes import Outcomes
 from nas.grammar.wants import aims, wanted
 from nas.op import Shapes
 from nas.op.stream import Add, Concat
@@ -35,8 +37,8 @@ class Idle(NamedTuple):
     streams: Shapes
 
 
-# How hard a completion is searched for: what can do nothing does so; in one frame before the end of
-# its bracket, or in one branch beside, one operator turns the shape; or all ways of a few operators.
+# How hard a completion is searched for: what can do nothing does so; or one operator turns the
+# shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
 IDLE, HERE, NEAR = range(3)
 TURNS = 4  # results of a turn that are tried where it is not known what is wanted
 
@@ -258,7 +260,9 @@ class Witnesses:
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
         option = self.outcomes.option
-        every = ((i, option(taker, i, streams, fork)) for i in range(len(taker.options)))
+        every: Iterator[tuple[int, Results]] = (
+            (i, option(taker, i, streams, fork)) for i in range(len(taker.options))
+        )
         if effort:  # in but one way, that which leaves the shape as it is if there is one
             able = [pair for pair in every if pair[1]]
             every = iter([pair for pair in able if streams[:1] in pair[1]][:1] or able[:1])
