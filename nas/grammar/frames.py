@@ -22,6 +22,10 @@ class Place:
 
     def __str__(self) -> str:
         if self._text is None:
+            up = self.up
+            if up is not None and up._text:
+                self._text = f"{up._text}/{self.child}"
+                return self._text
             parts, place = [], self
             while place.up is not None and place._text is None:
                 parts.append(place.child)
@@ -35,14 +39,17 @@ class Place:
 class Site:
     """A place where something is chosen. `name` is unique in a derivation; `rule` made it."""
 
-    __slots__ = ("place", "rule", "suffix")
+    __slots__ = ("_name", "place", "rule", "suffix")
 
     def __init__(self, place: Place, suffix: str, rule: str):
         self.place, self.suffix, self.rule = place, suffix, rule
+        self._name: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.place}{self.suffix}".lstrip(":/")
+        if self._name is None:
+            self._name = f"{self.place}{self.suffix}".lstrip(":/")
+        return self._name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Site) and (self.name, self.rule) == (other.name, other.rule)
@@ -187,10 +194,13 @@ class Waiting:
     machine: Any
     fork: Frame | None = None
     entered: dict[int, State] | None = None
+    _site: Site | None = None
 
     @property
     def site(self) -> Site:
-        return Site(self.frame.place, self.decision.suffix, self.decision.rule)
+        if self._site is None:
+            self._site = Site(self.frame.place, self.decision.suffix, self.decision.rule)
+        return self._site
 
     @property
     def options(self) -> tuple[Option, ...]:

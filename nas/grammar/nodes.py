@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Sequence_
+from math import prod
 
 from nas.grammar.options import Option as Option
 from nas.grammar.options import Options
@@ -18,7 +19,7 @@ from nas.grammar.rules import (
     Env,
     Streams,
 )  # fmt: skip
-from nas.op import Args, Operator, ShapeError, Shapes, infer, output_shapes
+from nas.op import Args, Operator, ShapeError, Shapes, output_shapes
 
 
 class Node:
@@ -81,8 +82,9 @@ class Operation(Node):
         """Parameters and FLOPs on streams that it can take."""
         found = self._prices.get(streams)
         if found is None:
-            known = infer(self.operator, streams, self.args)
-            found = self._prices[streams] = known.params, known.flops
+            params = sum(prod(p.shape) for p in self.operator.params(streams, self.args))
+            found = params, self.operator.flops(streams, self.args)
+            self._prices[streams] = found
         return found
 
 

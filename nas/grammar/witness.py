@@ -250,7 +250,8 @@ class Witnesses:
                 return self._taken(node, taker, streams, frame.copies, after, effort)
         results = self.outcomes.kept_way("idle", parts, streams)
         found = self._through(results, frame.copies, after, effort)
-        if found is None and (effort == NEAR or (effort and not results)):
+        turning = effort == NEAR or not results or isinstance(node, Decision)
+        if found is None and effort and turning:
             found = self._through(self._more(parts, streams, effort), frame.copies, after, IDLE)
         return found
 
