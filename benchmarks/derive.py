@@ -3,7 +3,9 @@
 2,000 derivations with seeds 0, 1, … at a cap of 500 instantiated operators, CPU time on one thread:
 the first 500, while what shapes come to is still being learned, and the rest. A node is a choice or
 an operator before copies are written out. Each is then typed again from its labels. Mutations are
-of derivations of 20 to 200 operators. A fixed loop of plain Python is timed beside them.
+of derivations of 20 to 200 operators, and of one written by hand: 60 modules in sequence, every
+other one a residual convolution. Parameters and FLOPs are those of the drawn derivations, counted
+again. A fixed loop of plain Python is timed beside them.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from measure import report
 
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, mutate, replay, sample
 from nas.grammar.derivation import operators
+from nas.grammar.trace import cost_of
 from nas.op import Shape
 
 SEED, DRAWN, FIRST, MUTATED = 0, 2_000, 500, 200
 LIMITS = Limits(500)
 INPUTS = ("3x32x32", "1x28x28", "12x8x8", "4x64")
+STEM = "routing patches(3,1,1) compute linear(64) col2im(h,w)"
+RESIDUAL = ("branching split(2)+ clone(b) add routing patches(3,1,1) sequence compute linear(64) "
+            "compute norm col2im(h,w) compute identity")  # fmt: skip
 
 
 def main() -> None:
@@ -34,7 +40,9 @@ def main() -> None:
         figure=f"{sum(one['invalid'] for one in rows)} invalid of {len(rows) * DRAWN:,}; at worst "
         f"({worst['input']}) {worst['µs a node']:.0f} µs a node, {worst['ms each']:.1f} ms a "
         f"derivation (median {worst['median ms']:.1f}, p99 {worst['p99 ms']:.0f}); a mutation "
-        f"{max(one['mutation ms'] for one in rows):.1f} ms; no child equal to its parent",
+        f"{max(one['mutation ms'] for one in rows):.1f} ms, of the long one "
+        f"{rows[0]['long mutation ms']:.1f} ms; parameters and FLOPs "
+        f"{max(one['cost µs a node'] for one in rows):.1f} µs a node; no child equal to its parent",
     )  # fmt: skip
 
 
@@ -54,6 +62,7 @@ def row(text: str) -> dict[str, Any]:
         (one, *timed(lambda d=one: mutate(d, random.Random(SEED), limits=LIMITS)))  # type: ignore[misc]
         for one in middling
     ]
+    counted, _ = timed(lambda: [cost_of(one) for one in drawn])
     return {
         "input": text, "invalid": sum(not typed(one) for one in drawn),
         "µs a node": 1e6 * sum(later) / sum(nodes[FIRST:]),
@@ -61,9 +70,24 @@ def row(text: str) -> dict[str, Any]:
         "p99 ms": 1e3 * later[int(0.99 * len(later))],
         "first ms": 1e3 * statistics.mean(seconds[:FIRST]),
         "mutation ms": 1e3 * statistics.median(taken for _, taken, _ in children),
+        "mean mutation ms": 1e3 * statistics.mean(taken for _, taken, _ in children),
+        "long mutation ms": 1e3 * long_mutation(grammar) if text == INPUTS[0] else None,
+        "cost µs a node": 1e6 * counted / sum(nodes),
         "same": sum(child.derivation == parent for parent, _, child in children),
         "loop ms": 1e3 * timed(loop)[0],
     }  # fmt: skip
+
+
+def long_mutation(grammar: Grammar) -> float:
+    """The median of 100 mutations of 60 modules in sequence, in seconds."""
+    modules = [STEM, *(RESIDUAL if i % 2 else "compute norm" for i in range(59))]
+    labels = " sequence ".join(["", *modules[:-1]]).split() + modules[-1].split()
+    parent = replay(grammar, labels, input=(3, 32, 32))
+    most = Limits(2_000)
+    return statistics.median(
+        timed(lambda s=seed: mutate(parent, random.Random(s), limits=most))[0]  # type: ignore[misc]
+        for seed in range(100)
+    )
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:

@@ -15,7 +15,7 @@ from nas.grammar.derive import (
 )  # fmt: skip
 from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
-from nas.grammar.nodes import Option, probabilities
+from nas.grammar.options import Option, probabilities
 from nas.grammar.parser import GrammarError
 from nas.grammar.read import read_network, seed
 from nas.grammar.vary import Variation, cross, mutate

@@ -7,8 +7,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import accumulate
+from functools import cached_property
 from typing import Any
 
 from nas.grammar.derivation import Chosen, Derivation, Token
@@ -16,11 +15,11 @@ from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
-from nas.grammar.nodes import Option, probabilities
+from nas.grammar.options import Option, Options
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
-from nas.grammar.trace import Trace
-from nas.grammar.witness import Labels, Witnesses, next_label
+from nas.grammar.trace import Trace, cost_of
+from nas.grammar.witness import HERE, IDLE, NEAR, Labels, Witnesses, next_label
 from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]
@@ -30,14 +29,18 @@ Size = int | tuple[int, int] | Interval
 OPEN_GRAMMAR_TERMINALS = 256
 KEPT = 300_000
 DRAWS = 1_000  # of which one must be as it is asked for
-DETOURS = 12  # sites of one derivation at which shapes are searched for that would fit again later
+DETOURS = 12  # sites of one derivation at which ways are searched to turn a shape so that it fits
 
 
 class Guide(ABC):
-    """A choice that is told what is to be derived before its first site, and what came of it."""
+    """A choice that is told what is to be derived before its first site, and what came of it.
+
+    A derivation that it gives then, of the same input and within the limits, may be followed to
+    its end: each of its choices is offered as long as those before it were made.
+    """
 
     @abstractmethod
-    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> None: ...
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation | None: ...
 
     @abstractmethod
     def __call__(self, site: Site, options: Sequence[Option], /) -> int: ...
@@ -57,7 +60,7 @@ class Limits:
     params: int | None = None
     flops: int | None = None
 
-    def allow(self, cost: Cost) -> bool:
+    def allow(self, cost: tuple[int, int, int]) -> bool:
         most = self._most
         return (
             (most[0] is None or cost[0] <= most[0])
@@ -107,10 +110,12 @@ def derive(
     if limits is None:
         most = max(OPEN_GRAMMAR_TERMINALS, sizing[1].high if sizing else 0)
         limits = UNLIMITED if grammar.finite else Limits(most)
-    shape, walk = Shape.of(input), _Walk if grammar.finite else _OpenWalk
-    if isinstance(choose, Guide):
-        choose.begin(grammar, shape, limits)
-    derivation = walk(grammar, (shape,), limits, sizing).run(choose)
+    shape = Shape.of(input)
+    known = choose.begin(grammar, shape, limits) if isinstance(choose, Guide) else None
+    if grammar.finite:
+        derivation = _Walk(grammar, (shape,), limits, sizing).run(choose)
+    else:
+        derivation = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
     if isinstance(choose, Guide):
         choose.end(derivation)
     return derivation
@@ -158,15 +163,10 @@ def choose_at_random(rng: random.Random) -> Choose:
         raise TypeError(f"rng is a random.Random, as random.Random(0), and this is {rng!r}")
 
     def choose(site: Site, options: Sequence[Option]) -> int:
-        return bisect(_cumulative(tuple(options)), rng.random())
+        known = options if isinstance(options, Options) else Options(options)
+        return bisect(known.cumulative, rng.random())
 
     return choose
-
-
-@lru_cache(maxsize=1 << 14)
-def _cumulative(options: tuple[Option, ...]) -> tuple[float, ...]:
-    """Cumulative probabilities, but for the last option's, which takes what is left."""
-    return tuple(accumulate(probabilities(options)))[:-1]
 
 
 def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
@@ -250,24 +250,28 @@ class _Walk:
                 raise self._impossible(str(error)) from None
             if not isinstance(waiting, Waiting):
                 break
-            offered = self._offered(waiting)
-            if not offered:
-                raise self._impossible(self._refusal(waiting))
-            everything = waiting.decision.options
-            options = everything
-            if len(offered) < len(everything):
-                options = tuple(everything[i] for i in offered)
-            if self.sizing:
-                sizes, wanted = self.sizing
-                options = sizes.condition(waiting, offered, self.trace.size, wanted)
-            index = choose(waiting.site, options)
-            if not 0 <= index < len(options):
-                raise IndexError(f"choose gave {index} at {waiting.site.name} of {len(options)}")
-            self.trace.chose(Chosen(waiting.site, options, index))
-            self._took(offered[index])
-            state = waiting.state(offered[index])
+            state = self._choose(waiting, choose)
         if self.limits is not None and not self.limits.allow(self.trace.spent):
             raise self._impossible(f"the only derivation costs {self.trace.spent}")
+        return self._made()
+
+    def _choose(self, waiting: Waiting, choose: Choose) -> State:
+        """Where the option leads that is chosen."""
+        offered = self._offered(waiting)
+        if not offered:
+            raise self._impossible(self._refusal(waiting))
+        site, options = waiting.site, waiting.decision.offer(offered)
+        if self.sizing:
+            sizes, wanted = self.sizing
+            options = sizes.condition(waiting, offered, self.trace.size, wanted)
+        index = choose(site, options)
+        if not 0 <= index < len(options):
+            raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
+        self.trace.chose(Chosen(site, options, index))
+        self._took(offered[index])
+        return waiting.state(offered[index])
+
+    def _made(self) -> Derivation:
         return Derivation(
             self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
         )
@@ -322,12 +326,12 @@ class _Walk:
         return best is not None and self._allows(self.trace.spent.plus(best))
 
 
-class _OpenWalk(_Walk):
+class OpenWalk(_Walk):
     """A derivation of a recursive grammar: every option offered has a witness."""
 
     def __init__(
         self, grammar: Grammar, streams: Shapes, limits: Limits,
-        sizing: tuple[Sizes, Interval] | None = None,
+        sizing: tuple[Sizes, Interval] | None = None, known: Derivation | None = None,
     ):  # fmt: skip
         super().__init__(grammar, streams, limits, sizing)
         memory = memory_of(grammar)
@@ -335,35 +339,60 @@ class _OpenWalk(_Walk):
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
         self.witnesses = memory.witnesses[limits]
         witnesses = self.witnesses
-        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, 1), limits.priced)
+        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, HERE), limits.priced)
         self.found: dict[int, Labels] = {}
-        self.labels: Labels = None  # of the witness for where the walk is
         self.detours = DETOURS
+        self.labels: Labels = None  # of the witness for where the walk is
+        self.path: tuple[str, ...] = ()  # labels of a known derivation, as long as it is followed
+        if known is not None and known.input == streams[0] and limits.allow(cost_of(known)):
+            self.path = known.labels
 
     def _took(self, index: int) -> None:
         self.labels = self.found[index]
+        made = self.trace.choices
+        if self.path and made[-1].label != self.path[len(made) - 1]:
+            self.path = ()
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
-        ways, after = self.witnesses.ways(waiting), waiting.frame.next
-        if after is None or (after.axes is not None and ways.axes >= after.axes):
-            most = self.trace.spent.plus(ways.most.times(waiting.frame.copies))
-            if self.limits.allow(most.plus(Cost(after.ending if after else 0))):  # type: ignore[union-attr]
-                self.found = ways.labels
-                return ways.able
+        offered = self._completed(waiting)
+        if self.path:
+            at = len(self.trace.choices)
+            index = waiting.decision.index(self.path[at])
+            if index not in self.found:
+                self.found = {**self.found, index: (self.path[at + 1 :], None)}
+                return sorted(self.found)
+        return offered
+
+    def _completed(self, waiting: Waiting) -> Sequence[int]:
+        """The options for which a completion is known or found."""
+        if self._known(waiting):
+            return list(self.found)
         self.found = {}
-        self._try(waiting, effort=1 if self.detours else 0)
+        self._try(waiting, HERE if self.detours else IDLE)
         self.detours = max(0, self.detours - 1)
         self._follow(waiting.decision.options)
         self._keep(waiting.decision.options)
         if not self.found:
-            self._try(waiting, effort=2)
+            self._try(waiting, NEAR)
         return sorted(self.found)
+
+    def _known(self, waiting: Waiting) -> bool:
+        """Whether every option fits that can be taken at all, and is found."""
+        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
+        if after is not None and (after.axes is None or ways.axes < after.axes):
+            return False
+        most = ways.most.times(waiting.frame.copies)
+        terminals, params, flops = most.plus(self.trace.spent)
+        ending = after.ending if after else 0
+        if not self.limits.allow((terminals + ending, params, flops)):  # type: ignore[union-attr]
+            return False
+        self.found = ways.labels
+        return True
 
     def _try(self, waiting: Waiting, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for index in range(len(waiting.decision.options)):
-            found = self.witnesses.through(waiting, index, effort)
-            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+        for index, found in self.witnesses.completions(waiting, effort):
+            if self._allows(self.trace.spent.plus(found.cost)):
                 self.found[index] = found.labels
 
     def _follow(self, options: Sequence[Option]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from nas.grammar.nodes import Copied, Decision, Fork, Multiple, Node, Operation, Option
+from nas.grammar.nodes import Copied, Decision, Node, Operation
+from nas.grammar.options import Option
 from nas.op import Shapes
 
 
@@ -20,6 +22,10 @@ class Place:
 
     def __str__(self) -> str:
         if self._text is None:
+            up = self.up
+            if up is not None and up._text:
+                self._text = f"{up._text}/{self.child}"
+                return self._text
             parts, place = [], self
             while place.up is not None and place._text is None:
                 parts.append(place.child)
@@ -33,14 +39,17 @@ class Place:
 class Site:
     """A place where something is chosen. `name` is unique in a derivation; `rule` made it."""
 
-    __slots__ = ("place", "rule", "suffix")
+    __slots__ = ("_name", "place", "rule", "suffix")
 
     def __init__(self, place: Place, suffix: str, rule: str):
         self.place, self.suffix, self.rule = place, suffix, rule
+        self._name: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.place}{self.suffix}".lstrip(":/")
+        if self._name is None:
+            self._name = f"{self.place}{self.suffix}".lstrip(":/")
+        return self._name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Site) and (self.name, self.rule) == (other.name, other.rule)
@@ -60,12 +69,13 @@ class Cost(NamedTuple):
     flops: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        return Cost(
-            self.terminals + other.terminals, self.params + other.params, self.flops + other.flops
-        )
+        a, b, c = self
+        d, e, f = other
+        return _cost(Cost, (a + d, b + e, c + f))
 
     def times(self, n: int) -> Cost:
-        return Cost(self.terminals * n, self.params * n, self.flops * n)
+        a, b, c = self
+        return _cost(Cost, (a * n, b * n, c * n))
 
     def over(self, n: int) -> Cost:
         return Cost(self.terminals // n, self.params // n, self.flops // n)
@@ -74,6 +84,7 @@ class Cost(NamedTuple):
         return f"{self.terminals:,} terminals, {self.params:,} params, {self.flops:,} FLOPs"
 
 
+_cost = tuple.__new__  # of three numbers, in a third of the time
 NOTHING = Cost()
 
 
@@ -94,37 +105,59 @@ class Frame:
     """
 
     __slots__ = (
-        "axes", "bracket", "copies", "ending", "free", "jump", "key", "known", "next", "node",
-        "place",
+        "_known", "aims", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next",
+        "node", "place", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, node: Node, next: Frame | None, place: Place, copies: int, key: int,
+        self, node: Node, next: Frame | None, place: Place, copies: int, key: int = 0,
         bracket: Bracket | None = None,
     ):  # fmt: skip
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
-        self.known: dict[Any, Any] = {}
-        # The next frame that cannot do nothing, and the operators up to it where all before do so.
+        self._known: dict[Any, Any] | None = None
+        self.wanted: object = False  # these two are False until it is asked what shapes would fit
+        self.aims: object = False
+        # `jump`: the next frame that cannot do nothing; `free`: the operators up to it where all
+        # before do so. `axes`: the fewest axes with which any one stream can pass all that is left
+        # with nothing done, None where that is not known; `ending`: the operators that it takes.
         self.jump: Frame | None = self
-        self.free = 0
-        # The fewest axes with which any one stream can pass all that is left with nothing done,
-        # None where that is not known, and the operators that it takes.
         self.axes: int | None = None
-        self.ending = 0
-        if node.neutral is not None and not isinstance(node, Fork | Multiple):
-            self.free = node.neutral * copies
-            self.jump, self.axes, self.ending = None, 0, self.free
-            if next is not None:
-                self.free += next.free
+        self.free = self.ending = 0
+        passes = node.passes
+        if passes is not None:
+            self.free = self.ending = passes * copies
+            if next is None:
+                self.jump, self.axes = None, 0
+            else:
                 self.jump, self.axes = next.jump, next.axes
-                self.ending += next.ending
-        elif next is not None and (axes := self._joined_axes(next.node)) is not None:
+                self.free, self.ending = self.free + next.free, self.ending + next.ending
+        elif next is not None and (bracket is not None or isinstance(node, Copied)):
+            self._join(next)
+
+    def _join(self, next: Frame) -> None:
+        axes = self._joined_axes(next.node)
+        if axes is not None:
             after = next.next
             self.axes, self.ending = axes, next.copies
             if after is not None:
                 self.axes = None if after.axes is None else max(axes, after.axes)
                 self.ending += after.ending
+
+    def turners(self) -> Iterator[Frame]:
+        """The frames up to `jump`, of each node the first."""
+        met, frame, end = set[Node](), self, self.jump
+        while frame is not end and frame.next is not None:
+            if frame.node not in met:
+                met.add(frame.node)
+                yield frame
+            frame = frame.next
+
+    @property
+    def known(self) -> dict[Any, Any]:
+        if self._known is None:
+            self._known = {}
+        return self._known
 
     def _joined_axes(self, taker: Node) -> int | None:
         """The fewest axes of results that `taker` takes whatever their sizes, where this ends a
@@ -139,6 +172,17 @@ class Frame:
 State = tuple[Shapes, Frame | None]
 
 
+def same_frames(a: Frame | None, b: Frame | None) -> bool:
+    """Whether all that is left to be derived is the same."""
+    while a is not b:
+        if a is None or b is None:
+            return False
+        if (a.node, a.copies, a.bracket) != (b.node, b.copies, b.bracket):
+            return False
+        a, b = a.next, b.next
+    return True
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A machine stopped at a site, after `cost`: `state(i)` is where option `i` leads."""
@@ -149,17 +193,24 @@ class Waiting:
     cost: Cost
     machine: Any
     fork: Frame | None = None
-    entered: dict[int, State] = field(default_factory=dict)
+    entered: dict[int, State] | None = None
+    _site: Site | None = None
 
     @property
     def site(self) -> Site:
-        return Site(self.frame.place, self.decision.suffix, self.decision.rule)
+        if self._site is None:
+            self._site = Site(self.frame.place, self.decision.suffix, self.decision.rule)
+        return self._site
 
     @property
     def options(self) -> tuple[Option, ...]:
         return self.decision.options
 
     def state(self, index: int) -> State:
+        if not self.machine.finite:
+            return self.streams, self.machine.enter(self, index)
+        if self.entered is None:
+            self.entered = {}
         state = self.entered.get(index)
         if state is None:
             state = self.entered[index] = self.streams, self.machine.enter(self, index)

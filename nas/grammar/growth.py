@@ -13,7 +13,8 @@ from typing import Any
 
 from nas.grammar.derive import memory_of
 from nas.grammar.grammar import Grammar
-from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, probabilities
+from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node
+from nas.grammar.options import probabilities
 
 MOST_TYPES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes

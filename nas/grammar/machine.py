@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from nas.grammar.compiler import Compiler
 from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import (
     Capture,
-    Compiler,
     Copied,
     Decision,
     Fault,
@@ -66,6 +66,14 @@ class Machine:
 
     def push(self, way: Way, next: Frame | None, place: Place, copies: int) -> Frame | None:
         """The frames of a way, before those of `next`."""
+        if not self.finite:
+            for child, node in reversed(way):
+                here = Place(place, child) if child else place
+                if isinstance(node, Sequence):
+                    next = self.push(node.way(), next, here, copies)
+                else:
+                    next = Frame(node, next, here, copies)
+            return next
         for child, node in reversed(way):
             here = self._place(place, child) if child else place
             if isinstance(node, Sequence):
@@ -134,6 +142,8 @@ class Machine:
         cost = NOTHING
         while frame is not None:
             node = frame.node
+            if isinstance(node, Decision):
+                return Waiting(node, frame, streams, cost, self)
             if isinstance(node, Operation):
                 outputs = node.on(streams)
                 if self.finite:
@@ -141,8 +151,6 @@ class Machine:
                 if trace:
                     trace.apply(node, frame.place, frame.copies, streams)
                 streams, frame = outputs, frame.next
-            elif isinstance(node, Decision):
-                return Waiting(node, frame, streams, cost, self)
             elif isinstance(node, Fork | Multiple):
                 # what follows is chosen before the branches: then they know what will take them
                 after = frame.next

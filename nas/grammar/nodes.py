@@ -7,55 +7,34 @@ adds to a place's path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Sequence as Sequence_
+from math import prod
 
-from nas.grammar.check import INFINITE, least_sizes, sequence_size, term_size
-from nas.grammar.grammar import Grammar
+from nas.grammar.options import Option as Option
+from nas.grammar.options import Options
 from nas.grammar.rules import (
     CAPTURED,
-    Call,
-    Choice,
     Copies,
-    Elastic,
     Env,
-    Repeat,
-    Rule,
     Streams,
-    Term,
-    evaluate,
-    number,
 )  # fmt: skip
-from nas.op import Args, Operator, ShapeError, Shapes, Value, infer, output_shapes
-
-
-class Option(NamedTuple):
-    """One thing that may be chosen. `weight` is None where it shares what given weights leave."""
-
-    label: str
-    weight: float | None = None
-
-
-def probabilities(options: Iterable[Option]) -> list[float]:
-    """The probability of each option: its given weight, or an equal share of what is left."""
-    options = tuple(options)
-    given = [option.weight for option in options if option.weight is not None]
-    shares = len(options) - len(given)
-    if not shares:
-        return [float(w or 0) / sum(given) for w in (option.weight for option in options)]
-    share = max(0.0, 1.0 - sum(given)) / shares
-    return [share if option.weight is None else option.weight for option in options]
+from nas.op import Args, Operator, ShapeError, Shapes, output_shapes
 
 
 class Node:
     """Something to derive. `neutral` is the fewest operators with which it can leave any streams
-    as they are, None where that is not known; `least` the fewest operators it can end in."""
+    as they are, None where that is not known, and `passes` the same of one that takes no bracket;
+    `least` the fewest operators it can end in."""
 
-    __slots__ = ("least", "neutral")
+    __slots__ = ("least", "neutral", "passes")
 
     def __init__(self, least: int = 0, neutral: int | None = None):
-        self.least, self.neutral = least, neutral
+        self.least, self.neutral, self.passes = least, neutral, neutral
 
+
+MOST_MET = 1 << 17
+_MET: dict[Shapes, Shapes] = {}  # shapes met are one object each: there are far more uses of them
 
 Way = tuple[tuple[str, Node], ...]  # parts in sequence, each with what it adds to the path
 Parts = tuple[Node, ...]
@@ -77,13 +56,22 @@ class Operation(Node):
         try:
             return self._outputs[streams]
         except KeyError:
-            pass
+            found = self._outputs[streams] = self._infer(streams)
+            return found
+
+    def _infer(self, streams: Shapes) -> Shapes | None:
+        operator, args = self.operator, self.args
+        if operator.streams_in is not None and len(streams) != operator.streams_in:
+            return None
+        if len(streams) > 1 and not operator.accepts(streams, args):
+            return None  # the reason need not be written
         try:
-            found = output_shapes(self.operator, streams, self.args)
+            found = operator.outputs(streams, args)
         except ShapeError:
-            found = None
-        self._outputs[streams] = found
-        return found
+            return None
+        if len(_MET) > MOST_MET:
+            _MET.clear()
+        return _MET.setdefault(found, found) if all(min(x.dims) > 0 for x in found) else None
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""
@@ -94,8 +82,9 @@ class Operation(Node):
         """Parameters and FLOPs on streams that it can take."""
         found = self._prices.get(streams)
         if found is None:
-            known = infer(self.operator, streams, self.args)
-            found = self._prices[streams] = known.params, known.flops
+            params = sum(prod(p.shape) for p in self.operator.params(streams, self.args))
+            found = params, self.operator.flops(streams, self.args)
+            self._prices[streams] = found
         return found
 
 
@@ -128,15 +117,34 @@ class Compound(Node):
 class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("nothing", "options", "rule", "sizes", "suffix")
+    __slots__ = ("nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
         compile: Callable[[int], Way], neutral: int | None,
     ):  # fmt: skip
         super().__init__(compile, min(sizes), neutral)
-        self.suffix, self.rule, self.options, self.sizes = suffix, rule, options, sizes
+        self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
+        self.numbers: dict[str, int] | None = None
+        self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
+
+
+    def index(self, label: str) -> int:
+        """The number of the option with a label; raises KeyError."""
+        if self.numbers is None:
+            self.numbers = {option.label: i for i, option in enumerate(self.options)}
+        return self.numbers[label]
+
+    def offer(self, offered: Sequence_[int]) -> Options:
+        """Those of the options that are offered, in order."""
+        if len(offered) == len(self.options):
+            return self.options
+        key = tuple(offered)
+        found = self.offers.get(key)
+        if found is None:
+            found = self.offers[key] = Options(self.options[i] for i in offered)
+        return found
 
 
 class Sequence(Compound):
@@ -177,6 +185,7 @@ class Fork(Compound):
         self, term: Streams, compile: Callable[[int], Way], least: int, neutral: int | None
     ):
         super().__init__(compile, least, neutral)
+        self.passes = None
         self.text, self.width = f"{term}", len(term.branches)
         self.alike = len({" ".join(map(str, branch)) for branch in term.branches}) == 1
 
@@ -201,6 +210,7 @@ class Multiple(Compound):
         neutral: int | None,
     ):  # fmt: skip
         super().__init__(compile, least, neutral)
+        self.passes = None
         self.text, self.width, self.child = f"{term}", n, term.child
 
 
@@ -222,151 +232,3 @@ class Fault(Node):
     def __init__(self, reason: str):
         super().__init__()
         self.reason = reason
-
-
-class Compiler:
-    """The nodes of one grammar; each is made once, when it is first asked for."""
-
-    def __init__(self, grammar: Grammar):
-        self.rules, self.operators, self.least = grammar.rules, grammar.operators, grammar.least
-        idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
-        self.idle = least_sizes(self.rules, idle)
-        self._nodes: dict[Any, Node] = {}
-
-    @property
-    def kept(self) -> int:
-        """How much is remembered."""
-        return len(self._nodes)
-
-    def node(self, term: Term, env: Env, rule: str) -> Node:
-        """The node of a term, where the rule's parameters and captured sizes are `env`."""
-        key = (id(term), env, rule)
-        if key not in self._nodes:
-            try:
-                self._nodes[key] = self._node(term, env, rule)
-            except ValueError as error:
-                self._nodes[key] = Fault(str(error))
-        return self._nodes[key]
-
-    def _node(self, term: Term, env: Env, rule: str) -> Node:
-        least = term_size(term, self.least)
-        match term:
-            case Call():
-                return self._call(term, (), env, rule)
-            case Choice():
-                return self._choice(term, env, rule)
-            case Repeat():
-                return self._repeat(term, env, rule)
-            case Streams():
-                neutral = self._neutral(term)
-                return Fork(term, lambda i: self._way(term.branches[i], env, rule), least, neutral)
-            case Copies():
-                n = number(term.n, env)
-                neutral = self._neutral(*term.body)
-                neutral = n * neutral if neutral is not None else None
-                return Multiple(term, n, lambda _: self._way(term.body, env, rule), least, neutral)
-
-    def _way(self, terms: tuple[Term, ...], env: Env, rule: str) -> Way:
-        return tuple(
-            (term.child if isinstance(term, Call) else "", self.node(term, env, rule))
-            for term in terms
-        )
-
-    def _neutral(self, *terms: Term) -> int | None:
-        size = sequence_size(terms, self.idle)
-        return size if size < INFINITE else None
-
-    def _choice(self, choice: Choice, env: Env, rule: str) -> Node:
-        if len(choice.alternatives) == 1:
-            terms = choice.alternatives[0].terms
-            least = sequence_size(terms, self.least)
-            return Sequence(lambda _: self._way(terms, env, rule), least, self._neutral(choice))
-        return Decision(
-            f":{choice.child or rule}", rule,
-            tuple(Option(a.label, a.weight) for a in choice.alternatives),
-            tuple(sequence_size(a.terms, self.least) for a in choice.alternatives),
-            lambda i: self._way(choice.alternatives[i].terms, env, rule), self._neutral(choice),
-        )  # fmt: skip
-
-    def _repeat(self, term: Repeat, env: Env, rule: str) -> Node:
-        low, high = number(term.low, env), number(term.high, env)
-        if low > high:
-            raise ShapeError(f"{term} repeats {low} to {high} times")
-        least = term_size(term.body, self.least)
-        once = self._neutral(term.body)
-        neutral = low * once if once is not None else None if low else 0
-
-        def times(n: int) -> Way:
-            node = self.node(term.body, env, rule)
-            return tuple((f"{term.body.child}.{i}", node) for i in range(n))
-
-        if low == high:
-            return Sequence(lambda _: times(low), low * least, neutral)
-        counts = range(low, high + 1)
-        return Decision(
-            f"/{term.child}:repeat", rule, tuple(Option(f"x{n}") for n in counts),
-            tuple(n * least for n in counts), lambda i: times(low + i), neutral,
-        )  # fmt: skip
-
-    def _call(self, call: Call, values: tuple[Value, ...], env: Env, rule: str) -> Node:
-        while len(values) < len(call.args):
-            value = call.args[len(values)][1]
-            if isinstance(value, Elastic):
-                return self._elastic(call, values, env, rule, value)
-            values = (*values, evaluate(value, env))
-        named = {name: v for (name, _), v in zip(call.args, values, strict=True) if name}
-        positional = values[: len(values) - len(named)]
-        if call.name in self.rules:
-            return self._rule(self.rules[call.name], positional, named)
-        operator = self.operators[call.name]
-        args = operator.bind(positional, named)
-        key = (call.name, tuple(args.items()))
-        if key not in self._nodes:
-            self._nodes[key] = Operation(operator, args)
-        return self._nodes[key]
-
-    def _elastic(
-        self, call: Call, values: tuple[Value, ...], env: Env, rule: str, elastic: Elastic
-    ) -> Node:
-        """The site of an elastic argument; sizes that come out equal are one option."""
-        name, callee = call.args[len(values)][0], self.rules.get(call.name)
-        if not name:
-            at = len(values)
-            name = callee.params[at][0] if callee else self.operators[call.name].args[at].name
-        sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
-        least = self.least.get(call.name, 1)
-
-        def chosen(index: int) -> Way:
-            key = (id(call), env, rule, values, sizes[index])
-            if key not in self._nodes:
-                try:
-                    self._nodes[key] = self._call(call, (*values, sizes[index]), env, rule)
-                except ValueError as error:
-                    self._nodes[key] = Fault(str(error))
-            return (("", self._nodes[key]),)
-
-        return Decision(
-            f":{name}", rule, tuple(Option(f"{name}={v}") for v in sizes),
-            (least,) * len(sizes), chosen, self._neutral(call),
-        )  # fmt: skip
-
-    def _rule(self, rule: Rule, positional: tuple[Value, ...], named: Args) -> Node:
-        given = dict(zip((name for name, _ in rule.params), positional, strict=False)) | dict(named)
-        env: Env = ()
-        for name, default in rule.params:
-            if name not in given:
-                assert default is not None
-                given[name] = evaluate(default, env)
-            env = (*env, (name, given[name]))
-        if not rule.captures:
-            return self.node(rule.body, env, rule.name)
-        key = (rule.name, env)
-        if key not in self._nodes:
-            self._nodes[key] = Capture(
-                rule.name,
-                lambda captured: self.node(rule.body, (*env, *captured), rule.name),
-                self.least[rule.name], self._neutral(rule.body),
-            )  # fmt: skip
-        return self._nodes[key]
-
-

@@ -7,11 +7,14 @@ in one operator or a few, the shape that is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice, product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.made import BLANK, Made, Results, Spare, joined
+from nas.grammar.moves import Move, alone, idle_labels, moves
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -22,26 +25,17 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.op import ShapeError, Shapes
+from nas.grammar.wants import factors, may_make
+from nas.op import Operator, Shape, ShapeError, Shapes
+from nas.op.stream import Add, Clone, MatMul
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
 
-Reach = Literal["idle", "short", "turn", "near"]
+Reach = Literal["idle", "short", "near"]
 """Which derivations of a node are looked at: doing nothing where that is possible and else a few
-of the shortest; all of the shortest; besides them ways of a few operators in which one part turns
-the shape and all others do nothing; or those in which every part may."""
-
-
-class Made(NamedTuple):
-    """One thing to make of some streams: what it costs once, and the labels that lead there."""
-
-    cost: Cost
-    labels: tuple[str, ...]
-
-
-BLANK = Made(NOTHING, ())
-Results = dict[Shapes, Made]
+of the shortest; all of the shortest; or ways of a few operators in which every part may turn the
+shape."""
 
 
 class Outcomes:
@@ -50,20 +44,29 @@ class Outcomes:
     def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
+        self._nothing: dict[Node, Made | None] = {}
+        self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
+        self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
+        self._turned: dict[Any, Results] = {}
+        self._spare: dict[Any, tuple[Spare, ...]] = {}
         self._busy: set[Any] = set()
         self._circles = 0
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return len(self._made)
+        return len(self._made) + len(self._turned)
 
     def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """What a node makes of some streams."""
         if reach == "idle":
             width = node.width if isinstance(node, Fork | Multiple) else 1
-            if node.neutral is not None and len(streams) == width:
-                return {streams: Made(Cost(node.neutral), idle_labels(node, streams))}
+            if len(streams) == width:
+                nothing = self.nothing(node)
+                if nothing is None and node.neutral is not None:
+                    nothing = Made(Cost(node.neutral), idle_labels(node, streams))
+                if nothing is not None:
+                    return {streams: nothing}
         if isinstance(node, Operation):
             outputs = node.outputs(streams)
             return {} if outputs is None else {outputs: Made(self.price(node, streams), ())}
@@ -84,15 +87,18 @@ class Outcomes:
 
     def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """A shortest way that leaves the streams as they are, or a few others."""
-        if isinstance(node, Decision):
-            for i, size in enumerate(node.sizes):
-                if size == node.least:
-                    made = self.way("idle", node.parts(i), streams).get(streams)
-                    if made is not None:
-                        labels = (node.options[i].label, *made.labels)
-                        return {streams: Made(made.cost, labels)}
-        found = self.make("short", node, streams)
-        return found if len(found) <= FEW else self._cheapest(found, FEW)
+        if not isinstance(node, Decision):
+            return self._make(reach, node, streams)
+        found: list[tuple[Shapes, Made]] = []
+        for i, size in enumerate(node.sizes):
+            if size == node.least:
+                for result, made in self.way("idle", node.parts(i), streams).items():
+                    labelled = Made(made.cost, (node.options[i].label, *made.labels))
+                    if result == streams:
+                        return {streams: labelled}
+                    found.append((result, labelled))
+        best = self.best(found)
+        return best if len(best) <= FEW else self._cheapest(best, FEW)
 
     def _make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         if isinstance(node, Decision):
@@ -100,35 +106,197 @@ class Outcomes:
             return self.best(
                 (result, Made(made.cost, (node.options[i].label, *made.labels)))
                 for i, size in enumerate(node.sizes) if size <= most
-                for some in self._some(reach, node.parts(i), streams)
-                for result, made in some.items()
+                for result, made in self.way("short", node.parts(i), streams).items()
             )  # fmt: skip
         if isinstance(node, Capture):
             try:
                 return self.make(reach, node.on(streams), streams)
             except ShapeError:
                 return {}
+        inner: Reach = "idle" if reach == "idle" else "short"
         if isinstance(node, Sequence):
-            return self.way("short", node.parts(), streams)
+            return self.way(inner, node.parts(), streams)
         if isinstance(node, Fork) and len(streams) == node.width:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
-            n, one = node.width, self.way("short", node.parts(), streams[:1])
+            n, one = node.width, self.way(inner, node.parts(), streams[:1])
             return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
         return {}
 
-    def _some(self, reach: Reach, parts: Parts, streams: Shapes) -> Iterator[Results]:
-        """What a way makes: each part by its shortest, or, to turn, one of them alone."""
-        able = [i for i, node in enumerate(parts) if node.neutral is not None]
-        if reach != "turn" or not able:
-            yield self.way("short", parts, streams)
-        elif len(parts) == 1:
-            yield self.make(reach, parts[0], streams)
-        for at in able if reach == "turn" and len(parts) > 1 else ():
-            node = parts[at]
-            before = self.way("idle", parts[:at], streams)
-            turned = self._then(before, partial(self.make, "short", node))
-            yield self._then(turned, partial(self.way, "idle", parts[at + 1 :]))
+    def nothing(self, node: Node) -> Made | None:
+        """How a node does nothing; None where it cannot or where that hangs on the shape."""
+        if node not in self._nothing:
+            made = None
+            if node.neutral is not None:
+                with suppress(ShapeError):
+                    made = Made(Cost(node.neutral), idle_labels(node, ()))
+            elif isinstance(node, Decision):
+                for i, option in enumerate(node.options):
+                    found = self._bracket(node.parts(i))
+                    if found is not None and (made is None or found.cost < made.cost):
+                        made = found._replace(labels=(option.label, *found.labels))
+            self._nothing[node] = made
+        return self._nothing[node]
+
+    def _bracket(self, parts: Parts) -> Made | None:
+        """How a stream is cloned, left as it is and summed."""
+        if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
+            return None
+        fork, idle = parts[1], self.nothing(parts[1])
+        spread, gather = alone(parts[0], Clone), alone(parts[2], Add)
+        if self.priced or idle is None or spread is None or gather is None:
+            return None
+        if spread[0].args["n"] != fork.width:
+            return None
+        return Made(idle.cost.plus(Cost(2)), (*spread[1], *gather[1], *idle.labels))
+
+    def option(
+        self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
+    ) -> Results:
+        """What an option of a site makes, behind a fork that it follows, where all else does
+        nothing."""
+        key = (decision, index, fork)
+        if key not in self._plans:
+            self._plans[key] = self._plan(decision.parts(index), fork)
+        idle, operation, parts = self._plans[key]
+        if len(parts) == 1 and isinstance(parts[0], Capture):
+            try:
+                sized = parts[0].on(streams)
+            except ShapeError:
+                return {}
+            if sized not in self._plans:
+                self._plans[sized] = self._plan((sized,), None)
+            idle, operation, parts = self._plans[sized]
+        if streams != streams[:1] * (fork.width if fork else 1):
+            return self.way("idle", parts, streams)
+        if operation is not None:
+            result = operation.outputs(streams)
+            if result is None:
+                return {}
+            if self.priced:
+                idle = idle._replace(cost=idle.cost.plus(self.price(operation, streams)))
+            return {result: idle}
+        return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
+
+    def _plan(
+        self, parts: Parts, fork: Fork | Multiple | None
+    ) -> tuple[Made, Operation | None, Parts]:
+        """What does nothing, and the one operator beside it; else the parts."""
+        if len(parts) == 1 and isinstance(parts[0], Sequence):
+            parts = parts[0].parts()
+        whole = (fork, *parts) if fork else parts
+        bracket = None if fork else self._bracket(parts)
+        if bracket is not None:
+            return bracket, None, whole
+        working = [node for node in whole if self.nothing(node) is None]
+        idle = BLANK
+        for node in whole:
+            idle = joined(idle, self.nothing(node) or BLANK)
+        if not working:
+            return idle, None, whole
+        if len(working) == 1 and isinstance(working[0], Operation):
+            least = NOTHING if self.priced else Cost(1)
+            return Made(idle.cost.plus(least), idle.labels), working[0], whole
+        return BLANK, None, whole
+
+    def turn(self, node: Node, streams: Shapes) -> Results:
+        """What one operator makes of the streams while all else in a node does nothing."""
+        key = (node, streams)
+        found = self._turned.get(key)
+        if found is None:
+            found = self._turned[key] = self._turn(node, streams)
+        return found
+
+    def _turn(self, node: Node, streams: Shapes) -> Results:
+        found: Results = {}
+        if isinstance(node, Capture):
+            with suppress(ShapeError):
+                found = self.turn(node.on(streams), streams)
+        elif isinstance(node, Fork) and len(streams) == node.width:
+            return self._branches("turn", node, streams)
+        elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
+            n, one = node.width, self.turns(node.parts(), streams[:1])
+            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+        elif isinstance(node, Sequence):
+            return self.turns(node.parts(), streams)
+        for operation, beside, labels in (m for _, some in self._kinds(node) for m in some):
+            result = operation.outputs(streams)
+            if result is not None and result != streams and result not in found:
+                found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
+        return found
+
+    def turns(self, parts: Parts, streams: Shapes) -> Results:
+        """What parts in sequence make where one of them turns the shape."""
+        key = (parts, streams)
+        known = self._turned.get(key)
+        if known is None:
+            found: list[tuple[Shapes, Made]] = []
+            before, tried = {streams: BLANK}, set[Node]()
+            for at, node in enumerate(parts):
+                if node not in tried:
+                    turned = self._then(before, partial(self.turn, node))
+                    found += self._then(turned, partial(self.way, "idle", parts[at + 1 :])).items()
+                tried = tried | {node} if node.neutral is not None else set()
+                before = self._then(before, partial(self.make, "idle", node))
+            known = self._turned[key] = self.best(found)
+        return known
+
+    def uneven(self, fork: Fork, parts: Parts, streams: Shapes) -> Results:
+        """What a product makes of two branches where one of them is turned so that they fit."""
+        product = parts[0]
+        if len(parts) > 1 or not isinstance(product, Operation) or len(streams) != 2:
+            return self.turns((fork, *parts), streams)
+        if not isinstance(product.operator, MatMul):
+            return {}
+        found: Results = {}
+        for at, wanted in enumerate(factors(*streams)):
+            branch = fork.parts(at)
+            made = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
+            other = self.nothing(fork.parts(1 - at)[0])
+            if made is not None and other is not None and len(fork.parts(1 - at)) == 1:
+                pair = (streams[0], wanted) if at else (wanted, streams[1])
+                result = product.outputs(pair)
+                both = joined(other, made) if at else joined(made, other)
+                if result is not None:
+                    found[result] = Made(both.cost.plus(self.price(product, pair)), both.labels)
+        return found
+
+    def spare(self, decision: Decision, index: int) -> tuple[Spare, ...]:
+        """The different nodes at the end of an option's way that can do nothing."""
+        key = (decision, index)
+        if key not in self._spare:
+            found: dict[Node, Spare] = {}
+            later: tuple[str, ...] = ()
+            for node in reversed(decision.parts(index)):
+                made = self.nothing(node)
+                if made is None or isinstance(node, Fork | Multiple):
+                    break
+                found[node] = Spare(node, len(made.labels), later)
+                later = made.labels + later
+            self._spare[key] = tuple(found.values())
+        return self._spare[key]
+
+    def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
+        """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
+        if isinstance(node, Decision):
+            for operator, moves in self._kinds(node):
+                if may_make(operator, x, wanted):
+                    for operation, beside, labels in moves:
+                        if operation.outputs((x,)) == (wanted,):
+                            cost = self.price(operation, (x,)).plus(Cost(beside))
+                            return Made(cost, labels)
+            return None
+        return self.turn(node, (x,)).get((wanted,))
+
+    def _kinds(self, node: Node) -> list[tuple[Operator, list[Move]]]:
+        """The moves of a node, those of one operator together."""
+        kinds = self._by_operator.get(node)
+        if kinds is None:
+            grouped: dict[Operator, list[Move]] = {}
+            for move in moves(node):
+                grouped.setdefault(move.operation.operator, []).append(move)
+            kinds = self._by_operator[node] = list(grouped.items())
+        return kinds
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -178,11 +346,15 @@ class Outcomes:
         decision = parts[1]
         assert isinstance(decision, Decision)
         results: list[tuple[Shapes, Made]] = []
+        idle = self.nothing(parts[0]) if reach == "idle" else None
+        fork = () if idle else parts[:1]
         for x, before in found.items():
             for index, option in enumerate(decision.options):
                 if decision.sizes[index] == decision.least:
-                    whole = (parts[0], *decision.parts(index), *parts[2:])
+                    whole = (*fork, *decision.parts(index), *parts[2:])
                     for result, made in self.way(reach, whole, x).items():
+                        if idle:
+                            made = joined(idle, made)
                         labels = (*before.labels, option.label, *made.labels)
                         whole_made = Made(before.cost.plus(made.cost), labels)
                         if reach == "idle" and result == streams:
@@ -190,19 +362,21 @@ class Outcomes:
                         results.append((result, whole_made))
         return self.best(results)
 
-    def _branches(self, reach: Reach, fork: Fork, streams: Shapes) -> Results:
+    def _branches(self, reach: Reach | Literal["turn"], fork: Fork, streams: Shapes) -> Results:
         """Branches that do the same, and some of those that do not: all but one nothing."""
         found: list[tuple[Shapes, Made]] = []
         parts = [fork.parts(i) for i in range(fork.width)]
-        if fork.alike and streams.count(streams[0]) == len(streams):
-            for result, made in self.way("short", parts[0], streams[:1]).items():
+        if reach != "idle" and fork.alike and streams.count(streams[0]) == len(streams):
+            each_alike = self.turns if reach == "turn" else partial(self.way, "short")
+            for result, made in each_alike(parts[0], streams[:1]).items():
                 labels = made.labels * fork.width
                 found.append((result * fork.width, Made(made.cost.times(fork.width), labels)))
         each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
         found += self._together(each)
         for i in range(fork.width) if reach in ("turn", "near") else ():
-            turned = self.way(reach, parts[i], streams[i : i + 1])
-            found += self._together([*each[:i], turned, *each[i + 1 :]])
+            one = streams[i : i + 1]
+            turned = partial(self.way, "near") if reach == "near" else self.turns
+            found += self._together([*each[:i], turned(parts[i], one), *each[i + 1 :]])
         return self.best(found)
 
     def _together(self, each: list[Results]) -> Iterator[tuple[Shapes, Made]]:
@@ -225,32 +399,3 @@ class Outcomes:
 
 def _decided(parts: Parts, at: int) -> bool:
     return at < len(parts) and isinstance(parts[at], Decision)
-
-
-def joined(before: Made, made: Made) -> Made:
-    if before is BLANK:
-        return made
-    return Made(before.cost.plus(made.cost), before.labels + made.labels)
-
-
-def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
-    """What to choose for a node to do nothing."""
-    if isinstance(node, Capture):
-        return idle_labels(node.on(streams), streams)
-    if isinstance(node, Sequence | Multiple):
-        return tuple(label for part in node.parts() for label in idle_labels(part, streams))
-    if isinstance(node, Fork):
-        return tuple(
-            label for i in range(node.width) for part in node.parts(i)
-            for label in idle_labels(part, streams[i : i + 1])
-        )  # fmt: skip
-    if not isinstance(node, Decision):
-        return ()
-    if node.nothing is None:
-        sums = [[part.neutral for part in node.parts(i)] for i in range(len(node.options))]
-        able = [i for i, some in enumerate(sums) if None not in some]
-        node.nothing = min(able, key=lambda i: sum(n for n in sums[i] if n is not None))
-    return (
-        node.options[node.nothing].label,
-        *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
-    )

@@ -26,9 +26,8 @@ from nas.grammar.nodes import (
     Join,
     Multiple,
     Node,
-    Option,
-    probabilities,
 )  # fmt: skip
+from nas.grammar.options import Option, Options, probabilities
 
 MOST_CHOICES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes
@@ -154,7 +153,7 @@ class Sizes:
 
     def condition(
         self, waiting: Waiting, offered: Sequence[int], spent: int, size: Interval
-    ) -> tuple[Option, ...]:
+    ) -> Options:
         """The options offered at a site, weighted by how likely each makes a derivation that has
         spent so many operators end within an interval; as they are where none can."""
         options = [waiting.decision.options[i] for i in offered]
@@ -171,8 +170,8 @@ class Sizes:
         weights = np.array(probabilities(options)) * (within @ ends)
         total = float(weights.sum())
         if total <= 0:
-            return tuple(options)
-        return tuple(
+            return Options(options)
+        return Options(
             Option(option.label, float(weight) / total)
             for option, weight in zip(options, weights, strict=True)
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies
+from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
 from nas.grammar.frames import NOTHING, Cost, Frame, Place
 from nas.grammar.nodes import Operation
 from nas.grammar.witness import Labels, Repeat, Witness, repeats
@@ -56,7 +56,7 @@ class Trace:
         if self.priced:
             more, work = node.price(streams)
             params, flops = params + more * copies, flops + work * copies
-        self.spent = Cost(terminals + copies, params, flops)
+        self.spent = tuple.__new__(Cost, (terminals + copies, params, flops))
         self.size += copies // self.ahead
 
     def open(self, twins: int) -> None:
@@ -111,3 +111,36 @@ class Trace:
             if bracket.labels and bracket.join and bracket.join.next is again.next:
                 return bracket.labels if bracket.finished + 1 == again.number else ()
         return ()
+
+
+def cost_of(derivation: Derivation) -> Cost:
+    """What a derivation instantiates: operators with copies counted, parameters, and FLOPs for a
+    batch of one. It is what limits are held against, and needs no plan; a plan leaves out what no
+    result reads."""
+    return _cost(derivation.tokens, (derivation.input,))[1]
+
+
+def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
+    terminals = params = flops = 0
+    brackets: list[tuple[Shapes, Shapes]] = []
+    for token in tokens:
+        if isinstance(token, str):
+            if token == OPEN:
+                brackets.append((streams[1:], ()))
+                streams = streams[:1]
+            else:
+                waiting, done = brackets.pop()
+                done, streams = done + streams, waiting[:1]
+                if token == CLOSE:
+                    streams = done
+                else:
+                    brackets.append((waiting[1:], done))
+        elif isinstance(token, Copies):
+            streams, (a, b, c) = _cost(token.body, streams[:1])
+            n, streams = token.n, streams * token.n
+            terminals, params, flops = terminals + a * n, params + b * n, flops + c * n
+        else:
+            more, work = token[0].price(streams)
+            terminals, params, flops = terminals + 1, params + more, flops + work
+            streams = token[0].on(streams)
+    return streams, Cost(terminals, params, flops)

@@ -14,8 +14,11 @@ from nas.grammar import nodes
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.derive import Input, Limits, choose_at_random, derive, memory_of
 from nas.grammar.frames import Site
-from nas.grammar.nodes import Decision, Fork, Multiple, Node, Option, Way
+from nas.grammar.nodes import Decision, Fork, Multiple, Node, Way
+from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
+from nas.grammar.resume import rederive
+from nas.op import Shape
 
 TRIES = 50
 HOPS = 6  # rules between a rule and itself, where one is put around another
@@ -100,26 +103,45 @@ class _Planned:
         limits: Limits | None,
     ) -> Variation:  # fmt: skip
         draw = choose_at_random(rng)
+        known = [dict(zip(p.by_site, p.choices, strict=True)) for p in parents]
 
         def choose(site: Site, options: Sequence[Option]) -> int:
             names = [option.label for option in options]
             name = site.name
-            wanted = (self.labels or {}).get(name) or self._inherited(parents, name)
+            led = self._inherited(known, name)
+            wanted = (self.labels or {}).get(name) or (led.label if led else None)
             if name == self.unlike:
                 others = [i for i, label in enumerate(names) if label != wanted]
                 if others:
                     return others[draw(site, [options[i] for i in others])]
             return names.index(wanted) if wanted in names else draw(site, options)
 
-        shape = parents[0].input if input is None else input
-        child = derive(parents[0].grammar, choose, input=shape, limits=limits)
+        def led(site: Site) -> Chosen | None:
+            name = site.name
+            set_anew = name == self.unlike or (self.labels and name in self.labels)
+            return None if set_anew else self._inherited(known, name)
+
+        grammar = parents[0].grammar
+        shape = parents[0].input if input is None else Shape.of(input)
+        child = None
+        if not grammar.finite and shape == parents[0].input:
+            child = rederive(parents[0], self._first(parents[0]), led, choose, limits)
+        if child is None:
+            child = derive(grammar, choose, input=shape, limits=limits)
         return Variation(child, self.kind, self.moves, self.fresh)
 
-    def _inherited(self, parents: Sequence[Derivation], name: str) -> str | None:
+    def _first(self, parent: Derivation) -> int:
+        """The number of the parent's first choice that may be otherwise."""
+        if self.unlike:
+            return list(parent.by_site).index(self.unlike)
+        root = self.fresh if self.fresh is not None else self.moves[0][0]
+        return next(
+            i for i, chosen in enumerate(parent.choices) if _below(str(chosen.site.place), root)
+        )
+
+    def _inherited(self, known: Sequence[Mapping[str, Chosen]], name: str) -> Chosen | None:
         found = origin(self.moves, self.fresh, name)
-        if found is None:
-            return None
-        return parents[found[0]].by_site.get(found[1].lstrip(":/"))
+        return None if found is None else known[found[0]].get(found[1].lstrip(":/"))
 
 
 def origin(

@@ -8,15 +8,18 @@ wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
+from nas.grammar.made import BLANK, Made, Results, joined
+from nas.grammar.moves import idle_labels
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
-from nas.grammar.outcomes import BLANK, Outcomes, Reach, Results, idle_labels, joined
+from nas.grammar.outcomes import Outcomes
+from nas.grammar.wants import aims, wanted
 from nas.op import Shapes
-from nas.op.stream import Add
+from nas.op.stream import Add, Concat
 
 
 class Repeat(NamedTuple):
@@ -33,6 +36,11 @@ class Idle(NamedTuple):
     until: Frame | None
     streams: Shapes
 
+
+# How hard a completion is searched for: what can do nothing does so; or one operator turns the
+# shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
+IDLE, HERE, NEAR = range(3)
+TURNS = 4  # results of a turn that are tried where it is not known what is wanted
 
 Labels = Any  # None, or (a tuple of labels, a Repeat or an Idle, and the Labels after it)
 
@@ -73,17 +81,13 @@ class Witnesses:
         """How much is remembered."""
         return self.outcomes.kept + len(self._sites)
 
-    def ways(self, waiting: Waiting) -> Ways:
-        """What the options of a site can make."""
-        node, fork = waiting.decision, waiting.fork
-        key = (node, fork.node if fork else None, waiting.streams)
+    def ways(self, decision: Decision, fork: Fork | Multiple | None, streams: Shapes) -> Ways:
+        """What the options of a site can make, behind the fork that they follow."""
+        key = (decision, fork, streams)
         found = self._sites.get(key)
         if found is None:
-            each = (self._parts(waiting, i) for i in range(len(node.options)))
-            way, streams = self.outcomes.way, waiting.streams
             results = tuple(
-                way("idle", parts, streams) or (way("turn", parts, streams) if fork else {})
-                for parts in each
+                self._option(decision, i, fork, streams) for i in range(len(decision.options))
             )
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
@@ -95,30 +99,112 @@ class Witnesses:
             found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes)
         return found
 
+    def ways_at(self, waiting: Waiting) -> Ways:
+        fork = waiting.fork.node if waiting.fork else None
+        return self.ways(waiting.decision, cast(Fork | Multiple | None, fork), waiting.streams)
+
+    def _option(
+        self, decision: Decision, index: int, fork: Fork | Multiple | None, streams: Shapes
+    ) -> Results:
+        found = self.outcomes.option(decision, index, streams, fork)
+        if found or not isinstance(fork, Fork):
+            return found
+        return self.outcomes.uneven(fork, decision.parts(index), streams)
+
     def _parts(self, waiting: Waiting, index: int) -> Parts:
         parts = waiting.decision.parts(index)
         return (waiting.fork.node, *parts) if waiting.fork else parts
 
-    def through(self, waiting: Waiting, index: int, effort: int) -> Witness | None:
-        """A completion by an option of a site."""
+    def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
+        """The options of a site for which a completion is found, each with one."""
+        met: dict[Shapes, Witness | None] = {}
+        for index in range(len(waiting.decision.options)):
+            found = self.completion(waiting, index, effort, met)
+            if found is not None:
+                yield index, found
+
+    def completion(
+        self, waiting: Waiting, index: int, effort: int, met: dict[Shapes, Witness | None]
+    ) -> Witness | None:
+        """A completion by one option of a site; `met` is what is known of its results."""
         copies, after = waiting.frame.copies, waiting.frame.next
-        results = self.ways(waiting).results[index]
-        found = self._through(results, copies, after, 0)
+        results = self.ways_at(waiting).results[index]
+        found = None
+        if len(results) == 1:
+            ((result, made),) = results.items()
+            if result not in met:
+                met[result] = self._finish_soon(after, result, effort)
+            found = _after(made, copies, met[result])
+        elif results:
+            found = self._through(results, copies, after, IDLE)
+            if found is None and effort:
+                found = self._through(results, copies, after, effort)
         if found is None and effort:
-            first = dict(islice(results.items(), 1))
-            found = self._through(first, copies, after, effort)
-        if found is None and effort:
-            reach: Reach = "near" if effort > 1 else "turn" if waiting.fork else "short"
-            more = self.outcomes.kept_way(reach, self._parts(waiting, index), waiting.streams)
-            found = self._through(more, copies, after, 0)
+            found = self._within(waiting, index, results, effort)
         return found
 
-    def finish(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
-        """A completion of the frames from some streams, or None where none is found.
+    def _finish_soon(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
+        """A completion without detours if there is one."""
+        found = self.finish(frame, streams, 0)
+        return self.finish(frame, streams, effort) if found is None and effort else found
 
-        Effort 0: what can do nothing does so. 1: in one frame before the end of each bracket a
-        short derivation that changes the shape. 2: one that is near.
-        """
+    def _within(
+        self, waiting: Waiting, index: int, results: Results, effort: int
+    ) -> Witness | None:
+        """A completion in which a part of the option turns the shape."""
+        copies, after = waiting.frame.copies, waiting.frame.next
+        if effort == NEAR or waiting.fork:
+            more = self._more(self._parts(waiting, index), waiting.streams, effort)
+            return self._through(more, copies, after, 0)
+        if len(results) != 1 or after is None:
+            return None
+        ((streams, idle),) = results.items()
+        for node, own, later in self.outcomes.spare(waiting.decision, index):
+            turned = self._turned(after, node, streams)
+            if turned is not None:
+                result, made, rest = turned
+                cost = idle.cost.plus(made.cost).plus(Cost(-(node.neutral or 0))).times(copies)
+                kept = len(idle.labels) - own - len(later)
+                labels = idle.labels[:kept] + made.labels + later
+                cost = cost.plus(rest.cost).plus(Cost(after.free if after is not after.jump else 0))
+                return Witness(cost, (labels, (Idle(after, after.jump, result), rest.labels)))
+        return None
+
+    def _turned(
+        self, after: Frame, node: Node, streams: Shapes
+    ) -> tuple[Shapes, Made, Witness] | None:
+        """How a node can turn the streams so that they fit after what does nothing from `after`
+        on: the result, what it takes, and a completion from there."""
+        end = after.jump
+        if end is None:
+            return None
+        key = (node, streams)
+        if key not in end.known:
+            end.known[key] = None
+            for result, made in self._fitting_turns(node, streams, after).items():
+                rest = self.finish(end, result, IDLE)
+                if rest is not None:
+                    end.known[key] = result, made, rest
+                    break
+        found: tuple[Shapes, Made, Witness] | None = end.known[key]
+        return found
+
+    def _fitting_turns(self, node: Node, streams: Shapes, after: Frame) -> Results:
+        """What a node turns the streams into of what fits, a few where much does."""
+        fits = aims(after)
+        if fits is None:
+            turns = _fitting(self.outcomes.turn(node, streams), after)
+            return dict(islice(turns.items(), TURNS))
+        made = ((w, self.outcomes.turn_into(node, streams[0], w[0])) for w in fits)
+        return {result: one for result, one in made if one is not None}
+
+    def _more(self, parts: Parts, streams: Shapes, effort: int) -> Results:
+        if effort == NEAR:
+            return self.outcomes.kept_way("near", parts, streams)
+        return self.outcomes.turns(parts, streams)
+
+    def finish(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
+        """A completion of the frames from some streams, or None where none is found."""
         if frame is None:
             return DONE
         here: Frame | None = frame
@@ -127,6 +213,10 @@ class Witnesses:
                 return Witness(Cost(frame.ending), (Idle(frame, None, streams), None))
             here = frame.jump
         assert here is not None
+        if effort != NEAR and len(streams) == 1:
+            fits = wanted(here)
+            if fits is not None and streams not in fits:
+                return self._detour(frame, here, streams, effort) if effort else None
         key: Any = (streams, effort) if effort else streams
         try:
             found: Witness | None = here.known[key]
@@ -144,7 +234,7 @@ class Witnesses:
         if isinstance(node, Join):
             return self._join(frame, streams, effort)
         if isinstance(node, Copied):
-            return self.finish(after, streams * node.n, effort)
+            return self.finish(after, streams * node.n, NEAR if effort == NEAR else IDLE)
         if isinstance(node, Operation):
             outputs = node.outputs(streams)
             rest = None if outputs is None else self.finish(after, outputs, effort)
@@ -154,13 +244,35 @@ class Witnesses:
             return Witness(cost, rest.labels)
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
-            parts, after = (node, after.node), after.next
+            taker = after.node
+            parts, after = (node, taker), after.next
+            if effort != NEAR:
+                return self._taken(node, taker, streams, frame.copies, after, effort)
         results = self.outcomes.kept_way("idle", parts, streams)
         found = self._through(results, frame.copies, after, effort)
-        if found is None and effort:
-            results = self.outcomes.kept_way("near" if effort > 1 else "short", parts, streams)
-            found = self._through(results, frame.copies, after, 0)
+        turning = effort == NEAR or not results or isinstance(node, Decision)
+        if found is None and effort and turning:
+            found = self._through(self._more(parts, streams, effort), frame.copies, after, IDLE)
         return found
+
+    def _taken(
+        self, fork: Fork | Multiple, taker: Decision, streams: Shapes, copies: int,
+        after: Frame | None, effort: int,
+    ) -> Witness | None:
+        """A completion by the first option for what takes a fork's branches that has one."""
+        option = self.outcomes.option
+        every: Iterator[tuple[int, Results]] = (
+            (i, option(taker, i, streams, fork)) for i in range(len(taker.options))
+        )
+        if effort:  # in but one way, that which leaves the shape as it is if there is one
+            able = [pair for pair in every if pair[1]]
+            every = iter([pair for pair in able if streams[:1] in pair[1]][:1] or able[:1])
+        for index, results in every:
+            found = self._through(results, copies, after, effort)
+            if found is not None:
+                cost, (labels, rest) = found
+                return Witness(cost, ((taker.options[index].label, *labels), rest))
+        return None
 
     def _through(
         self, results: Results, copies: int, after: Frame | None, effort: int
@@ -168,52 +280,55 @@ class Witnesses:
         """A completion by the first of some results that has one."""
         if effort == 0 and len(results) > 1:
             results = _fitting(results, after)
-        for result, made in results.items():
+        for result, made in islice(results.items(), 1 if effort == HERE else None):
             rest = self.finish(after, result, effort)
             if rest is not None:
-                cost = (made.cost.times(copies) if copies > 1 else made.cost).plus(rest.cost)
-                return Witness(cost, (made.labels, rest.labels))
+                return _after(made, copies, rest)
         return None
 
     def _detour(
         self, frame: Frame, end: Frame, streams: Shapes, effort: int
     ) -> Witness | None:
         """A completion in which one of the frames that could do nothing changes the shape."""
-        tried, free = set[Node](), 0
-        reach: Reach = "near" if effort > 1 else "short"
-        best: Witness | None = None
-        at = frame
-        while at is not end:
+        for at in frame.turners():
             assert at.next is not None
-            if at.node not in tried:
-                tried.add(at.node)
-                results = self.outcomes.make(reach, at.node, streams)
+            idle = (at.node.neutral or 0) * at.copies
+            if effort < NEAR:
+                turned = self._turned(at.next, at.node, streams)
+                if turned is not None:
+                    result, made, rest = turned
+                    cost = made.cost.times(at.copies).plus(rest.cost)
+                    cost = cost.plus(Cost(frame.free - idle))
+                    labels: Labels = (Idle(at.next, end, result), rest.labels)
+                    return Witness(cost, (Idle(frame, at, streams), (made.labels, labels)))
+            else:
+                results = self._more((at.node,), streams, effort)
                 found = self._through(results, at.copies, at.next, 0)
                 if found is not None:
-                    cost = found.cost.plus(Cost(free))
-                    if best is None or self.scale(cost) < self.scale(best.cost):
-                        best = Witness(cost, (Idle(frame, at, streams), found.labels))
-            free += (at.node.neutral or 0) * at.copies
-            at = at.next
-        return best
+                    cost = found.cost.plus(Cost(frame.free - at.free))
+                    return Witness(cost, (Idle(frame, at, streams), found.labels))
+        return None
 
     def _join(self, join: Frame, streams: Shapes, effort: int) -> Witness | None:
         bracket, node = join.bracket, join.node
         assert bracket is not None
         assert isinstance(node, Join)
         done, waiting = bracket.done + streams, bracket.waiting
+        outer = NEAR if effort == NEAR else IDLE
         if not waiting:
-            return self.finish(join.next, done, effort)
+            return self.finish(join.next, done, outer)
         number = node.fork.width - len(waiting)
         if bracket.twins:
             first = done[: len(done) // number]
-            rest = self.finish(join.next, done + first * len(waiting), effort)
+            rest = self.finish(join.next, done + first * len(waiting), outer)
             if rest is not None:
                 return Witness(rest.cost, repeats(join, rest.labels))
-        reach: Reach = ("idle", "turn", "near")[effort]
         results: Results = {done: BLANK}
         for index, x in enumerate(waiting, number):
-            branch = self.outcomes.way(reach, node.fork.parts(index), (x,))
+            parts = node.fork.parts(index)
+            branch = self.outcomes.way("idle", parts, (x,))
+            if effort == NEAR or (effort and _uneven(join)):
+                branch = {**branch, **self._more(parts, (x,), effort)}
             results = self.outcomes.best(
                 (some + result, joined(a, b))
                 for some, a in results.items() for result, b in branch.items()
@@ -221,9 +336,24 @@ class Witnesses:
         return self._through(results, join.copies, join.next, 0)
 
 
+def _uneven(join: Frame) -> bool:
+    """Whether what takes a bracket's branches may want them to differ."""
+    taker = join.next.node if join.next else None
+    return not (isinstance(taker, Operation) and isinstance(taker.operator, Add | Concat))
+
+
+def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
+    if rest is None:
+        return None
+    cost = (made.cost.times(copies) if copies > 1 else made.cost).plus(rest.cost)
+    return Witness(cost, (made.labels, rest.labels))
+
+
 def _fitting(results: Results, after: Frame | None) -> Results:
     """Those of some results that what takes them next can take, if only doing nothing is between;
     all where that cannot be told."""
+    if not results:
+        return results
     taker, done = after, cast(Shapes, ())
     first = next(iter(results))
     if after is not None and len(first) == 1:

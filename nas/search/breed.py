@@ -280,15 +280,26 @@ def _vary(
 def _follow(
     derivation: Derivation, rng: random.Random, input: Shape, limits: Limits
 ) -> Derivation:
-    """The derivation, or where the limits do not allow it what is near it."""
-    draw = choose_at_random(rng)
+    """The derivation, or where the limits or the input do not allow it what is near it."""
+    return derive(derivation.grammar, _Follow(derivation, rng), input=input, limits=limits)
 
-    def choose(site: Site, options: Sequence[Option]) -> int:
+
+class _Follow(Guide):
+    """A derivation's choices at its sites; what has no choice there is drawn."""
+
+    def __init__(self, derivation: Derivation, rng: random.Random):
+        self.derivation, self.draw = derivation, choose_at_random(rng)
+
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
+        return self.derivation
+
+    def __call__(self, site: Site, options: Sequence[Option]) -> int:
         labels = [option.label for option in options]
-        wanted = derivation.by_site.get(site.name)
-        return labels.index(wanted) if wanted in labels else draw(site, options)
+        wanted = self.derivation.by_site.get(site.name)
+        return labels.index(wanted) if wanted in labels else self.draw(site, options)
 
-    return derive(derivation.grammar, choose, input=input, limits=limits)
+    def end(self, derivation: Derivation) -> None:
+        pass
 
 
 def choose_with(trial: BaseTrial) -> Guide:
@@ -309,12 +320,13 @@ class _Suggested(Guide):
         self.sampler: DerivationSampler | None = None
         self.planned: dict[str, str] = {}
 
-    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> None:
-        if isinstance(self.trial, Trial):
-            sampler = self.trial.study.sampler
-            if isinstance(sampler, DerivationSampler):
-                self.sampler = sampler
-                self.planned = sampler.plan(self.trial, grammar, input, limits).by_site
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation | None:
+        sampler = self.trial.study.sampler if isinstance(self.trial, Trial) else None
+        if not isinstance(sampler, DerivationSampler):
+            return None
+        child = sampler.plan(self.trial, grammar, input, limits)  # type: ignore[arg-type]
+        self.sampler, self.planned = sampler, child.by_site
+        return child
 
     def __call__(self, site: Site, options: Sequence[Option]) -> int:
         labels = [option.label for option in options]

@@ -28,7 +28,8 @@ from nas.grammar import (
     shipped_spaces,
 )
 from nas.grammar.count import enumerate_all
-from nas.grammar.nodes import probabilities
+from nas.grammar.options import probabilities
+from nas.grammar.trace import cost_of
 from nas.plan import plan
 
 INPUT = (2, 5, 5)
@@ -229,6 +230,55 @@ def test_second_branch_need_not_repeat_one_that_its_join_refuses() -> None:
         plan(derivation)
 
 
+def test_second_branch_may_turn_the_shape_where_one_operator_turns_it_back() -> None:
+    grammar = Grammar.parse("net = clone(2) [m; m] add\nm = linear(8) | linear(16) | relu | m m")
+    offered: list[set[str]] = []
+
+    def choose(site: Site, options: Sequence[Option]) -> int:
+        names = [option.label for option in options]
+        offered.append(set(names))
+        return names.index(["relu", "m+", "linear(16)", "linear(8)"][len(offered) - 1])
+
+    made = derive(grammar, choose, input=(3, 8), limits=Limits(20))
+    assert made.network_text == "clone [ relu ; linear(out=16) linear(out=8) ] add"
+    assert "linear(16)" not in offered[1], "nothing comes after it that could turn it back"
+    assert offered[3] == {"linear(8)", "m+"}
+
+
+@pytest.mark.parametrize("join", ["add", "concat(2)", "matmul"])
+def test_what_a_bracket_inside_a_branch_makes_fits_the_branch_beside(join: str) -> None:
+    """The outer sum asks for a shape, and the inner join is turned round to see what makes it."""
+    grammar = Grammar.parse(
+        "net = clone(2) [m; relu] add\nm = linear(4) | linear(8) | permute(21) | inner | m m\n"
+        f"inner = clone(2) [m; m] {join}"
+    )
+    made = [
+        sample(grammar, random.Random(seed), input=(8, 8), limits=Limits(16)) for seed in range(60)
+    ]
+    assert all(plan(derivation).shapes[-1].dims == (8, 8) for derivation in made)
+    assert sum("inner" in derivation.labels for derivation in made) > 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(finite_grammars(), open_grammars()), st.integers(0, 99))
+def test_costs_counted_without_a_plan_are_the_plans(grammar: Grammar, seed: int) -> None:
+    try:
+        derivation = sample(grammar, random.Random(seed), input=INPUT, limits=Limits(40))
+    except GrammarError:
+        return
+    counted = cost_of(derivation)
+    everything = cost(derivation)
+    assert counted.terminals == everything["terminals"]
+    assert counted.params >= everything["params"], "a plan leaves out what no result reads"
+    assert counted.flops >= everything["flops"]
+    if not brackets(derivation):
+        assert counted == tuple(everything.values())
+
+
+def brackets(derivation: Derivation) -> bool:
+    return any(isinstance(term, str) for term in derivation.terms)
+
+
 def test_copies_share_the_derivation_and_not_the_weights() -> None:
     grammar = Grammar.parse("net = clone(3) [block * 3] add\nblock = conv({2, 4}) relu{0..2}")
     derivation = replay(grammar, ["out=4", "x2"], input=INPUT)
@@ -372,6 +422,21 @@ def test_what_was_derived_before_makes_no_difference(text: str) -> None:
         a, b = (sample(g, random.Random(seed), input=INPUT, limits=Limits(20))
                 for g in (worn, fresh))  # fmt: skip
         assert a == b
+        assert [c.options for c in a.choices] == [c.options for c in b.choices]
+
+
+def test_einspace_is_derived_alike_whatever_was_derived_before() -> None:
+    worn, inputs = Grammar.load("einspace"), [(3, 32, 32), (4, 64), (12, 8, 8)]
+    for seed in range(60):
+        sample(worn, random.Random(1000 + seed), input=inputs[seed % 3], limits=Limits(500))
+    text = "\n\n".join(map(str, worn.rules.values()))
+    for seed in range(12):
+        fresh = Grammar.parse(text, name="einspace")
+        a, b = (
+            sample(g, random.Random(seed), input=inputs[seed % 3], limits=Limits(500))
+            for g in (worn, fresh)
+        )
+        assert a.labels == b.labels
         assert [c.options for c in a.choices] == [c.options for c in b.choices]
 
 

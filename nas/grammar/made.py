@@ -1,0 +1,34 @@
+"""What can be made of some streams: shapes, each with a cost and the labels that lead there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.nodes import Node
+from nas.op import Shapes
+
+
+class Made(NamedTuple):
+    """One thing to make of some streams: what it costs once, and the labels that lead there."""
+
+    cost: Cost
+    labels: tuple[str, ...]
+
+
+BLANK = Made(NOTHING, ())
+Results = dict[Shapes, Made]
+
+
+class Spare(NamedTuple):
+    """A node that can do nothing: with how many labels, and those of all that come later."""
+
+    node: Node
+    own: int
+    later: tuple[str, ...]
+
+
+def joined(before: Made, made: Made) -> Made:
+    if before is BLANK:
+        return made
+    return Made(before.cost.plus(made.cost), before.labels + made.labels)

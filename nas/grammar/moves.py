@@ -1,0 +1,104 @@
+"""Ways through a node that hang on no shape: to nothing, or to one operator beside nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nas.grammar.nodes import (
+    Capture,
+    Decision,
+    Fork,
+    Multiple,
+    Node,
+    Operation,
+    Parts,
+    Sequence,
+)  # fmt: skip
+from nas.grammar.wants import turns_some
+from nas.op import Operator, ShapeError, Shapes
+
+
+class Move(NamedTuple):
+    """One operator that a node can come to, `beside` so many that do nothing, and the labels."""
+
+    operation: Operation
+    beside: int
+    labels: tuple[str, ...]
+
+
+def moves(node: Node) -> tuple[Move, ...]:
+    """The single operators that a node can come to and that turn some shape, each in the shortest
+    way."""
+    best: dict[Operation, Move] = {}
+    for move in sorted(_moves(node, frozenset()), key=lambda move: move.beside):
+        if turns_some(move.operation):
+            best.setdefault(move.operation, move)
+    return tuple(best.values())
+
+
+def _moves(node: Node, above: frozenset[Node]) -> Iterator[Move]:
+    """Every way to one operator that does not lead through a node `above`."""
+    if isinstance(node, Operation):
+        if node.neutral is None:
+            yield Move(node, 0, ())
+    elif isinstance(node, Decision) and node not in above:
+        for index, option in enumerate(node.options):
+            for beside, labels, operation in _along(node.parts(index), above | {node}):
+                yield Move(operation, beside, (option.label, *labels))
+
+
+def _along(
+    parts: Parts, above: frozenset[Node]
+) -> Iterator[tuple[int, tuple[str, ...], Operation]]:
+    for at, node in enumerate(parts):
+        others = parts[:at] + parts[at + 1 :]
+        if any(other.neutral is None or isinstance(other, Fork | Multiple) for other in others):
+            continue
+        beside = sum(other.neutral or 0 for other in others)
+        try:
+            before, after = (
+                tuple(label for part in some for label in idle_labels(part, ()))
+                for some in (parts[:at], parts[at + 1 :])
+            )
+        except ShapeError:  # what does nothing there depends on a shape
+            continue
+        for move in _moves(node, above):
+            yield beside + move.beside, (*before, *move.labels, *after), move.operation
+
+
+def alone(node: Node, kind: type[Operator]) -> tuple[Operation, tuple[str, ...]] | None:
+    """How a node is one operator of a kind."""
+    if isinstance(node, Operation):
+        return (node, ()) if isinstance(node.operator, kind) else None
+    if not isinstance(node, Decision):
+        return None
+    for index, option in enumerate(node.options):
+        parts = node.parts(index)
+        found = alone(parts[0], kind) if len(parts) == 1 else None
+        if found is not None:
+            return found[0], (option.label, *found[1])
+    return None
+
+
+def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
+    """What to choose for a node to do nothing."""
+    if isinstance(node, Capture):
+        return idle_labels(node.on(streams), streams)
+    if isinstance(node, Sequence | Multiple):
+        return tuple(label for part in node.parts() for label in idle_labels(part, streams))
+    if isinstance(node, Fork):
+        return tuple(
+            label for i in range(node.width) for part in node.parts(i)
+            for label in idle_labels(part, streams[i : i + 1])
+        )  # fmt: skip
+    if not isinstance(node, Decision):
+        return ()
+    if node.nothing is None:
+        sums = [[part.neutral for part in node.parts(i)] for i in range(len(node.options))]
+        able = [i for i, some in enumerate(sums) if None not in some]
+        node.nothing = min(able, key=lambda i: sum(n for n in sums[i] if n is not None))
+    return (
+        node.options[node.nothing].label,
+        *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
+    )
