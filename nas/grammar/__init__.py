@@ -6,6 +6,7 @@ from nas.grammar.derivation import Apply, Chosen, Derivation
 from nas.grammar.derive import (
     UNLIMITED,
     Choose,
+    Follow,
     Guide,
     Limits,
     choose_at_random,
@@ -21,7 +22,7 @@ from nas.grammar.read import read_network, seed
 from nas.grammar.vary import Variation, cross, mutate
 
 __all__ = [
-    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Grammar", "GrammarError", "Guide",
-    "Limits", "Option", "Site", "Variation", "choose_at_random", "cross", "derive", "mutate",
-    "probabilities", "read_network", "replay", "sample", "seed", "shipped_spaces",
+    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Follow", "Grammar", "GrammarError",
+    "Guide", "Limits", "Option", "Site", "Variation", "choose_at_random", "cross", "derive",
+    "mutate", "probabilities", "read_network", "replay", "sample", "seed", "shipped_spaces",
 ]  # fmt: skip

@@ -169,6 +169,27 @@ def choose_at_random(rng: random.Random) -> Choose:
     return choose
 
 
+class Follow(Guide):
+    """The choices of a derivation at its sites, and `otherwise` where it has none that is offered.
+
+    Of the same grammar and input, and within the limits, what is derived is the same.
+    """
+
+    def __init__(self, derivation: Derivation, otherwise: Choose):
+        self.derivation, self.otherwise = derivation, otherwise
+
+    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
+        return self.derivation
+
+    def __call__(self, site: Site, options: Sequence[Option], /) -> int:
+        labels = [option.label for option in options]
+        wanted = self.derivation.by_site.get(site.name)
+        return labels.index(wanted) if wanted in labels else self.otherwise(site, options)
+
+    def end(self, derivation: Derivation) -> None:
+        pass
+
+
 def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
     """The derivation whose chosen labels are `labels`; only that every shape fits is checked.
 

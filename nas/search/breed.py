@@ -24,6 +24,7 @@ from optuna.trial import BaseTrial, FrozenTrial
 from nas.grammar import (
     UNLIMITED,
     Derivation,
+    Follow,
     Grammar,
     GrammarError,
     Guide,
@@ -281,25 +282,8 @@ def _follow(
     derivation: Derivation, rng: random.Random, input: Shape, limits: Limits
 ) -> Derivation:
     """The derivation, or where the limits or the input do not allow it what is near it."""
-    return derive(derivation.grammar, _Follow(derivation, rng), input=input, limits=limits)
-
-
-class _Follow(Guide):
-    """A derivation's choices at its sites; what has no choice there is drawn."""
-
-    def __init__(self, derivation: Derivation, rng: random.Random):
-        self.derivation, self.draw = derivation, choose_at_random(rng)
-
-    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
-        return self.derivation
-
-    def __call__(self, site: Site, options: Sequence[Option]) -> int:
-        labels = [option.label for option in options]
-        wanted = self.derivation.by_site.get(site.name)
-        return labels.index(wanted) if wanted in labels else self.draw(site, options)
-
-    def end(self, derivation: Derivation) -> None:
-        pass
+    choose = Follow(derivation, choose_at_random(rng))
+    return derive(derivation.grammar, choose, input=input, limits=limits)
 
 
 def choose_with(trial: BaseTrial) -> Guide:
