@@ -90,17 +90,18 @@ class Witnesses:
     def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
         """The options of a site for which a completion is found, each with one."""
         met: dict[Shapes, Witness | None] = {}
-        for index in range(len(waiting.decision.options)):
-            found = self.completion(waiting, index, effort, met)
+        for index, results in enumerate(self.ways_at(waiting).results):
+            found = self.completion(waiting, index, results, effort, met)
             if found is not None:
                 yield index, found
 
     def completion(
-        self, waiting: Waiting, index: int, effort: int, met: dict[Shapes, Witness | None]
-    ) -> Witness | None:
-        """A completion by one option of a site; `met` is what is known of its results."""
+        self, waiting: Waiting, index: int, results: Results, effort: int,
+        met: dict[Shapes, Witness | None],
+    ) -> Witness | None:  # fmt: skip
+        """A completion by one option of a site, which makes `results`; `met` is what is known of
+        those."""
         copies, after = waiting.frame.copies, waiting.frame.next
-        results = self.ways_at(waiting).results[index]
         found = None
         if len(results) == 1:
             ((result, made),) = results.items()
