@@ -14,12 +14,13 @@ from nas.grammar.derivation import Chosen, Derivation, Token
 from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Site, State, Waiting
 from nas.grammar.grammar import Grammar
+from nas.grammar.labels import Labels, next_label
 from nas.grammar.machine import Machine
 from nas.grammar.options import Option, Options
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
 from nas.grammar.trace import Trace, cost_of
-from nas.grammar.witness import HERE, IDLE, NEAR, Labels, Witnesses, next_label
+from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import Shape, ShapeError, Shapes
 
 Choose = Callable[[Site, Sequence[Option]], int]

@@ -102,3 +102,8 @@ def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
         node.options[node.nothing].label,
         *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
     )
+
+
+def decided(parts: Parts, at: int) -> bool:
+    """Whether a choice is at that place of some parts."""
+    return at < len(parts) and isinstance(parts[at], Decision)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from nas.grammar.frames import NOTHING, Cost
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
-from nas.grammar.moves import Move, alone, idle_labels, moves
+from nas.grammar.moves import Move, alone, decided, idle_labels, moves
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -153,8 +153,7 @@ class Outcomes:
     def option(
         self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
     ) -> Results:
-        """What an option of a site makes, behind a fork that it follows, where all else does
-        nothing."""
+        """What an option of a site makes behind a fork where all else does nothing."""
         key = (decision, index, fork)
         if key not in self._plans:
             self._plans[key] = self._plan(decision.parts(index), fork)
@@ -261,20 +260,24 @@ class Outcomes:
                     found[result] = Made(both.cost.plus(self.price(product, pair)), both.labels)
         return found
 
-    def spare(self, decision: Decision, index: int) -> tuple[Spare, ...]:
-        """The different nodes at the end of an option's way that can do nothing."""
-        key = (decision, index)
-        if key not in self._spare:
+    def spare(self, decision: Decision, index: int, streams: Shapes) -> tuple[Spare, ...]:
+        """The different nodes at the end of an option's way that can do nothing, last first."""
+        parts = decision.parts(index)
+        if len(parts) == 1 and isinstance(parts[0], Capture):
+            parts = (parts[0].on(streams),)
+        if len(parts) == 1 and isinstance(parts[0], Sequence):
+            parts = parts[0].parts()
+        if parts not in self._spare:
             found: dict[Node, Spare] = {}
             later: tuple[str, ...] = ()
-            for node in reversed(decision.parts(index)):
+            for node in reversed(parts):
                 made = self.nothing(node)
                 if made is None or isinstance(node, Fork | Multiple):
                     break
                 found[node] = Spare(node, len(made.labels), later)
                 later = made.labels + later
-            self._spare[key] = tuple(found.values())
-        return self._spare[key]
+            self._spare[parts] = tuple(found.values())
+        return self._spare[parts]
 
     def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
         """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
@@ -326,7 +329,7 @@ class Outcomes:
             return self.make(reach, parts[0], streams)
         found: Results = {streams: BLANK}
         for at, node in enumerate(parts):
-            if isinstance(node, Fork | Multiple) and _decided(parts, at + 1):
+            if isinstance(node, Fork | Multiple) and decided(parts, at + 1):
                 return self._settled(reach, found, parts[at:], streams)
             if len(found) == 1:
                 ((x, before),) = found.items()
@@ -395,7 +398,3 @@ class Outcomes:
         if found is None:
             found = self._made[key] = self.way(reach, parts, streams)
         return found
-
-
-def _decided(parts: Parts, at: int) -> bool:
-    return at < len(parts) and isinstance(parts[at], Decision)

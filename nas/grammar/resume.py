@@ -58,7 +58,8 @@ class _Resumed(OpenWalk):
             return None
         if not self._known(waiting):
             self.found = {}
-            found = self.witnesses.completion(waiting, index, HERE, {})
+            results = self.witnesses.ways_at(waiting).results[index]
+            found = self.witnesses.completion(waiting, index, results, HERE, {})
             if found is not None and self._allows(self.trace.spent.plus(found.cost)):
                 self.found[index] = found.labels
             else:

@@ -8,8 +8,8 @@ from typing import Any
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
 from nas.grammar.frames import NOTHING, Cost, Frame, Place
+from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
-from nas.grammar.witness import Labels, Repeat, Witness, repeats
 from nas.op import Shapes
 
 

@@ -34,8 +34,9 @@ def factors(x: Shape, y: Shape) -> tuple[Shape, Shape] | tuple[()]:
 
 
 def turns_some(operation: Operation) -> bool:
-    """Whether an operator makes another shape of any that is probed."""
-    return any(operation.outputs(x) not in (x, None) for x in PROBES)
+    """Whether an operator makes another shape of any that is probed, or takes none of them."""
+    made = [(x, operation.outputs(x)) for x in PROBES]
+    return any(y not in (x, None) for x, y in made) or all(y is None for _, y in made)
 
 
 def may_make(operator: Operator, x: Shape, y: Shape) -> bool:

@@ -9,50 +9,22 @@ wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import combinations, islice
 from typing import Any, NamedTuple, cast
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
-from nas.grammar.made import BLANK, Made, Results, joined
-from nas.grammar.moves import idle_labels
+from nas.grammar.labels import DONE, Idle, Labels, Witness, repeats
+from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
 from nas.grammar.wants import aims, wanted
 from nas.op import Shapes
 from nas.op.stream import Add, Concat
 
-
-class Repeat(NamedTuple):
-    """The labels of the first branch once more, in the branch of that number before `next`."""
-
-    next: Frame | None
-    number: int
-
-
-class Idle(NamedTuple):
-    """Every frame from one until another left to do nothing."""
-
-    frame: Frame | None
-    until: Frame | None
-    streams: Shapes
-
-
 # How hard a completion is searched for: what can do nothing does so; or one operator turns the
 # shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
 IDLE, HERE, NEAR = range(3)
 TURNS = 4  # results of a turn that are tried where it is not known what is wanted
-
-Labels = Any  # None, or (a tuple of labels, a Repeat or an Idle, and the Labels after it)
-
-
-class Witness(NamedTuple):
-    """A known completion: what it costs in all, and its labels in order."""
-
-    cost: Cost
-    labels: Labels
-
-
-DONE = Witness(NOTHING, None)
 
 
 class Ways(NamedTuple):
@@ -118,17 +90,18 @@ class Witnesses:
     def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
         """The options of a site for which a completion is found, each with one."""
         met: dict[Shapes, Witness | None] = {}
-        for index in range(len(waiting.decision.options)):
-            found = self.completion(waiting, index, effort, met)
+        for index, results in enumerate(self.ways_at(waiting).results):
+            found = self.completion(waiting, index, results, effort, met)
             if found is not None:
                 yield index, found
 
     def completion(
-        self, waiting: Waiting, index: int, effort: int, met: dict[Shapes, Witness | None]
-    ) -> Witness | None:
-        """A completion by one option of a site; `met` is what is known of its results."""
+        self, waiting: Waiting, index: int, results: Results, effort: int,
+        met: dict[Shapes, Witness | None],
+    ) -> Witness | None:  # fmt: skip
+        """A completion by one option of a site, which makes `results`; `met` is what is known of
+        those."""
         copies, after = waiting.frame.copies, waiting.frame.next
-        results = self.ways_at(waiting).results[index]
         found = None
         if len(results) == 1:
             ((result, made),) = results.items()
@@ -159,16 +132,48 @@ class Witnesses:
         if len(results) != 1 or after is None:
             return None
         ((streams, idle),) = results.items()
-        for node, own, later in self.outcomes.spare(waiting.decision, index):
+        spare = self.outcomes.spare(waiting.decision, index, waiting.streams)
+        for node, own, later in spare:
             turned = self._turned(after, node, streams)
             if turned is not None:
                 result, made, rest = turned
-                cost = idle.cost.plus(made.cost).plus(Cost(-(node.neutral or 0))).times(copies)
                 kept = len(idle.labels) - own - len(later)
                 labels = idle.labels[:kept] + made.labels + later
-                cost = cost.plus(rest.cost).plus(Cost(after.free if after is not after.jump else 0))
-                return Witness(cost, (labels, (Idle(after, after.jump, result), rest.labels)))
+                cost = idle.cost.plus(made.cost).plus(Cost(-(node.neutral or 0)))
+                return self._rested(Made(cost, labels), copies, after, result, rest)
+        if streams != waiting.streams:
+            for one, two in combinations(spare[::-1], 2):
+                found = self._turned_twice(idle, one, two, streams, after)
+                if found is not None:
+                    return self._rested(found[1], copies, after, found[0], found[2])
         return None
+
+    def _turned_twice(
+        self, idle: Made, one: Spare, two: Spare, streams: Shapes, after: Frame
+    ) -> tuple[Shapes, Made, Witness] | None:
+        """How an option that has turned the shape, as windows of an image do, is brought back to
+        one that is wanted by two operators more."""
+        assert after.jump is not None
+        for wish in aims(after) or ():
+            for x, first in self.outcomes.turn(one.node, streams).items():
+                then = self.outcomes.turn_into(two.node, x[0], wish[0])
+                rest = self.finish(after.jump, wish, IDLE) if then is not None else None
+                if then is not None and rest is not None:
+                    at, to = (len(idle.labels) - s.own - len(s.later) for s in (one, two))
+                    between = idle.labels[at + one.own : to]
+                    labels = (*idle.labels[:at], *first.labels, *between, *then.labels, *two.later)
+                    cost = idle.cost.plus(first.cost).plus(then.cost)
+                    beside = (one.node.neutral or 0) + (two.node.neutral or 0)
+                    return wish, Made(cost.plus(Cost(-beside)), labels), rest
+        return None
+
+    def _rested(
+        self, made: Made, copies: int, after: Frame, result: Shapes, rest: Witness
+    ) -> Witness:
+        """What is made, then nothing until the frame from which there is a completion."""
+        free = after.free if after is not after.jump else 0
+        cost = made.cost.times(copies).plus(rest.cost).plus(Cost(free))
+        return Witness(cost, (made.labels, (Idle(after, after.jump, result), rest.labels)))
 
     def _turned(
         self, after: Frame, node: Node, streams: Shapes
@@ -368,34 +373,3 @@ def _fitting(results: Results, after: Frame | None) -> Results:
         made = results.get(done[:1])
         return {} if made is None else {done[:1]: made}
     return {z: made for z, made in results.items() if node.operator.accepts(done + z, node.args)}
-
-
-def repeats(join: Frame, labels: Labels, but: int = 0) -> Labels:
-    """All branches left repeat the first, `but` so many, and then come some labels."""
-    assert join.bracket is not None
-    assert isinstance(join.node, Join)
-    width = join.node.fork.width
-    for number in range(width, width - len(join.bracket.waiting) + but, -1):
-        labels = (Repeat(join.next, number), labels)
-    return labels
-
-
-def next_label(labels: Labels, repeated: Callable[[Repeat], tuple[str, ...]]) -> tuple[str, Labels]:
-    """The first of some labels, "" where there is none, and those after it."""
-    while labels is not None:
-        piece, rest = labels
-        if isinstance(piece, Idle):
-            frame, until, streams = piece
-            if frame is None or frame is until:
-                labels = rest
-                continue
-            rest = (Idle(frame.next, until, streams), rest)
-            if frame.bracket is not None:
-                rest = repeats(frame, rest)
-            piece = idle_labels(frame.node, streams)
-        elif isinstance(piece, Repeat):
-            piece = repeated(piece)
-        if piece:
-            return piece[0], (piece[1:], rest)
-        labels = rest
-    return "", None
