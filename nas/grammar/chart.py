@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nas.grammar.derivation import called
-from nas.grammar.derive import memory_of
 from nas.grammar.grammar import Grammar
 from nas.grammar.layout import Bracket, Line
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, Operation, Way
 from nas.grammar.parser import GrammarError
+from nas.grammar.walk import memory_of
 from nas.op import Operator, ShapeError
 
 MOST = 1_000_000  # nodes asked for: more only where rules call each other with growing arguments

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.grammar.derivation import Derivation
-from nas.grammar.derive import Choose, Input, derive
+from nas.grammar.derive import Input, derive
 from nas.grammar.fold import fold, key_of
 from nas.grammar.frames import Cost, Events, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
+from nas.grammar.walk import Choose
 from nas.op import Shape
 
 

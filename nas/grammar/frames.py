@@ -62,29 +62,31 @@ class Site:
 
 
 class Cost(NamedTuple):
-    """What instantiating costs: operators (copies counted), parameters and FLOPs."""
+    """What instantiating costs: operators (copies counted), parameters, and for a batch of one
+    FLOPs and activations, the numbers that operators write."""
 
     terminals: int = 0
     params: int = 0
     flops: int = 0
+    activations: int = 0
 
     def plus(self, other: Cost) -> Cost:
-        a, b, c = self
-        d, e, f = other
-        return _cost(Cost, (a + d, b + e, c + f))
+        a, b, c, d = self
+        e, f, g, h = other
+        return cost(Cost, (a + e, b + f, c + g, d + h))
 
     def times(self, n: int) -> Cost:
-        a, b, c = self
-        return _cost(Cost, (a * n, b * n, c * n))
+        a, b, c, d = self
+        return cost(Cost, (a * n, b * n, c * n, d * n))
 
     def over(self, n: int) -> Cost:
-        return Cost(self.terminals // n, self.params // n, self.flops // n)
+        return Cost(*(part // n for part in self))
 
     def __str__(self) -> str:
-        return f"{self.terminals:,} terminals, {self.params:,} params, {self.flops:,} FLOPs"
+        return ", ".join(f"{part:,} {name}" for part, name in zip(self, self._fields, strict=True))
 
 
-_cost = tuple.__new__  # of three numbers, in a third of the time
+cost = tuple.__new__  # of four numbers, in a third of the time
 NOTHING = Cost()
 
 
@@ -106,7 +108,7 @@ class Frame:
 
     __slots__ = (
         "_known", "aims", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next",
-        "node", "place", "wanted",
+        "node", "place", "wanted", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -120,10 +122,11 @@ class Frame:
         self.aims: object = False
         # `jump`: the next frame that cannot do nothing; `free`: the operators up to it where all
         # before do so. `axes`: the fewest axes with which any one stream can pass all that is left
-        # with nothing done, None where that is not known; `ending`: the operators that it takes.
+        # with nothing done, None where that is not known; `ending`: the operators that it takes;
+        # `writes`: how often they write the elements of the stream.
         self.jump: Frame | None = self
         self.axes: int | None = None
-        self.free = self.ending = 0
+        self.free = self.ending = self.writes = 0
         passes = node.passes
         if passes is not None:
             self.free = self.ending = passes * copies
@@ -132,17 +135,19 @@ class Frame:
             else:
                 self.jump, self.axes = next.jump, next.axes
                 self.free, self.ending = self.free + next.free, self.ending + next.ending
+                self.writes = next.writes
         elif next is not None and (bracket is not None or isinstance(node, Copied)):
             self._join(next)
 
     def _join(self, next: Frame) -> None:
-        axes = self._joined_axes(next.node)
-        if axes is not None:
-            after = next.next
-            self.axes, self.ending = axes, next.copies
+        taken = self._taken(next.node)
+        if taken is not None:
+            (self.axes, times), after = taken, next.next
+            self.ending, self.writes = next.copies, next.copies * times
             if after is not None:
-                self.axes = None if after.axes is None else max(axes, after.axes)
+                self.axes = None if after.axes is None else max(self.axes, after.axes)
                 self.ending += after.ending
+                self.writes += times * after.writes
 
     def turners(self) -> Iterator[Frame]:
         """The frames up to `jump`, of each node the first."""
@@ -159,14 +164,17 @@ class Frame:
             self._known = {}
         return self._known
 
-    def _joined_axes(self, taker: Node) -> int | None:
+    def _taken(self, taker: Node) -> tuple[int, int] | None:
         """The fewest axes of results that `taker` takes whatever their sizes, where this ends a
-        branch that all others repeat."""
-        bracket = self.bracket
-        repeated = bracket.twins and not bracket.done if bracket else isinstance(self.node, Copied)
-        if not repeated or not isinstance(taker, Operation):
+        branch that all others repeat, and how many times the elements of one it makes."""
+        bracket, n = self.bracket, 0
+        if isinstance(self.node, Copied):
+            n = self.node.n
+        elif bracket is not None and bracket.twins and not bracket.done:
+            n = 1 + len(bracket.waiting)
+        if not n or not isinstance(taker, Operation):
             return None
-        return taker.operator.takes_equal(taker.args)
+        return taker.operator.takes_equal(n, taker.args)
 
 
 State = tuple[Shapes, Frame | None]

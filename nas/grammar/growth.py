@@ -11,10 +11,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from nas.grammar.derive import memory_of
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node
 from nas.grammar.options import probabilities
+from nas.grammar.walk import memory_of
 
 MOST_TYPES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes

@@ -49,7 +49,7 @@ class Operation(Node):
         super().__init__(1, 1 if operator.role == "pass" else None)
         self.operator, self.args = operator, args
         self._outputs: dict[Shapes, Shapes | None] = {}
-        self._prices: dict[Shapes, tuple[int, int]] = {}
+        self._prices: dict[Shapes, tuple[int, int, int]] = {}
 
     def outputs(self, streams: Shapes) -> Shapes | None:
         """What it makes of streams, None where it cannot take them."""
@@ -78,12 +78,13 @@ class Operation(Node):
         found = self.outputs(streams)
         return output_shapes(self.operator, streams, self.args) if found is None else found
 
-    def price(self, streams: Shapes) -> tuple[int, int]:
-        """Parameters and FLOPs on streams that it can take."""
+    def price(self, streams: Shapes) -> tuple[int, int, int]:
+        """Parameters, FLOPs and activations on streams that it can take."""
         found = self._prices.get(streams)
         if found is None:
-            params = sum(prod(p.shape) for p in self.operator.params(streams, self.args))
-            found = params, self.operator.flops(streams, self.args)
+            operator, args = self.operator, self.args
+            params = sum(prod(p.shape) for p in operator.params(streams, args))
+            found = params, operator.flops(streams, args), operator.activations(streams, args)
             self._prices[streams] = found
         return found
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from nas.grammar.chart import Chart
 from nas.grammar.derivation import Derivation
-from nas.grammar.derive import Input, memory_of, replay
+from nas.grammar.derive import Input, replay
 from nas.grammar.frames import Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.layout import laid_out
 from nas.grammar.parser import GrammarError
+from nas.grammar.walk import memory_of
 from nas.op import Shape
 
 BEFORE = re.compile(r"\s*(#[^\n]*\n\s*)*")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nas.grammar.derivation import Chosen, Derivation
-from nas.grammar.derive import OPEN_GRAMMAR_TERMINALS, Choose, Limits, OpenWalk
 from nas.grammar.frames import Site, State, Waiting, same_frames
+from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, Limits
+from nas.grammar.walk import Choose, OpenWalk
 from nas.grammar.witness import HERE
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
-from nas.grammar.frames import NOTHING, Cost, Frame, Place
+from nas.grammar.frames import NOTHING, Cost, Frame, Place, cost
 from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
 from nas.op import Shapes
@@ -52,11 +52,12 @@ class Trace:
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
         self.tokens.append((node, place))
-        terminals, params, flops = self.spent
+        terminals, params, flops, written = self.spent
         if self.priced:
-            more, work = node.price(streams)
+            more, work, writes = node.price(streams)
             params, flops = params + more * copies, flops + work * copies
-        self.spent = tuple.__new__(Cost, (terminals + copies, params, flops))
+            written += writes * copies
+        self.spent = cost(Cost, (terminals + copies, params, flops, written))
         self.size += copies // self.ahead
 
     def open(self, twins: int) -> None:
@@ -114,14 +115,14 @@ class Trace:
 
 
 def cost_of(derivation: Derivation) -> Cost:
-    """What a derivation instantiates: operators with copies counted, parameters, and FLOPs for a
-    batch of one. It is what limits are held against, and needs no plan; a plan leaves out what no
-    result reads."""
+    """What a derivation instantiates: operators with copies counted, parameters, and FLOPs and
+    activations for a batch of one. It is what limits are held against, and needs no plan; a plan
+    leaves out what no result reads."""
     return _cost(derivation.tokens, (derivation.input,))[1]
 
 
 def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
-    terminals = params = flops = 0
+    spent = NOTHING
     brackets: list[tuple[Shapes, Shapes]] = []
     for token in tokens:
         if isinstance(token, str):
@@ -136,11 +137,9 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                 else:
                     brackets.append((waiting[1:], done))
         elif isinstance(token, Copies):
-            streams, (a, b, c) = _cost(token.body, streams[:1])
-            n, streams = token.n, streams * token.n
-            terminals, params, flops = terminals + a * n, params + b * n, flops + c * n
+            streams, once = _cost(token.body, streams[:1])
+            spent, streams = spent.plus(once.times(token.n)), streams * token.n
         else:
-            more, work = token[0].price(streams)
-            terminals, params, flops = terminals + 1, params + more, flops + work
+            spent = spent.plus(Cost(1, *token[0].price(streams)))
             streams = token[0].on(streams)
-    return streams, Cost(terminals, params, flops)
+    return streams, spent

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from nas.grammar import nodes
 from nas.grammar.derivation import Chosen, Derivation
-from nas.grammar.derive import Input, Limits, choose_at_random, derive, memory_of
+from nas.grammar.derive import Input, choose_at_random, derive
 from nas.grammar.frames import Site
+from nas.grammar.limits import Limits
 from nas.grammar.nodes import Decision, Fork, Multiple, Node, Way
 from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.resume import rederive
+from nas.grammar.walk import memory_of
 from nas.op import Shape
 
 TRIES = 50

@@ -29,14 +29,15 @@ TURNS = 4  # results of a turn that are tried where it is not known what is want
 
 class Ways(NamedTuple):
     """What the options of a site make of some streams where all else does nothing: the results
-    of each, those that have any, the labels after them, the most that any costs once, and the
-    fewest axes of any where all are one stream, else -1."""
+    of each, those that have any, the labels after them, the most that any costs once, the fewest
+    axes of any where all are one stream, else -1, and the most elements of a stream."""
 
     results: tuple[Results, ...]
     able: tuple[int, ...]
     labels: dict[int, Labels]
     most: Cost
     axes: int
+    elements: int
 
 
 class Witnesses:
@@ -64,11 +65,10 @@ class Witnesses:
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
             most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
-            axes = min(
-                (len(z[0].dims) if len(z) == 1 else -1 for some in results for z in some),
-                default=-1,
-            )
-            found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes)
+            each = [z for some in results for z in some]
+            axes = min((len(z[0].dims) if len(z) == 1 else -1 for z in each), default=-1)
+            elements = max((z[0].elements for z in each), default=0) if self.outcomes.priced else 0
+            found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes, elements)
         return found
 
     def ways_at(self, waiting: Waiting) -> Ways:
@@ -215,7 +215,10 @@ class Witnesses:
         here: Frame | None = frame
         if len(streams) == 1:
             if frame.axes is not None and len(streams[0].dims) >= frame.axes:
-                return Witness(Cost(frame.ending), (Idle(frame, None, streams), None))
+                ending = Cost(frame.ending)
+                if self.outcomes.priced:
+                    ending = Cost(frame.ending, 0, 0, frame.writes * streams[0].elements)
+                return Witness(ending, (Idle(frame, None, streams), None))
             here = frame.jump
         assert here is not None
         if effort != NEAR and len(streams) == 1:

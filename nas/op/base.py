@@ -108,9 +108,10 @@ class Operator(ABC):
             return False
         return True
 
-    def takes_equal(self, a: Args) -> int | None:
-        """The fewest axes with which it takes equal streams whatever their sizes, and makes one
-        stream of as many axes; None where it may not."""
+    def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
+        """The fewest axes with which it takes `n` equal streams whatever their sizes, to make one
+        stream of as many axes, and how many times the elements of one that has; None where it may
+        not."""
         return None
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:

@@ -100,8 +100,8 @@ class Add(Operator):
     def accepts(self, xs: Shapes, a: Args) -> bool:
         return xs.count(xs[0]) == len(xs)
 
-    def takes_equal(self, a: Args) -> int | None:
-        return 0
+    def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
+        return 0, 1
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         if not self.accepts(xs, a):
@@ -127,8 +127,8 @@ class Concat(Operator):
     args = (Arg("dim", "shape", 1),)
     streams_in = None
 
-    def takes_equal(self, a: Args) -> int | None:
-        return int(a["dim"])
+    def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
+        return int(a["dim"]), n
 
     def accepts(self, xs: Shapes, a: Args) -> bool:
         at, (kind, first) = int(a["dim"]) - 1, xs[0]

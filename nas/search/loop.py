@@ -11,7 +11,6 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from nas.archive import Archive, Trial
 from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count
+from nas.grammar.trace import cost_of
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
 from nas.search.breed import Lineage
-from nas.search.propose import OPEN_ACTIVATIONS, Proposal, Proposer, within
+from nas.search.propose import Proposal, Proposer, within
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
@@ -155,8 +155,6 @@ class _Search:
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
         self.alone = kind(settings, run.grammar) == "standalone"
-        most = [limit.at_most for limit in run.limits if limit.name == "activations"]
-        self.written = min([OPEN_ACTIVATIONS, *most])
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, key=self._key, size=settings.size, start=started(run),
@@ -204,9 +202,7 @@ class _Search:
         if not self.alone:
             return str(derivation)
         made = plan(derivation)
-        if self.run.grammar.finite:
-            return made.fingerprint
-        return "" if made.trivial or made.activations > self.written else made.fingerprint
+        return "" if not self.run.grammar.finite and made.trivial else made.fingerprint
 
     def _generation(self, wanted: int) -> bool:
         """Whether a generation was evaluated to its end, and told."""
@@ -317,8 +313,7 @@ class _Search:
 def started(run: Run) -> list[Derivation]:
     """The seeds that a search begins from. Raises RunError for one that is over a limit."""
     settings, input, found = run.settings, run.tasks[0].input, list[Derivation]()
-    most = {"activations": OPEN_ACTIVATIONS, **asdict(within(run.limits))}
-    most |= {limit.name: int(limit.at_most) for limit in run.limits if limit.name in most}
+    most = within(run.limits)
     for name in run.grammar.seeds if "mix" in settings.start else settings.start:
         try:
             one = seed(run.grammar, name, input=input)
@@ -326,15 +321,13 @@ def started(run: Run) -> list[Derivation]:
             if "mix" in settings.start:
                 continue
             raise
-        costs = {name: getattr(plan(one), name, one.size) for name in most}
-        over = [name for name, limit in most.items() if costs[name] > (limit or costs[name])]
-        if not over:
+        cost = cost_of(one)
+        if most.allow(cost):
             found.append(one)
         elif "mix" not in settings.start:
-            what = over[0]
             raise RunError(
-                f"the seed {name} has {costs[what]:,} {what}, and at most {most[what]:,} are "
-                f"allowed: say --max {what}={costs[what]}, or start from another"
+                f"the seed {name} has {cost}, and this search allows {most}: allow more with "
+                "--max, or start from another"
             )
     return found
 

@@ -129,8 +129,11 @@ class Proposer:
 
 
 def within(limits: Sequence[Limit]) -> Limits:
-    """What derivations of an open grammar may cost at most: the run's limits on FLOPs and
-    parameters, and otherwise what can be trained from scratch in reasonable time."""
+    """What derivations of an open grammar may cost at most: the run's limits on parameters, FLOPs
+    and activations, and otherwise what can be trained from scratch in reasonable time."""
     most = {limit.name: int(limit.at_most) for limit in limits}
-    return Limits(OPEN_TERMINALS, most.get("params", OPEN_PARAMS), most.get("flops", OPEN_FLOPS))
+    return Limits(
+        OPEN_TERMINALS, most.get("params", OPEN_PARAMS), most.get("flops", OPEN_FLOPS),
+        most.get("activations", OPEN_ACTIVATIONS),
+    )  # fmt: skip
 

@@ -81,7 +81,10 @@ def open_grammars(draw: Any) -> Grammar:
 def cost(derivation: Derivation) -> dict[str, int]:
     costs = plan(derivation)
     operators = sum(isinstance(term, Apply) for term in derivation.terms)
-    return {"terminals": operators, "params": costs.params, "flops": costs.flops}
+    return {
+        "terminals": operators, "params": costs.params, "flops": costs.flops,
+        "activations": costs.activations,
+    }  # fmt: skip
 
 
 def every_derivation(grammar: Grammar, at_most: int = 150) -> list[Derivation]:
@@ -142,7 +145,7 @@ def test_finite_grammar_offers_exactly_what_can_be_completed(grammar: Grammar) -
 
 
 @settings(max_examples=60, deadline=None)
-@given(finite_grammars(), st.sampled_from(["terminals", "params", "flops"]), st.floats(0, 1))
+@given(finite_grammars(), st.sampled_from(["terminals", "params", "flops", "activations"]), st.floats(0, 1))
 def test_offers_within_one_limit_are_exact(grammar: Grammar, name: str, share: float) -> None:
     everything = every_derivation(grammar)
     assume(everything)
@@ -174,16 +177,16 @@ def test_several_limits_are_never_exceeded(grammar: Grammar, a: float, b: float)
 
 
 @settings(max_examples=100, deadline=None)
-@given(open_grammars(), st.integers(1, 40), st.booleans())
+@given(open_grammars(), st.integers(1, 40), st.sampled_from([None, "params", "activations"]))
 def test_recursive_grammar_never_leads_into_a_dead_end(
-    grammar: Grammar, most: int, by_params: bool
+    grammar: Grammar, most: int, also: str | None
 ) -> None:
-    limits = Limits(most, params=2000) if by_params else Limits(most)
+    limits = Limits(most, **({also: 2000} if also else {}))
     for _, derivation in offers(grammar, limits):
         if derivation is not None:
             spent = cost(derivation)
             assert spent["terminals"] <= most
-            assert not by_params or spent["params"] <= 2000
+            assert not also or spent[also] <= 2000
             assert Derivation.read(str(derivation), grammar) == derivation
 
 

@@ -10,8 +10,8 @@ import pytest
 import nas
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, derive, probabilities, sample
 from nas.grammar.count import enumerate_all
-from nas.grammar.derive import memory_of
 from nas.grammar.sizes import Interval, Sizes
+from nas.grammar.walk import memory_of
 
 FINITE = """
 net = part{0..2} clone(2) [part; tanh] add clone(4) [part * 4] concat

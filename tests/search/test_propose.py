@@ -113,14 +113,16 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
 
 @pytest.mark.parametrize("sampler", ["random", "tree", "evolution"])
 def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> None:
-    limits = (Limit("flops", 200_000.0), Limit("params", 20_000.0))
+    limits = tuple(map(Limit, ("flops", "params", "activations"), (2e5, 2e4, 1e4)))
     proposer = Proposer(EINSPACE, INPUT, sampler, OBJECTIVES, limits, seed=0, population=4)
     for _ in range(15):
         proposal = proposer.ask()
         one = plan(proposal.derivation)
         assert one.flops <= 200_000
         assert one.params <= 20_000
-        proposer.tell(proposal, {"worth": 1.0, "flops": one.flops, "params": one.params})
+        assert one.activations <= 10_000
+        costs = {"flops": one.flops, "params": one.params, "activations": one.activations}
+        proposer.tell(proposal, {"worth": 1.0, **costs})
 
 
 def test_finite_spaces_go_to_nsga2_and_recursive_ones_to_the_tree_sampler() -> None:

@@ -1,0 +1,232 @@
+"""A walk through a grammar: what has been made so far, and what is offered next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nas.grammar.derivation import Chosen, Derivation
+from nas.grammar.fold import fold
+from nas.grammar.frames import Cost, Site, State, Waiting
+from nas.grammar.grammar import Grammar
+from nas.grammar.labels import Labels, next_label
+from nas.grammar.limits import UNLIMITED, Limits
+from nas.grammar.machine import Machine
+from nas.grammar.options import Option
+from nas.grammar.parser import GrammarError
+from nas.grammar.sizes import Interval, Sizes
+from nas.grammar.trace import Trace, cost_of
+from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
+from nas.op import ShapeError, Shapes
+
+Choose = Callable[[Site, Sequence[Option]], int]
+KEPT = 300_000
+DETOURS = 12  # sites of one derivation at which ways are searched to turn a shape so that it fits
+
+
+class Memory:
+    """What is known of a grammar for good: its machine, and completions within some limits."""
+
+    def __init__(self, grammar: Grammar):
+        self.machine = Machine(grammar)
+        self.completions: dict[Limits, dict[Any, Any]] = {}
+        self.witnesses: dict[Limits, Witnesses] = {}
+        self.offers: dict[int, list[int]] = {}
+        self.sizes: dict[int, Sizes] = {}
+
+    @property
+    def kept(self) -> int:
+        return self.machine.compiler.kept + sum(w.kept for w in self.witnesses.values())
+
+
+def memory_of(grammar: Grammar) -> Memory:
+    """What is known of a grammar; forgotten where shapes without end have filled it."""
+    known = grammar.memory.get("derive")
+    if known is None or (not grammar.finite and known.kept > KEPT):
+        grammar.memory["derive"] = Memory(grammar)
+    return grammar.memory["derive"]  # type: ignore[no-any-return]
+
+
+class Walk:
+    """One derivation in the making. `limits` None offers every option: a replay."""
+
+    def __init__(
+        self, grammar: Grammar, streams: Shapes, limits: Limits | None,
+        sizing: tuple[Sizes, Interval] | None = None,
+    ):  # fmt: skip
+        self.grammar, self.streams, self.limits, self.sizing = grammar, streams, limits, sizing
+        memory = memory_of(grammar)
+        self.machine, self.offers = memory.machine, memory.offers
+        self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
+        self.trace = Trace()
+        self.cheapest: Cost | None = None
+
+    def run(self, choose: Choose) -> Derivation:
+        state: State = (self.streams, self.machine.start())
+        while True:
+            try:
+                waiting = self.machine.advance(*state, self.trace)
+            except ShapeError as error:
+                raise self._impossible(str(error)) from None
+            if not isinstance(waiting, Waiting):
+                break
+            state = self._choose(waiting, choose)
+        if self.limits is not None and not self.limits.allow(self.trace.spent):
+            raise self._impossible(f"the only derivation costs {self.trace.spent}")
+        return self._made()
+
+    def _choose(self, waiting: Waiting, choose: Choose) -> State:
+        """Where the option leads that is chosen."""
+        offered = self._offered(waiting)
+        if not offered:
+            raise self._impossible(self._refusal(waiting))
+        site, options = waiting.site, waiting.decision.offer(offered)
+        if self.sizing:
+            sizes, wanted = self.sizing
+            options = sizes.condition(waiting, offered, self.trace.size, wanted)
+        index = choose(site, options)
+        if not 0 <= index < len(options):
+            raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
+        self.trace.chose(Chosen(site, options, index))
+        self._took(offered[index])
+        return waiting.state(offered[index])
+
+    def _made(self) -> Derivation:
+        return Derivation(
+            self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
+        )
+
+    def _took(self, index: int) -> None:
+        """Told of every choice made."""
+
+    def _refusal(self, waiting: Waiting) -> str:
+        """Why no option of a site can be completed, as far as is known."""
+        if self.cheapest is not None:
+            return f"the least completion found at {waiting.site.name} costs {self.cheapest}"
+        return f"no option of {waiting.site.name} fits; {self.machine.refusal}"
+
+    def _impossible(self, reason: str) -> GrammarError:
+        limits = f" with {self.limits}" if self.limits not in (None, UNLIMITED) else ""
+        return GrammarError(
+            f"{self.grammar.name} cannot be derived for an input of "
+            f"{' '.join(map(str, self.streams))}{limits}: {reason}"
+        )
+
+    def _allows(self, cost: Cost) -> bool:
+        assert self.limits is not None
+        if self.limits.allow(cost):
+            return True
+        if self.cheapest is None or self.limits.scale(cost) < self.limits.scale(self.cheapest):
+            self.cheapest = cost
+        return False
+
+    def _offered(self, waiting: Waiting) -> Sequence[int]:
+        everything = range(len(waiting.decision.options))
+        if self.limits is None:
+            return everything
+        if self.limits == UNLIMITED:
+            if id(waiting) not in self.offers:
+                self.offers[id(waiting)] = [
+                    i for i in everything if self._completes(waiting.state(i))
+                ]
+            return self.offers[id(waiting)]
+        return [i for i in everything if self._completes(waiting.state(i))]
+
+    def _completes(self, state: State) -> bool:
+        assert self.limits is not None
+        limits = self.limits
+        best = fold(
+            self.machine, self.memo, state,
+            at_end=lambda streams, cost: cost,
+            combine=lambda site, found: min(
+                (site.cost.plus(cost) for _, cost in found), key=limits.scale
+            ),
+            order=lambda site: range(len(site.options)), enough=limits == UNLIMITED,
+        )  # fmt: skip
+        return best is not None and self._allows(self.trace.spent.plus(best))
+
+
+class OpenWalk(Walk):
+    """A derivation of a recursive grammar: every option offered has a witness."""
+
+    def __init__(
+        self, grammar: Grammar, streams: Shapes, limits: Limits,
+        sizing: tuple[Sizes, Interval] | None = None, known: Derivation | None = None,
+    ):  # fmt: skip
+        super().__init__(grammar, streams, limits, sizing)
+        memory = memory_of(grammar)
+        if limits not in memory.witnesses:
+            memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
+        self.witnesses = memory.witnesses[limits]
+        witnesses = self.witnesses
+        self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, HERE), limits.priced)
+        self.found: dict[int, Labels] = {}
+        self.detours = DETOURS
+        self.labels: Labels = None  # of the witness for where the walk is
+        self.path: tuple[str, ...] = ()  # labels of a known derivation, as long as it is followed
+        if known is not None and known.input == streams[0] and limits.allow(cost_of(known)):
+            self.path = known.labels
+
+    def _took(self, index: int) -> None:
+        self.labels = self.found[index]
+        made = self.trace.choices
+        if self.path and made[-1].label != self.path[len(made) - 1]:
+            self.path = ()
+
+    def _offered(self, waiting: Waiting) -> Sequence[int]:
+        offered = self._completed(waiting)
+        if self.path:
+            at = len(self.trace.choices)
+            index = waiting.decision.index(self.path[at])
+            if index not in self.found:
+                self.found = {**self.found, index: (self.path[at + 1 :], None)}
+                return sorted(self.found)
+        return offered
+
+    def _completed(self, waiting: Waiting) -> Sequence[int]:
+        """The options for which a completion is known or found."""
+        if self._known(waiting):
+            return list(self.found)
+        self.found = {}
+        self._try(waiting, HERE if self.detours else IDLE)
+        self.detours = max(0, self.detours - 1)
+        self._follow(waiting.decision.options)
+        self._keep(waiting.decision.options)
+        if not self.found:
+            self._try(waiting, NEAR)
+        return sorted(self.found)
+
+    def _known(self, waiting: Waiting) -> bool:
+        """Whether every option fits that can be taken at all, and is found."""
+        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
+        if after is not None and (after.axes is None or ways.axes < after.axes):
+            return False
+        most = ways.most.times(waiting.frame.copies).plus(self.trace.spent)
+        if after is not None:
+            most = most.plus(Cost(after.ending, 0, 0, after.writes * ways.elements))
+        if not self.limits.allow(most):  # type: ignore[union-attr]
+            return False
+        self.found = ways.labels
+        return True
+
+    def _try(self, waiting: Waiting, effort: int) -> None:
+        """Offer the options that can be completed with some effort."""
+        for index, found in self.witnesses.completions(waiting, effort):
+            if self._allows(self.trace.spent.plus(found.cost)):
+                self.found[index] = found.labels
+
+    def _follow(self, options: Sequence[Option]) -> None:
+        """Offer what goes on as an earlier branch did."""
+        labels = [option.label for option in options]
+        for label, bracket in self.trace.following():
+            if label in labels and self._allows(bracket.total):
+                assert bracket.labels is not None
+                index = labels.index(label)
+                self.found.setdefault(index, (bracket.labels[bracket.at + 1 :], bracket.rest))
+
+    def _keep(self, options: Sequence[Option]) -> None:
+        """Offer the next step of the witness that the last choice was offered with."""
+        label, rest = next_label(self.labels, self.trace.repeated)
+        labels = [option.label for option in options]
+        if label in labels:
+            self.found.setdefault(labels.index(label), rest)
