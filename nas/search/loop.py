@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nas.archive import Archive, Trial
-from nas.front import ParetoFront
+from nas.front import Limit, ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count
 from nas.grammar.trace import cost_of
@@ -86,14 +86,13 @@ def prepare(settings: Settings) -> tuple[Grammar, list[Task]]:
 
 def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
-    from nas.front import Limit
     from nas.grammar import sample
     from nas.search.run import columns_of
 
     objectives_of(settings, tasks)
     check_device(settings.device)
-    for text in settings.limits:
-        Limit.parse(text, columns_of(tasks))
+    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
+    started(settings, grammar, tasks[0].input, limits)
     if settings.evaluator == "shared" and not grammar.finite:
         raise RunError(
             f"{grammar.name} is recursive, and a bank needs a finite space: "
@@ -157,7 +156,8 @@ class _Search:
         self.alone = kind(settings, run.grammar) == "standalone"
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
-            seed=settings.seed, key=self._key, size=settings.size, start=started(run),
+            seed=settings.seed, key=self._key, size=settings.size,
+            start=started(settings, run.grammar, run.tasks[0].input, run.limits),
             population=settings.population if settings.sampler == "evolution"
             else settings.generation,
         )  # fmt: skip
@@ -310,13 +310,15 @@ class _Search:
             self.proposer.tell(proposal, trial.columns() if trial and finished else None)
 
 
-def started(run: Run) -> list[Derivation]:
-    """The seeds that a search begins from. Raises RunError for one that is over a limit."""
-    settings, input, found = run.settings, run.tasks[0].input, list[Derivation]()
-    most = within(run.limits)
-    for name in run.grammar.seeds if "mix" in settings.start else settings.start:
+def started(
+    settings: Settings, grammar: Grammar, input: tuple[int, ...], limits: Sequence[Limit]
+) -> list[Derivation]:
+    """The seeds that a search begins from. Raises RunError for one that is over a limit, and
+    GrammarError for one that does not fit the input."""
+    most, found = within(limits), list[Derivation]()
+    for name in grammar.seeds if "mix" in settings.start else settings.start:
         try:
-            one = seed(run.grammar, name, input=input)
+            one = seed(grammar, name, input=input)
         except GrammarError:
             if "mix" in settings.start:
                 continue
