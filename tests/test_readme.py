@@ -26,7 +26,8 @@ def commands(text: str) -> list[str]:
 def shortened(command: str) -> list[str]:
     words = shlex.split(command, comments=True)
     if words[:2] == ["nas", "search"]:
-        words += ["--config", "short.toml", "--trials", "6"]
+        words += ["--trials", "6"]
+        words += ["--config", "short.toml"] if "--config" not in words else []
         words = [w for i, w in enumerate(words) if "--budget" not in (w, words[i - 1])]
     if words[:2] == ["nas", "retrain"] and "--epochs" in words:
         words[words.index("--epochs") + 1] = "1"

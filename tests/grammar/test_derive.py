@@ -32,6 +32,7 @@ from nas.grammar.options import probabilities
 from nas.grammar.trace import cost_of
 from nas.plan import plan
 
+COSTS = ("terminals", "params", "flops", "activations")
 INPUT = (2, 5, 5)
 SIMPLE = ["relu", "identity", "conv(2)", "conv({2, 3})", "conv(3, stride=2)", "max_pool(3)",
           "conv(2, kernel={1, 3}, padding=0)", "mbconv(2, expand={1, 2})", "upsample",
@@ -145,7 +146,7 @@ def test_finite_grammar_offers_exactly_what_can_be_completed(grammar: Grammar) -
 
 
 @settings(max_examples=60, deadline=None)
-@given(finite_grammars(), st.sampled_from(["terminals", "params", "flops", "activations"]), st.floats(0, 1))
+@given(finite_grammars(), st.sampled_from(COSTS), st.floats(0, 1))
 def test_offers_within_one_limit_are_exact(grammar: Grammar, name: str, share: float) -> None:
     everything = every_derivation(grammar)
     assume(everything)
