@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import count
 from typing import Any
 
 from nas.grammar.check import INFINITE, least_sizes, sequence_size, term_size
@@ -36,33 +38,59 @@ from nas.grammar.rules import (
 )  # fmt: skip
 from nas.op import Args, ShapeError, Value
 
+ENDLESS = math.inf
+Sizes = tuple[dict[str, int], dict[str, int]]
+Ways = tuple[tuple[Term, ...], ...]
+
 
 class Compiler:
-    """The nodes of one grammar; each is made once, when it is first asked for."""
+    """The nodes of one grammar; each is made once, when it is first asked for.
+
+    `left` is how deep rules may still be nested below a term, and a node is known by it: a choice
+    has no option that needs more. So whatever is asked of nodes holds within a limit on depth.
+    """
 
     def __init__(self, grammar: Grammar):
-        self.rules, self.operators, self.least = grammar.rules, grammar.operators, grammar.least
+        self.rules, self.operators = grammar.rules, grammar.operators
         idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
-        self.idle = least_sizes(self.rules, idle)
+        self._sizes: dict[float, Sizes] = {
+            ENDLESS: (grammar.least, least_sizes(self.rules, idle)),
+            0: (dict.fromkeys(self.operators, 1) | dict.fromkeys(self.rules, INFINITE),
+                idle | dict.fromkeys(self.rules, INFINITE)),
+        }  # fmt: skip
         self._nodes: dict[Any, Node] = {}
         self._names: dict[int, frozenset[str]] = {}
-        self._options: dict[int, tuple[tuple[Option, ...], tuple[int, ...]]] = {}
+        self._options: dict[Any, tuple[tuple[Option, ...], tuple[int, ...], Ways]] = {}
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
         return len(self._nodes)
 
-    def node(self, term: Term, env: Env, rule: str) -> Node:
+    def sizes(self, left: float) -> Sizes:
+        """The fewest operators in which each rule can end, and with which it can do nothing."""
+        if left not in self._sizes:
+            for n in range(len(self._sizes) - 1, int(left) + 1):
+                self._sizes[n] = tuple(
+                    some | {name: term_size(rule.body, some) for name, rule in self.rules.items()}
+                    for some in self._sizes[n - 1]
+                )  # type: ignore[assignment]
+        return self._sizes[left]
+
+    def least_depth(self, rule: str) -> int:
+        """How deep rules are nested at least from a rule on, itself counted."""
+        return next(n for n in count(1) if self.sizes(n)[0][rule] < INFINITE)
+
+    def node(self, term: Term, env: Env, rule: str, left: float = ENDLESS) -> Node:
         """The node of a term, where the rule's parameters and captured sizes are `env`."""
         if env:  # a node is shared by all that differ in names it does not mention
             names = self._mentioned(term)
             env = tuple(pair for pair in env if pair[0] in names)
-        key = (id(term), env, rule)
+        key = (id(term), env, rule, left)
         node = self._nodes.get(key)
         if node is None:
             try:
-                node = self._node(term, env, rule)
+                node = self._node(term, env, rule, left)
             except ValueError as error:
                 node = Fault(str(error))
             self._nodes[key] = node
@@ -76,79 +104,90 @@ class Compiler:
             names = self._names[id(term)] = frozenset().union(*map(names_in, read))
         return names
 
-    def _node(self, term: Term, env: Env, rule: str) -> Node:
-        least = term_size(term, self.least)
+    def _node(self, term: Term, env: Env, rule: str, left: float) -> Node:
+        least = term_size(term, self.sizes(left)[0])
         match term:
             case Call():
-                return self._call(term, (), env, rule)
+                return self._call(term, (), env, rule, left)
             case Choice():
-                return self._choice(term, env, rule)
+                return self._choice(term, env, rule, left)
             case Repeat():
-                return self._repeat(term, env, rule)
+                return self._repeat(term, env, rule, left)
             case Streams():
-                neutral = self._neutral(term)
-                return Fork(term, lambda i: self._way(term.branches[i], env, rule), least, neutral)
+                neutral = self._neutral(left, term)
+                return Fork(
+                    term, lambda i: self._way(term.branches[i], env, rule, left), least, neutral
+                )
             case Copies():
                 n = number(term.n, env)
-                neutral = self._neutral(*term.body)
+                neutral = self._neutral(left, *term.body)
                 neutral = n * neutral if neutral is not None else None
-                return Multiple(term, n, lambda _: self._way(term.body, env, rule), least, neutral)
+                return Multiple(
+                    term, n, lambda _: self._way(term.body, env, rule, left), least, neutral
+                )
 
-    def _way(self, terms: tuple[Term, ...], env: Env, rule: str) -> Way:
+    def _way(self, terms: tuple[Term, ...], env: Env, rule: str, left: float) -> Way:
         return tuple(
-            (term.child if isinstance(term, Call) else "", self.node(term, env, rule))
+            (term.child if isinstance(term, Call) else "", self.node(term, env, rule, left))
             for term in terms
         )
 
-    def _neutral(self, *terms: Term) -> int | None:
-        size = sequence_size(terms, self.idle)
+    def _neutral(self, left: float, *terms: Term) -> int | None:
+        size = sequence_size(terms, self.sizes(left)[1])
         return size if size < INFINITE else None
 
-    def _choice(self, choice: Choice, env: Env, rule: str) -> Node:
+    def _choice(self, choice: Choice, env: Env, rule: str, left: float) -> Node:
+        sizes, neutral = self.sizes(left)[0], self._neutral(left, choice)
         if len(choice.alternatives) == 1:
             terms = choice.alternatives[0].terms
-            least = sequence_size(terms, self.least)
-            return Sequence(lambda _: self._way(terms, env, rule), least, self._neutral(choice))
-        if id(choice) not in self._options:
-            self._options[id(choice)] = (
-                tuple(Option(a.label, a.weight) for a in choice.alternatives),
-                tuple(sequence_size(a.terms, self.least) for a in choice.alternatives),
-            )
+            least = sequence_size(terms, sizes)
+            return Sequence(lambda _: self._way(terms, env, rule, left), least, neutral)
+        key = (id(choice), left)
+        if key not in self._options:
+            each = [(a, sequence_size(a.terms, sizes)) for a in choice.alternatives]
+            able = [(a, size) for a, size in each if size < INFINITE]
+            self._options[key] = (
+                tuple(Option(a.label, a.weight) for a, _ in able), tuple(n for _, n in able),
+                tuple(a.terms for a, _ in able),
+            )  # fmt: skip
+        options, least_of, ways = self._options[key]
         return Decision(
-            f":{choice.child or rule}", rule, *self._options[id(choice)],
-            lambda i: self._way(choice.alternatives[i].terms, env, rule), self._neutral(choice),
+            f":{choice.child or rule}", rule, options, least_of,
+            lambda i: self._way(ways[i], env, rule, left), neutral,
         )  # fmt: skip
 
-    def _repeat(self, term: Repeat, env: Env, rule: str) -> Node:
+    def _repeat(self, term: Repeat, env: Env, rule: str, left: float) -> Node:
         low, high = number(term.low, env), number(term.high, env)
         if low > high:
             raise ShapeError(f"{term} repeats {low} to {high} times")
-        least = term_size(term.body, self.least)
-        once = self._neutral(term.body)
+        least = term_size(term.body, self.sizes(left)[0])
+        once = self._neutral(left, term.body)
         neutral = low * once if once is not None else None if low else 0
 
         def times(n: int) -> Way:
-            node = self.node(term.body, env, rule)
+            node = self.node(term.body, env, rule, left)
             return tuple((f"{term.body.child}.{i}", node) for i in range(n))
 
         if low == high:
             return Sequence(lambda _: times(low), low * least, neutral)
-        counts = range(low, high + 1)
+        counts = [n for n in range(low, high + 1) if n * least < INFINITE]
         return Decision(
             f"/{term.child}:repeat", rule, tuple(Option(f"x{n}") for n in counts),
-            tuple(n * least for n in counts), lambda i: times(low + i), neutral,
+            tuple(n * least for n in counts), lambda i: times(counts[i]), neutral,
         )  # fmt: skip
 
-    def _call(self, call: Call, values: tuple[Value, ...], env: Env, rule: str) -> Node:
+    def _call(
+        self, call: Call, values: tuple[Value, ...], env: Env, rule: str, left: float
+    ) -> Node:
         while len(values) < len(call.args):
             value = call.args[len(values)][1]
             if isinstance(value, Elastic):
-                return self._elastic(call, values, env, rule, value)
+                return self._elastic(call, values, env, rule, value, left)
             values = (*values, evaluate(value, env))
         named = {name: v for (name, _), v in zip(call.args, values, strict=True) if name}
         positional = values[: len(values) - len(named)]
         if call.name in self.rules:
-            return self._rule(self.rules[call.name], positional, named)
+            return self._rule(self.rules[call.name], positional, named, left - 1)
         operator = self.operators[call.name]
         args = operator.bind(positional, named)
         key = (call.name, tuple(args.items()))
@@ -157,31 +196,36 @@ class Compiler:
         return self._nodes[key]
 
     def _elastic(
-        self, call: Call, values: tuple[Value, ...], env: Env, rule: str, elastic: Elastic
-    ) -> Node:
+        self, call: Call, values: tuple[Value, ...], env: Env, rule: str, elastic: Elastic,
+        left: float,
+    ) -> Node:  # fmt: skip
         """The site of an elastic argument; sizes that come out equal are one option."""
         name, callee = call.args[len(values)][0], self.rules.get(call.name)
         if not name:
             at = len(values)
             name = callee.params[at][0] if callee else self.operators[call.name].args[at].name
         sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
-        least = self.least.get(call.name, 1)
+        least = self.sizes(left)[0].get(call.name, 1)
 
         def chosen(index: int) -> Way:
-            key = (id(call), env, rule, values, sizes[index])
+            key = (id(call), env, rule, values, sizes[index], left)
             if key not in self._nodes:
                 try:
-                    self._nodes[key] = self._call(call, (*values, sizes[index]), env, rule)
+                    self._nodes[key] = self._call(
+                        call, (*values, sizes[index]), env, rule, left
+                    )
                 except ValueError as error:
                     self._nodes[key] = Fault(str(error))
             return (("", self._nodes[key]),)
 
         return Decision(
             f":{name}", rule, tuple(Option(f"{name}={v}") for v in sizes),
-            (least,) * len(sizes), chosen, self._neutral(call),
+            (least,) * len(sizes), chosen, self._neutral(left, call),
         )  # fmt: skip
 
-    def _rule(self, rule: Rule, positional: tuple[Value, ...], named: Args) -> Node:
+    def _rule(
+        self, rule: Rule, positional: tuple[Value, ...], named: Args, left: float
+    ) -> Node:
         given = dict(zip((name for name, _ in rule.params), positional, strict=False)) | dict(named)
         env: Env = ()
         for name, default in rule.params:
@@ -190,13 +234,13 @@ class Compiler:
                 given[name] = evaluate(default, env)
             env = (*env, (name, given[name]))
         if not rule.captures:
-            return self.node(rule.body, env, rule.name)
-        key = (rule.name, env)
+            return self.node(rule.body, env, rule.name, left)
+        key = (rule.name, env, left)
         if key not in self._nodes:
             self._nodes[key] = Capture(
                 rule.name,
-                lambda captured: self.node(rule.body, (*env, *captured), rule.name),
-                self.least[rule.name], self._neutral(rule.body),
+                lambda captured: self.node(rule.body, (*env, *captured), rule.name, left),
+                term_size(rule.body, self.sizes(left)[0]), self._neutral(left, rule.body),
             )  # fmt: skip
         return self._nodes[key]
 

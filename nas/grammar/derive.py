@@ -52,7 +52,7 @@ def derive(
     likely instantiates so many operators, or a number within the interval.
     Raises GrammarError when nothing can be derived for the input at all.
     """
-    sizing = _sizing(grammar, size)
+    sizing = _sizing(grammar, size, limits.depth if limits else None)
     if limits is None:
         most = max(OPEN_GRAMMAR_TERMINALS, sizing[1].high if sizing else 0)
         limits = UNLIMITED if grammar.finite else Limits(most)
@@ -158,11 +158,13 @@ def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Deriv
     return derivation
 
 
-def _sizing(grammar: Grammar, size: Size | None) -> tuple[Sizes, Interval] | None:
+def _sizing(
+    grammar: Grammar, size: Size | None, depth: int | None
+) -> tuple[Sizes, Interval] | None:
     if size is None:
         return None
     wanted = Interval.of(size)
-    memory = memory_of(grammar)
+    memory = memory_of(grammar, depth)
     if wanted.high not in memory.sizes:
         memory.sizes[wanted.high] = Sizes(memory.machine.root, wanted.high)
     sizes = memory.sizes[wanted.high]

@@ -15,13 +15,18 @@ class Limits:
     """The most a derivation may instantiate, copies counted; None is no limit.
 
     terminals: operators; params: trained numbers; flops and activations (numbers that operators
-    write, identities and clones apart): for a batch of one.
+    write, identities and clones apart): for a batch of one; depth: rules nested in each other.
     """
 
     terminals: int | None = None
     params: int | None = None
     flops: int | None = None
     activations: int | None = None
+    depth: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and self.depth < 1:
+            raise ValueError(f"depth counts rules from 1, and this is {self.depth}")
 
     def allow(self, cost: Cost) -> bool:
         most = self._most
@@ -51,7 +56,7 @@ class Limits:
         return any(most is not None for most in self._most[1:])
 
     def __str__(self) -> str:
-        named = zip(Cost._fields, self._most, strict=True)
+        named = zip((*Cost._fields, "depth"), (*self._most, self.depth), strict=True)
         return ", ".join(f"{name} at most {most:,}" for name, most in named if most is not None)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.grammar.compiler import Compiler
+from nas.grammar.compiler import ENDLESS, Compiler
 from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import (
@@ -33,10 +33,11 @@ ROOT = Place(None, "")
 
 
 class Machine:
-    """Runs one grammar. Of a finite one every frame and run is kept, and only told again."""
+    """Runs one grammar, rules nested as deep as `depth` at most. Of a finite one every frame and
+    run is kept, and only told again."""
 
-    def __init__(self, grammar: Grammar):
-        self.grammar = grammar
+    def __init__(self, grammar: Grammar, depth: int | None = None):
+        self.grammar, self.depth = grammar, ENDLESS if depth is None else depth
         self.finite = grammar.finite
         self.compiler = Compiler(grammar)
         self._start = Call(grammar.start)  # kept: nodes are known by their terms' identity
@@ -59,7 +60,7 @@ class Machine:
 
     @property
     def root(self) -> Node:
-        return self.compiler.node(self._start, (), "")
+        return self.compiler.node(self._start, (), "", self.depth)
 
     def start(self) -> Frame | None:
         return self.push((("", self.root),), None, ROOT, 1)

@@ -137,6 +137,13 @@ class Decision(Compound):
             self.numbers = {option.label: i for i, option in enumerate(self.options)}
         return self.numbers[label]
 
+    def find(self, label: str) -> int | None:
+        """The number of the option with a label, None where there is none."""
+        try:
+            return self.index(label)
+        except KeyError:
+            return None
+
     def offer(self, offered: Sequence_[int]) -> Options:
         """Those of the options that are offered, in order."""
         if len(offered) == len(self.options):

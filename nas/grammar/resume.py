@@ -37,6 +37,8 @@ class _Resumed(OpenWalk):
         self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
     ) -> Derivation | None:
         state: State = (self.streams, self.machine.start())
+        if self.limits is not None and self.limits.depth is not None:
+            return None  # the parent's choices may be none of a shallower grammar's
         for chosen in self.parent.choices[:start]:
             state = self._again(state, chosen)
         self.labels = (self.parent.labels[start:], None)

@@ -25,10 +25,18 @@ DETOURS = 12  # sites of one derivation at which ways are searched to turn a sha
 
 
 class Memory:
-    """What is known of a grammar for good: its machine, and completions within some limits."""
+    """What is known of a grammar for good, with rules nested as deep as `depth` at most: its
+    machine, and completions within some limits."""
 
-    def __init__(self, grammar: Grammar):
-        self.machine = Machine(grammar)
+    def __init__(self, grammar: Grammar, depth: int | None):
+        self.machine = Machine(grammar, depth)
+        if depth is not None:
+            least = self.machine.compiler.least_depth(grammar.start)
+            if least > depth:
+                raise GrammarError(
+                    f"{grammar.name} cannot be derived with depth at most {depth}: its rules nest "
+                    f"{least} deep at least"
+                )
         self.completions: dict[Limits, dict[Any, Any]] = {}
         self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
@@ -39,12 +47,13 @@ class Memory:
         return self.machine.compiler.kept + sum(w.kept for w in self.witnesses.values())
 
 
-def memory_of(grammar: Grammar) -> Memory:
+def memory_of(grammar: Grammar, depth: int | None = None) -> Memory:
     """What is known of a grammar; forgotten where shapes without end have filled it."""
-    known = grammar.memory.get("derive")
+    key = "derive" if depth is None else f"derive {depth}"
+    known = grammar.memory.get(key)
     if known is None or (not grammar.finite and known.kept > KEPT):
-        grammar.memory["derive"] = Memory(grammar)
-    return grammar.memory["derive"]  # type: ignore[no-any-return]
+        grammar.memory[key] = Memory(grammar, depth)
+    return grammar.memory[key]  # type: ignore[no-any-return]
 
 
 class Walk:
@@ -55,7 +64,7 @@ class Walk:
         sizing: tuple[Sizes, Interval] | None = None,
     ):  # fmt: skip
         self.grammar, self.streams, self.limits, self.sizing = grammar, streams, limits, sizing
-        memory = memory_of(grammar)
+        memory = memory_of(grammar, limits.depth if limits else None)
         self.machine, self.offers = memory.machine, memory.offers
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
         self.trace = Trace()
@@ -154,7 +163,7 @@ class OpenWalk(Walk):
         sizing: tuple[Sizes, Interval] | None = None, known: Derivation | None = None,
     ):  # fmt: skip
         super().__init__(grammar, streams, limits, sizing)
-        memory = memory_of(grammar)
+        memory = memory_of(grammar, limits.depth)
         if limits not in memory.witnesses:
             memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
         self.witnesses = memory.witnesses[limits]
@@ -177,8 +186,10 @@ class OpenWalk(Walk):
         offered = self._completed(waiting)
         if self.path:
             at = len(self.trace.choices)
-            index = waiting.decision.index(self.path[at])
-            if index not in self.found:
+            index = waiting.decision.find(self.path[at])
+            if index is None:  # it nests rules deeper than the limits allow
+                self.path = ()
+            elif index not in self.found:
                 self.found = {**self.found, index: (self.path[at + 1 :], None)}
                 return sorted(self.found)
         return offered
