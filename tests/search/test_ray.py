@@ -90,6 +90,22 @@ def test_ray_and_this_process_make_the_same_archive(cluster: None, tmp_path: Pat
     assert said(here) == said(there)
 
 
+def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path) -> None:
+    space = tmp_path / "layers.grammar"
+    space.write_text("net = m output(coarse)\nm = part | part m\npart = conv(8) batchnorm relu")
+    settings: dict[str, Any] = {
+        "trials": 12, "generation": 4, "population": 10, "sampler": "tree", "size": (4, 20),
+        "objectives": ("accuracy", "flops"), "limits": ("activations=20k",),
+        "standalone": {"epochs": 0.5, "child_epochs": 0.25, "finalists": 1},
+    }  # fmt: skip
+    here = search(str(space), ["digits"], out=tmp_path / "here", **settings)
+    there = search(
+        str(space), ["digits"], out=tmp_path / "there", on="ray", workers=2, **settings
+    )
+    assert any(m.evaluator == "inherited" for t in here.trials for m in t.measurements)
+    assert said(here) == said(there)
+
+
 def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
