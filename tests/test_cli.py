@@ -203,6 +203,13 @@ def test_dry_run_says_memory_and_eta_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_dry_run_of_a_recursive_space_draws_what_the_search_would(tmp_path: Path) -> None:
+    said = nas("search", "einspace", "--task", "digits", "--config", "einspace-cpu", "--out",
+               tmp_path / "run", "--max", "activations=20k", "--dry-run")  # fmt: skip
+    assert "evaluation_ms" in said
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "order",
     [

@@ -18,14 +18,14 @@ import torch
 
 from nas.archive import Archive, Trial
 from nas.front import Limit, ParetoFront
-from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
+from nas.grammar import Derivation, Grammar, GrammarError, seed
 from nas.grammar.count import count
 from nas.grammar.trace import cost_of
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
 from nas.search.breed import Lineage
-from nas.search.propose import Proposal, Proposer, within
+from nas.search.propose import Proposal, Proposer, breeds, resolved, within
 from nas.search.run import Run, RunError, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
@@ -92,22 +92,20 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     objectives_of(settings, tasks)
     check_device(settings.device)
     limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
+    sampler = resolved(settings.sampler, grammar)
+    if settings.start and not breeds(sampler, grammar):
+        raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
     if settings.evaluator == "shared" and not grammar.finite:
         raise RunError(
             f"{grammar.name} is recursive, and a bank needs a finite space: "
             "leave the evaluator to auto, or say standalone"
         )
-    first = sample(grammar, random.Random(0), input=tasks[0].input, limits=_first(grammar))
+    most = None if grammar.finite else within(limits)
+    first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
     plan(first, heads=tasks)
     if grammar.used:
         Network(first, heads=tasks).eval()(torch.zeros((2, *tasks[0].input)))
-
-
-def _first(grammar: Grammar) -> Limits | None:
-    from nas.search.propose import within
-
-    return None if grammar.finite else within(())
 
 
 def check_device(device: str) -> None:

@@ -72,11 +72,8 @@ class Proposer:
         self.grammar, self.input = grammar, input
         self.objectives, self.limits = objectives, limits
         self.within = None if grammar.finite else within(limits)
-        if sampler == "auto":
-            sampler = "nsga2" if grammar.finite else "tree"
-        bred = sampler in BRED and not (sampler in FIXED and grammar.finite)
-        if start and not bred:
-            raise ValueError(f"{sampler} takes no start: say {' or '.join(BRED)}")
+        sampler = resolved(sampler, grammar)
+        bred = breeds(sampler, grammar)
         self.sites: dict[str, CategoricalDistribution] = {}
         if grammar.finite and not bred:
             self.sites = {
@@ -126,6 +123,18 @@ class Proposer:
         for limit in self.limits:
             proposal.trial.set_constraint(limit.name, values[limit.name] - limit.at_most)
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])
+
+
+def resolved(sampler: str, grammar: Grammar) -> str:
+    """The sampler that `auto` is in a grammar, and any other itself."""
+    if sampler != "auto":
+        return sampler
+    return "nsga2" if grammar.finite else "tree"
+
+
+def breeds(sampler: str, grammar: Grammar) -> bool:
+    """Whether a sampler plans whole derivations, and may start from some."""
+    return sampler in BRED and not (sampler in FIXED and grammar.finite)
 
 
 def within(limits: Sequence[Limit]) -> Limits:

@@ -116,6 +116,13 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
     assert [cost_of(one).activations for one in begun] == [min(costs)]
 
 
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+def test_a_start_is_refused_for_samplers_that_do_not_breed(tmp_path: Path, sampler: str) -> None:
+    with pytest.raises(SettingsError, match="start is for samplers that breed, and this is"):
+        search("mobile", ["digits"], out=tmp_path / "run", sampler=sampler, start=("mix",))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_seed_over_a_limit_is_refused_with_what_it_costs(space: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "start": ("narrow",), "limits": ("activations=100",)}
     with pytest.raises(RunError, match=r"the seed narrow has 5 terminals, .* activations at most"):

@@ -161,11 +161,10 @@ def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
     assert "" not in found
 
 
-def test_a_start_is_proposed_first_and_only_to_samplers_that_breed() -> None:
+def test_a_start_is_proposed_first() -> None:
     start = [sample(MOBILE, random.Random(seed), input=INPUT) for seed in range(3)]
     proposer = Proposer(
         MOBILE, INPUT, "evolution", OBJECTIVES, (), seed=0, population=4, start=start
     )
     assert [proposer.ask().derivation for _ in range(3)] == start
-    with pytest.raises(ValueError, match="takes no start: say tree or evolution"):
-        Proposer(MOBILE, INPUT, "tpe", OBJECTIVES, (), seed=0, population=4, start=start)
+
