@@ -34,14 +34,15 @@ def test_every_space_in_the_docs_derives_and_runs(text: str) -> None:
         assert network(torch.zeros(1, 1, 8, 8))["coarse"].isfinite().all()
 
 
-def test_every_program_in_the_docs_runs(tmp_path: Path) -> None:
-    programs = blocks("docs/search.md", "python")
+@pytest.mark.parametrize(("page", "says"), [("search", "einspace@"), ("spaces", r"\d+ \w+ ")])
+def test_every_program_in_the_docs_runs(page: str, says: str, tmp_path: Path) -> None:
+    programs = blocks(f"docs/{page}.md", "python")
     assert programs
     for text in programs:
         said = subprocess.run(
             [sys.executable, "-c", text], cwd=tmp_path, check=True, capture_output=True, text=True
         ).stdout
-        assert said.startswith("einspace@")
+        assert re.match(says, said)
 
 
 def test_the_docs_name_every_sampler() -> None:

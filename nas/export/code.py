@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from nas.op import Code, Shape
+from nas.op.sequence import convolution_code
 from nas.plan import Plan, Step
 
 VARIABLES = "xyzwvutsrqp"
@@ -33,13 +34,24 @@ def model_source(plan: Plan, *, title: str) -> str:
     Model's state dict has the names of Network's; forward gives the result, or a dict of results
     by name where there are several. Raises ExportError where two helpers share a name.
     """
-    codes = [step.operator.code(step.shapes, step.args) for step in plan.steps]
+    codes = _codes(plan)
     helpers = _Helpers(codes)
     parts = [*helpers.definitions.values(), _model(plan, codes, helpers), _load(plan)]
     body = "\n\n\n".join(parts)
     first = ast.parse(body).body[0]
     gap = "\n\n\n" if isinstance(first, ast.ClassDef | ast.FunctionDef) else "\n\n"
     return f"{_docstring(plan, title)}\n\n{helpers.header(body)}{gap}{body}\n"
+
+
+def _codes(plan: Plan) -> list[Code]:
+    """Each step's text; a convolution in three steps is written as one, at its linear map."""
+    codes = [step.operator.code(step.shapes, step.args) for step in plan.steps]
+    for last, (first, linear) in plan.convolutions.items():
+        windows, step = plan.steps[first], plan.steps[linear]
+        out, biased = int(step.args["out"]), bool(step.args["bias"])
+        codes[first] = codes[last] = Code(None, "{0}")
+        codes[linear] = convolution_code(windows.shapes[0], out, biased, windows.args)
+    return codes
 
 
 def _docstring(plan: Plan, title: str) -> str:
@@ -61,6 +73,8 @@ def _batched(shape: Shape) -> str:
 def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
     """The class: a module for each step that has one, and forward with a line a step."""
     names = _variables(plan, codes, helpers)
+    laid = {plan.steps[linear].outputs[0]: plan.steps[last].outputs[0]
+            for last, (_, linear) in plan.convolutions.items()}  # fmt: skip
     made, run = [], []
     for place, group in groupby(zip(plan.steps, codes, strict=True), lambda pair: _place(pair[0])):
         steps = [(step, code) for step, code in group if not _passes(code)]
@@ -71,7 +85,8 @@ def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
         if modules:
             made += [f"# {place}" if place else "", *modules]
         if steps:
-            last = _batched(plan.shapes[steps[-1][0].outputs[0]])
+            value = steps[-1][0].outputs[0]
+            last = _batched(plan.shapes[laid.get(value, value)])
             run += [f"# {place} -> {last}" if place else ""]
             run += [_line(step, code, names) for step, code in steps]
     results = [f'"{name}": {names[value]}' for name, value in plan.outputs.items()]

@@ -139,6 +139,29 @@ def convolve(x: Tensor, p: Mapping[str, Tensor], a: Args) -> Tensor:
     return convolution(x, weight, p.get("bias"), int(a["stride"]), int(a["padding"]))
 
 
+def convolution_code(x: Shape, out: int, bias: bool, a: Args) -> Code:
+    """The same as text: a module whose weights are those of the linear map."""
+    sizes = [x.channels, out, *(int(a[name]) for name in ("kernel", "stride", "padding", "axes"))]
+    rest = "" if bias else ", bias=False"
+    return Code(f"WindowLinear({', '.join(map(str, sizes))}{rest})", "{m}({0})", WINDOW_LINEAR)
+
+
+WINDOW_LINEAR = '''
+class WindowLinear(nn.Linear):
+    """A linear map of every window of an image, laid out as the image's grid: a convolution."""
+
+    def __init__(self, channels, out, kernel, stride, padding, axes, bias=True):
+        super().__init__(channels * kernel**axes, out, bias=bias)
+        self.kernel = (channels, *[kernel] * axes)
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x):
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 2]
+        weight = self.weight.unflatten(1, self.kernel)
+        return convolve(x, weight, self.bias, self.stride, self.padding)
+'''
+
+
 class Tokens(Operator):
     """Every position of an image as an item of a sequence: (C, *space) → (prod(space), C)."""
 

@@ -10,6 +10,7 @@ import torch
 
 from nas.export import ExportError, Recipe, model_source, plain, save
 from nas.export.folder import difference, outputs
+from nas import grammar as grammars
 from nas.grammar import Grammar, GrammarError, Limits, sample
 from nas.network import Network
 from nas.plan import plan
@@ -212,6 +213,11 @@ def test_an_operator_may_have_the_name_of_a_variable(tmp_path) -> None:
         ("net = clone(14) [(relu conv(4)) * 14] add", (4, 6, 6)),
         ("net = clone(2) [output(a); conv(4) output(b, c)]", (4, 6, 6)),
         ("net = mbconv(8, se=4, act=silu) mbconv(8, act=leaky_relu)", (8, 6, 6)),
+        ("net = im2col(3, 2, 1) linear(5) col2im(3, 4)", (4, 6, 7)),
+        ("net = im2col(3, 1, 1, 1) linear(5, bias=0) col2im(9, 1, 1) relu", (4, 9)),
+        ("net = im2col(2, 2, 0, 3) linear(5) col2im(2, 3, 3)", (2, 4, 6, 6)),
+        ("net = im2col(3, 1, 1) linear(5) relu col2im(6, 7)", (4, 6, 7)),
+        ("net = im2col(3, 1, 1) linear(5) col2im(7, 6)", (4, 6, 7)),
     ],
 )
 def test_every_kind_of_step_is_written_as_it_runs(text, input, tmp_path) -> None:
@@ -219,6 +225,15 @@ def test_every_kind_of_step_is_written_as_it_runs(text, input, tmp_path) -> None
     network = shaken(Network(derivation))
     assert gap(network) <= 1e-6
     checked_by_ruff(model_source(network.plan, title='a "quoted" \\ title """'), tmp_path)
+
+
+def test_convolutions_written_in_three_steps_leave_as_one_with_the_same_weights() -> None:
+    space = Grammar.load("einspace")
+    network = shaken(Network(grammars.seed(space, "small_resnet", input=(3, 28, 28))))
+    text = model_source(network.plan, title="small_resnet")
+    assert text.count("= WindowLinear(") == len(network.plan.convolutions) == 9
+    assert "unfold" not in text
+    assert gap(network) <= 1e-5
 
 
 def test_a_space_with_code_is_refused_where_code_is_not_trusted(tmp_path) -> None:
