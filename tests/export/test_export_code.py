@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas import grammar as grammars
 from nas.export import ExportError, Recipe, model_source, plain, save
 from nas.export.folder import difference, outputs
-from nas import grammar as grammars
 from nas.grammar import Grammar, GrammarError, Limits, sample
 from nas.network import Network
 from nas.plan import plan
