@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nas.task import Task
 
 
+LONGEST = 60  # letters of a step's name that is written out with its place
 RESERVED = frozenset(keyword.kwlist) | frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children compile cpu
@@ -319,7 +320,11 @@ class _Writer:
 
 @lru_cache(maxsize=1 << 14)
 def _identifier(place: str) -> str:
-    return re.sub(r"\W+|_+", "_", place).strip("_")
+    """A place as a name; of one that is nested deep the operator alone."""
+    name = re.sub(r"\W+|_+", "_", place).strip("_")
+    if len(name) <= LONGEST:
+        return name
+    return _identifier(re.sub(r"\.\d+", "", place.rpartition("/")[2])[-LONGEST:])
 
 
 @lru_cache(maxsize=1 << 14)

@@ -248,3 +248,14 @@ def test_windows_a_map_and_their_grid_run_as_one_convolution(text: str) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(x)
     assert counter.get_total_flops() == 2 * network.plan.flops
+
+
+def test_steps_nested_deep_have_short_names_all_the_same_unique() -> None:
+    derivation = sample(
+        Grammar.load("einspace"), random.Random(1), input=(3, 16, 16), size=(100, 200)
+    )
+    names = [step.name for step in plan(derivation).steps]
+    assert max(map(len, (term.path for term in derivation.terms if isinstance(term, Apply)))) > 100
+    assert max(map(len, names)) <= 65
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
