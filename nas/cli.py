@@ -57,6 +57,7 @@ def _root(
     epilog="Examples:\n\n"
     "nas search mobile --task digits --out runs/first\n\n"
     "nas search mobile --task scenes-classify --task scenes-segment --out runs/two\n\n"
+    "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
     "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --budget 10m --out runs/mine"
 )
 def search(
@@ -85,7 +86,9 @@ def search(
     on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. [local]")] = None,
     workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … [cpu]")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with any of these.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
 ) -> None:
     """Search a space for one task or several at once."""
