@@ -11,6 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,14 @@ import torch
 
 from nas.archive import Archive, Trial
 from nas.front import Limit, ParetoFront
-from nas.grammar import Derivation, Grammar, GrammarError, seed
+from nas.grammar import Derivation, Grammar, GrammarError, sample, seed
 from nas.grammar.count import count
 from nas.grammar.trace import cost_of
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
-from nas.search.breed import Lineage
 from nas.search.propose import Proposal, Proposer, breeds, resolved, within
-from nas.search.run import Run, RunError, create, load, objectives_of
+from nas.search.run import Run, RunError, columns_of, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
 from nas.search.weights import Weights
@@ -86,9 +86,6 @@ def prepare(settings: Settings) -> tuple[Grammar, list[Task]]:
 
 def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
-    from nas.grammar import sample
-    from nas.search.run import columns_of
-
     objectives_of(settings, tasks)
     check_device(settings.device)
     limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
@@ -206,25 +203,24 @@ class _Search:
         """Whether a generation was evaluated to its end, and told."""
         proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
         keys = [self._key(proposal.derivation) for proposal in proposals]
-        derivations: dict[str, Derivation] = {}
+        first: dict[str, Proposal] = {}
         for key, proposal in zip(keys, proposals, strict=True):
             if key and key not in self.known:
-                derivations.setdefault(key, proposal.derivation)
-        fresh = list(derivations)[: wanted - len(self.known)]
+                first.setdefault(key, proposal)
+        fresh = list(first)[: wanted - len(self.known)]
         numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
-        lineages = {key: p.lineage for key, p in zip(keys, proposals, strict=True)}
         jobs = [
-            self._job(number, derivations[key], lineages[key]) for key, number in numbers.items()
+            self._job(number, first[key]) for key, number in numbers.items()
             if key not in self.recorded
         ]  # fmt: skip
         for outcome in self.pool.evaluate(jobs):
             key = next(key for key, number in numbers.items() if number == outcome.number)
-            self._record(outcome, key, str(derivations[key]))
+            self._record(outcome, key, str(first[key].derivation))
             if self._over() and self.settings.on == "local":
                 break
         if any(key not in self.recorded for key in numbers):
             return False
-        self._time({self.recorded[key].id: derivations[key] for key in numbers})
+        self._time({self.recorded[key].id: first[key].derivation for key in numbers})
         for key in numbers:
             self.known[key] = self.archive.trial(self.recorded[key].id)
         self._tell(proposals, keys)
@@ -232,10 +228,11 @@ class _Search:
             self.weights.keep(self.proposer.population())
         return True
 
-    def _job(self, number: int, derivation: Derivation, lineage: Lineage | None) -> Job:
+    def _job(self, number: int, proposal: Proposal) -> Job:
         """An evaluation, with the weights of its parents where all are kept."""
+        lineage = proposal.lineage
         kept = self.weights.of(lineage.parents) if lineage else ()
-        return Job(number, str(derivation), lineage if kept else None, kept)
+        return Job(number, str(proposal.derivation), lineage if kept else None, kept)
 
     def _record(self, outcome: Outcome, key: str, text: str) -> None:
         id = identity(text, self.ids)
@@ -254,7 +251,8 @@ class _Search:
     def _finalists(self) -> None:
         """Train from scratch the front's trials that went on from their parents, and who comes to
         the front then, up to so many: else old lineages, trained longest, would seem the best."""
-        given, tried = self.settings.standalone, set[str]()
+        given = self.settings.standalone
+        tried = {str(note["id"]) for note in self.archive.notes("finalist")}
         while time.perf_counter() < self.ends:
             front = ParetoFront.of(self.archive.trials, self.objectives, self.limits).trials
             todo = [t for t in front if t.id not in tried and _went_on(t)]
@@ -274,10 +272,11 @@ class _Search:
 
     def _over(self) -> bool:
         """Whether the budget is spent, but for what training the finalists from scratch takes."""
-        given = self.settings.standalone
-        alone = [t.seconds for t in self.recorded.values() if not _went_on(t)]
-        kept = given.finalists * sum(alone) / len(alone) if given.child_epochs and alone else 0.0
-        return time.perf_counter() + min(kept, 0.3 * (self.settings.budget_s or 0)) > self.ends
+        given, budget, kept = self.settings.standalone, self.settings.budget_s, 0.0
+        if given.child_epochs and budget:
+            alone = [t.seconds for t in self.recorded.values() if not _went_on(t)]
+            kept = min(given.finalists * sum(alone) / max(len(alone), 1), 0.3 * budget)
+        return time.perf_counter() + kept > self.ends
 
     def _note_best(self, trial: Trial) -> None:
         """Keep the best value so far of the first objective, to show it."""
@@ -305,7 +304,8 @@ class _Search:
         for proposal, key in zip(proposals, keys, strict=True):
             trial = self.known.get(key)
             finished = trial is not None and trial.state == "finished"
-            self.proposer.tell(proposal, trial.columns() if trial and finished else None)
+            found = as_searched(trial).columns() if trial and finished else None
+            self.proposer.tell(proposal, found)
 
 
 def started(
@@ -336,6 +336,14 @@ def _went_on(trial: Trial) -> bool:
     """Whether what was last measured of a trial's tasks is with weights of its parents."""
     evaluators = [m.evaluator for m in trial.measurements if m.task and m.split == "valid"]
     return evaluators[-1:] == ["inherited"]
+
+
+def as_searched(trial: Trial) -> Trial:
+    """A trial without what it came to as a finalist, which the proposals after it did not know."""
+    if not any(m.evaluator == "inherited" for m in trial.measurements):
+        return trial
+    told = tuple(m for m in trial.measurements if m.evaluator != "standalone")
+    return replace(trial, measurements=told)
 
 
 def identity(text: str, taken: Collection[str] = ()) -> str:

@@ -74,6 +74,7 @@ class Proposer:
         self.within = None if grammar.finite else within(limits)
         sampler = resolved(sampler, grammar)
         bred = breeds(sampler, grammar)
+        usual = None if grammar.finite else OPEN_SIZE
         self.sites: dict[str, CategoricalDistribution] = {}
         if grammar.finite and not bred:
             self.sites = {
@@ -84,7 +85,7 @@ class Proposer:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study = optuna.create_study(
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
-                sampler=BRED[sampler](seed, population, start, key, size or self._size)
+                sampler=BRED[sampler](seed, population, start, key, size or usual)
                 if bred
                 else FIXED[sampler](seed, population),
             )
@@ -92,10 +93,6 @@ class Proposer:
                 end = extreme(grammar, input=input, largest=largest)
                 text = {attribute(grammar): str(end)}
                 self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
-
-    @property
-    def _size(self) -> Size | None:
-        return None if self.grammar.finite else OPEN_SIZE
 
     def population(self) -> set[str]:
         """The derivations, as text, that may still become parents."""

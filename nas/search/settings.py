@@ -44,7 +44,7 @@ class Supernet(_Strict):
 
 
 class Training(_Strict):
-    """How one network is trained; of an epoch's batches, `warmup` is their share."""
+    """How one network is trained; `warmup` is its share of all steps."""
 
     epochs: float = Field(20, gt=0)
     lr: float = Field(0.1, gt=0)

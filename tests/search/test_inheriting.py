@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from nas.archive import Archive
+from nas.archive import Archive, Measurement, Trial
 from nas.grammar import Grammar, GrammarError, seed
 from nas.grammar.trace import cost_of
 from nas.search import Run, RunError, SettingsError, load, resume, search
-from nas.search.loop import started
+from nas.search.loop import as_searched, started
 from nas.search.settings import Settings
 
 SPACE = """
@@ -86,6 +86,38 @@ def test_an_interrupted_search_with_inheritance_ends_as_the_whole_one(
         search(str(space), ["digits"], out=folder, listener=stop, **QUICK)
     assert len(load(folder).trials) == 13
     assert outcome(resume(folder)) == outcome(ran)
+
+
+def test_a_search_interrupted_among_its_finalists_ends_as_the_whole_one(
+    ran: Run, space: Path, tmp_path: Path
+) -> None:
+    def stop(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
+        if phase == "finalists":
+            raise KeyboardInterrupt
+
+    settings = {**QUICK, "trials": 25, "objectives": ("accuracy", "flops")}
+    settings["standalone"] = {**QUICK["standalone"], "finalists": 1}
+    whole = search(str(space), ["digits"], out=tmp_path / "whole", **settings)
+    assert evaluators(whole).count(["inherited", "standalone"]) == 1
+    assert evaluators(whole).count(["inherited"]) > 1
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        search(str(space), ["digits"], out=folder, listener=stop, **settings)
+    assert outcome(resume(folder)) == outcome(whole)
+    with Archive.open(folder) as archive:
+        assert len(archive.notes("finalist")) == 1
+
+
+def test_proposals_are_told_what_was_known_before_the_finalists() -> None:
+    def measured(evaluator: str, value: float) -> Measurement:
+        return Measurement("accuracy", value, task="digits", split="valid", evaluator=evaluator)
+
+    once, then = measured("inherited", 0.5), measured("standalone", 0.25)
+    trial = Trial(0, "a", {"": ""}, "finished", measurements=(once, then))
+    assert trial.columns()["accuracy"] == 0.25
+    assert as_searched(trial).columns()["accuracy"] == 0.5
+    alone = Trial(0, "a", {"": ""}, "finished", measurements=(then,))
+    assert as_searched(alone) == alone
 
 
 def test_without_child_epochs_every_trial_is_trained_from_scratch(
