@@ -15,6 +15,7 @@ from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node
 from nas.grammar.options import probabilities
 from nas.grammar.walk import memory_of
+from nas.op.lazy import np
 
 MOST_TYPES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes
@@ -34,8 +35,6 @@ class Growth:
 
 def growth(grammar: Grammar) -> Growth:
     """How a grammar grows. Raises ValueError where its rules take endlessly many arguments."""
-    import numpy as np
-
     radii, sizes, tighten = {}, {}, ""
     for copies in (False, True):
         types, means = _means(grammar, copies)
@@ -62,8 +61,6 @@ def _cycles(matrix: Any) -> tuple[Any, list[int]]:
     """The mean matrix of the types that lead straight back to themselves once all others are
     written out, and which types these are: what a generation is then does not hang on how many
     rules a grammar is written in."""
-    import numpy as np
-
     kept = list(range(len(matrix)))
     callers = (matrix > 0).sum(axis=0)
     for t in sorted(kept, key=lambda t: (callers[t], -t)):

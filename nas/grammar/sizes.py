@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nas.grammar.frames import Frame, Waiting
 from nas.grammar.nodes import (
     Capture,
@@ -28,6 +26,7 @@ from nas.grammar.nodes import (
     Node,
 )  # fmt: skip
 from nas.grammar.options import Option, Options, probabilities
+from nas.op.lazy import np
 
 MOST_CHOICES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes

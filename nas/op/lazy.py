@@ -1,4 +1,4 @@
-"""torch, imported when the first tensor is touched: shapes and costs are read without it."""
+"""torch and numpy, imported when first touched: shapes and costs are read without them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ class _Lazy(ModuleType):
 
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import torch.nn.functional as F
 else:
+    np = _Lazy("numpy")
     torch = _Lazy("torch")
     F = _Lazy("torch.nn.functional")
 
-__all__ = ["F", "torch"]
+__all__ = ["F", "np", "torch"]

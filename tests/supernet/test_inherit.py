@@ -58,23 +58,35 @@ def test_a_child_that_is_its_parent_begins_with_all_its_weights(seed: int) -> No
         assert torch.equal(tensor, parent.tensors[key])
 
 
+PLAIN = Grammar.parse("""
+net = body output(coarse)
+body = m m
+m = part | part m
+part = linear({4, 8, 16}) | relu | clone(2) [m; relu] add | positional
+""")
+
+
 @pytest.mark.parametrize("seed", range(30))
-def test_every_weight_of_a_child_is_a_parents_or_new(seed: int) -> None:
-    derivation, other = drawn(seed), drawn(seed + 100)
+def test_every_weight_of_a_child_is_that_of_its_origin_or_new(seed: int) -> None:
+    derivation, other = (
+        sample(PLAIN, random.Random(n), input=DIGITS.input, size=(8, 30)) for n in (seed, -seed - 1)
+    )
     rng = random.Random(seed)
     child = mutate(derivation, rng) if seed % 2 else cross(derivation, other, rng)
     parents = (parent_of(derivation), parent_of(other, 2))
-    bank, share = begun(child, *parents)
-    theirs = [tensor for parent in parents for tensor in parent.tensors.values()]
-    held = sum(
-        t.numel() for t in bank.tensors.values()
-        if any(t.shape == other.shape and torch.equal(t, other) for other in theirs)
-    )  # fmt: skip
-    whole = sum(t.numel() for t in bank.tensors.values())
-    assert held >= share * whole - 0.5
-    fresh = child.fresh
-    if fresh is not None and child.kind == "regrow":
-        assert child.origin(f"{fresh}/inside") is None
+    bank, _ = begun(child, *parents)
+    for key, tensor in bank.tensors.items():
+        path, _, rest = key.partition(":")
+        found = (0, path) if path.startswith("head/") else child.origin(path)
+        theirs = parents[found[0]].tensors.get(f"{found[1].lstrip('/')}:{rest}") if found else None
+        if theirs is not None and theirs.shape == tensor.shape:
+            assert torch.equal(tensor, theirs)
+        elif key.endswith("weight"):
+            for parent in parents:
+                assert not any(
+                    t.shape == tensor.shape and torch.equal(t, tensor)
+                    for t in parent.tensors.values()
+                )
 
 
 def test_what_lies_outside_a_regrown_part_keeps_its_weights() -> None:
