@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.grammar.grammar import Grammar
-from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node
+from nas.grammar.nodes import Decision, Node, Parts
 from nas.grammar.options import probabilities
+from nas.grammar.sizes import Factors
 from nas.grammar.walk import memory_of
 from nas.op.lazy import np
 
 MOST_TYPES = 2_000
-NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes
 
 
 @dataclass(frozen=True)
@@ -80,29 +80,17 @@ def _means(grammar: Grammar, copies: bool) -> tuple[list[Node], dict[Node, Means
         if len(types) > MOST_TYPES:
             raise ValueError(f"the rules of {grammar.name} take endlessly many arguments")
         found = means[one] = defaultdict(float)
+        ways: list[tuple[Parts, float]] = [((one,), 1.0)]
         if isinstance(one, Decision):
-            for index, share in enumerate(probabilities(one.options)):
-                for part in one.parts(index):
-                    _add(part, share, copies, found)
-        else:
-            _add(one, 1.0, copies, found)
+            shares = probabilities(one.options)
+            ways = [(one.parts(i), share) for i, share in enumerate(shares)]
+        for parts, share in ways:
+            factors = Factors.of(parts, 1, counted=copies)
+            found[None] += share * factors.shift
+            for decision, times in factors.choices:
+                found[decision] += share * times
         types += [node for node in found if node is not None and node not in types]
     return types, means
-
-
-def _add(node: Node, times: float, copies: bool, found: Means) -> None:
-    """Add what a node leads to, `times` over."""
-    if isinstance(node, Decision):
-        found[node] += times
-    elif isinstance(node, Capture):
-        _add(node.sized(NOMINAL), times, copies, found)
-    elif isinstance(node, Compound):
-        each = times * node.width if copies and isinstance(node, Multiple) else times
-        for index in range(node.width if isinstance(node, Fork) else 1):
-            for part in node.parts(index):
-                _add(part, each, copies, found)
-    else:
-        found[None] += times
 
 
 def _rule(node: Node) -> str:

@@ -60,24 +60,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class Factors:
-    """What a node comes to: `shift` operators, and choices, each instantiated so many times."""
+    """What a node comes to: `shift` operators, and choices, each instantiated so many times; or,
+    not `counted`, each copied branch once."""
 
     shift: int
     choices: tuple[tuple[Decision, int], ...]
 
     @staticmethod
-    def of(nodes: Iterable[Node], copies: int) -> Factors:
+    def of(nodes: Iterable[Node], copies: int, *, counted: bool = True) -> Factors:
         shift, choices = 0, list[tuple[Decision, int]]()
         for node in nodes:
             if isinstance(node, Decision):
                 choices.append((node, copies))
                 continue
             if isinstance(node, Capture):
-                more = Factors.of((node.sized(NOMINAL),), copies)
+                more = Factors.of((node.sized(NOMINAL),), copies, counted=counted)
             elif isinstance(node, Compound):
                 width = node.width if isinstance(node, Fork) else 1
-                inner = copies * node.width if isinstance(node, Multiple) else copies
-                more = Factors.of((p for i in range(width) for p in node.parts(i)), inner)
+                inner = copies * node.width if isinstance(node, Multiple) and counted else copies
+                parts = (part for i in range(width) for part in node.parts(i))
+                more = Factors.of(parts, inner, counted=counted)
             else:
                 more = Factors(0 if isinstance(node, Join | Copied) else copies, ())
             shift += more.shift
