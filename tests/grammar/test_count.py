@@ -147,6 +147,7 @@ def test_shipped_finite_spaces_hold_as_many_as_their_text_says() -> None:
     first, second = 3 * (block + block**2), 3 * (block + block**2 + block**3)
     expected = 3 * first * second**2
     assert count(Grammar.load("mobile"), input=(1, 8, 8)) == expected
+    assert count(Grammar.load("mobile"), input=(1, 28, 28)) == 3 * expected
 
 
 def test_recursive_grammar_is_refused() -> None:

@@ -156,6 +156,24 @@ def test_trunk_names_its_outputs(name: str) -> None:
         assert set(typed.outputs) == wanted[name]
 
 
+@pytest.mark.parametrize("side", [23, 24, 28, 47, 64])
+def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(side: int) -> None:
+    input = (1, side, side + 1)
+    task = Task(
+        "t", input, "pixels", ("a", "b", "c"), HEADS["pixels"], "mean_iou", "", "", "t",
+        lambda: pytest.fail("a head needs no data"),
+    )  # fmt: skip
+    drawn = [sample(Grammar.load("mobile"), random.Random(seed), input=input) for seed in range(9)]
+    found = {d.labels[0]: Network(d, heads=[task]).eval() for d in drawn}
+    offered = ["percent=100", "percent=75", "percent=88"]
+    assert side < 24 or sorted(found) == offered
+    assert side >= 24 or not set(found) & set(offered)
+    for label, network in found.items():
+        assert network(torch.randn(2, *input))["t"].shape == (2, 3, *input[1:])
+        resized = [s for s in network.plan.steps if s.operator.name == "upsample_to"][:-1]
+        assert len(resized) == (label in ("percent=75", "percent=88"))
+
+
 @space
 def test_seeded_derivations_are_the_golden_ones(name: str) -> None:
     """Where a change of these is meant, NAS_WRITE_GOLDEN=1 writes the files anew."""

@@ -98,6 +98,8 @@ CASES = [
     case("upsample", "3x5"), case("upsample", "3x4x5", factor=3), case("upsample", "2x3x3x3"),
     case("upsample_to", "3x4x4", height=8, width=9),
     case("upsample_to", "3x8x8", height=4, width=4),
+    case("resize", "3x9x6", percent=75), case("resize", "2x5x4", percent=150),
+    case("resize", "3x4x4x4", percent=100), case("resize", "3x1x2", percent=10),
     case("linear", "12", small("8", out=4), out=9),
     case("linear", "sequence:5x8", small("sequence:5x6", out=3, bias=0), out=7, bias=0),
     case("linear", "3x4x5", out=2),
