@@ -114,6 +114,7 @@ def checked_by_ruff(text: str, folder: Path, *ignored: str) -> None:
         ("mobile", (1, 8, 8), ["digits"]),
         ("mobile", (1, 32, 32), ["scenes-classify", "scenes-segment"]),
         ("fbnetv5-small", (1, 32, 32), []),
+        ("vit", (1, 32, 32), ["scenes-classify", "scenes-segment"]),
         ("fbnetv5-small", (1, 32, 32), ["scenes-segment"]),
     ],
 )

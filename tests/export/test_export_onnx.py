@@ -41,6 +41,7 @@ def in_onnxruntime(path: Path, x: torch.Tensor) -> dict[str, np.ndarray]:
     [
         ("mobile", (1, 32, 32), ("scenes-segment", "scenes-classify")),
         ("fbnetv5-small", (1, 28, 28), ()),
+        ("vit", (1, 28, 28), ()),
         ("net = resize(75) conv(4) batchnorm output(coarse)", (1, 30, 21), ()),
     ],
 )

@@ -19,7 +19,7 @@ from nas.task import Task
 from nas.task.task import HEADS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SPACES = ["einspace", "fbnetv5-small", "mobile"]
+SPACES = ["einspace", "fbnetv5-small", "mobile", "vit"]
 INPUTS = [(3, 32, 32), (1, 8, 8)]
 MOST_FLOPS, MOST_PARAMS = 3e8, 3e7
 
@@ -150,6 +150,7 @@ def test_trunk_names_its_outputs(name: str) -> None:
     wanted = {
         "einspace": {"coarse"},
         "mobile": {"fine", "middle", "coarse"},
+        "vit": {"fine", "middle", "coarse"},
         "fbnetv5-small": {"p4", "p8", "p16", "p32", "fine", "middle", "coarse"},
     }
     for _, typed in made(name, INPUTS[0]):
