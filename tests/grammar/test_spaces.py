@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from nas.grammar import Apply, Derivation, Grammar, read_network, sample, shipped_spaces
+from nas.grammar.count import count, extreme
 from nas.network import Network
+from nas.op import Shape
 from nas.plan import Plan, plan
 from nas.task import Task
 from nas.task.task import HEADS
@@ -173,6 +176,30 @@ def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(s
         assert network(torch.randn(2, *input))["t"].shape == (2, 3, *input[1:])
         resized = [s for s in network.plan.steps if s.operator.name == "upsample_to"][:-1]
         assert len(resized) == (label in ("percent=75", "percent=88"))
+
+
+SHIPPED = re.findall(
+    r"^[|] `(.+)` [|].*[|] (\d\S+) [|] ([\d,]+) [|] (.+) to (.+) [|] (.+) M to (.+) M [|]$",
+    (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8"), re.MULTILINE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "input", "holds", "low", "high", "least", "most"), SHIPPED)
+def test_the_docs_say_what_shipped_spaces_hold(
+    name: str, input: str, holds: str, low: str, high: str, least: str, most: str
+) -> None:
+    grammar, shape = Grammar.load(name), Shape.read(input)
+    params, flops = (
+        [getattr(plan(extreme(grammar, input=shape, of=of, largest=largest)), of)
+         for largest in (False, True)] for of in ("params", "flops")
+    )  # fmt: skip
+    assert [holds, low, high] == [f"{n:,}" for n in (count(grammar, input=shape), *params)]
+    assert [least, most] == [f"{n / 1e6:.3f}" for n in flops]
+
+
+def test_the_docs_list_every_shipped_space() -> None:
+    finite = {name for name in shipped_spaces() if Grammar.load(name).finite}
+    assert {row[0] for row in SHIPPED} == finite
 
 
 @space
