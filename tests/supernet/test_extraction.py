@@ -104,9 +104,7 @@ def test_streams_that_no_head_reads_cost_nothing(seed: int, fused: bool) -> None
     assert len(dead) == (3 if fused else 19)
     plans = {}
     for label in ("block(c,k,e,q)", "identity"):
-        derivation = derive(
-            SMALL, follow_table(table | dict.fromkeys(dead, label)), input=INPUT
-        )
+        derivation = derive(SMALL, follow_table(table | dict.fromkeys(dead, label)), input=INPUT)
         plans[label] = [plan(derivation, heads=heads) for heads in (CLASS, CLASS + DENSE)]
     (alone, both), (bare, fewer) = plans.values()
     assert (alone.fingerprint, alone.flops, alone.params) == (
