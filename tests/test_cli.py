@@ -61,14 +61,14 @@ def test_help_needs_no_torch_and_shows_examples() -> None:
 
 def test_it_says_its_version_spaces_and_tasks() -> None:
     assert nas("--version").startswith("nas 0.")
-    assert {"mobile", "einspace", "fbnetv5-tiny"} <= set(nas("spaces").split())
+    assert {"mobile", "einspace", "fbnetv5-small"} <= set(nas("spaces").split())
     assert {"digits", "scenes-classify", "scenes-segment"} <= set(nas("tasks").split())
 
 
 def test_check_counts_ranges_and_shows() -> None:
-    words = ["check", "fbnetv5-tiny", "--input", "3x32x32", "--json"]
+    words = ["check", "fbnetv5-small", "--input", "3x32x32", "--json"]
     found = json.loads(CliRunner().invoke(app, words).stdout)
-    assert found["architectures"] == "65,536"
+    assert found["architectures"] == "17,179,869,184"
     flops = next(row for row in found["ranges"] if row["quantity"] == "flops")
     assert flops["smallest"] < flops["median"] < flops["largest"]
     assert "mobile@" in nas("check", "mobile", "--input", "1x8x8", "--samples", "5")

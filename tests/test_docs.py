@@ -88,5 +88,5 @@ def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path)
         env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
     ).stdout  # fmt: skip
     assert str(tmp_path) in said
-    for word in ("mobile", "einspace", "fbnetv5-tiny", "digits", "scenes-segment"):
+    for word in ("mobile", "einspace", "fbnetv5-small", "digits", "scenes-segment"):
         assert word in said

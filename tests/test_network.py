@@ -15,7 +15,7 @@ from nas.plan import plan
 from nas.task import Head, Task
 
 INPUT = (3, 16, 16)
-SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
+SPACES = ["einspace", "fbnetv5-small", "mobile", "vit"]
 
 
 def fixed(text: str, input: tuple[int, ...] = INPUT) -> Derivation:

@@ -18,7 +18,7 @@ from nas.plan import RESERVED, Plan, plan, run
 from nas.task import Head, Task
 
 INPUT = (3, 32, 32)
-SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
+SPACES = ["einspace", "fbnetv5-small", "mobile"]
 
 
 def task(name: str, *reads: str, term: str = "pool linear(classes)", classes: int = 5) -> Task:
@@ -30,7 +30,7 @@ def task(name: str, *reads: str, term: str = "pool linear(classes)", classes: in
 
 
 def fbnet(seed: int = 0) -> Derivation:
-    return sample(Grammar.load("fbnetv5-tiny"), random.Random(seed), input=INPUT)
+    return sample(Grammar.load("fbnetv5-small"), random.Random(seed), input=INPUT)
 
 
 def fixed(text: str, input: tuple[int, ...] = INPUT) -> Plan:
@@ -50,14 +50,14 @@ def test_what_no_head_reads_is_left_out_and_free() -> None:
                 if coarse.outputs["t"] in step.outputs)  # fmt: skip
     assert feeds(graph, [last]) >= {step.name for step in coarse.steps}
     kept = [step for step in whole.steps if step.name not in dropped]
-    head = 48 * 5 + 5
+    head = 80 * 5 + 5
     full = whole.graph()
     assert coarse.params == sum(full.nodes[s.name]["params"] for s in kept) + head
-    assert coarse.flops == sum(full.nodes[s.name]["flops"] for s in kept) + 2 * 48 * 5
+    assert coarse.flops == sum(full.nodes[s.name]["flops"] for s in kept) + 2 * 80 * 5
 
 
 def test_head_that_reads_a_fine_output_drops_what_only_coarse_ones_need() -> None:
-    fine, coarse = (plan(fbnet(), heads=[task("t", name)]) for name in ("p2", "coarse"))
+    fine, coarse = (plan(fbnet(), heads=[task("t", name)]) for name in ("p4", "coarse"))
     assert fine.params != coarse.params
     assert fine.params < plan(fbnet()).params + 16 * 5 + 5
 
@@ -81,8 +81,9 @@ def test_head_of_two_streams_reads_them_in_order() -> None:
 
 
 def test_head_that_reads_what_the_trunk_does_not_name_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match=r"the head of task 'seg' reads 'finest', and fbnetv5-tiny "
-                       r"names p2, fine, .*: put output\(finest\) into the grammar"):  # fmt: skip
+    said = (r"the head of task 'seg' reads 'finest', and fbnetv5-small names p4, .*: "
+            r"put output\(finest\) into the grammar")  # fmt: skip
+    with pytest.raises(ValueError, match=said):
         plan(fbnet(), heads=[task("seg", "finest")])
 
 

@@ -199,12 +199,15 @@ class Compiler:
         self, call: Call, values: tuple[Value, ...], env: Env, rule: str, elastic: Elastic,
         left: float,
     ) -> Node:  # fmt: skip
-        """The site of an elastic argument; sizes that come out equal are one option."""
+        """The site of an elastic argument; sizes that come out equal are one option, and one size
+        is nothing to choose."""
+        sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
+        if len(sizes) == 1:
+            return self._call(call, (*values, *sizes), env, rule, left)
         name, callee = call.args[len(values)][0], self.rules.get(call.name)
         if not name:
             at = len(values)
             name = callee.params[at][0] if callee else self.operators[call.name].args[at].name
-        sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
         least = self.sizes(left)[0].get(call.name, 1)
 
         def chosen(index: int) -> Way:

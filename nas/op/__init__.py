@@ -23,7 +23,16 @@ from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
 from nas.op.linear import Flatten, Linear
 from nas.op.norm import BatchNorm, LayerNorm, Norm
-from nas.op.pool import AvgPool, MaxPool, MeanPositions, MeanSpace, Pool, Upsample, UpsampleTo
+from nas.op.pool import (
+    AvgPool,
+    MaxPool,
+    MeanPositions,
+    MeanSpace,
+    Pool,
+    Resize,
+    Upsample,
+    UpsampleTo,
+)  # fmt: skip
 from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Shape, ShapeError
 from nas.op.stream import (
@@ -44,7 +53,8 @@ OPERATORS: dict[str, Operator] = {
         Conv(), Depthwise(), Pointwise(), MBConv(), SqueezeExcite(),
         BatchNorm(), LayerNorm(), Norm(),
         *ACTIVATIONS.values(), Softmax(),
-        Pool(), MeanSpace(), MeanPositions(), MaxPool(), AvgPool(), Upsample(), UpsampleTo(),
+        Pool(), MeanSpace(), MeanPositions(), MaxPool(), AvgPool(),
+        Upsample(), UpsampleTo(), Resize(),
         Linear(), Flatten(), Identity(), Output(),
         Clone(), Group(), Add(), Concat(), MatMul(), ScaledMatMul(), UpsampleAdd(), Fuse(),
         Permute(), Im2Col(), Col2Im(), Tokens(), Positional(), Attention(),

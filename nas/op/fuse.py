@@ -5,9 +5,8 @@ from __future__ import annotations
 from nas.op.base import Args, Composite, Operator, Part, Shapes
 from nas.op.conv import Conv, Pointwise
 from nas.op.norm import BatchNorm
-from nas.op.pool import Upsample
 from nas.op.shape import Shape, ShapeError, wants_image
-from nas.op.stream import Add
+from nas.op.stream import UpsampleAdd
 
 
 class Fuse(Composite):
@@ -23,6 +22,8 @@ class Fuse(Composite):
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
         for x in xs:
             wants_image(x)
+            if len(x.space) != len(xs[0].space):
+                raise ShapeError("the streams differ in rank")
         parts: list[Part] = []
 
         def then(local: str, operator: Operator, *inputs: int, **args: int) -> int:
@@ -35,25 +36,21 @@ class Fuse(Composite):
             for source, x in enumerate(xs):
                 if source == to:
                     continue
-                edge, factor = f"{source}_to_{to}", _ratio(x, target)
-                out = target.channels
-                if factor >= 1:
-                    value = then(f"{edge}.conv", Conv(), source, out=out, stride=factor)
-                    value = then(f"{edge}.norm", BatchNorm(), value)
-                else:
+                edge, out = f"{source}_to_{to}", target.channels
+                if any(a < b for a, b in zip(x.space, target.space, strict=True)):
                     value = then(f"{edge}.conv", Pointwise(), source, out=out)
-                    value = then(f"{edge}.norm", BatchNorm(), value)
-                    value = then(f"{edge}.up", Upsample(), value, factor=_ratio(target, x))
-                arriving.append(value)
-            results.append(then(f"sum_{to}", Add(), *arriving) if len(arriving) > 1 else to)
+                else:
+                    stride = _stride(x, target)
+                    value = then(f"{edge}.conv", Conv(), source, out=out, stride=stride)
+                arriving.append(then(f"{edge}.norm", BatchNorm(), value))
+            name = f"sum_{to}"
+            results.append(then(name, UpsampleAdd(), *arriving) if len(arriving) > 1 else to)
         return tuple(parts), tuple(results)
 
 
-def _ratio(fine: Shape, coarse: Shape) -> int:
-    """How many times finer the first is; 0 where it is the coarser; raises ShapeError."""
-    if fine.space[0] < coarse.space[0]:
-        return 0
-    factor = fine.space[0] // coarse.space[0]
-    if tuple(size * factor for size in coarse.space) != fine.space:
-        raise ShapeError(f"resolutions {fine} and {coarse} are no whole multiples of each other")
-    return factor
+def _stride(fine: Shape, coarse: Shape) -> int:
+    """The stride from a grid to one that is no finer, sizes rounded up; raises ShapeError."""
+    stride = max(-(-a // b) for a, b in zip(fine.space, coarse.space, strict=True))
+    if tuple(-(-size // stride) for size in fine.space) != coarse.space:
+        raise ShapeError(f"no stride leads from the grid of {fine} to that of {coarse}")
+    return stride

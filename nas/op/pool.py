@@ -153,3 +153,22 @@ class UpsampleTo(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         words = f"size=({a['height']}, {a['width']}), mode=\"bilinear\", align_corners=False"
         return Code(None, f"F.interpolate({{0}}, {words})")
+
+
+class Resize(Composite):
+    """Space resampled to so many percent of each size, bilinear: an elastic input resolution
+    (Cai et al. 2020, section 3.2). 100 is nothing."""
+
+    name = "resize"
+    args = (Arg("percent", "execution"),)
+
+    def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
+        (x,), percent = xs, int(a["percent"])
+        wants_image(x)
+        space = tuple(max(1, (size * percent + 50) // 100) for size in x.space)
+        if space == x.space:
+            return (), (0,)
+        if len(space) != 2:
+            raise ShapeError("it takes an image with two spatial axes")
+        height, width = space
+        return (Part("resized", UpsampleTo(), {"height": height, "width": width}, (0,)),), (1,)

@@ -216,7 +216,8 @@ class Positional(nn.Module):
 class Attention(Operator):
     """Multi-head self-attention over a sequence (Vaswani et al. 2017).
 
-    `size` is a head's width; 0 is features / heads. Fewer heads are the leading ones.
+    `size` is a head's width; 0 is features / heads. Fewer heads are the leading ones where `size`
+    is given: query, key and value have weights of their own, a head's rows together.
     """
 
     name = "attention"

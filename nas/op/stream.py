@@ -219,12 +219,15 @@ class UpsampleAdd(Operator):
     ) -> tuple[Tensor, ...]:
         total = xs[0]
         for x in xs[1:]:
-            total = total + F.interpolate(x, size=xs[0].shape[2:], mode="nearest")
+            if x.shape[2:] != total.shape[2:]:
+                x = F.interpolate(x, size=total.shape[2:], mode="nearest")
+            total = total + x
         return (total,)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         size = tuple(xs[0].space)
-        terms = ["{0}"] + [
-            f"F.interpolate({{{i}}}, size={size}, mode=\"nearest\")" for i in range(1, len(xs))
-        ]
+        terms = [
+            f"{{{i}}}" if x.space == size else
+            f"F.interpolate({{{i}}}, size={size}, mode=\"nearest\")" for i, x in enumerate(xs)
+        ]  # fmt: skip
         return Code(None, " + ".join(terms))

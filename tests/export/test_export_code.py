@@ -113,8 +113,9 @@ def checked_by_ruff(text: str, folder: Path, *ignored: str) -> None:
     [
         ("mobile", (1, 8, 8), ["digits"]),
         ("mobile", (1, 32, 32), ["scenes-classify", "scenes-segment"]),
-        ("fbnetv5-tiny", (1, 32, 32), []),
-        ("fbnetv5-tiny", (1, 32, 32), ["scenes-segment"]),
+        ("fbnetv5-small", (1, 32, 32), []),
+        ("vit", (1, 32, 32), ["scenes-classify", "scenes-segment"]),
+        ("fbnetv5-small", (1, 32, 32), ["scenes-segment"]),
     ],
 )
 def test_plain_module_gives_the_same_outputs(space, input, tasks, tmp_path) -> None:

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("specs", "space"), [(SCENES, "mobile"), (("digits",), "mobile"), ((), "fbnetv5-tiny")]
+    ("specs", "space"), [(SCENES, "mobile"), (("digits",), "mobile"), ((), "fbnetv5-small")]
 )
 def test_folder_reads_back_equal(specs, space, tmp_path) -> None:
     network, tasks = made(*specs, space=space)

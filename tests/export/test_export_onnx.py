@@ -40,7 +40,9 @@ def in_onnxruntime(path: Path, x: torch.Tensor) -> dict[str, np.ndarray]:
     ("space", "input", "specs"),
     [
         ("mobile", (1, 32, 32), ("scenes-segment", "scenes-classify")),
-        ("fbnetv5-tiny", (1, 32, 32), ()),
+        ("fbnetv5-small", (1, 28, 28), ()),
+        ("vit", (1, 28, 28), ()),
+        ("net = resize(75) conv(4) batchnorm output(coarse)", (1, 30, 21), ()),
     ],
 )
 def test_onnx_agrees_in_onnxruntime(space, input, specs, tmp_path, capfd) -> None:

@@ -25,7 +25,7 @@ TINY = [
     "net = 0.9: relu | conv(2, kernel=17, padding=0) | patch(4) | patch(3) linear(2)\n"
     "patch(k) = im2col(k, k) col2im(height / k, width / k)",
 ]
-spaces = pytest.mark.parametrize("name", ["mobile", "fbnetv5-tiny"])
+spaces = pytest.mark.parametrize("name", ["mobile", "fbnetv5-small", "vit"])
 
 
 @pytest.mark.parametrize("text", TINY)
@@ -142,11 +142,14 @@ def test_extremes_bound_random_derivations(name: str) -> None:
 
 
 def test_shipped_finite_spaces_hold_as_many_as_their_text_says() -> None:
-    assert count(Grammar.load("fbnetv5-tiny"), input=(3, 32, 32)) == 2**16
+    assert count(Grammar.load("fbnetv5-small"), input=(3, 32, 32)) == 2**34
     block = 2 * 3
     first, second = 3 * (block + block**2), 3 * (block + block**2 + block**3)
     expected = 3 * first * second**2
     assert count(Grammar.load("mobile"), input=(1, 8, 8)) == expected
+    assert count(Grammar.load("mobile"), input=(1, 28, 28)) == 3 * expected
+    block = 3 * 3
+    assert count(Grammar.load("vit"), input=(1, 28, 28)) == 3 * (block + block**2) ** 3
 
 
 def test_recursive_grammar_is_refused() -> None:

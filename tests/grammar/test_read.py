@@ -25,7 +25,7 @@ def operators(derivation: Derivation) -> list[Any]:
     [
         ("einspace", IMAGE), ("einspace", (1, 8, 8)), ("einspace", (4, 64)),
         ("einspace", (2, 6, 6, 6)), ("mobile", IMAGE), ("mobile", (1, 8, 8)),
-        ("fbnetv5-tiny", IMAGE), ("fbnetv5-tiny", (1, 8, 8)),
+        ("fbnetv5-small", IMAGE), ("fbnetv5-small", (1, 8, 8)), ("vit", (1, 8, 8)),
     ],
 )  # fmt: skip
 def test_what_a_grammar_derives_it_reads_back_from_its_operators(

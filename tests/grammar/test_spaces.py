@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from nas.grammar import Apply, Derivation, Grammar, read_network, sample, shipped_spaces
+from nas.grammar.count import count, extreme
 from nas.network import Network
+from nas.op import Shape
 from nas.plan import Plan, plan
 from nas.task import Task
 from nas.task.task import HEADS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SPACES = ["einspace", "fbnetv5-tiny", "mobile"]
+SPACES = ["einspace", "fbnetv5-small", "mobile", "vit"]
 INPUTS = [(3, 32, 32), (1, 8, 8)]
 MOST_FLOPS, MOST_PARAMS = 3e8, 3e7
 
@@ -150,10 +153,53 @@ def test_trunk_names_its_outputs(name: str) -> None:
     wanted = {
         "einspace": {"coarse"},
         "mobile": {"fine", "middle", "coarse"},
-        "fbnetv5-tiny": {"p2", "p4", "p8", "p16", "fine", "middle", "coarse"},
+        "vit": {"fine", "middle", "coarse"},
+        "fbnetv5-small": {"p4", "p8", "p16", "p32", "fine", "middle", "coarse"},
     }
     for _, typed in made(name, INPUTS[0]):
         assert set(typed.outputs) == wanted[name]
+
+
+@pytest.mark.parametrize("side", [23, 24, 28, 47, 64])
+def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(side: int) -> None:
+    input = (1, side, side + 1)
+    task = Task(
+        "t", input, "pixels", ("a", "b", "c"), HEADS["pixels"], "mean_iou", "", "", "t",
+        lambda: pytest.fail("a head needs no data"),
+    )  # fmt: skip
+    drawn = [sample(Grammar.load("mobile"), random.Random(seed), input=input) for seed in range(9)]
+    found = {d.labels[0]: Network(d, heads=[task]).eval() for d in drawn}
+    offered = ["percent=100", "percent=75", "percent=88"]
+    assert side < 24 or sorted(found) == offered
+    assert side >= 24 or not set(found) & set(offered)
+    for label, network in found.items():
+        assert network(torch.randn(2, *input))["t"].shape == (2, 3, *input[1:])
+        resized = [s for s in network.plan.steps if s.operator.name == "upsample_to"][:-1]
+        assert len(resized) == (label in ("percent=75", "percent=88"))
+
+
+SHIPPED = re.findall(
+    r"^[|] `(.+)` [|].*[|] (\d\S+) [|] ([\d,]+) [|] (.+) to (.+) [|] (.+) M to (.+) M [|]$",
+    (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8"), re.MULTILINE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "input", "holds", "low", "high", "least", "most"), SHIPPED)
+def test_the_docs_say_what_shipped_spaces_hold(
+    name: str, input: str, holds: str, low: str, high: str, least: str, most: str
+) -> None:
+    grammar, shape = Grammar.load(name), Shape.read(input)
+    params, flops = (
+        [getattr(plan(extreme(grammar, input=shape, of=of, largest=largest)), of)
+         for largest in (False, True)] for of in ("params", "flops")
+    )  # fmt: skip
+    assert [holds, low, high] == [f"{n:,}" for n in (count(grammar, input=shape), *params)]
+    assert [least, most] == [f"{n / 1e6:.3f}" for n in flops]
+
+
+def test_the_docs_list_every_shipped_space() -> None:
+    finite = {name for name in shipped_spaces() if Grammar.load(name).finite}
+    assert {row[0] for row in SHIPPED} == finite
 
 
 @space

@@ -40,7 +40,7 @@ def loss_of(bank: Bank, derivations: list[Derivation]) -> tuple[object, list[lis
     return lease, [bank.views(p) for p in plans]
 
 
-@pytest.mark.parametrize("name", ["mobile", "fbnetv5-tiny"])
+@pytest.mark.parametrize("name", ["mobile", "fbnetv5-small"])
 def test_an_extracted_subnet_equals_the_banks(name: str) -> None:
     grammar = Grammar.load(name)
     bank = bank_of(grammar)
@@ -152,7 +152,7 @@ def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) ->
 
 def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
-    bank_of(Grammar.load("fbnetv5-tiny")).save(path)
+    bank_of(Grammar.load("fbnetv5-small")).save(path)
     with pytest.raises(BankError, match="not this space's bank"):
         bank_of(MOBILE).load(path)
     path.write_bytes(path.read_bytes()[:100])
