@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 
 from nas.evaluate import shared, standalone
-from nas.front import Limit
-from nas.grammar import Derivation, Grammar, sample
 from nas.measure import latency
 from nas.network import Network
-from nas.plan import nontrivial
+from nas.search.calibration import draw
 from nas.search.loop import prepare
-from nas.search.propose import OPEN_SIZE, within
-from nas.search.run import columns_of
 from nas.search.settings import Settings
 from nas.search.worker import kind, make_bank
 from nas.supernet import STRATEGIES
-from nas.task import Task
 from nas.train import Trainer
-
-
-def draw(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], rng: random.Random
-) -> Derivation:
-    """A random derivation as a search of these settings would begin with."""
-    if grammar.finite:
-        return sample(grammar, rng, input=tasks[0].input)
-    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
-    return sample(
-        grammar, rng, input=tasks[0].input, limits=within(limits),
-        size=settings.size or OPEN_SIZE, where=nontrivial,
-    )  # fmt: skip
 
 
 def estimate(settings: Settings) -> dict[str, float]:

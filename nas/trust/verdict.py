@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any, cast
 
 from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import against_all, expected_gain
@@ -74,6 +76,43 @@ def _doubt(name: str, gain: Gain) -> str:
     if gain.value <= 0:
         return "not enough to tell, no evaluator is sure to bring more than a random choice"
     return ""
+
+
+def said(verdict: Verdict) -> str:
+    """The verdict in words, for a terminal."""
+    text = f"Evaluator: {NAMES[verdict.evaluator]}; {verdict.reason}."
+    return f"{text} {verdict.warning}" if verdict.warning else text
+
+
+def facts(
+    calibration: Calibration, verdict: Verdict, table: Mapping[str, Sequence[Row]]
+) -> dict[str, Any]:
+    """All of it as plain values: what `trust.json` holds. Undefined numbers are null."""
+    found = {
+        "architectures": list(calibration.derivations), "seeds": calibration.seeds,
+        "verdict": asdict(verdict),
+        "tasks": {
+            task: {
+                "metric": metric, "ceiling": ceiling(calibration, task),
+                "truth": calibration.truth(task).mean(1).tolist(),
+                "rows": [
+                    {**asdict(row), "scores": calibration.scores(
+                        task, row.evaluator, row.score).mean(1).tolist()}
+                    for row in table[task]
+                ],
+            }
+            for task, metric in calibration.metrics.items()
+        },
+    }  # fmt: skip
+    return cast("dict[str, Any]", _plain(found))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _said(name: str, gain: Gain) -> str:

@@ -140,7 +140,7 @@ def test_what_a_worker_raises_on_loading_the_run_comes_back(cluster: None, tmp_p
     pool = RayPool(tmp_path / "run", settings, trust_code=False)
     try:
         with pytest.raises(GrammarError, match="trust"):
-            list(pool.evaluate([on_ray.Job(0, "")]))
+            list(pool.evaluate([on_ray.Job(0, "", "shared", 0)]))
     finally:
         pool.close()
 
