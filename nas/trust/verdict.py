@@ -60,27 +60,40 @@ def judge(
         gains[name] = _gain(name, table, calibration, min(most, fitting), scores)
     best = max(gains, key=lambda name: gains[name].value)
     doubt = _doubt(best, gains[best])
-    if doubt:
-        reason = f"{doubt}, so the space's default is used, {NAMES[default]}"
-    else:
-        others = "; ".join(_said(name, gains[name]) for name in gains if name != best)
-        reason = _said(best, gains[best]) + (f" (others: {others})" if others else "")
-    reason = f"on {len(calibration.derivations)} architectures: {reason}"
+    reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
+    reason = f"on {len(calibration.derivations)} architectures {reason}"
     return Verdict(default if doubt else best, reason, _warning(table), gains), table
+
+
+def _why(best: str, gains: Mapping[str, Gain]) -> str:
+    """The gain of the best in words, and beside it those of the others."""
+    gain = gains[best]
+    others = [
+        f"{NAMES[name]}{_by(other)} {other.value:.2f} (τ at least {other.tau:.2f}, the best of "
+        f"{other.evaluations:,.0f})" for name, other in gains.items() if name != best
+    ]  # fmt: skip
+    return (
+        f"its τ{_by(gain)} is at least {gain.tau:.2f}, and the best of {gain.evaluations:,.0f} is "
+        f"expected {gain.value:.2f} standard deviations better than a random one"
+    ) + "".join(f"; {one}" for one in others)
+
+
+def _by(gain: Gain) -> str:
+    return " by NLL" if "nll" in gain.scores.values() else ""
 
 
 def _doubt(name: str, gain: Gain) -> str:
     """Why an evaluator's gain says too little to choose by it, "" where it says enough."""
     if gain.wide is not None:
-        return f"not enough to tell, τ of {NAMES[name]} is {gain.wide}"
+        return f"τ of {NAMES[name]} is {gain.wide}: not enough to tell"
     if gain.value <= 0:
-        return "not enough to tell, no evaluator is sure to bring more than a random choice"
+        return "no evaluator is sure to bring more than a random choice: not enough to tell"
     return ""
 
 
 def said(verdict: Verdict) -> str:
     """The verdict in words, for a terminal."""
-    text = f"Evaluator: {NAMES[verdict.evaluator]}; {verdict.reason}."
+    text = f"Trials are evaluated by {NAMES[verdict.evaluator]}: {verdict.reason}."
     return f"{text} {verdict.warning}" if verdict.warning else text
 
 
@@ -90,14 +103,17 @@ def facts(
     """All of it as plain values: what `trust.json` holds. Undefined numbers are null."""
     found = {
         "architectures": list(calibration.derivations), "seeds": calibration.seeds,
-        "verdict": asdict(verdict),
+        "verdict": {**asdict(verdict), "says": said(verdict)},
         "tasks": {
             task: {
                 "metric": metric, "ceiling": ceiling(calibration, task),
                 "truth": calibration.truth(task).mean(1).tolist(),
                 "rows": [
-                    {**asdict(row), "scores": calibration.scores(
-                        task, row.evaluator, row.score).mean(1).tolist()}
+                    {
+                        **asdict(row), "words": NAMES[row.evaluator],
+                        "scores": calibration.scores(
+                            task, row.evaluator, row.score).mean(1).tolist(),
+                    }
                     for row in table[task]
                 ],
             }
@@ -113,14 +129,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _said(name: str, gain: Gain) -> str:
-    by = " by NLL" if "nll" in gain.scores.values() else ""
-    return (
-        f"{NAMES[name]}{by} is expected to gain {gain.value:.2f} standard deviations, τ at least "
-        f"{gain.tau:.2f}, with {gain.evaluations:,.0f} evaluations"
-    )
 
 
 def _gain(

@@ -105,7 +105,7 @@ def test_too_few_architectures_do_not_tell_and_the_default_is_used() -> None:
     assert verdict.evaluator == "shared"
     assert "not enough to tell" in verdict.reason
     assert "on 9 architectures" in verdict.reason
-    assert "the space's default is used, shared weights" in verdict.reason
+    assert "so the space's default is used" in verdict.reason
 
 
 def test_what_is_not_sure_to_beat_chance_is_not_chosen() -> None:
