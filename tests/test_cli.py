@@ -116,7 +116,7 @@ def test_trust_shows_a_table_and_its_json_is_the_runs_file(run: Path) -> None:
     said = nas(*words)
     assert re.search(r"shared weights +nll +-?\d\.\d\d \[", said)
     assert "ceiling, one seed with another" in said
-    assert re.search(r"Trials are evaluated by \w+", said)
+    assert re.search(r"The evaluator to use is \w+", said)
     found = json.loads(CliRunner().invoke(app, [*words, "--budget", "10m", "--json"]).stdout)
     assert found == json.loads((run / "trust.json").read_text())
     assert found["verdict"]["gains"]["short"]["evaluations"] > 100

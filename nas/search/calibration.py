@@ -29,7 +29,8 @@ from nas.task import Task
 from nas.trust.evaluators import BASELINES
 from nas.trust.table import ALONE, Calibration, Scored
 
-POOL, BLOCK = 256, 64  # of so many random draws so many architectures are taken
+BLOCK = 32  # architectures that are taken of some random draws:
+DRAWS = {True: 256, False: 64}  # of a finite grammar; of a recursive one, where a draw takes long
 
 
 def draw(
@@ -71,7 +72,7 @@ def _allowed(run: Run, rng: random.Random) -> Iterator[Derivation]:
     """Random draws that keep the run's limits on what can be counted."""
     most = {limit.name: int(limit.at_most) for limit in run.limits}
     limits = Limits(None, most.get("params"), most.get("flops"), most.get("activations"))
-    for _ in range(POOL):
+    for _ in range(DRAWS[run.grammar.finite]):
         one = draw(run.settings, run.grammar, run.tasks, rng)
         if limits.allow(cost_of(one)):
             yield one

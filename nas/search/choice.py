@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
@@ -32,9 +33,13 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
         return str(noted[0]["evaluator"])
     if settings.evaluator != "auto" or settings.budget_s is None or not settings.trust.share:
         return usual
+    begun, before = time.perf_counter(), spent(archive, "scored")
     verdict = _calibrated(run, archive, pool, listener, usual)
-    archive.note("verdict", evaluator=verdict.evaluator, reason=verdict.reason,
-                 warning=verdict.warning)  # fmt: skip
+    scoring = (spent(archive, "scored") - before) / pool.workers
+    archive.note(
+        "verdict", evaluator=verdict.evaluator, reason=verdict.reason, warning=verdict.warning,
+        seconds=max(0.0, time.perf_counter() - begun - scoring),
+    )  # fmt: skip
     listener("verdict", 1, 1, {"says": said(verdict)})
     return verdict.evaluator
 
@@ -44,17 +49,17 @@ def _calibrated(
 ) -> Verdict:
     settings, given = run.settings, run.settings.trust
     if settings.standalone.child_epochs:
-        return Verdict(usual, "children go on from their parents' weights, and there are none yet")
+        return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, settings, archive, pool)
-    texts = _fitting(run, scores, listener)
-    if len(texts) < given.least:
+    found = scores.calibration(_fitting(run, scores, listener))
+    if len(found.derivations) < given.least:
         return Verdict(usual, (
             f"too few architectures could be trained from scratch in {given.share:.0%} of the "
-            f"budget, {len(texts)} of at least {given.least}: the space's default is used"
+            f"budget, {len(found.derivations)} of at least {given.least}, so it is the space's "
+            "default"
         ))  # fmt: skip
     left = (settings.budget_s or 0.0) - spent(archive, "bank")
     left -= spent(archive, "scored") / pool.workers
-    found = scores.calibration(texts)
     asked = {o.name for o in run.objectives}
     by = {t.name: ["nll"] if asked & {"nll", f"{t.name.replace('-', '_')}_nll"} else [t.metric]
           for t in run.named}  # fmt: skip
@@ -78,15 +83,16 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> list[str]:
     """Calibrate with as many architectures as fit the share of the budget; which they are."""
     assert scores.pool is not None
     given, workers = run.settings.trust, scores.pool.workers
-    share_s = given.share * (run.settings.budget_s or 0.0) * workers
-    found: list[str] = []
+    share_s = given.share * (run.settings.budget_s or 0.0)
+    ends, found = time.perf_counter() + share_s, list[str]()
     costs: list[float] = []
     for batch in batches(architectures(run), workers, given.architectures):
         if not found:
             scores.make(batch[:1], only="short")
         each = max(costs) if costs else _foretold(scores, batch[0])
         needed = given.least * each if not found else sum(costs) + len(batch) * each
-        if needed > share_s and not all(map(scores.whole, batch)):
+        over = needed > share_s * workers or time.perf_counter() > ends
+        if over and not all(map(scores.whole, batch)):
             break
         scores.make(batch)
         found += batch
@@ -123,34 +129,40 @@ def trust(
         settings = Settings.of(settings.model_dump() | {"standalone": given})
     usual = kind(settings, run.grammar)
     if usual == "shared":
-        run.bank()
+        run.bank()  # which says where there is none
     with Archive.open(run.folder, write=True) as archive:
         pool = make_pool(run.folder, settings, trust_code=trust_code)
-        scores = Scores(run, settings, archive, pool)
-        heirs = few if len(few := inherited(archive)) >= FEWEST else {}
-        texts = list[str]()
         try:
-            stream = iter(heirs) if heirs else architectures(run)
-            for batch in batches(stream, pool.workers, standalone):
-                scores.make(batch)
-                texts += batch
-                heard("trust", len(texts), standalone, {})
+            found = _measured(Scores(run, settings, archive, pool), standalone, heard)
         finally:
             pool.close()
-        found = scores.calibration(texts, heirs)
-        if len(found.derivations) < FEWEST:
-            raise RunError(
-                f"{len(found.derivations)} of {len(texts)} architectures could be trained from "
-                f"scratch: too few to tell; is {run.folder / 'run.toml'} right about [standalone]?"
-            )
         took = spent(archive, "bank", "finalist") + sum(t.seconds for t in archive.trials)
-        whole_s = budget_s or settings.budget_s or took
-        left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
-        size = count(run.grammar, input=run.tasks[0].input) if run.grammar.finite else inf
-        verdict, table = judge(
-            found, default=usual, left_s=left, most=size, workers=pool.workers
-        )
+    whole_s = budget_s or settings.budget_s or took
+    left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
+    size = count(run.grammar, input=run.tasks[0].input) if run.grammar.finite else inf
+    verdict, table = judge(found, default=usual, left_s=left, most=size, workers=pool.workers)
     return write(run, found, verdict, table)
+
+
+def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibration:
+    """So many architectures scored by everything: children that inherited where there are some."""
+    assert scores.pool is not None
+    heirs = inherited(scores.archive)
+    if len(heirs) < FEWEST:
+        heirs = {}
+    texts = list[str]()
+    stream = iter(heirs) if heirs else architectures(scores.run)
+    for batch in batches(stream, scores.pool.workers, standalone):
+        scores.make(batch)
+        texts += batch
+        listener("trust", len(texts), standalone, {})
+    found = scores.calibration(texts, heirs)
+    if len(found.derivations) < FEWEST:
+        raise RunError(
+            f"{len(found.derivations)} of {len(texts)} architectures could be trained from "
+            f"scratch: at least {FEWEST} are needed to tell anything"
+        )
+    return found
 
 
 def write(

@@ -168,7 +168,7 @@ class _Search:
         """Seconds of the budget not yet spent, by what the archive tells."""
         if self.settings.budget_s is None:
             return float("inf")
-        notes = spent(self.archive, "bank", "finalist")
+        notes = spent(self.archive, "bank", "verdict", "finalist")
         notes += spent(self.archive, "scored") / self.pool.workers
         return self.settings.budget_s - notes - sum(t.seconds for t in self.recorded.values())
 

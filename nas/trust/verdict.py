@@ -93,7 +93,7 @@ def _doubt(name: str, gain: Gain) -> str:
 
 def said(verdict: Verdict) -> str:
     """The verdict in words, for a terminal."""
-    text = f"Trials are evaluated by {NAMES[verdict.evaluator]}: {verdict.reason}."
+    text = f"The evaluator to use is {NAMES[verdict.evaluator]}: {verdict.reason}."
     return f"{text} {verdict.warning}" if verdict.warning else text
 
 

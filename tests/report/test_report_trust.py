@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_report_page import TRIALS, Reader, made
 
 from nas.report.page import render
 from nas.report.text import estimate
 from nas.report.trust import ranks, trust
-from test_report_page import TRIALS, Reader, made
 
-VERDICT = "Trials are evaluated by short training: its τ is at least 0.52 <b>."
+VERDICT = "The evaluator to use is short training: its τ is at least 0.52 <b>."
 
 
 def row(evaluator: str, score: str, tau: list[float | None], scores: list[float]) -> dict[str, Any]:

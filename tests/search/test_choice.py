@@ -203,7 +203,7 @@ def test_trust_asks_for_a_bank_and_for_enough_architectures(ran: Run, tmp_path: 
     with pytest.raises(RunError, match="no trained bank: nas resume"):
         trust(folder)
     shutil.copytree(ran.folder, tmp_path / "few")
-    with pytest.raises(RunError, match="3 of 3 architectures .* too few to tell"):
+    with pytest.raises(RunError, match="3 of 3 architectures .* at least 8 are needed"):
         trust(tmp_path / "few", standalone=3)
     with pytest.raises(SettingsError, match=r"standalone.epochs is -1"):
         trust(tmp_path / "few", epochs=-1)
@@ -274,7 +274,7 @@ def test_a_verdict_other_than_the_default_is_what_evaluates_the_trials(
     shutil.copytree(ran.folder, folder)
     (folder / "journal.jsonl").unlink()
     with Archive.create(folder) as archive:
-        archive.note("verdict", evaluator=name, reason="it ranks best", warning="")
+        archive.note("verdict", evaluator=name, reason="it ranks best", warning="", seconds=0.5)
     run = resume(folder)
     assert {m.evaluator for t in run.trials for m in t.measurements if m.task} == {name}
     assert run.evaluator == name
