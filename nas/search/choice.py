@@ -54,9 +54,9 @@ def _calibrated(
     found = scores.calibration(_fitting(run, scores, listener))
     if len(found.derivations) < given.least:
         return Verdict(usual, (
-            f"too few architectures could be trained from scratch in {given.share:.0%} of the "
-            f"budget, {len(found.derivations)} of at least {given.least}, so it is the space's "
-            "default"
+            f"too few architectures can be trained from scratch in {given.share:.0%} of the "
+            f"budget, {len(found.derivations)} where {given.least} are needed, so it is the "
+            "space's default"
         ))  # fmt: skip
     left = (settings.budget_s or 0.0) - spent(archive, "bank")
     left -= spent(archive, "scored") / pool.workers

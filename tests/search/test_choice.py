@@ -252,7 +252,7 @@ def test_a_budget_too_short_to_calibrate_says_so_and_uses_the_default(
     )  # fmt: skip
     assert run.evaluator == "shared"
     (said,) = told
-    assert "too few architectures could be trained from scratch in 20% of the budget" in said
+    assert "too few architectures can be trained from scratch in 20% of the budget" in said
     assert len({note["derivation"] for note in scored(run.folder)}) < 12
 
 
