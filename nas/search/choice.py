@@ -26,12 +26,14 @@ FEWEST = 8  # architectures of which anything is told
 
 def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     """The evaluator of a run's trials. Where the settings leave it open and there is a budget, a
-    part of that goes to a calibration, and the verdict is noted for good."""
+    part of that goes to a calibration, and the verdict is noted for good: a run that has trials
+    keeps what evaluated them."""
     settings, usual = run.settings, kind(run.settings, run.grammar)
     noted = archive.notes("verdict")
     if noted:
         return str(noted[0]["evaluator"])
-    if settings.evaluator != "auto" or settings.budget_s is None or not settings.trust.share:
+    wanted = settings.evaluator == "auto" and settings.budget_s and settings.trust.share
+    if not wanted or archive.trials:
         return usual
     begun, before = time.perf_counter(), spent(archive, "scored")
     verdict = _calibrated(run, archive, pool, listener, usual)

@@ -91,6 +91,13 @@ class Trust(_Strict):
     seeds: int = Field(2, ge=2)
     steps: int = Field(80, ge=1)
 
+    @model_validator(mode="after")
+    def _enough(self) -> Trust:
+        if self.least > self.architectures:
+            most = self.architectures
+            raise ValueError(f"least is {self.least}, and architectures at most {most}")
+        return self
+
 
 class Settings(_Strict):
     """A search. Times in seconds; `trials` 0 means as many as the budget allows.

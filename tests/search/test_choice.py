@@ -238,6 +238,19 @@ def test_a_search_killed_while_or_after_it_calibrates_ends_as_the_whole_one(
     assert len(scored(folder)) == 8 * 7
 
 
+def test_a_run_that_has_trials_keeps_what_evaluated_them(chosen: Run, tmp_path: Path) -> None:
+    """As one that was begun before evaluators were measured."""
+    folder = tmp_path / "old"
+    shutil.copytree(chosen.folder, folder)
+    journal = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    kept = [one for one in journal if b'"scored"' not in one and b'"verdict"' not in one]
+    (folder / "journal.jsonl").write_bytes(b"".join(kept[:-3]))
+    run = resume(folder)
+    assert len(run.trials) == 8
+    assert run.evaluator == "shared"
+    assert not scored(folder)
+
+
 def test_a_budget_too_short_to_calibrate_says_so_and_uses_the_default(
     space: Path, tmp_path: Path
 ) -> None:
@@ -292,6 +305,8 @@ def test_short_training_can_be_asked_for_and_has_no_children(space: Path, tmp_pa
     with pytest.raises(SettingsError, match="child_epochs 0 with short"):
         Settings.of({"space": "mobile", "tasks": ("digits",), "evaluator": "short",
                      "standalone": {"child_epochs": 1}})  # fmt: skip
+    with pytest.raises(SettingsError, match="trust.*least is 12, and architectures at most 8"):
+        Settings.of({"space": "mobile", "tasks": ("digits",), "trust": {"architectures": 8}})
 
 
 def test_the_front_found_on_the_bank_is_the_exhaustive_front_of_the_same_evaluator(
