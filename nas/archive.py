@@ -154,13 +154,13 @@ class Archive:
 
     def record(self, trial: Trial) -> None:
         """Add a trial; on disk when this returns. Its number and id must be new."""
-        self._add({"kind": "trial", **_said(trial)})
+        self._add({"kind": "trial", **plain(trial)})
 
     def measure(self, found: Mapping[str, Iterable[Measurement]]) -> None:
         """Append measurements to finished trials, by id; all on disk when this returns."""
         events: list[dict[str, JSON]] = []
         for id, some in found.items():
-            said: list[JSON] = [_said(one) for one in some]
+            said: list[JSON] = [plain(one) for one in some]
             events.append({"kind": "measure", "id": self.trial(id).id, "measurements": said})
         self._add(*events)
 
@@ -318,7 +318,7 @@ def _sync(folder: Path) -> None:
         os.close(fd)
 
 
-def _said(record: Measurement | Trial) -> dict[str, JSON]:
+def plain(record: Measurement | Trial) -> dict[str, JSON]:
     """The fields of a record that are not at their default."""
     said: dict[str, Any] = {}
     for one in dataclasses.fields(record):
@@ -326,7 +326,7 @@ def _said(record: Measurement | Trial) -> dict[str, JSON]:
         if value == one.default:
             continue
         if one.name == "measurements":
-            value = [_said(measurement) for measurement in value]
+            value = [plain(measurement) for measurement in value]
         said[one.name] = float(value) if one.name in ("value", "spread", "seconds") else value
     return said
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from math import log1p
 from typing import Any
 
-from nas.archive import Archive, Measurement
+from nas.archive import Archive, Measurement, plain
 from nas.front import Limit
 from nas.grammar import Derivation, Grammar, Limits, sample
 from nas.grammar.trace import cost_of
@@ -123,7 +122,7 @@ class Scores:
         jobs = [Job(i, text, name, seed) for i, (text, name, seed, _) in enumerate(keys)]
         for out in self.pool.evaluate(jobs):
             text, name, seed, made = keys[out.number]
-            measured: Any = [asdict(m) for m in out.measurements]
+            measured: Any = [plain(m) for m in out.measurements]
             self.archive.note(
                 "scored", derivation=text, evaluator=name, seed=seed, made=made,
                 measurements=measured, reason=out.reason, seconds=out.seconds, cpu_s=out.cpu_s,

@@ -46,9 +46,7 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     return verdict.evaluator
 
 
-def _calibrated(
-    run: Run, archive: Archive, pool: Pool, listener: Listener, usual: str
-) -> Verdict:
+def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usual: str) -> Verdict:
     settings, given = run.settings, run.settings.trust
     if settings.standalone.child_epochs:
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")

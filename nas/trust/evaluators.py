@@ -52,9 +52,7 @@ def from_scratch(
 
     def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:
         given = recipe if steps is None else replace(recipe, epochs=epochs(recipe, tasks, steps))
-        found = standalone(
-            derivation, tasks, given, device=device, evaluator=name, limit_s=limit_s
-        )
+        found = standalone(derivation, tasks, given, device=device, evaluator=name, limit_s=limit_s)
         if steps is None:
             return found
         return [replace(m, fidelity=f"{steps} steps") if m.task else m for m in found]
