@@ -150,10 +150,10 @@ def trust(
         int, typer.Option(min=1, help="Random architectures to train from scratch, twice each.")
     ] = 32,
     epochs: Annotated[
-        float | None, typer.Option(help="Of training from scratch. [as the run's]")
+        float | None, typer.Option(help="Of training from scratch; by default the run's.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="A search's time, for the verdict. [as the run's]")
+        str | None, typer.Option(help="A search's time, for the verdict; by default the run's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
     trust_code: TrustCode = False,

@@ -106,10 +106,9 @@ class Calibration:
             values = [_value(one, task, metric) for task, metric in metrics.items()]
             if one.evaluator == ALONE and np.isfinite(values).all():
                 whole[one.derivation] = whole.get(one.derivation, 0) + 1
-        kept = tuple(text for text, trained in whole.items() if trained == seeds)
-        return Calibration(
-            kept, tuple(one for one in known if one.derivation in set(kept)), metrics, before_s
-        )
+        kept = dict.fromkeys(text for text, trained in whole.items() if trained == seeds)
+        mine = tuple(one for one in known if one.derivation in kept)
+        return Calibration(tuple(kept), mine, metrics, before_s)
 
     @cached_property
     def seeds(self) -> int:
