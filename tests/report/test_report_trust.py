@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_report_page import TRIALS, Reader, made
 
+from nas.archive import Archive
 from nas.report.page import render
 from nas.report.text import estimate
 from nas.report.trust import ranks, trust
@@ -84,6 +85,17 @@ def test_the_page_says_the_verdict_and_draws_a_point_for_each_architecture(
     circles = {(tag, name) for tag, name, _ in page.attributes if tag == "circle"}
     assert ("circle", "cx") in circles
     assert sum(tag == "circle" and name == "cx" for tag, name, _ in page.attributes) == 6
+
+
+def test_the_time_of_calibrating_is_said_apart_from_training_and_evaluating(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", TRIALS)
+    with Archive.open(run.folder, write=True) as archive:
+        archive.note("bank", version=1, seconds=70.0)
+        for _ in range(2):
+            archive.note("scored", seconds=20.0)
+    said = Reader(render(run)).said
+    assert "1 min 10 s of training shared weights" in said
+    assert "40 s of calibrating" in said
 
 
 def test_a_statistic_is_written_with_its_interval() -> None:
