@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nas.archive import Archive
 from nas.grammar import Derivation, Grammar
 from nas.grammar.count import count, enumerate_all
 from nas.grammar.trace import cost_of
+from nas.network import Network
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures, halves
 from nas.search.choice import trust
@@ -295,6 +297,9 @@ def test_a_verdict_other_than_the_default_is_what_evaluates_the_trials(
     trial = run.trials[0]
     found = wanted.measure(run.derivation(trial.id), run.tasks)
     assert [m.value for m in found] == [m.value for m in trial.measurements][: len(found)]
+    fresh = Network(run.derivation(trial.id), heads=run.tasks, seed=run.settings.seed)
+    taken = run.network(trial.id).state_dict()
+    assert all(torch.equal(value, taken[key]) for key, value in fresh.state_dict().items())
 
 
 def test_short_training_can_be_asked_for_and_has_no_children(space: Path, tmp_path: Path) -> None:
