@@ -56,24 +56,29 @@ class Trial:
         return self.columns().get(column)
 
     def columns(self) -> dict[str, float]:
-        """The newest value of every column: `digits_accuracy` and, short, `accuracy`.
+        """The newest value of every column: `digits_accuracy` and, short, `accuracy`; `newest` has
+        the rule."""
+        return {column: one.value for column, one in self.newest().items()}
+
+    def newest(self) -> dict[str, Measurement]:
+        """The newest measurement of every column.
 
         A task's "-" becomes "_". The short form is there when exactly one task measured the name,
         and belongs to the measurement without a task if there is one. What was measured on the
         test split is `digits_test_accuracy`, `test_accuracy`; what a retrained network reached
         elsewhere is `digits_retrained_accuracy`: neither ever answers for the plain column.
         """
-        long: dict[str, float] = {}
-        short: dict[str, dict[str, float]] = {}
+        long: dict[str, Measurement] = {}
+        short: dict[str, dict[str, Measurement]] = {}
         for one in self.measurements:
             column = _plain_or_apart(one)
             if one.task is None:
-                long[column] = one.value
+                long[column] = one
             else:
                 task = one.task.replace("-", "_")
-                long[f"{task}_{column}"] = one.value
-                short.setdefault(column, {})[one.task] = one.value
-        alone = {name: value for name, by in short.items() if len(by) == 1 for value in by.values()}
+                long[f"{task}_{column}"] = one
+                short.setdefault(column, {})[one.task] = one
+        alone = {name: one for name, by in short.items() if len(by) == 1 for one in by.values()}
         return alone | long
 
 
@@ -149,13 +154,13 @@ class Archive:
 
     def record(self, trial: Trial) -> None:
         """Add a trial; on disk when this returns. Its number and id must be new."""
-        self._add({"kind": "trial", **_said(trial)})
+        self._add({"kind": "trial", **plain(trial)})
 
     def measure(self, found: Mapping[str, Iterable[Measurement]]) -> None:
         """Append measurements to finished trials, by id; all on disk when this returns."""
         events: list[dict[str, JSON]] = []
         for id, some in found.items():
-            said: list[JSON] = [_said(one) for one in some]
+            said: list[JSON] = [plain(one) for one in some]
             events.append({"kind": "measure", "id": self.trial(id).id, "measurements": said})
         self._add(*events)
 
@@ -313,7 +318,7 @@ def _sync(folder: Path) -> None:
         os.close(fd)
 
 
-def _said(record: Measurement | Trial) -> dict[str, JSON]:
+def plain(record: Measurement | Trial) -> dict[str, JSON]:
     """The fields of a record that are not at their default."""
     said: dict[str, Any] = {}
     for one in dataclasses.fields(record):
@@ -321,7 +326,7 @@ def _said(record: Measurement | Trial) -> dict[str, JSON]:
         if value == one.default:
             continue
         if one.name == "measurements":
-            value = [_said(measurement) for measurement in value]
+            value = [plain(measurement) for measurement in value]
         said[one.name] = float(value) if one.name in ("value", "spread", "seconds") else value
     return said
 

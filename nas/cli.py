@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import nas
-from nas.terminal import err, live, out, show, told, write
+from nas.terminal import err, live, out, show, show_trust, told, write
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
@@ -139,6 +139,43 @@ def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
         _finished(done)
 
 
+@app.command(
+    epilog="Examples:\n\nnas trust runs/first --standalone 32\n\n"
+    "nas trust runs/first --standalone 64 --budget 30m --json > trust.json\n\n"
+    "The same command carries on where it was; a larger number extends what is there."
+)
+def trust(
+    run: RunFolder,
+    standalone: Annotated[
+        int, typer.Option(min=1, help="Random architectures to train from scratch, twice each.")
+    ] = 32,
+    epochs: Annotated[
+        float | None, typer.Option(help="Of training from scratch; by default the run's.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="A search's time, for the verdict; by default the run's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Measure how far a run's evaluators can be trusted, against training from scratch."""
+    import json
+
+    from nas.search.choice import trust as measure
+    from nas.search.settings import seconds
+
+    with told("The same command carries on where it was."):
+        with live() as listener:
+            facts = measure(
+                run, standalone=standalone, epochs=epochs, listener=listener,
+                budget_s=seconds(budget) if budget else None, trust_code=trust_code,
+            )  # fmt: skip
+        if as_json:
+            write(json.dumps(facts, indent=1))
+        else:
+            show_trust(facts)
+
+
 def _columns(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -225,7 +262,7 @@ def extract(
         chosen = nas.load(run, trust_code=trust_code)
         taken = chosen.save(id or chosen.best(), to)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
-        if not (chosen.folder / "bank.safetensors").exists():
+        if chosen.evaluator != "shared":
             write("its weights are fresh: this run trains candidates from scratch and keeps none")
         write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
 

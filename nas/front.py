@@ -147,13 +147,19 @@ class ParetoFront:
     def of(
         trials: Iterable[Trial], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
     ) -> ParetoFront:
-        """The front among the finished trials that keep the limits and have every objective."""
+        """The front among the finished trials that keep the limits and have every objective.
+
+        Raises ValueError where they were measured on several versions of a bank: weights that were
+        trained further score higher, so the older trials would be dominated for their age alone.
+        """
         if not objectives:
             raise ValueError("a front needs at least one objective")
+        finished = [trial for trial in trials if trial.state == "finished"]
+        _one_version(finished, [*objectives, *limits])
         found = [
             (_losses(columns, objectives), trial)
-            for trial in trials
-            if trial.state == "finished" and _keeps(columns := trial.columns(), limits)
+            for trial in finished
+            if _keeps(columns := trial.columns(), limits)
         ]
         kept = [found[i] for i in nondominated([losses for losses, _ in found])]
         kept.sort(key=lambda pair: (pair[0], pair[1].number))
@@ -237,6 +243,25 @@ def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple
     """The objectives' values, all to be minimised; NaN where one is missing."""
     values = ((columns.get(one.name, math.nan), one.maximize) for one in objectives)
     return tuple(-value if maximize else value for value, maximize in values)
+
+
+def _one_version(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> None:
+    """Raise ValueError where what is read of some trials is of several versions of a bank."""
+    versions: dict[str, dict[int, str]] = {}
+    for trial in trials:
+        newest = trial.newest()
+        for name in (one.name for one in read if one.name in newest):
+            version = newest[name].bank_version
+            if version is not None:
+                versions.setdefault(name, {}).setdefault(version, trial.id)
+    for name, met in versions.items():
+        if len(met) > 1:
+            said = ", ".join(f"{version} (as {id})" for version, id in sorted(met.items()))
+            raise ValueError(
+                f"{name} was measured on several versions of the bank: {said} steps; measurements "
+                "of different versions cannot be compared in one front: evaluate all trials on "
+                "one version, or look at each version's trials alone"
+            )
 
 
 def _keeps(columns: dict[str, float], limits: Sequence[Limit]) -> bool:

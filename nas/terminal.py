@@ -14,7 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
 
-PHASES = {"supernet": "training the supernet", "trials": "evaluating subnets"}
+PHASES = {
+    "supernet": "training the supernet", "trials": "evaluating subnets",
+    "trust": "calibrating",
+}  # fmt: skip
+TRUST = {
+    "tau": "τ", "given_flops": "given FLOPs", "given_params": "given params",
+    "regret_1": "regret@1", "regret_5": "regret@5", "behind": "behind the best",
+}  # fmt: skip
 
 out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, emoji=False, highlight=False)
@@ -33,6 +40,9 @@ class Live:
         self.begun: dict[str, tuple[float, int]] = {}
 
     def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
+        if "says" in facts:
+            err.print(facts["says"], markup=False, soft_wrap=True)
+            return
         said = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
         name = PHASES.get(phase, phase)
         if not err.is_terminal:
@@ -105,6 +115,27 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: st
     for row in rows:
         table.add_row(*(human(row.get(column), column) for column in columns))
     out.print(table)
+
+
+def show_trust(facts: Mapping[str, Any]) -> None:
+    """A run's trust.json on stdout: a table a task, and the verdict in words."""
+    from nas.report.text import estimate
+    from nas.report.trust import decimals
+
+    for task, each in facts["tasks"].items():
+        rows = [
+            {
+                "evaluator": row["words"], "ranked by": row["score"],
+                **{words: estimate(row[key], decimals(key)) for key, words in TRUST.items()},
+                "CPU-s": row["cpu_s"], "s before": row["before_s"],
+            }
+            for row in each["rows"]
+        ]  # fmt: skip
+        many, seeds = len(facts["architectures"]), facts["seeds"]
+        show(rows, list(rows[0]), f"{task}: Kendall τ with {each['metric']} after training from "
+             f"scratch, {many} architectures, {seeds} seeds [90 % interval]")  # fmt: skip
+        out.print(f"ceiling, one seed with another: τ {estimate(each['ceiling'])}\n", markup=False)
+    out.print(facts["verdict"]["says"], markup=False, soft_wrap=True)
 
 
 def write(text: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def test_help_needs_no_torch_and_shows_examples() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "nas search mobile" in said.stdout
-    for verb in ("search", "front", "check", "retrain", "extract", "export", "report"):
+    for verb in ("search", "front", "check", "retrain", "extract", "export", "report", "trust"):
         assert "nas " + verb in nas(verb, "--help")
 
 
@@ -108,6 +109,17 @@ def test_a_finalists_test_accuracy_joins_the_archive(run: Path) -> None:
     nas("retrain", run, "--id", id, "--epochs", "0.5")
     assert load(run).trial(id).value("test_accuracy") is not None
     assert load(run).trial(id).value("accuracy") is not None
+
+
+def test_trust_shows_a_table_and_its_json_is_the_runs_file(run: Path) -> None:
+    words = ["trust", str(run), "--standalone", "8", "--epochs", "0.2"]
+    said = nas(*words)
+    assert re.search(r"shared weights +nll +-?\d\.\d\d \[", said)
+    assert "ceiling, one seed with another" in said
+    assert re.search(r"The evaluator to use is \w+", said)
+    found = json.loads(CliRunner().invoke(app, [*words, "--budget", "10m", "--json"]).stdout)
+    assert found == json.loads((run / "trust.json").read_text())
+    assert found["verdict"]["gains"]["short"]["evaluations"] > 100
 
 
 def test_report_is_written(run: Path) -> None:

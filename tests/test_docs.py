@@ -53,6 +53,15 @@ def test_the_docs_name_every_sampler() -> None:
         assert f"`{name}`" in text
 
 
+def test_the_settings_of_trust_are_shown_at_their_defaults() -> None:
+    import tomllib
+
+    from nas.search.settings import Trust
+
+    (text,) = blocks("docs/trust.md", "toml")
+    assert tomllib.loads(text)["trust"] == Trust().model_dump()
+
+
 def test_the_docs_name_every_operator_that_a_space_can_use() -> None:
     text = (ROOT / "docs" / "spaces.md").read_text(encoding="utf-8")
     unsaid = {n for n in OPERATORS if not re.search(rf"`{n}\b", text)}

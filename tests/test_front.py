@@ -234,3 +234,29 @@ def test_csv_and_pandas_hold_the_rows() -> None:
     empty = FRONT.where("accuracy > 2")
     assert empty.to_csv() == "id,accuracy,latency_ms\n"
     assert list(empty.to_pandas().columns) == ["id", "accuracy", "latency_ms"]
+
+
+def versioned(number: int, version: int | None, accuracy: float, **more: float) -> Trial:
+    costs = tuple(Measurement(name, value) for name, value in more.items())
+    scored = Measurement("accuracy", accuracy, task="digits", bank_version=version)
+    return Trial(number, f"t{number}", {"": "conv"}, "finished", measurements=(*costs, scored))
+
+
+def test_versions_of_a_bank_are_never_compared_in_one_front() -> None:
+    old, new = versioned(0, 600, 0.8, flops=1.0), versioned(1, 1200, 0.9, flops=2.0)
+    flops = Objective("flops", False)
+    with pytest.raises(ValueError, match=r"accuracy .* 600 \(as t0\), 1200 \(as t1\) steps"):
+        ParetoFront.of([old, new], [ACCURACY, flops])
+    with pytest.raises(ValueError, match="several versions"):
+        ParetoFront.of([old, new], [flops], [Limit("accuracy", 1.0)])
+    assert ids(ParetoFront.of([old, new], [flops])) == ["t0"]
+    assert ids(ParetoFront.of([old], [ACCURACY])) == ["t0"]
+
+
+def test_what_was_measured_again_on_the_new_version_is_compared() -> None:
+    old = versioned(0, 600, 0.8)
+    again = Measurement("accuracy", 0.95, task="digits", bank_version=1200)
+    old = Trial(0, "t0", {"": "conv"}, "finished", measurements=(*old.measurements, again))
+    assert ids(ParetoFront.of([old, versioned(1, 1200, 0.9)], [ACCURACY])) == ["t0"]
+    alone = versioned(2, None, 0.99)
+    assert ids(ParetoFront.of([old, alone], [ACCURACY])) == ["t2"]

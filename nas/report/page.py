@@ -15,12 +15,18 @@ from nas.front import COSTS, ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
 from nas.report import text
 from nas.report.figures import Run, figure, planes
+from nas.report.trust import trust
 
 PACKAGES = ("nas-engine", "python", "torch")
 SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
+NOTED = {
+    "bank": "training shared weights", "scored": "calibrating", "finalist": "training finalists",
+}  # fmt: skip
 EVALUATORS = {
     "shared": "weights shared with all trials; batch statistics of its own",
     "standalone": "trained alone, from scratch",
+    "short": "trained alone, from scratch, for a few steps",
+    "inherited": "trained on from the weights of its parents",
     "retrained": "extracted, then trained fully",
     "extracted": "extracted, not trained further",
     "arithmetic": "counted, not measured; a multiply-add is 2 FLOPs",
@@ -89,6 +95,7 @@ def render(run: Run) -> str:
         failed=[trial for trial in trials if trial.state == "failed"], finished=_finished(trials),
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[(names.label(m.name), m.name, text.human(m.name, m.at_most)) for m in run.limits],
+        trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names), reading=_reading(trials), after=bool(names.after),
         folder=text.shown(run.folder), settings=_file(run.folder / "run.toml"),
         grammar=_file(run.folder / "space.grammar"), data=data, plotly=_plotly(),
@@ -119,17 +126,19 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     failed = len(trials) - len(_finished(trials))
     with Archive.open(run.folder) as archive:
         notes = archive.notes()
-    trained = sum(float(str(note["seconds"])) for note in notes if "seconds" in note)
-    evaluated = sum(trial.seconds for trial in trials)
-    spent = [f"{text.duration(trained)} of training shared weights"] if trained else []
-    spent += [f"{text.duration(evaluated)} of evaluating"] if evaluated else []
+    spent = {
+        words: sum(float(str(note["seconds"])) for note in notes if note["kind"] == kind)
+        for kind, words in NOTED.items()
+    }
+    spent["evaluating"] = sum(trial.seconds for trial in trials)
     dates = [str(note[key]) for note in notes for key in ("date", "started") if note.get(key)]
     machine = run.facts.get("machine", {})
     where = machine.get("processor") if run.settings.device == "cpu" else None
     versions = run.facts.get("versions", {})
     return [
         f"{len(trials) - failed} finished, {failed} failed" if trials else "no trials yet",
-        *spent, *dates[:1], run.settings.device + (f" ({where})" if where else ""),
+        *(f"{text.duration(each)} of {words}" for words, each in spent.items() if each),
+        *dates[:1], run.settings.device + (f" ({where})" if where else ""),
         f"seed {run.settings.seed}",
         *(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
     ]  # fmt: skip
@@ -248,7 +257,7 @@ def _reading(trials: Sequence[Trial]) -> str:
     evaluators = {one.evaluator for trial in trials for one in trial.measurements if one.task}
     if "shared" in evaluators:
         how = "on the validation split, with weights that all trials of the run share"
-    elif "standalone" in evaluators:
+    elif evaluators & {"standalone", "short", "inherited"}:
         how = "on the validation split, each network trained alone for the time stated"
     else:
         return ""

@@ -87,6 +87,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def estimate(value: Sequence[float | None], places: int = 2) -> str:
+    """A statistic with its interval: 0.62 [0.41, 0.78]; a dash where it is not defined."""
+    first, low, high = ("–" if one is None else f"{one:.{places}f}" for one in value)
+    return first if low == high == "–" else f"{first} [{low}, {high}]"
+
+
 def commands(folder: Path, id: str, trust: str = "") -> list[str]:
     """What to type to take a trial's network out and to train it fully; `trust` is said too."""
     run, id = shlex.quote(shown(folder)), shlex.quote(id)

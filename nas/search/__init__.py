@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.search.breed import choose_with
+from nas.search.choice import trust
 from nas.search.evolve import EvolutionSampler
 from nas.search.loop import resume, search
 from nas.search.run import Run, RunError, load
@@ -15,7 +16,7 @@ from nas.search.tree import TreeSampler
 
 __all__ = [
     "EvolutionSampler", "Run", "RunError", "Settings", "SettingsError", "TreeSampler",
-    "choose_with", "load", "resume", "search",
+    "choose_with", "load", "resume", "search", "trust",
 ]  # fmt: skip
 
 

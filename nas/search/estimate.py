@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 
-from nas.evaluate import shared, standalone
-from nas.front import Limit
-from nas.grammar import Derivation, Grammar, sample
 from nas.measure import latency
 from nas.network import Network
-from nas.plan import nontrivial
+from nas.search.calibration import draw
 from nas.search.loop import prepare
-from nas.search.propose import OPEN_SIZE, within
-from nas.search.run import columns_of
 from nas.search.settings import Settings
-from nas.search.worker import kind, make_bank
+from nas.search.worker import kind, make_bank, short_steps
 from nas.supernet import STRATEGIES
-from nas.task import Task
 from nas.train import Trainer
-
-
-def draw(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], rng: random.Random
-) -> Derivation:
-    """A random derivation as a search of these settings would begin with."""
-    if grammar.finite:
-        return sample(grammar, rng, input=tasks[0].input)
-    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
-    return sample(
-        grammar, rng, input=tasks[0].input, limits=within(limits),
-        size=settings.size or OPEN_SIZE, where=nontrivial,
-    )  # fmt: skip
+from nas.trust.evaluators import from_scratch, on_bank
 
 
 def estimate(settings: Settings) -> dict[str, float]:
@@ -42,8 +23,12 @@ def estimate(settings: Settings) -> dict[str, float]:
     rng = random.Random(settings.seed)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
     drawn = [draw(settings, grammar, tasks, rng) for _ in range(3)]
-    steps = 0
-    if kind(settings, grammar) == "shared":
+    steps, name = 0, kind(settings, grammar)
+    evaluator = from_scratch(
+        settings.standalone.recipe(0), device=settings.device,
+        steps=short_steps(settings, tasks) if name == "short" else None,
+    )  # fmt: skip
+    if name == "shared":
         bank = make_bank(grammar, tasks, settings)
         strategy = STRATEGIES[settings.supernet.strategy](grammar, input=tasks[0].input)
         trainer = Trainer(bank, tasks, settings.supernet.recipe(0), 1000, settings.device)
@@ -53,12 +38,10 @@ def estimate(settings: Settings) -> dict[str, float]:
             trainer.step(step, strategy(rng))
         found = {"bank_mb": bank.size_mb, "step_ms": (time.perf_counter() - begun) / 8 * 1e3}
         steps = settings.supernet.steps
+        evaluator = on_bank(bank, samples=settings.supernet.samples)
     begun = time.perf_counter()
     for derivation in drawn:
-        if kind(settings, grammar) == "shared":
-            shared(bank, derivation, tasks, samples=settings.supernet.samples)
-        else:
-            standalone(derivation, tasks, settings.standalone.recipe(0), device=settings.device)
+        evaluator.measure(derivation, tasks)
         network = Network(derivation, heads=tasks).eval()
         latency(network.plan, network.tensors(), device=settings.device)
     each = (time.perf_counter() - begun) / len(drawn)

@@ -1,4 +1,5 @@
-"""The loop: train the bank, then ask, evaluate, record and tell until trials or time run out.
+"""The loop: train the bank, measure what evaluates best, then ask, evaluate, record and tell
+until trials or time run out.
 
 A resumed run goes through the same loop. Proposals depend on the seed and on what was told, so
 the archive serves as memory: what it holds is not evaluated again, and the run ends as it would
@@ -25,12 +26,14 @@ from nas.grammar.trace import cost_of
 from nas.measure import latency
 from nas.network import Network
 from nas.plan import plan
+from nas.search.calibration import spent
+from nas.search.choice import decide
 from nas.search.propose import Proposal, Proposer, breeds, resolved, within
 from nas.search.run import Run, RunError, columns_of, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import train_bank
 from nas.search.weights import Weights
-from nas.search.worker import Job, Outcome, Pool, kind
+from nas.search.worker import Job, Outcome, Pool, kind, make_pool
 from nas.task import Task, TaskError
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
@@ -123,32 +126,25 @@ def _proceed(run: Run, listener: Listener) -> Run:
     with Archive.open(run.folder, write=True) as archive:
         if kind(run.settings, run.grammar) == "shared":
             train_bank(run, archive, listener)
-        pool = make_pool(run)
+        pool = make_pool(run.folder, run.settings, trust_code=run.trust_code)
         try:
-            _Search(run, archive, pool, listener).go()
+            evaluator = decide(run, archive, pool, listener)
+            _Search(run, archive, pool, listener, evaluator).go()
         finally:
             pool.close()
     return run
 
 
-def make_pool(run: Run) -> Pool:
-    if run.settings.on == "local":
-        from nas.search.local import LocalPool
-
-        return LocalPool(run.folder, run.settings, trust_code=run.trust_code)
-    from nas.search.ray import RayPool
-
-    return RayPool(run.folder, run.settings, trust_code=run.trust_code)
-
-
 class _Search:
     """Asking, evaluating, recording, telling: a generation at a time, told in number order."""
 
-    def __init__(self, run: Run, archive: Archive, pool: Pool, listener: Listener):
+    def __init__(
+        self, run: Run, archive: Archive, pool: Pool, listener: Listener, evaluator: str
+    ):
         self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
-        self.alone = kind(settings, run.grammar) == "standalone"
+        self.evaluator, self.alone = evaluator, evaluator != "shared"
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, key=self._key, size=settings.size,
@@ -172,9 +168,9 @@ class _Search:
         """Seconds of the budget not yet spent, by what the archive tells."""
         if self.settings.budget_s is None:
             return float("inf")
-        noted = (*self.archive.notes("bank"), *self.archive.notes("finalist"))
-        spent = sum(float(str(note["seconds"])) for note in noted)
-        return self.settings.budget_s - spent - sum(t.seconds for t in self.recorded.values())
+        notes = spent(self.archive, "bank", "verdict", "finalist")
+        notes += spent(self.archive, "scored") / self.pool.workers
+        return self.settings.budget_s - notes - sum(t.seconds for t in self.recorded.values())
 
     def go(self) -> None:
         wanted = self.settings.trials or 10**9
@@ -232,7 +228,11 @@ class _Search:
         """An evaluation, with the weights of its parents where all are kept."""
         lineage = proposal.lineage
         kept = self.weights.of(lineage.parents) if lineage else ()
-        return Job(number, str(proposal.derivation), lineage if kept else None, kept)
+        name = "inherited" if self.settings.standalone.child_epochs else self.evaluator
+        return Job(
+            number, str(proposal.derivation), name if self.alone else "shared",
+            self.settings.seed, lineage if kept else None, kept,
+        )  # fmt: skip
 
     def _record(self, outcome: Outcome, key: str, text: str) -> None:
         id = identity(text, self.ids)
@@ -261,7 +261,10 @@ class _Search:
                 return
             jobs = {t.number: t for t in todo}
             tried |= {t.id for t in todo}
-            for out in self.pool.evaluate([Job(n, t.derivations[""]) for n, t in jobs.items()]):
+            for out in self.pool.evaluate([
+                Job(n, t.derivations[""], "standalone", self.settings.seed)
+                for n, t in jobs.items()
+            ]):  # fmt: skip
                 id = jobs[out.number].id
                 self.archive.note("finalist", id=id, seconds=out.seconds, reason=out.reason)
                 if not out.reason:

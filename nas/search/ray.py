@@ -25,7 +25,7 @@ from nas.archive import Measurement
 from nas.retrain import retrain, retrained
 from nas.search.run import RunError
 from nas.search.settings import Settings
-from nas.search.worker import Evaluator, Job, Outcome
+from nas.search.worker import Job, Outcome, RunEvaluator
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ENVIRONMENT = {  # Ray reads some of it on import
@@ -106,7 +106,7 @@ def _join(address: str) -> None:
 
 
 class Worker:
-    """An Evaluator in a process of its own. `start` is a call, so that its errors come back."""
+    """A RunEvaluator in a process of its own. `start` is a call, so that its errors come back."""
 
     def start(
         self, files: dict[str, bytes], settings: Settings, trust_code: bool, where: str
@@ -116,7 +116,7 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="nas-") as folder:
             for name, data in files.items():
                 Path(folder, name).write_bytes(data)
-            self.evaluator = Evaluator(Path(folder), settings, trust_code=trust_code)
+            self.evaluator = RunEvaluator(Path(folder), settings, trust_code=trust_code)
         for task in self.evaluator.tasks:
             task.splits()
 
@@ -146,7 +146,6 @@ class RayPool:
 
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
-        self.limit_s = SHARED_S if "bank.safetensors" in files else STANDALONE_S
         self.gpus, self.device = _device(settings.device)
         self.free: list[Any] = []
         self.calls: dict[Any, Call] = {}
@@ -164,6 +163,10 @@ class RayPool:
         fitting = int(found.get("CPU", 1))
         return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
 
+    @property
+    def workers(self) -> int:
+        return self.wanted
+
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Outcomes as they come. Raises what a worker raises on loading the run, and RunError
         where none can start."""
@@ -173,7 +176,8 @@ class RayPool:
                 self._hire()
                 while waiting and self.free:
                     worker, job = self.free.pop(0), waiting.pop()
-                    self._note(worker.evaluate.remote(job), worker, job, self.limit_s)
+                    limit_s = SHARED_S if job.evaluator == "shared" else STANDALONE_S
+                    self._note(worker.evaluate.remote(job), worker, job, limit_s)
                 yield from self._heard()
         finally:
             for ref in [ref for ref, call in self.calls.items() if call.job]:

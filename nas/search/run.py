@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nas.supernet import Bank
 
 FORMAT = 1
+TRUST = "trust.json"
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 COSTS = ("flops", "params", "activations", "size_mb", "latency_ms")
@@ -89,6 +90,15 @@ class Run:
         return Derivation.read(self.trial(id).derivations[""], self.grammar)
 
     @property
+    def evaluator(self) -> str:
+        """What evaluates the run's trials: as it was measured to be best, or as settings say."""
+        from nas.search.worker import kind
+
+        with Archive.open(self.folder) as archive:
+            verdict = archive.notes("verdict")
+        return str(verdict[0]["evaluator"]) if verdict else kind(self.settings, self.grammar)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         return objectives_of(self.settings, self.named)
 
@@ -138,10 +148,9 @@ class Run:
         weights, freshly initialised ones otherwise."""
         from nas.evaluate import network_of
         from nas.network import Network
-        from nas.search.worker import kind
 
         derivation = self.derivation(id)
-        if kind(self.settings, self.grammar) == "shared":
+        if self.evaluator == "shared":
             return network_of(self.bank(), derivation, self.tasks, seed=self.settings.seed)
         return Network(derivation, heads=self.tasks, seed=self.settings.seed).eval()
 

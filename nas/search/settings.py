@@ -78,6 +78,27 @@ class Retrain(Training):
     batch: int = Field(0, ge=0)
 
 
+class Trust(_Strict):
+    """What a search measures of its evaluators where it has a budget and may choose: at most
+    `share` of the budget (0: nothing) trains up to so many architectures stand-alone, with so many
+    seeds each; with fewer than `least` nothing is told. `steps` are those of short training, which
+    takes at most half the steps of stand-alone training.
+    """
+
+    share: float = Field(0.2, ge=0, lt=1)
+    architectures: int = Field(32, ge=8)
+    least: int = Field(12, ge=8)
+    seeds: int = Field(2, ge=2)
+    steps: int = Field(80, ge=1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Trust:
+        if self.least > self.architectures:
+            most = self.architectures
+            raise ValueError(f"least is {self.least}, and architectures at most {most}")
+        return self
+
+
 class Settings(_Strict):
     """A search. Times in seconds; `trials` 0 means as many as the budget allows.
 
@@ -94,7 +115,7 @@ class Settings(_Strict):
     sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = "auto"
     objectives: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
-    evaluator: Literal["auto", "shared", "standalone"] = "auto"
+    evaluator: Literal["auto", "shared", "short", "standalone"] = "auto"
     on: str = "local"
     workers: int = Field(0, ge=0)
     device: str = "cpu"
@@ -104,6 +125,7 @@ class Settings(_Strict):
     start: tuple[str, ...] = ()
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
+    trust: Trust = Trust()
     retrain: Retrain = Retrain()
 
     @model_validator(mode="after")
@@ -112,6 +134,8 @@ class Settings(_Strict):
             raise ValueError("trials 0 is as many as a budget allows: give a budget or trials")
         if self.workers and self.on == "local":
             raise ValueError("workers are Ray's: say --on ray, or leave workers out")
+        if self.evaluator == "short" and self.standalone.child_epochs:
+            raise ValueError("children go on from stand-alone training: child_epochs 0 with short")
         return self
 
     @field_validator("on")

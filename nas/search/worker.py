@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nas.archive import Measurement
-from nas.evaluate import inherited, shared
+from nas.evaluate import inherited
 from nas.grammar import Derivation, Grammar
 from nas.measure.latency import threads
 from nas.plan import plan
@@ -17,14 +17,17 @@ from nas.search.breed import Lineage
 from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
 from nas.task import Task
+from nas.trust.evaluators import BASELINES, Evaluator, baseline, from_scratch, on_bank
 
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation to do: the trial's number and its derivation's text."""
+    """One evaluation to do: the trial's number, its derivation's text, and what evaluates it."""
 
     number: int
     derivation: str
+    evaluator: str
+    seed: int
     lineage: Lineage | None = None
     weights: tuple[bytes, ...] = ()  # of the lineage's parents, as they were trained
 
@@ -39,16 +42,19 @@ class Outcome:
     reason: str
     seconds: float
     weights: bytes = b""
+    cpu_s: float = 0.0
 
 
 class Pool(Protocol):
-    """Evaluates jobs, yielding outcomes as they come, in any order."""
+    """Evaluates jobs, yielding outcomes as they come, in any order; so many at a time."""
 
+    @property
+    def workers(self) -> int: ...
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]: ...
     def close(self) -> None: ...
 
 
-class Evaluator:
+class RunEvaluator:
     """Loads a run's space, tasks and bank, and evaluates derivations on one thread each."""
 
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
@@ -62,7 +68,7 @@ class Evaluator:
             self.bank.load(folder / "bank.safetensors")
 
     def __call__(self, job: Job) -> Outcome:
-        begun, reason = time.perf_counter(), ""
+        begun, cpu, reason = time.perf_counter(), time.process_time(), ""
         found: list[Measurement] = []
         weights = b""
         try:
@@ -73,21 +79,36 @@ class Evaluator:
                 reason = f"{wrong[0].name} is {wrong[0].value}"
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - begun
-        return Outcome(job.number, tuple(found), reason, seconds, weights)
+        seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+        return Outcome(job.number, tuple(found), reason, seconds, weights, cpu_s)
 
     def _metric(self, task: str | None) -> str:
         return next((t.metric for t in self.tasks if t.name == task), "")
 
     def _measure(self, job: Job) -> tuple[list[Measurement], bytes]:
-        settings, given = self.settings, self.settings.standalone
         derivation = Derivation.read(job.derivation, self.grammar)
-        if self.bank is not None:
-            return shared(
-                self.bank, derivation, self.tasks, samples=settings.supernet.samples,
-                seed=settings.seed, device=settings.device,
-            ), b""  # fmt: skip
-        lineage, epochs, parents = job.lineage, given.epochs, list[Parent]()
+        if job.evaluator == "inherited":
+            return self._inherited(job, derivation)
+        return self.named(job.evaluator, job.seed).measure(derivation, self.tasks), b""
+
+    def named(self, name: str, seed: int) -> Evaluator:
+        """The evaluator of a name, as the run's settings have it."""
+        settings, given = self.settings, self.settings.standalone
+        if name in BASELINES:
+            return baseline(name, seed=seed)
+        if name == "shared":
+            assert self.bank is not None
+            return on_bank(
+                self.bank, samples=settings.supernet.samples, seed=seed, device=settings.device
+            )
+        steps = short_steps(settings, self.tasks) if name == "short" else None
+        recipe = given.recipe(seed)
+        return from_scratch(recipe, steps=steps, device=settings.device, limit_s=given.limit_s)
+
+    def _inherited(self, job: Job, derivation: Derivation) -> tuple[list[Measurement], bytes]:
+        """Trained on from the job's parents, from scratch where it has none; and the weights."""
+        given, lineage = self.settings.standalone, job.lineage
+        epochs, parents = given.epochs, list[Parent]()
         if lineage and job.weights:
             epochs = given.child_epochs
             parents = [
@@ -95,10 +116,22 @@ class Evaluator:
                 for text, data in zip(lineage.parents, job.weights, strict=True)
             ]
         found, bank = inherited(
-            derivation, self.tasks, given.recipe(settings.seed, epochs=epochs), parents,
-            lineage.origin if lineage else _new, device=settings.device, limit_s=given.limit_s,
+            derivation, self.tasks, given.recipe(job.seed, epochs=epochs), parents,
+            lineage.origin if lineage else _new, device=self.settings.device,
+            limit_s=given.limit_s,
         )  # fmt: skip
-        return found, trained(bank) if given.child_epochs else b""
+        return found, trained(bank)
+
+
+def make_pool(folder: Path, settings: Settings, *, trust_code: bool = True) -> Pool:
+    """Where the settings say: in this process, or on Ray."""
+    if settings.on == "local":
+        from nas.search.local import LocalPool
+
+        return LocalPool(folder, settings, trust_code=trust_code)
+    from nas.search.ray import RayPool
+
+    return RayPool(folder, settings, trust_code=trust_code)
 
 
 def _new(path: str) -> None:
@@ -106,10 +139,18 @@ def _new(path: str) -> None:
 
 
 def kind(settings: Settings, grammar: Grammar) -> str:
-    """The evaluator a run uses: shared weights where the space is finite, unless it says."""
+    """The evaluator that settings name, or the space's default: shared weights where it is finite.
+
+    A run with a budget may have measured that another is better: see `Run.evaluator`.
+    """
     if settings.evaluator != "auto":
         return settings.evaluator
     return "shared" if grammar.finite else "standalone"
+
+
+def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:
+    """The steps of short training: as set, but at most half of those of stand-alone training."""
+    return max(1, min(settings.trust.steps, settings.standalone.recipe(0).steps(tasks) // 2))
 
 
 def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Bank:

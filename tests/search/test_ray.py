@@ -22,6 +22,7 @@ from nas.grammar import Grammar, GrammarError, derive
 from nas.network import Network
 from nas.retrain import retrain, retrained
 from nas.search import RunError, search
+from nas.search.choice import trust
 from nas.search.ray import RayPool, connected, retrain_on_ray
 from nas.search.run import Run, create
 from nas.search.settings import Settings
@@ -88,6 +89,10 @@ def test_ray_and_this_process_make_the_same_archive(cluster: None, tmp_path: Pat
     there = search("mobile", ["digits"], out=tmp_path / "there", on="ray", workers=2, **TINY)
     assert len(here.trials) == 16
     assert said(here) == said(there)
+    tables = [trust(run.folder, standalone=8, epochs=0.2)["tasks"] for run in (here, there)]
+    scores = [[(row["evaluator"], row["score"], row["scores"]) for row in table["digits"]["rows"]]
+              for table in tables]  # fmt: skip
+    assert scores[0] == scores[1]
 
 
 def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path) -> None:
@@ -140,7 +145,7 @@ def test_what_a_worker_raises_on_loading_the_run_comes_back(cluster: None, tmp_p
     pool = RayPool(tmp_path / "run", settings, trust_code=False)
     try:
         with pytest.raises(GrammarError, match="trust"):
-            list(pool.evaluate([on_ray.Job(0, "")]))
+            list(pool.evaluate([on_ray.Job(0, "", "shared", 0)]))
     finally:
         pool.close()
 

@@ -1,0 +1,177 @@
+"""A run's calibration: random architectures trained from scratch, against which its evaluators are
+measured. Every score is noted in the archive at once, apart from the trials.
+
+The set is drawn from the space alone. What a search found is never in it: an architecture that was
+chosen for its score has a score that flatters it, and those it is compared with are gone, so τ over
+chosen ones says nothing about the choice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import log1p
+from typing import Any
+
+from nas.archive import Archive, Measurement, plain
+from nas.front import Limit
+from nas.grammar import Derivation, Grammar, Limits, sample
+from nas.grammar.trace import cost_of
+from nas.plan import nontrivial
+from nas.search.propose import OPEN_SIZE, within
+from nas.search.run import Run, columns_of
+from nas.search.settings import Settings
+from nas.search.worker import Job, Pool, short_steps
+from nas.supernet.bank import facts_of
+from nas.task import Task
+from nas.trust.evaluators import BASELINES
+from nas.trust.table import ALONE, Calibration, Scored
+
+BLOCK = 32  # architectures that are taken of some random draws:
+DRAWS = {True: 256, False: 64}  # of a finite grammar; of a recursive one, where a draw takes long
+
+
+def draw(
+    settings: Settings, grammar: Grammar, tasks: Sequence[Task], rng: random.Random
+) -> Derivation:
+    """A random derivation as a search of these settings would begin with."""
+    if grammar.finite:
+        return sample(grammar, rng, input=tasks[0].input)
+    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
+    return sample(
+        grammar, rng, input=tasks[0].input, limits=within(limits),
+        size=settings.size or OPEN_SIZE, where=nontrivial,
+    )  # fmt: skip
+
+
+def architectures(run: Run) -> Iterator[str]:
+    """The architectures to calibrate with, distinct and in a fixed order, so that more extend
+    fewer: random draws within the run's limits, thinned so that the logarithm of their FLOPs is
+    spread evenly; draws crowd around the middle, and a front asks for all sizes."""
+    met: set[str] = set()
+    for block in range(1_000):
+        rng = random.Random(f"{run.settings.seed}/trust/{block}")
+        drawn = {str(one): one for one in _allowed(run, rng)}
+        sizes = {text: log1p(cost_of(one).flops) for text, one in drawn.items()}
+        for text in met:
+            sizes.pop(text, None)
+        if not sizes:
+            return
+        low, span = min(sizes.values()), max(sizes.values()) - min(sizes.values())
+        for i in range(1, min(BLOCK, len(sizes)) + 1):
+            wanted = low + span * halves(i)
+            taken = min(sizes, key=lambda text: (abs(sizes[text] - wanted), text))
+            del sizes[taken]
+            met.add(taken)
+            yield taken
+
+
+def _allowed(run: Run, rng: random.Random) -> Iterator[Derivation]:
+    """Random draws that keep the run's limits on what can be counted."""
+    most = {limit.name: int(limit.at_most) for limit in run.limits}
+    limits = Limits(None, most.get("params"), most.get("flops"), most.get("activations"))
+    for _ in range(DRAWS[run.grammar.finite]):
+        one = draw(run.settings, run.grammar, run.tasks, rng)
+        if limits.allow(cost_of(one)):
+            yield one
+
+
+def halves(i: int) -> float:
+    """The i-th of 1/2, 1/4, 3/4, 1/8, 5/8, …: evenly spread however many are taken (van der
+    Corput 1935)."""
+    digits = f"{i:b}"
+    return float(int(digits[::-1], 2) / 2 ** len(digits))
+
+
+class Scores:
+    """The scores of a run's calibration: those the archive holds, and those still to be made."""
+
+    def __init__(self, run: Run, settings: Settings, archive: Archive, pool: Pool | None = None):
+        self.run, self.settings, self.archive, self.pool = run, settings, archive, pool
+        self.metrics = {task.name: task.metric for task in run.named}
+        first, seeds = settings.seed, settings.trust.seeds
+        bank = run.folder / "bank.safetensors"
+        version = f"{facts_of(bank)['version']} supernet steps" if bank.exists() else ""
+        alone = f"{settings.standalone.epochs:g} epochs"
+        short = f"{short_steps(settings, run.tasks)} steps"
+        # of standalone seeds of their own: what shares its chance with the truth would agree more
+        self.wanted: list[tuple[str, int, str]] = [
+            *((("shared", first, version),) if version else ()), ("short", first, short),
+            *((ALONE, first + 1 + i, alone) for i in range(seeds)),
+            *((name, first, "") for name in BASELINES),
+        ]  # fmt: skip
+        self.known = {
+            (note["derivation"], note["evaluator"], note["seed"], note["made"]): _scored(note)
+            for note in archive.notes("scored")
+        }
+
+    def of(self, texts: Iterable[str]) -> list[Scored]:
+        """What is known of some architectures."""
+        return [self.known[key] for text in texts for key in self._keys(text) if key in self.known]
+
+    def whole(self, text: str) -> bool:
+        return all(key in self.known for key in self._keys(text))
+
+    def make(self, texts: Sequence[str], *, only: str = "") -> None:
+        """Make the scores of some architectures that are missing, or of one evaluator of them;
+        each is on disk before the next begins."""
+        assert self.pool is not None
+        keys = [key for text in texts for key in self._keys(text)
+                if key not in self.known and only in ("", key[1])]  # fmt: skip
+        jobs = [Job(i, text, name, seed) for i, (text, name, seed, _) in enumerate(keys)]
+        for out in self.pool.evaluate(jobs):
+            text, name, seed, made = keys[out.number]
+            measured: Any = [plain(m) for m in out.measurements]
+            self.archive.note(
+                "scored", derivation=text, evaluator=name, seed=seed, made=made,
+                measurements=measured, reason=out.reason, seconds=out.seconds, cpu_s=out.cpu_s,
+            )  # fmt: skip
+            self.known[text, name, seed, made] = Scored(
+                text, name, seed, out.measurements, out.reason, out.seconds, out.cpu_s
+            )
+
+    def calibration(
+        self, texts: Sequence[str], more: Mapping[str, Scored] | None = None
+    ) -> Calibration:
+        """All that is known of some architectures, and `more` of them by derivation."""
+        trained = spent(self.archive, "bank")
+        known = [*self.of(texts), *(more[text] for text in texts if more and text in more)]
+        return Calibration.of(known, self.metrics, {"shared": trained})
+
+    def _keys(self, text: str) -> list[tuple[str, str, int, str]]:
+        return [(text, *one) for one in self.wanted]
+
+
+def _scored(note: dict[str, Any]) -> Scored:
+    found = tuple(Measurement(**one) for one in note["measurements"])
+    return Scored(
+        note["derivation"], note["evaluator"], note["seed"], found, note["reason"],
+        note["seconds"], note["cpu_s"],
+    )  # fmt: skip
+
+
+def spent(archive: Archive, *kinds: str) -> float:
+    """Seconds that a run's notes of some kinds tell of."""
+    return sum(float(str(note["seconds"])) for one in kinds for note in archive.notes(one))
+
+
+def inherited(archive: Archive) -> dict[str, Scored]:
+    """The trials that went on from their parents' weights, by derivation, in an order that has
+    nothing to do with how good they are: that of their derivations' hashes."""
+    found = {}
+    for trial in sorted(archive.trials, key=lambda trial: trial.id):
+        mine = tuple(m for m in trial.measurements if m.evaluator == "inherited")
+        if mine:
+            text, took = trial.derivations[""], trial.seconds
+            found[text] = Scored(text, "inherited", 0, mine, seconds=took, cpu_s=took)
+    return found
+
+
+def batches(texts: Iterator[str], size: int, most: int) -> Iterator[list[str]]:
+    """The first texts, at most so many, as many at a time as keep the workers busy."""
+    for done in range(0, most, size):
+        batch = list(islice(texts, min(size, most - done)))
+        if not batch:
+            return
+        yield batch

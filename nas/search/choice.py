@@ -1,0 +1,176 @@
+"""Which evaluator a run uses: measured in the search where there is a budget for it, and by
+`nas trust` whenever somebody wants to know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from nas.archive import Archive
+from nas.grammar.count import count
+from nas.search.calibration import Scores, architectures, batches, inherited, spent
+from nas.search.run import TRUST, Run, RunError, load
+from nas.search.settings import Settings
+from nas.search.worker import Pool, kind, make_pool, short_steps
+from nas.trust.table import Calibration, Row
+from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, said
+
+Listener = Callable[[str, int, int, dict[str, Any]], None]
+FEWEST = 8  # architectures of which anything is told
+
+
+def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
+    """The evaluator of a run's trials. Where the settings leave it open and there is a budget, a
+    part of that goes to a calibration, and the verdict is noted for good: a run that has trials
+    keeps what evaluated them."""
+    settings, usual = run.settings, kind(run.settings, run.grammar)
+    noted = archive.notes("verdict")
+    if noted:
+        return str(noted[0]["evaluator"])
+    wanted = settings.evaluator == "auto" and settings.budget_s and settings.trust.share
+    if not wanted or archive.trials:
+        return usual
+    begun, before = time.perf_counter(), spent(archive, "scored")
+    verdict = _calibrated(run, archive, pool, listener, usual)
+    scoring = (spent(archive, "scored") - before) / pool.workers
+    archive.note(
+        "verdict", evaluator=verdict.evaluator, reason=verdict.reason, warning=verdict.warning,
+        seconds=max(0.0, time.perf_counter() - begun - scoring),
+    )  # fmt: skip
+    listener("verdict", 1, 1, {"says": said(verdict)})
+    return verdict.evaluator
+
+
+def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usual: str) -> Verdict:
+    settings, given = run.settings, run.settings.trust
+    if settings.standalone.child_epochs:
+        return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
+    scores = Scores(run, settings, archive, pool)
+    found = scores.calibration(_fitting(run, scores, listener))
+    if len(found.derivations) < given.least:
+        return Verdict(usual, (
+            f"too few architectures can be trained from scratch in {given.share:.0%} of the "
+            f"budget, {len(found.derivations)} where {given.least} are needed, so it is the "
+            "space's default"
+        ))  # fmt: skip
+    left = (settings.budget_s or 0.0) - spent(archive, "bank")
+    left -= spent(archive, "scored") / pool.workers
+    asked = {o.name for o in run.objectives}
+    by = {t.name: ["nll"] if asked & {"nll", f"{t.name.replace('-', '_')}_nll"} else [t.metric]
+          for t in run.named}  # fmt: skip
+    verdict, table = judge(
+        found, default=usual, left_s=dict.fromkeys(ELIGIBLE, left), most=_most(run),
+        workers=pool.workers, scores=by,
+    )  # fmt: skip
+    write(run, found, verdict, table)
+    return verdict
+
+
+def _most(run: Run) -> float:
+    """The evaluations a run can make use of: as many as the space holds, or are asked for."""
+    held: float = inf
+    if run.grammar.finite:
+        held = count(run.grammar, input=run.tasks[0].input)
+    return min(held, run.settings.trials or held)
+
+
+def _fitting(run: Run, scores: Scores, listener: Listener) -> list[str]:
+    """Calibrate with as many architectures as fit the share of the budget; which they are."""
+    assert scores.pool is not None
+    given, workers = run.settings.trust, scores.pool.workers
+    share_s = given.share * (run.settings.budget_s or 0.0)
+    ends, found = time.perf_counter() + share_s, list[str]()
+    costs: list[float] = []
+    for batch in batches(architectures(run), workers, given.architectures):
+        if not found:
+            scores.make(batch[:1], only="short")
+        each = max(costs) if costs else _foretold(scores, batch[0])
+        needed = given.least * each if not found else sum(costs) + len(batch) * each
+        over = needed > share_s * workers or time.perf_counter() > ends
+        if over and not all(map(scores.whole, batch)):
+            break
+        scores.make(batch)
+        found += batch
+        costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
+        listener("trust", len(found), given.architectures, {})
+    return found
+
+
+def _foretold(scores: Scores, text: str) -> float:
+    """Seconds that calibrating with an architecture will take, from those of its short training."""
+    settings = scores.settings
+    (short,) = (one.seconds for one in scores.of([text]) if one.evaluator == "short")
+    steps = settings.standalone.recipe(0).steps(scores.run.tasks)
+    return short * (1 + settings.trust.seeds * steps / short_steps(settings, scores.run.tasks))
+
+
+def trust(
+    folder: str | Path, *, standalone: int = 32, epochs: float | None = None,
+    budget_s: float | None = None, listener: Listener | None = None, trust_code: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure how far a run's evaluators can be trusted: train so many random architectures from
+    scratch, score them by every evaluator, and write RUN/trust.json, whose facts come back.
+
+    What was scored before is not done again, so more architectures extend fewer. epochs: of a
+    training from scratch, by default the run's. budget_s: the search for which the verdict is, by
+    default the run's own. Of a run whose children inherit, the architectures are random trials
+    among those children, since there alone is an inherited score. Raises RunError for a run
+    without its bank, and where fewer than 8 architectures could be trained.
+    """
+    run, heard = load(folder, trust_code=trust_code), listener or (lambda *_: None)
+    settings = run.settings
+    if epochs is not None:
+        given = settings.standalone.model_dump() | {"epochs": epochs}
+        settings = Settings.of(settings.model_dump() | {"standalone": given})
+    usual = kind(settings, run.grammar)
+    if usual == "shared":
+        run.bank()  # which says where there is none
+    with Archive.open(run.folder, write=True) as archive:
+        pool = make_pool(run.folder, settings, trust_code=trust_code)
+        try:
+            found = _measured(Scores(run, settings, archive, pool), standalone, heard)
+        finally:
+            pool.close()
+        took = spent(archive, "bank", "finalist") + sum(t.seconds for t in archive.trials)
+    whole_s = budget_s or settings.budget_s or took
+    left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
+    size = count(run.grammar, input=run.tasks[0].input) if run.grammar.finite else inf
+    verdict, table = judge(found, default=usual, left_s=left, most=size, workers=pool.workers)
+    return write(run, found, verdict, table)
+
+
+def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibration:
+    """So many architectures scored by everything: children that inherited where there are some."""
+    assert scores.pool is not None
+    heirs = inherited(scores.archive)
+    if len(heirs) < FEWEST:
+        heirs = {}
+    texts = list[str]()
+    stream = iter(heirs) if heirs else architectures(scores.run)
+    for batch in batches(stream, scores.pool.workers, standalone):
+        scores.make(batch)
+        texts += batch
+        listener("trust", len(texts), standalone, {})
+    found = scores.calibration(texts, heirs)
+    if len(found.derivations) < FEWEST:
+        raise RunError(
+            f"{len(found.derivations)} of {len(texts)} architectures could be trained from "
+            f"scratch: at least {FEWEST} are needed to tell anything"
+        )
+    return found
+
+
+def write(
+    run: Run, found: Calibration, verdict: Verdict, table: Mapping[str, list[Row]]
+) -> dict[str, Any]:
+    """Write a calibration, its table and the verdict to the run's trust.json; the same as facts."""
+    told = facts(found, verdict, table)
+    part = run.folder / f"{TRUST}.part"
+    part.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
+    part.replace(run.folder / TRUST)
+    return told

@@ -1,0 +1,226 @@
+"""A calibration, architectures with what every evaluator said of each, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.archive import Measurement
+from nas.task.metrics import METRICS
+from nas.trust.evaluators import BASELINES
+from nas.trust.statistics import (
+    Array,
+    counted,
+    interval,
+    left_out,
+    partial,
+    regret,
+    resampled,
+    taus,
+)
+
+WIDE = 0.3  # half an interval: one that is wider tells too little
+ALONE = "standalone"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What one evaluator said of one architecture; `reason` says why where it failed."""
+
+    derivation: str
+    evaluator: str
+    seed: int
+    measurements: tuple[Measurement, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Estimate(NamedTuple):
+    """A statistic and its 90 % interval; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def wide(self) -> bool:
+        """Whether the interval is wider than ±0.3, or there is none."""
+        return not self.high - self.low <= 2 * WIDE
+
+    def __str__(self) -> str:
+        if self.value != self.value:
+            return "–"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How well one evaluator, ranking by one score, agrees with training from scratch on a task.
+
+    τ is with the mean of all stand-alone seeds; of `standalone` itself that of one seed with the
+    others. Regrets are in units of the metric. cpu_s, seconds: of one evaluation, on average.
+    """
+
+    task: str
+    evaluator: str
+    score: str  # the metric's name, nll, or of a baseline its own
+    tau: Estimate
+    given_flops: Estimate
+    given_params: Estimate
+    given_both: Estimate
+    regret_1: Estimate
+    regret_5: Estimate
+    behind: Estimate  # τ of the best (but standalone) less this τ, on the same draws
+    over_flops: Estimate  # this τ less that of counting FLOPs
+    over_params: Estimate
+    cpu_s: float
+    seconds: float
+    before_s: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Architectures trained from scratch with several seeds, and scored by every evaluator."""
+
+    derivations: tuple[str, ...]
+    scored: tuple[Scored, ...]
+    metrics: Mapping[str, str]  # each task's primary metric
+    before_s: Mapping[str, float]
+
+    @staticmethod
+    def of(
+        scored: Iterable[Scored], metrics: Mapping[str, str], before_s: Mapping[str, float]
+    ) -> Calibration:
+        """What is whole of some scores: an architecture counts that was trained with as many
+        seeds as any, for every task with a number for its metric."""
+        known = tuple(scored)
+        seeds = len({one.seed for one in known if one.evaluator == ALONE})
+        whole: dict[str, int] = {}
+        for one in known:
+            values = [_value(one, task, metric) for task, metric in metrics.items()]
+            if one.evaluator == ALONE and np.isfinite(values).all():
+                whole[one.derivation] = whole.get(one.derivation, 0) + 1
+        kept = dict.fromkeys(text for text, trained in whole.items() if trained == seeds)
+        mine = tuple(one for one in known if one.derivation in kept)
+        return Calibration(tuple(kept), mine, metrics, before_s)
+
+    @cached_property
+    def seeds(self) -> int:
+        return len({one.seed for one in self.scored if one.evaluator == ALONE})
+
+    @property
+    def evaluators(self) -> list[str]:
+        """Those that scored something, `standalone` last before the baselines."""
+        met = dict.fromkeys(one.evaluator for one in self.scored)
+        first = [name for name in met if name not in (ALONE, *BASELINES)]
+        return [*first, ALONE, *(name for name in BASELINES if name in met)]
+
+    def truth(self, task: str) -> Array:
+        """(architectures, seeds): the metric after training from scratch."""
+        return self.scores(task, ALONE, self.metrics[task])
+
+    def scores(self, task: str, evaluator: str, score: str) -> Array:
+        """(architectures, seeds), larger is better; where it failed, worse than any other."""
+        place = {text: i for i, text in enumerate(self.derivations)}
+        mine = [one for one in self.scored if one.evaluator == evaluator]
+        seeds = {seed: i for i, seed in enumerate(sorted({one.seed for one in mine}))}
+        found = np.full((len(place), len(seeds)), np.nan)
+        for one in mine:
+            value = _value(one, task, score)
+            found[place[one.derivation], seeds[one.seed]] = value * _sign(score)
+        worst = np.nanmin(found) if np.isfinite(found).any() else 0.0
+        return np.where(np.isfinite(found), found, worst - 1.0)
+
+    def mean(self, evaluator: str, field: str) -> float:
+        """Mean `seconds` or `cpu_s` of an evaluation."""
+        spent = [getattr(one, field) for one in self.scored if one.evaluator == evaluator]
+        return float(np.mean(spent)) if spent else 0.0
+
+
+def _value(one: Scored, task: str, name: str) -> float:
+    """The measurement of a name, for the task or for all of them; NaN where there is none."""
+    found = [m.value for m in one.measurements if m.name == name and m.task in (task, None)]
+    return found[-1] if found and not one.reason else float("nan")
+
+
+def _sign(score: str) -> int:
+    return 1 if METRICS.get(score, True) else -1
+
+
+def rows(calibration: Calibration, task: str) -> list[Row]:
+    """A row for each evaluator and score, in the order of `Calibration.evaluators`."""
+    n, metric = len(calibration.derivations), calibration.metrics[task]
+    drawn = np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))])
+    draws = _Draws(calibration, task, drawn, counted(drawn))
+    wanted = [
+        (name, score) for name in calibration.evaluators
+        for score in ([name] if name in BASELINES else [metric, "nll"])
+    ]  # fmt: skip
+    found = {pair: draws.of(*pair) for pair in wanted}
+    rivals = {pair: each["tau"] for pair, each in found.items() if pair[0] != ALONE}
+    best = max(rivals.values(), key=lambda tau: float(np.nan_to_num(tau[0], nan=-2.0)))
+    nothing = np.full(len(drawn), np.nan)
+    flops, params = (rivals.get((name, name), nothing) for name in ("flops", "params"))
+    result = []
+    for (name, score), each in found.items():
+        own = each["tau"]
+        compared = {"behind": best - own, "over_flops": own - flops, "over_params": own - params}
+        result.append(Row(
+            task, name, score, **{k: _estimate(v) for k, v in (each | compared).items()},
+            cpu_s=calibration.mean(name, "cpu_s"), seconds=calibration.mean(name, "seconds"),
+            before_s=calibration.before_s.get(name, 0.0),
+        ))  # fmt: skip
+    return result
+
+
+def ceiling(calibration: Calibration, task: str) -> Estimate:
+    """τ of one stand-alone seed with the mean of the others; with two, of one with the other."""
+    truth, n = calibration.truth(task), len(calibration.derivations)
+    weights = counted(np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))]))
+    return _estimate(left_out(truth, truth, weights))
+
+
+def _estimate(replicates: Array) -> Estimate:
+    """Of replicates whose first is the whole."""
+    return Estimate(float(replicates[0]), *interval(replicates[1:]))
+
+
+class _Draws(NamedTuple):
+    """Bootstrap replicates of one task, the whole set first; every evaluator sees the same."""
+
+    calibration: Calibration
+    task: str
+    drawn: NDArray[np.intp]
+    weights: Array
+
+    def of(self, evaluator: str, score: str) -> dict[str, Array]:
+        """Each statistic's replicates; of a training with several seeds, averaged over them."""
+        truth = self.calibration.truth(self.task)
+        given = self.calibration.scores(self.task, evaluator, score)
+        if evaluator != ALONE:
+            return self._statistics(given.mean(1), truth.mean(1))
+        each = [
+            self._statistics(given[:, s], np.delete(truth, s, 1).mean(1))
+            for s in range(truth.shape[1])
+        ]
+        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+    def _statistics(self, score: Array, truth: Array) -> dict[str, Array]:
+        flops, params = (self.calibration.scores(self.task, c, c)[:, 0] for c in BASELINES[:2])
+        found = taus(np.stack([score, truth, flops, params]), self.weights)
+
+        def given(columns: Sequence[int]) -> Array:
+            places = [0, 1, *columns]
+            return partial(found[:, places][:, :, places])
+
+        return {
+            "tau": found[:, 0, 1], "given_flops": given([2]), "given_params": given([3]),
+            "given_both": given([2, 3]), "regret_1": regret(score, truth, 1, self.drawn),
+            "regret_5": regret(score, truth, 5, self.drawn),
+        }  # fmt: skip

@@ -1,0 +1,170 @@
+"""Which evaluator a run should use, and why: the greatest expected gain for the seconds it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any, cast
+
+from nas.trust.evaluators import BASELINES
+from nas.trust.statistics import against_all, expected_gain
+from nas.trust.table import ALONE, Calibration, Estimate, Row, ceiling, rows
+
+ELIGIBLE = ("shared", "short", "standalone")  # that a search can use from its beginning
+NAMES = {
+    "shared": "shared weights", "inherited": "inherited weights", "short": "short training",
+    "standalone": "stand-alone training", "flops": "FLOPs", "params": "params",
+    "synflow": "synflow",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What an evaluator is expected to bring: the truth of the best of `evaluations` by it, in
+    standard deviations of the truth above a random architecture; averaged over the tasks."""
+
+    value: float
+    tau: float  # its lower bound, against the mean of all stand-alone seeds
+    evaluations: float
+    scores: Mapping[str, str]  # by which each task is ranked: its metric or nll
+    wide: Estimate | None  # the interval that tells too little, where one does
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The evaluator to use, why in words, and what every other would have brought."""
+
+    evaluator: str
+    reason: str
+    warning: str = ""
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+
+
+def judge(
+    calibration: Calibration, *, default: str, left_s: Mapping[str, float], most: float,
+    workers: int = 1, scores: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Verdict, dict[str, list[Row]]]:  # fmt: skip
+    """The verdict of a calibration, and the rows of its table by task.
+
+    left_s: the seconds that each evaluator would have for its evaluations, of those that may be
+    chosen; most: how many evaluations there can be at all, as the space's size; scores: by what
+    a task's trials may be ranked, by default its metric or NLL, whichever has the greater lower
+    bound of τ. Evaluators are compared by that bound; where the interval of the best is wider than
+    ±0.3, or the bound not above 0, the verdict is the default.
+    """
+    table = {task: rows(calibration, task) for task in calibration.metrics}
+    gains = {}
+    for name in (name for name in left_s if name in calibration.evaluators):
+        fitting = workers * max(0.0, left_s[name]) / max(calibration.mean(name, "seconds"), 1e-9)
+        gains[name] = _gain(name, table, calibration, min(most, fitting), scores)
+    best = max(gains, key=lambda name: gains[name].value)
+    doubt = _doubt(best, gains[best])
+    reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
+    reason = f"on {len(calibration.derivations)} architectures {reason}"
+    return Verdict(default if doubt else best, reason, _warning(table), gains), table
+
+
+def _why(best: str, gains: Mapping[str, Gain]) -> str:
+    """The gain of the best in words, and beside it those of the others."""
+    gain = gains[best]
+    others = [
+        f"{NAMES[name]}{_by(other)} {other.value:.2f} (τ at least {other.tau:.2f}, the best of "
+        f"{other.evaluations:,.0f})" for name, other in gains.items() if name != best
+    ]  # fmt: skip
+    return (
+        f"its τ{_by(gain)} is at least {gain.tau:.2f}, and the best of {gain.evaluations:,.0f} is "
+        f"expected {gain.value:.2f} standard deviations better than a random one"
+    ) + "".join(f"; {one}" for one in others)
+
+
+def _by(gain: Gain) -> str:
+    return " by NLL" if "nll" in gain.scores.values() else ""
+
+
+def _doubt(name: str, gain: Gain) -> str:
+    """Why an evaluator's gain says too little to choose by it, "" where it says enough."""
+    if gain.wide is not None:
+        return f"τ of {NAMES[name]} is {gain.wide}: not enough to tell"
+    if gain.value <= 0:
+        return "no evaluator is sure to bring more than a random choice: not enough to tell"
+    return ""
+
+
+def said(verdict: Verdict) -> str:
+    """The verdict in words, for a terminal."""
+    text = f"The evaluator to use is {NAMES[verdict.evaluator]}: {verdict.reason}."
+    return f"{text} {verdict.warning}" if verdict.warning else text
+
+
+def facts(
+    calibration: Calibration, verdict: Verdict, table: Mapping[str, Sequence[Row]]
+) -> dict[str, Any]:
+    """All of it as plain values: what `trust.json` holds. Undefined numbers are null."""
+    found = {
+        "architectures": list(calibration.derivations), "seeds": calibration.seeds,
+        "verdict": {**asdict(verdict), "says": said(verdict)},
+        "tasks": {
+            task: {
+                "metric": metric, "ceiling": ceiling(calibration, task),
+                "truth": calibration.truth(task).mean(1).tolist(),
+                "rows": [
+                    {
+                        **asdict(row), "words": NAMES[row.evaluator],
+                        "scores": calibration.scores(
+                            task, row.evaluator, row.score).mean(1).tolist(),
+                    }
+                    for row in table[task]
+                ],
+            }
+            for task, metric in calibration.metrics.items()
+        },
+    }  # fmt: skip
+    return cast("dict[str, Any]", _plain(found))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _gain(
+    name: str, table: Mapping[str, list[Row]], calibration: Calibration, n: float,
+    scores: Mapping[str, Sequence[str]] | None,
+) -> Gain:  # fmt: skip
+    """The expected gain of an evaluator, each task ranked by the score that is surer."""
+    lows, by, wide = [], {}, None
+    for task, each in table.items():
+        allowed = (scores or {}).get(task, (calibration.metrics[task], "nll"))
+        mine = [row for row in each if row.evaluator == name and row.score in allowed]
+        row = max(mine, key=lambda one: _low(one.tau))
+        by[task], low = row.score, _low(row.tau)
+        wide = row.tau if row.tau.wide else wide
+        if name == ALONE:
+            low = against_all(low, ceiling(calibration, task).value, calibration.seeds)
+        lows.append(low)
+    value = sum(expected_gain(low, n) for low in lows) / len(lows)
+    return Gain(value, sum(lows) / len(lows), n, by, wide)
+
+
+def _low(tau: Estimate) -> float:
+    """The lower bound; where there is no interval, as of nothing known."""
+    return tau.low if tau.low == tau.low else -1.0
+
+
+def _warning(table: Mapping[str, list[Row]]) -> str:
+    """Plain words where counting ranks a task as well as anything that was measured."""
+    lost = [task for task, each in table.items() if not any(_above(row) for row in each)]
+    if not lost:
+        return ""
+    where = f" for {', '.join(lost)}" if len(table) > 1 else ""
+    return f"No evaluator was shown to rank better than counting FLOPs or params{where}."
+
+
+def _above(row: Row) -> bool:
+    """Whether an evaluator's τ is above those of FLOPs and params, compared on the same draws."""
+    learned = row.evaluator not in (*BASELINES, ALONE)
+    return learned and row.over_flops.low > 0 and row.over_params.low > 0
