@@ -17,7 +17,7 @@ from nas.plan import Plan, plan, run
 from nas.supernet import Bank, Parent, Subnet, inherit
 from nas.supernet.inherit import Origin
 from nas.task import Task, score
-from nas.train import Recipe, Trainer, TrainingError, groups, train
+from nas.train import Recipe, Trainer, TrainingError, Turn, groups, train
 
 SplitName = Literal["train", "valid", "test"]
 UNITS = {"nll": "nats"}
@@ -141,7 +141,7 @@ def fit_bank(
             raise TrainingError(f"it took longer than {limit_s:g} s, at step {done}")
 
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
-    train(trainer, lambda step: [derivation], on_step=on_step)
+    train(trainer, lambda step: Turn((derivation,)), on_step=on_step)
 
 
 def network_of(

@@ -18,7 +18,7 @@ from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
 from nas.supernet.bank import facts_of
-from nas.train import Trainer, train
+from nas.train import Trainer, Turn, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
 CHECKPOINT_S = 20.0
@@ -74,7 +74,7 @@ def retrain(
                 kept(last, done, trainer.steps, value)
 
     try:
-        train(trainer, lambda step: [derivation], start=weights.version, on_step=on_step)
+        train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
     except KeyboardInterrupt:
         weights.save(last, momenta=True, facts=made)
         raise

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, pi
-from typing import Protocol
+from math import cos, isfinite, pi
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +48,21 @@ class Recipe:
         """Steps in all the epochs of the largest task."""
         most = max(len(task.splits().train) for task in tasks)
         return max(1, round(self.epochs * max(1, most // self.batch)))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who is trained in one step, all on the same weights, before one update.
+
+    teach: the first learns from the labels and teaches the others its logits. batches: all see
+    `one` batch, or `each` one of its own. Gradients add up over one batch, as in FairNAS (Chu et
+    al. 2019, algorithm 1) and BigNAS: what a single derivation touches moves as in a step of its
+    own. Over batches of their own the losses are averaged, as over one larger batch.
+    """
+
+    derivations: tuple[Derivation, ...]
+    teach: bool = False
+    batches: Literal["one", "each"] = "one"
 
 
 class TrainingError(RuntimeError):
@@ -127,8 +142,8 @@ class Batches:
 class Trainer:
     """Runs training steps on some weights.
 
-    Several derivations in one step accumulate their gradients; the first learns from the labels
-    and teaches the others its logits (in-place distillation, Yu et al. 2020, BigNAS, section 3).
+    In a turn that teaches, the others learn the first's logits alone (in-place distillation, Yu et
+    al. 2020, BigNAS, section 3).
     """
 
     def __init__(
@@ -143,33 +158,38 @@ class Trainer:
             for group in self.groups
         ]
 
-    def step(self, step: int, derivations: Sequence[Derivation]) -> float:
+    def step(self, step: int, turn: Turn) -> float:
         """Train one step; what comes back is the first derivation's loss, summed over tasks.
 
-        Raises TrainingError when that is no finite number; the weights are then as before.
+        Raises TrainingError where a loss is no finite number; the weights are then as before.
         """
-        plans = [[plan(d, heads=group) for group in self.groups] for d in derivations]
+        plans = [[plan(d, heads=group) for group in self.groups] for d in turn.derivations]
         lease = self.weights.lease([p for each in plans for p in each])
         params = iter(lease.params)
         teachers: list[Mapping[str, Tensor]] = []
-        first = 0.0
+        losses = []
+        own = turn.batches == "each"
         for number, each in enumerate(plans):
+            at = step * len(plans) + number if own else step
+            total = 0.0
             for k, one in enumerate(each):
-                logits, total = self._loss(step, k, one, next(params), teachers)
-                if number == 0:
+                logits, value = self._loss(at, k, one, next(params), teachers)
+                if turn.teach and number == 0:
                     teachers.append({name: value.detach() for name, value in logits.items()})
-                    first += float(total.detach())
-                total.backward()
-        if first != first or first in (float("inf"), float("-inf")):
-            raise TrainingError(f"the loss at step {step} is {first}: lower the learning rate?")
+                total += float(value.detach())
+                (value / len(plans) if own else value).backward()
+            losses.append(total)
+        if not all(map(isfinite, losses)):
+            lost = sum(losses)
+            raise TrainingError(f"the loss at step {step} is {lost}: lower the learning rate?")
         update(lease, self.recipe, self.recipe.rate(step, self.steps))
-        return first
+        return losses[0]
 
     def _loss(
-        self, step: int, k: int, one: Plan, params: list[dict[str, Tensor]],
+        self, batch: int, k: int, one: Plan, params: list[dict[str, Tensor]],
         teachers: Sequence[Mapping[str, Tensor]],
     ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
-        group, at = self.groups[k], self.batches[k].at(step)
+        group, at = self.groups[k], self.batches[k].at(batch)
         x = group[0].splits().train.x[at].to(self.device)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
@@ -187,12 +207,12 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, strategy: Callable[[int], Sequence[Derivation]], *, start: int = 0,
+    trainer: Trainer, turn: Callable[[int], Turn], *, start: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:  # fmt: skip
-    """Train from step `start` to the trainer's last; `strategy` says which derivations at a step,
+    """Train from step `start` to the trainer's last; `turn` says who is trained at a step,
     `on_step` hears of each finished step (the number of steps done, its loss)."""
     for step in range(start, trainer.steps):
-        value = trainer.step(step, strategy(step))
+        value = trainer.step(step, turn(step))
         if on_step:
             on_step(step + 1, value)

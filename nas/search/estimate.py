@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 
 from nas.evaluate import shared, standalone
-from nas.front import Limit
-from nas.grammar import Derivation, Grammar, sample
 from nas.measure import latency
 from nas.network import Network
-from nas.plan import nontrivial
 from nas.search.loop import prepare
-from nas.search.propose import OPEN_SIZE, within
-from nas.search.run import columns_of
 from nas.search.settings import Settings
-from nas.search.worker import kind, make_bank
-from nas.supernet import STRATEGIES
-from nas.task import Task
-from nas.train import Trainer
-
-
-def draw(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], rng: random.Random
-) -> Derivation:
-    """A random derivation as a search of these settings would begin with."""
-    if grammar.finite:
-        return sample(grammar, rng, input=tasks[0].input)
-    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
-    return sample(
-        grammar, rng, input=tasks[0].input, limits=within(limits),
-        size=settings.size or OPEN_SIZE, where=nontrivial,
-    )  # fmt: skip
+from nas.search.shared import space_of, step_s
+from nas.search.worker import kind
 
 
 def estimate(settings: Settings) -> dict[str, float]:
     """bank_mb, step_ms, evaluation_ms (latency included) and eta_s of a search, by trying a few
     of each; nothing is written."""
     grammar, tasks = prepare(settings)
-    rng = random.Random(settings.seed)
+    rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
-    drawn = [draw(settings, grammar, tasks, rng) for _ in range(3)]
+    drawn = [space.draw(rng) for _ in range(3)]
     steps = 0
     if kind(settings, grammar) == "shared":
-        bank = make_bank(grammar, tasks, settings)
-        strategy = STRATEGIES[settings.supernet.strategy](grammar, input=tasks[0].input)
-        trainer = Trainer(bank, tasks, settings.supernet.recipe(0), 1000, settings.device)
-        trainer.step(0, strategy(rng))
-        begun = time.perf_counter()
-        for step in range(1, 9):
-            trainer.step(step, strategy(rng))
-        found = {"bank_mb": bank.size_mb, "step_ms": (time.perf_counter() - begun) / 8 * 1e3}
+        each, bank = step_s(settings, grammar, tasks)
+        found = {"bank_mb": bank.size_mb, "step_ms": each * 1e3}
         steps = settings.supernet.steps
     begun = time.perf_counter()
     for derivation in drawn:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
 
 
@@ -24,10 +25,14 @@ class _Strict(BaseModel):
 
 
 class Supernet(_Strict):
-    """How the shared weights are trained; `steps` 0 lets the budget say."""
+    """How the shared weights are trained; `steps` 0 lets the budget say.
+
+    strategy: who is trained at each step, one of the library's or a function of the user's own,
+    ./file.py:name. checkpoint_s: seconds between checkpoints, from which training resumes.
+    """
 
     steps: int = Field(1500, ge=0)
-    strategy: Literal["single-path", "sandwich"] = "single-path"
+    strategy: str = "single-path"
     lr: float = Field(0.15, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
@@ -35,6 +40,16 @@ class Supernet(_Strict):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     samples: int = Field(512, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
+    checkpoint_s: float = Field(20, ge=0)
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        source, _, name = value.rpartition(":")
+        if value not in STRATEGIES and not source:
+            known = ", ".join(STRATEGIES)
+            raise ValueError(f"is none of {known}; one of your own is ./file.py:name")
+        return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(

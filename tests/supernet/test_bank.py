@@ -16,7 +16,7 @@ from nas.plan import plan, run
 from nas.supernet import Bank, BankError, Subnet
 from nas.supernet.bank import slices
 from nas.task import Task, loss
-from nas.train import Recipe, Trainer, TrainingError, train, update
+from nas.train import Recipe, Trainer, TrainingError, Turn, train, update
 
 DIGITS = Task.load("digits")
 MOBILE = Grammar.load("mobile")
@@ -126,7 +126,7 @@ def test_training_a_subnet_is_training_the_plain_network() -> None:
     split = DIGITS.splits().train
     for step in range(5):
         at = trainer.batches[0].at(step)
-        trainer.step(step, [derivation])
+        trainer.step(step, Turn((derivation,)))
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step, 5)
         optimiser.zero_grad()
@@ -172,14 +172,14 @@ def test_a_lost_loss_leaves_the_weights_as_they_were() -> None:
     before = {key: t.clone() for key, t in bank.tensors.items()}
     trainer = Trainer(bank, [DIGITS], Recipe(), 10)
     with pytest.raises(TrainingError, match="loss at step 0 is nan"):
-        trainer.step(0, [drawn(0)])
+        trainer.step(0, Turn((drawn(0),)))
     for key, tensor in bank.tensors.items():
         assert torch.equal(tensor.nan_to_num(7), before[key].nan_to_num(7))
 
 
 def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
-    def subnets(step: int) -> list[Derivation]:
-        return [sample(MOBILE, random.Random(f"x/{step}"), input=DIGITS.input)]
+    def subnets(step: int) -> Turn:
+        return Turn((sample(MOBILE, random.Random(f"x/{step}"), input=DIGITS.input),))
 
     whole, parts = bank_of(MOBILE), bank_of(MOBILE)
     train(Trainer(whole, [DIGITS], Recipe(), 12), subnets)
