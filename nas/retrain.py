@@ -51,7 +51,7 @@ def retrain(
         )
     made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
     derivation, last = network.derivation, folder / "training.safetensors"
-    weights = Bank.of([network.plan], seed=recipe.seed, device=device)
+    weights = Bank.of([network.plan], seed=recipe.seed, device=device, optimizer=recipe.optimizer)
     before = measured(network, tasks, recipe, split="test", evaluator="extracted")
     if not from_scratch:
         _copy(network, weights, network.plan)
@@ -68,7 +68,7 @@ def retrain(
             listener("retraining", done, trainer.steps, {"loss": value})
         at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
         if at_end or time.perf_counter() - saved > CHECKPOINT_S:
-            weights.save(last, momenta=True, facts=made)
+            weights.save(last, state=True, facts=made)
             saved = time.perf_counter()
             if kept:
                 kept(last, done, trainer.steps, value)
@@ -76,7 +76,7 @@ def retrain(
     try:
         train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
     except KeyboardInterrupt:
-        weights.save(last, momenta=True, facts=made)
+        weights.save(last, state=True, facts=made)
         raise
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")

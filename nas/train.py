@@ -15,16 +15,19 @@ from torch import Tensor
 
 from nas.grammar import Derivation
 from nas.op import BATCH
+from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan, plan, run
 from nas.task import Task, loss, soft_loss
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are trained: SGD with momentum, warm-up, then a cosine to zero.
+    """How weights are trained: warm-up, then a cosine to zero.
 
-    epochs: passes over the training split (of each task); lr: the peak; warmup: its share of all
-    steps; weight_decay: on weights, never on norms and biases; clip: the gradient's largest norm.
+    epochs: passes over the training split (of each task); lr: the peak; momentum: of SGD, or how
+    long Adam remembers gradients; warmup: the share of all steps; weight_decay: on weights, never
+    on norms and biases; clip: the gradient's largest norm; optimizer: sgd, or adam with decoupled
+    decay, which wants an lr of about 0.002.
     """
 
     epochs: float = 20
@@ -36,6 +39,7 @@ class Recipe:
     label_smoothing: float = 0.1
     clip: float = 5.0
     seed: int = 0
+    optimizer: Literal["sgd", "adam"] = "sgd"
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step of `steps`."""
@@ -69,20 +73,6 @@ class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is no number, for one."""
 
 
-@dataclass
-class Lease:
-    """The tensors a step touches. `leaves` are what gradients are taken of, views of the
-    weights; `momenta` the same elements' momenta; `masks` where only a part of a leaf is touched.
-    `params[i]` are the i-th plan's tensors, each inside a leaf."""
-
-    leaves: list[Tensor]
-    values: list[Tensor]
-    momenta: list[Tensor]
-    decays: list[bool]
-    masks: list[Tensor | None]
-    params: list[list[dict[str, Tensor]]]
-
-
 class Weights(Protocol):
     """What can be trained: it leases the tensors of some plans."""
 
@@ -90,28 +80,25 @@ class Weights(Protocol):
 
 
 def update(lease: Lease, recipe: Recipe, rate: float) -> None:
-    """One step of SGD on the leased elements; everything else stays as it is, bit by bit.
-
-    v ← momentum · v + g + decay · w;  w ← w - rate · v  (as torch.optim.SGD).
-    """
-    grads = [leaf.grad for leaf in lease.leaves if leaf.grad is not None]
+    """One step of the recipe's optimizer on the leased elements; everything else stays as it is,
+    bit by bit."""
     used = [i for i, leaf in enumerate(lease.leaves) if leaf.grad is not None]
-    values, momenta = [lease.values[i] for i in used], [lease.momenta[i] for i in used]
+    values, states = [lease.values[i] for i in used], [lease.states[i] for i in used]
+    optimizer = OPTIMIZERS[recipe.optimizer]
     with torch.no_grad():
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_([lease.leaves[i] for i in used], recipe.clip)
-        decayed = [k for k, i in enumerate(used) if lease.decays[i]]
-        if recipe.weight_decay and decayed:
-            chosen = [grads[k] for k in decayed], [values[k] for k in decayed]
-            torch._foreach_add_(*chosen, alpha=recipe.weight_decay)
-        masked = [(k, mask, values[k].clone(), momenta[k].clone())
-                  for k, i in enumerate(used) if (mask := lease.masks[i]) is not None]  # fmt: skip
-        torch._foreach_mul_(momenta, recipe.momentum)
-        torch._foreach_add_(momenta, grads)
-        torch._foreach_add_(values, momenta, alpha=-rate)
-        for k, mask, value, momentum in masked:
-            values[k].copy_(torch.where(mask, values[k], value))
-            momenta[k].copy_(torch.where(mask, momenta[k], momentum))
+        grads = [grad for leaf in lease.leaves if (grad := leaf.grad) is not None]
+        moving = [(values[k], *states[k].values()) for k in range(len(used))]
+        masked = [(mask, part, part.clone()) for k, i in enumerate(used)
+                  if (mask := lease.masks[i]) is not None for part in moving[k]]  # fmt: skip
+        optimizer.move(
+            values, grads, {name: [state[name] for state in states] for name in optimizer.state},
+            [k for k, i in enumerate(used) if lease.decays[i]],
+            rate, recipe.momentum, recipe.weight_decay,
+        )  # fmt: skip
+        for mask, part, before in masked:
+            part.copy_(torch.where(mask, part, before))
 
 
 def groups(tasks: Sequence[Task]) -> list[list[Task]]:

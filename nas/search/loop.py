@@ -93,11 +93,6 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     if settings.start and not breeds(sampler, grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
-    if settings.evaluator == "shared" and not grammar.finite:
-        raise RunError(
-            f"{grammar.name} is recursive, and a bank needs a finite space: "
-            "leave the evaluator to auto, or say standalone"
-        )
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
     plan(first, heads=tasks)

@@ -48,7 +48,7 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
         bank.version = done
         listener("supernet", done, steps, {"loss": value})
         if time.perf_counter() - saved > settings.supernet.checkpoint_s:
-            bank.save(last, momenta=True)
+            bank.save(last, state=True)
             saved = time.perf_counter()
 
     try:

@@ -15,7 +15,7 @@ from nas.measure.latency import threads
 from nas.plan import plan
 from nas.search.breed import Lineage
 from nas.search.settings import Settings
-from nas.supernet import Bank, Parent, trained
+from nas.supernet import Bank, BankError, Parent, trained
 from nas.task import Task
 
 
@@ -113,9 +113,23 @@ def kind(settings: Settings, grammar: Grammar) -> str:
 
 
 def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Bank:
-    """The untrained bank of a finite space with the heads of all tasks."""
+    """The untrained bank of a space with the heads of all tasks; of a recursive space an empty
+    one, which grows."""
     from nas.grammar.count import cover
 
-    covering = cover(grammar, input=tasks[0].input)
-    plans = [plan(derivation, heads=tasks) for derivation in covering]
-    return Bank.of(plans, seed=settings.seed, device=settings.device)
+    given, most = settings.supernet, settings.supernet.memory_mb or None
+    if not grammar.finite:
+        if given.kernel_transform:
+            raise BankError(
+                f"{grammar.name} is recursive, and kernels can only be transformed where all "
+                "sizes are known beforehand: leave supernet.kernel_transform out"
+            )
+        return Bank(
+            {}, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+            share=grammar.share, grows=True, memory_mb=most,
+        )  # fmt: skip
+    plans = [plan(derivation, heads=tasks) for derivation in cover(grammar, input=tasks[0].input)]
+    return Bank.of(
+        plans, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+        share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
+    )  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from nas.grammar import Choose, Derivation, Option, Site, derive
 from nas.grammar.trace import cost_of
 from nas.plan import Plan, plan
-from nas.supernet.bank import keys
 from nas.supernet.sites import order
+from nas.supernet.slots import keys
 
 GOLDEN = 0.618033988749895
 
