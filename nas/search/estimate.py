@@ -15,8 +15,8 @@ from nas.search.worker import kind
 
 
 def estimate(settings: Settings) -> dict[str, float]:
-    """bank_mb, step_ms, evaluation_ms (latency included) and eta_s of a search, by trying a few
-    of each; nothing is written."""
+    """bank_mb (of a recursive space the most that it may grow to), step_ms, evaluation_ms (latency
+    included) and eta_s of a search, by trying a few of each; nothing is written."""
     grammar, tasks = prepare(settings)
     rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
@@ -24,7 +24,7 @@ def estimate(settings: Settings) -> dict[str, float]:
     steps = 0
     if kind(settings, grammar) == "shared":
         each, bank = step_s(settings, grammar, tasks)
-        found = {"bank_mb": bank.size_mb, "step_ms": each * 1e3}
+        found = {"bank_mb": bank.most_mb if bank.grows else bank.size_mb, "step_ms": each * 1e3}
         steps = settings.supernet.steps
     begun = time.perf_counter()
     for derivation in drawn:

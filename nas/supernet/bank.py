@@ -157,8 +157,8 @@ class Bank:
         if needed > self.most_mb:
             raise BankError(
                 f"the bank needs {needed:,.0f} MB for weights and optimizer state, and "
-                f"{self.most_mb:,.0f} MB are free: narrow the space's widths, or use a machine "
-                "with more memory"
+                f"{self.most_mb:,.0f} MB are free or allowed: narrow the space's widths, allow "
+                "more with supernet.memory_mb, or use a machine with more memory"
             )
         for key, param in params.items():
             held = self.tensors.get(key)
