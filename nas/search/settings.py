@@ -18,6 +18,12 @@ from nas.train import Recipe
 ADAM = {"lr": 0.002, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
 
+def usual(given: Any) -> Any:
+    """Settings of training with what is usual for their optimizer where nothing is said."""
+    adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
+    return {**ADAM, **given} if adam else given
+
+
 class SettingsError(ValueError):
     """A setting that cannot be; the message names the key, the value and the rule."""
 
@@ -53,7 +59,7 @@ class Supernet(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, given: Any) -> Any:
-        return {**ADAM, **given} if given.get("optimizer") == "adam" else given
+        return usual(given)
 
     @field_validator("strategy")
     @classmethod
@@ -86,7 +92,7 @@ class Training(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, given: Any) -> Any:
-        return {**ADAM, **given} if given.get("optimizer") == "adam" else given
+        return usual(given)
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
         return Recipe(**{name: getattr(self, name) for name in Training.model_fields} | changed,

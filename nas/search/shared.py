@@ -9,12 +9,13 @@ from typing import Any
 
 from nas.archive import Archive
 from nas.front import Limit
-from nas.grammar import Grammar
+from nas.grammar import Derivation, Grammar
 from nas.search.propose import OPEN_SIZE, within
 from nas.search.run import Run, RunError, columns_of
 from nas.search.settings import Settings
 from nas.search.worker import make_bank
-from nas.supernet import STRATEGIES, Bank, Space, strategy_of
+from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
+from nas.supernet.strategies import FINITE, of_user
 from nas.task import Task
 from nas.train import Trainer, TrainingError, Turn, train
 
@@ -59,6 +60,27 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     bank.save(final)
     archive.note("bank", version=bank.version, seconds=time.perf_counter() - begun)
     last.unlink(missing_ok=True)
+
+
+def check_shared(settings: Settings, grammar: Grammar) -> None:
+    """Raise RunError for what only a finite space can have, and ValueError for a strategy of the
+    user's that is none."""
+    given = settings.supernet
+    if given.strategy not in STRATEGIES:
+        of_user(given.strategy)
+    finite = [f"the strategy {given.strategy}"] if given.strategy in FINITE else []
+    finite += ["kernel_transform"] if given.kernel_transform else []
+    if finite and not grammar.finite:
+        raise RunError(
+            f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
+            "strategy = \"spread\" or \"single-path\", and no kernel_transform"
+        )
+
+
+def nested(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
+    """The chain that a run trains whose strategy is sorted: what there is to select from."""
+    sorts = settings.supernet.strategy == "sorted"
+    return chain(space_of(settings, grammar, tasks).largest) if sorts else []
 
 
 def space_of(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> Space:

@@ -15,7 +15,7 @@ from nas.measure.latency import threads
 from nas.plan import plan
 from nas.search.breed import Lineage
 from nas.search.settings import Settings
-from nas.supernet import Bank, BankError, Parent, trained
+from nas.supernet import Bank, Parent, trained
 from nas.task import Task
 
 
@@ -119,11 +119,6 @@ def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Ba
 
     given, most = settings.supernet, settings.supernet.memory_mb or None
     if not grammar.finite:
-        if given.kernel_transform:
-            raise BankError(
-                f"{grammar.name} is recursive, and kernels can only be transformed where all "
-                "sizes are known beforehand: leave supernet.kernel_transform out"
-            )
         return Bank(
             {}, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
             share=grammar.share, grows=True, memory_mb=most,

@@ -152,3 +152,4 @@ STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "progressive": progressive,
     "sorted": sorted_nested,
 }
+FINITE = ("fair", "sandwich", "progressive", "sorted")  # those that ask for a space's ends or sites

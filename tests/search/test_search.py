@@ -21,6 +21,7 @@ from nas.grammar.count import enumerate_all
 from nas.plan import plan
 from nas.search import RunError, SettingsError, load, resume, search
 from nas.search.settings import Settings, seconds
+from nas.supernet import Space, chain
 from nas.task import TaskError
 
 QUICK: dict[str, Any] = {
@@ -66,6 +67,14 @@ def test_a_run_holds_distinct_trials_with_all_their_columns(run_folder: Path) ->
         measured = {m.name: m for m in trial.measurements}
         assert measured["accuracy"].split == "valid"
         assert measured["accuracy"].bank_version == 12
+
+
+def test_what_a_sorted_supernet_is_selected_from_is_its_chain(tiny: Path, tmp_path: Path) -> None:
+    given = {**QUICK, "supernet": {**QUICK["supernet"], "strategy": "sorted"}, "trials": 50}
+    run = search(str(tiny), ["digits"], out=tmp_path / "run", **given)
+    members = chain(Space(run.grammar, (1, 8, 8)).largest)
+    assert [t.derivations[""] for t in run.trials] == [str(d) for d in members]
+    assert len(members) == 4
 
 
 def test_the_same_seed_gives_the_same_archive(run_folder: Path, tmp_path: Path) -> None:
@@ -239,7 +248,14 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "local, ray", {"on": "cloud"}),
         (SettingsError, "^settings: workers are Ray's: say --on ray", {"workers": 2}),
         (SettingsError, "torch sees cpu", {"device": "abacus"}),
-        (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
+        (RunError, "einspace is recursive, and the strategy sandwich needs a finite space", {
+            "space": "einspace", "evaluator": "shared", "supernet": {"strategy": "sandwich"},
+        }),
+        (RunError, "and kernel_transform needs", {
+            "space": "einspace", "evaluator": "shared", "supernet": {"kernel_transform": True},
+        }),
+        (SettingsError, "is none of single-path, spread", {"supernet": {"strategy": "best"}}),
+        (ValueError, "is no strategy", {"supernet": {"strategy": "./none.py:mine"}}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
         (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
     ]

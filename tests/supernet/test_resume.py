@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from nas.measure.latency import threads
-from nas.search import load, resume, search
+from nas.search import RunError, load, resume, search
 from nas.supernet import BankError
 from nas.supernet.bank import facts_of
 
@@ -72,6 +72,22 @@ def test_training_killed_at_any_moment_ends_in_the_same_bank(
     for key, tensor in theirs.items():
         assert torch.equal(ours[key], tensor), (key, killed_at)
     assert [t.columns() for t in load(folder).trials] == [t.columns() for t in whole.trials]
+
+
+def test_a_strategy_of_the_users_is_run_again_only_where_it_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "s.grammar").write_text(FINITE)
+    (tmp_path / "mine.py").write_text(
+        "def both(space, step, rng):\n    yield space.largest\n    yield space.draw(rng)\n"
+    )
+    given = settings(strategy=f"{tmp_path / 'mine.py'}:both", steps=4)
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **given)
+    before = load_file(run.folder / "bank.safetensors")
+    (run.folder / "bank.safetensors").unlink()
+    with pytest.raises(RunError, match="trains by code of its own .* --trust-code"):
+        resume(run.folder)
+    resume(run.folder, trust_code=True)
+    after = load_file(run.folder / "bank.safetensors")
+    assert all(torch.equal(after[key], before[key]) for key in before)
 
 
 def steps_done(folder: Path) -> int:
