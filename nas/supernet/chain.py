@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain as chain_of
 
 from nas.grammar import Choose, Derivation, Option, Site, derive
 from nas.grammar.trace import cost_of
@@ -10,7 +11,7 @@ from nas.plan import Plan, plan
 from nas.supernet.sites import order
 from nas.supernet.slots import keys
 
-GOLDEN = 0.618033988749895
+GOLDEN = 0.618033988749895  # its multiples, less whole numbers, lie evenly: moves are spread so
 
 
 def chain(top: Derivation, n: int | None = None) -> list[Derivation]:
@@ -40,22 +41,33 @@ def shrinking(top: Derivation, *, nested: bool = True) -> Iterator[Derivation]:
 
 
 def _smaller(current: Derivation, nested: bool) -> Iterator[Derivation]:
-    """Derivations with one site of `current` a size down, the site that is largest first."""
-    waiting = []
+    """Derivations with one site of `current` a size down: the site that is largest first, but what
+    a move would leave out shrinks before it does so."""
+    moves = _moves(current)
+    for name, label in moves.items():
+        one = _moved(current, name, label)
+        gone = [inner for inner in moves if inner not in one.by_site]
+        for each in chain_of((_moved(current, inner, moves[inner]) for inner in gone), (one,)):
+            shrinks = cost_of(each)[1:3] < cost_of(current)[1:3]
+            if shrinks and (not nested or inside(plan(each), plan(current))):
+                yield each
+
+
+def _moves(current: Derivation) -> dict[str, str]:
+    """The next smaller label of every site that has one, the site that is largest first."""
+    found = []
     for place, chosen in enumerate(current.choices):
         ranks = order(chosen.site, chosen.options)
         at = ranks.index(chosen.index) if ranks else 0
         if ranks and at:
-            level = (at - 0.5) / (len(ranks) - 1)
-            label = chosen.options[ranks[at - 1]].label
-            waiting.append((-level, place * GOLDEN % 1, chosen.site.name, label))
-    for _, _, name, label in sorted(waiting):
-        one = derive(
-            current.grammar, follow({**current.by_site, name: label}), input=current.input
-        )
-        shrinks = cost_of(one)[1:3] < cost_of(current)[1:3]
-        if shrinks and (not nested or inside(plan(one), plan(current))):
-            yield one
+            level, label = (at - 0.5) / (len(ranks) - 1), chosen.options[ranks[at - 1]].label
+            found.append((-level, place * GOLDEN % 1, chosen.site.name, label))
+    return {name: label for _, _, name, label in sorted(found)}
+
+
+def _moved(current: Derivation, name: str, label: str) -> Derivation:
+    choose = follow({**current.by_site, name: label})
+    return derive(current.grammar, choose, input=current.input)
 
 
 def follow(labels: Mapping[str, str]) -> Choose:

@@ -29,6 +29,12 @@ ELASTIC = Grammar.parse("""
 net = conv({4, 6, 8}) part(1, {1, 3, 5}) part({1, 2, 3}, 3) output(coarse)
 part(n, k) = (conv(8, k) relu){n}
 """)
+STREAMS = Grammar.parse("""
+net = conv(8) clone(2) [path(8); conv(12, stride=2) path(12)] fuse [path(8); path(12)]
+      [output(fine); output(coarse)]
+path(c) = (mbconv(c, expand=2) | identity){4}
+""")
+MOBILE = Grammar.load("mobile")
 DIGITS = Task.load("digits")
 SPACE = Space(TINY, DIGITS.input)
 
@@ -70,13 +76,12 @@ def test_of_architectures_with_equal_parameters_the_extremes_differ_most_in_flop
 
 
 def test_with_limits_the_largest_is_within_them_and_no_small_part_of_what_they_allow() -> None:
-    mobile = Grammar.load("mobile")
     for limits in (Limits(params=50_000), Limits(flops=1_000_000)):
-        largest = Space(mobile, DIGITS.input, limits).largest
+        largest = Space(MOBILE, DIGITS.input, limits).largest
         assert limits.allow(cost_of(largest))
         assert limits.scale(cost_of(largest)) > 0.6
     with pytest.raises(GrammarError, match="no architecture with params at most 100"):
-        _ = Space(mobile, DIGITS.input, Limits(params=100)).largest
+        _ = Space(MOBILE, DIGITS.input, Limits(params=100)).largest
 
 
 def test_single_path_draws_what_the_grammar_draws() -> None:
@@ -85,10 +90,9 @@ def test_single_path_draws_what_the_grammar_draws() -> None:
 
 
 def test_a_spread_reaches_the_extremes_and_independent_draws_do_not() -> None:
-    grammar = Grammar.load("fbnetv5-tiny")
-    space = Space(grammar, DIGITS.input)
+    space = Space(STREAMS, DIGITS.input)
     ends = {str(space.smallest), str(space.largest)}
-    found = {name: Counter(str(t.derivations[0]) for t in turns(name, grammar, 400))
+    found = {name: Counter(str(t.derivations[0]) for t in turns(name, STREAMS, 400))
              for name in ("spread", "single-path")}  # fmt: skip
     assert all(found["spread"][end] >= 10 for end in ends)
     assert all(found["single-path"][end] == 0 for end in ends)
@@ -104,8 +108,7 @@ def test_in_a_fair_turn_each_option_of_the_widest_sites_is_there_once() -> None:
 
 
 def test_in_a_fair_turn_all_other_options_differ_by_one_at_most() -> None:
-    grammar = Grammar.load("mobile")
-    for turn in turns("fair", grammar, 20):
+    for turn in turns("fair", MOBILE, 20):
         counts: dict[tuple[str, int], Counter[str]] = {}
         for derivation in turn.derivations:
             for chosen in derivation.choices:
@@ -122,26 +125,27 @@ def test_sites_are_known_by_what_their_argument_comes_to() -> None:
 
 
 def test_progressive_training_opens_kernels_then_depth_then_width() -> None:
-    grammar = Grammar.load("mobile")
-    largest = Space(grammar, DIGITS.input).largest.by_site
+    largest = Space(MOBILE, DIGITS.input).largest.by_site
     opened: list[set[str]] = [set() for _ in range(4)]
-    for step, turn in enumerate(turns("progressive", grammar, 200)):
+    for step, turn in enumerate(turns("progressive", MOBILE, 200)):
         for chosen in turn.derivations[0].choices:
             if chosen.label != largest[chosen.site.name]:
-                opened[step // 50].add(kind(grammar, chosen.site, chosen.options))
+                opened[step // 50].add(kind(MOBILE, chosen.site, chosen.options))
     assert opened == [set(), {"kernel"}, {"kernel", "depth"}, {"kernel", "depth", "width"}]
 
 
-@pytest.mark.parametrize("name", ["mobile", "fbnetv5-tiny"])
-def test_a_chain_is_nested_and_grows(name: str) -> None:
-    space = Space(Grammar.load(name), DIGITS.input)
+@pytest.mark.parametrize("grammar", [MOBILE, STREAMS])
+def test_a_chain_is_nested_and_grows_by_one_option_of_one_site(grammar: Grammar) -> None:
+    space = Space(grammar, DIGITS.input)
     members = chain(space.largest)
     bank = Bank.of([plan(space.largest)])
     assert members[-1] == space.largest
     assert members[0] == space.smallest
-    assert len(members) > 15
+    assert len(members) == {MOBILE: 38, STREAMS: 17}[grammar]
     for small, large in pairwise(members):
         assert params(small) < params(large)
+        moved = [s for s, label in small.by_site.items() if large.by_site[s] != label]
+        assert len(moved) == 1
         theirs = touched(bank, large)
         for key, mask in touched(bank, small).items():
             assert not bool((mask & ~theirs[key]).any())
@@ -159,7 +163,7 @@ def touched(bank: Bank, derivation: Derivation) -> dict[str, torch.Tensor]:
 
 
 def test_a_shorter_chain_is_some_of_the_longer_with_its_ends() -> None:
-    members = chain(Space(Grammar.load("mobile"), DIGITS.input).largest)
+    members = chain(Space(MOBILE, DIGITS.input).largest)
     some = chain(members[-1], 7)
     assert len(some) == 7
     assert [some[0], some[-1]] == [members[0], members[-1]]
