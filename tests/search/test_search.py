@@ -69,6 +69,17 @@ def test_a_run_holds_distinct_trials_with_all_their_columns(run_folder: Path) ->
         assert measured["accuracy"].bank_version == 12
 
 
+def test_with_adam_the_usual_rates_are_adams_unless_said() -> None:
+    def given(**supernet: Any) -> tuple[float, float]:
+        said = Settings.of({"space": "mobile", "tasks": ["digits"], "supernet": supernet})
+        recipe = said.supernet.recipe(0)
+        return recipe.lr, recipe.weight_decay
+
+    assert given() == (0.15, 1e-4)
+    assert given(optimizer="adam") == (0.002, 0.05)
+    assert given(optimizer="adam", lr=0.01) == (0.01, 0.05)
+
+
 def test_what_a_sorted_supernet_is_selected_from_is_its_chain(tiny: Path, tmp_path: Path) -> None:
     given = {**QUICK, "supernet": {**QUICK["supernet"], "strategy": "sorted"}, "trials": 50}
     run = search(str(tiny), ["digits"], out=tmp_path / "run", **given)
