@@ -23,9 +23,9 @@ from nas.network import Network
 from nas.plan import plan
 from nas.search import Settings
 from nas.search.worker import make_bank
-from nas.supernet import STRATEGIES
+from nas.supernet import Space, strategy_of
 from nas.task import Task
-from nas.train import Batches, Recipe, Trainer
+from nas.train import Batches, Recipe, Trainer, Turn
 
 SEED, SUBNETS, STEPS = 0, 41, 1000
 ROUNDS = {"digits": 60, "scenes": 24}
@@ -67,22 +67,23 @@ def row(name: str, tasks: list[Task]) -> dict[str, object]:
     median, trainer = drawn[SUBNETS // 2], trainer_of(grammar, tasks, settings, recipe)
     network = Network(median, heads=tasks)
     modules = Named(plain(network), tasks[0].name)
-    single = STRATEGIES["single-path"](grammar, input=input)
-    sandwich = STRATEGIES["sandwich"](grammar, input=input)
+    space = Space(grammar, input)
+    single = strategy_of("single-path", space, STEPS)
+    sandwich = strategy_of("sandwich", space, STEPS)
     number = iter(range(STEPS))
     sides = {
-        "supernet": lambda: trainer.step(next(number), [median]),
+        "supernet": lambda: trainer.step(next(number), Turn((median,))),
         "plain": stepper(modules, tasks, recipe),
         "Network": stepper(network, tasks, recipe),
-        "draw": lambda: single(rng),
+        "draw": lambda: single(0, rng),
         "plan": lambda: plan(median, heads=tasks),
     }
     for _ in range(3):
         interleaved(sides, 1)
     times = interleaved(sides, ROUNDS[name])
     costs = interleaved({
-        "single": lambda: trainer.step(next(number), single(rng)),
-        "sandwich": lambda: trainer.step(next(number), sandwich(rng)),
+        "single": lambda: trainer.step(next(number), single(0, rng)),
+        "sandwich": lambda: trainer.step(next(number), sandwich(0, rng)),
     }, ROUNDS[name] // 2)  # fmt: skip
     return {
         "tasks": name, "flops": plan(median, heads=tasks).flops,

@@ -17,7 +17,7 @@ from nas.plan import Plan, plan, run
 from nas.supernet import Bank, Parent, Subnet, inherit
 from nas.supernet.inherit import Origin
 from nas.task import Task, score
-from nas.train import Recipe, Trainer, TrainingError, groups, train
+from nas.train import Recipe, Trainer, TrainingError, Turn, groups, train
 
 SplitName = Literal["train", "valid", "test"]
 UNITS = {"nll": "nats"}
@@ -92,7 +92,7 @@ def inherited(
     """Validation metrics of a derivation trained on by `recipe` from its parents' weights, from
     scratch where there are none; and the weights."""
     planned = plan(derivation, heads=tasks)
-    weights = Bank.of([planned], seed=recipe.seed, device=device)
+    weights = Bank.of([planned], seed=recipe.seed, device=device, optimizer=recipe.optimizer)
     if parents:
         inherit(weights, derivation, planned, parents, origin)
     fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
@@ -124,7 +124,10 @@ def fit(
 
     Raises TrainingError where the loss is no number, or training takes longer than `limit_s`.
     """
-    weights = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed, device=device)
+    weights = Bank.of(
+        [plan(derivation, heads=tasks)], seed=recipe.seed, device=device,
+        optimizer=recipe.optimizer,
+    )  # fmt: skip
     fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
     return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
 
@@ -141,7 +144,7 @@ def fit_bank(
             raise TrainingError(f"it took longer than {limit_s:g} s, at step {done}")
 
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
-    train(trainer, lambda step: [derivation], on_step=on_step)
+    train(trainer, lambda step: Turn((derivation,)), on_step=on_step)
 
 
 def network_of(

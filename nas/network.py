@@ -28,6 +28,8 @@ def initial(param: Param, key: str, seed: int) -> Tensor:
     """
     if param.init in ("ones", "zeros"):
         return torch.full(param.shape, float(param.init == "ones"))
+    if param.init == "eye":
+        return torch.eye(*param.shape)
     generator = torch.Generator().manual_seed(crc32(key.encode()) * 2654435761 + seed)
     if param.init == "small":
         return torch.randn(param.shape, generator=generator) * 0.02

@@ -50,7 +50,8 @@ RESERVED = frozenset(keyword.kwlist) | frozenset(
 class Step(NamedTuple):
     """One operator applied: `inputs` and `outputs` number the plan's values.
 
-    `name` is an identifier, unique in the plan; `slot` is the bank's key for its parameters.
+    `name` is an identifier, unique in the plan; `slot` is the bank's key for its parameters, and
+    `part` says of what composite operator it is which part, "" where it is none.
     """
 
     operator: Operator
@@ -62,6 +63,7 @@ class Step(NamedTuple):
     slot: str
     params: tuple[Param, ...]
     flops: int
+    part: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,8 +253,9 @@ class _Writer:
         return streams
 
     def apply(
-        self, operator: Operator, args: Args, path: str, local: str, streams: list[int]
-    ) -> list[int]:
+        self, operator: Operator, args: Args, path: str, local: str, streams: list[int],
+        whole: str = "",
+    ) -> list[int]:  # fmt: skip
         shapes = tuple(self.shapes[i] for i in streams)
         inferred = infer(operator, shapes, args)
         role = operator.role
@@ -266,7 +269,9 @@ class _Writer:
             for part in parts:
                 inner = f"{local}.{part.local}".lstrip(".")
                 taken = [values[i] for i in part.inputs]
-                values += self.apply(part.operator, part.args, path, inner, taken)
+                values += self.apply(
+                    part.operator, part.args, path, inner, taken, whole or operator.name
+                )
             return [values[i] for i in results]
         first = len(self.shapes)
         self.shapes += inferred.outputs
@@ -276,7 +281,7 @@ class _Writer:
         slot = _slot(place, operator, tuple(args.items()), fixed)
         self.steps.append(
             Step(operator, args, tuple(streams), outputs, shapes, self._name(place), slot,
-                 inferred.tensors, inferred.flops)
+                 inferred.tensors, inferred.flops, f"{whole}.{local}".strip("."))
         )  # fmt: skip
         return list(outputs)
 

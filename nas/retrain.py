@@ -18,7 +18,7 @@ from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
 from nas.supernet.bank import facts_of
-from nas.train import Trainer, train
+from nas.train import Trainer, Turn, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
 CHECKPOINT_S = 20.0
@@ -51,7 +51,7 @@ def retrain(
         )
     made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
     derivation, last = network.derivation, folder / "training.safetensors"
-    weights = Bank.of([network.plan], seed=recipe.seed, device=device)
+    weights = Bank.of([network.plan], seed=recipe.seed, device=device, optimizer=recipe.optimizer)
     before = measured(network, tasks, recipe, split="test", evaluator="extracted")
     if not from_scratch:
         _copy(network, weights, network.plan)
@@ -68,15 +68,15 @@ def retrain(
             listener("retraining", done, trainer.steps, {"loss": value})
         at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
         if at_end or time.perf_counter() - saved > CHECKPOINT_S:
-            weights.save(last, momenta=True, facts=made)
+            weights.save(last, state=True, facts=made)
             saved = time.perf_counter()
             if kept:
                 kept(last, done, trainer.steps, value)
 
     try:
-        train(trainer, lambda step: [derivation], start=weights.version, on_step=on_step)
+        train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
     except KeyboardInterrupt:
-        weights.save(last, momenta=True, facts=made)
+        weights.save(last, state=True, facts=made)
         raise
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")

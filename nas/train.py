@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, pi
-from typing import Protocol
+from math import cos, isfinite, pi
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from nas.grammar import Derivation
 from nas.op import BATCH
+from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan, plan, run
 from nas.task import Task, loss, soft_loss
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are trained: SGD with momentum, warm-up, then a cosine to zero.
+    """How weights are trained: warm-up, then a cosine to zero.
 
-    epochs: passes over the training split (of each task); lr: the peak; warmup: its share of all
-    steps; weight_decay: on weights, never on norms and biases; clip: the gradient's largest norm.
+    epochs: passes over the training split (of each task); lr: the peak; momentum: of SGD, or how
+    long Adam remembers gradients; warmup: the share of all steps; weight_decay: on weights, never
+    on norms and biases; clip: the gradient's largest norm; optimizer: sgd, or adam with decoupled
+    decay, which wants an lr of about 0.002.
     """
 
     epochs: float = 20
@@ -36,6 +39,7 @@ class Recipe:
     label_smoothing: float = 0.1
     clip: float = 5.0
     seed: int = 0
+    optimizer: Literal["sgd", "adam"] = "sgd"
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step of `steps`."""
@@ -50,22 +54,23 @@ class Recipe:
         return max(1, round(self.epochs * max(1, most // self.batch)))
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Who is trained in one step, all on the same weights, before one update.
+
+    teach: the first learns from the labels and teaches the others its logits. batches: all see
+    `one` batch, or `each` one of its own. Gradients add up over one batch, as in FairNAS (Chu et
+    al. 2019, algorithm 1) and BigNAS: what a single derivation touches moves as in a step of its
+    own. Over batches of their own the losses are averaged, as over one larger batch.
+    """
+
+    derivations: tuple[Derivation, ...]
+    teach: bool = False
+    batches: Literal["one", "each"] = "one"
+
+
 class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is no number, for one."""
-
-
-@dataclass
-class Lease:
-    """The tensors a step touches. `leaves` are what gradients are taken of, views of the
-    weights; `momenta` the same elements' momenta; `masks` where only a part of a leaf is touched.
-    `params[i]` are the i-th plan's tensors, each inside a leaf."""
-
-    leaves: list[Tensor]
-    values: list[Tensor]
-    momenta: list[Tensor]
-    decays: list[bool]
-    masks: list[Tensor | None]
-    params: list[list[dict[str, Tensor]]]
 
 
 class Weights(Protocol):
@@ -75,28 +80,25 @@ class Weights(Protocol):
 
 
 def update(lease: Lease, recipe: Recipe, rate: float) -> None:
-    """One step of SGD on the leased elements; everything else stays as it is, bit by bit.
-
-    v ← momentum · v + g + decay · w;  w ← w - rate · v  (as torch.optim.SGD).
-    """
-    grads = [leaf.grad for leaf in lease.leaves if leaf.grad is not None]
+    """One step of the recipe's optimizer on the leased elements; everything else stays as it is,
+    bit by bit."""
     used = [i for i, leaf in enumerate(lease.leaves) if leaf.grad is not None]
-    values, momenta = [lease.values[i] for i in used], [lease.momenta[i] for i in used]
+    values, states = [lease.values[i] for i in used], [lease.states[i] for i in used]
+    optimizer = OPTIMIZERS[recipe.optimizer]
     with torch.no_grad():
         if recipe.clip:
             torch.nn.utils.clip_grad_norm_([lease.leaves[i] for i in used], recipe.clip)
-        decayed = [k for k, i in enumerate(used) if lease.decays[i]]
-        if recipe.weight_decay and decayed:
-            chosen = [grads[k] for k in decayed], [values[k] for k in decayed]
-            torch._foreach_add_(*chosen, alpha=recipe.weight_decay)
-        masked = [(k, mask, values[k].clone(), momenta[k].clone())
-                  for k, i in enumerate(used) if (mask := lease.masks[i]) is not None]  # fmt: skip
-        torch._foreach_mul_(momenta, recipe.momentum)
-        torch._foreach_add_(momenta, grads)
-        torch._foreach_add_(values, momenta, alpha=-rate)
-        for k, mask, value, momentum in masked:
-            values[k].copy_(torch.where(mask, values[k], value))
-            momenta[k].copy_(torch.where(mask, momenta[k], momentum))
+        grads = [grad for leaf in lease.leaves if (grad := leaf.grad) is not None]
+        moving = [(values[k], *states[k].values()) for k in range(len(used))]
+        masked = [(mask, part, part.clone()) for k, i in enumerate(used)
+                  if (mask := lease.masks[i]) is not None for part in moving[k]]  # fmt: skip
+        optimizer.move(
+            values, grads, {name: [state[name] for state in states] for name in optimizer.state},
+            [k for k, i in enumerate(used) if lease.decays[i]],
+            rate, recipe.momentum, recipe.weight_decay,
+        )  # fmt: skip
+        for mask, part, before in masked:
+            part.copy_(torch.where(mask, part, before))
 
 
 def groups(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -127,8 +129,8 @@ class Batches:
 class Trainer:
     """Runs training steps on some weights.
 
-    Several derivations in one step accumulate their gradients; the first learns from the labels
-    and teaches the others its logits (in-place distillation, Yu et al. 2020, BigNAS, section 3).
+    In a turn that teaches, the others learn the first's logits alone (in-place distillation, Yu et
+    al. 2020, BigNAS, section 3).
     """
 
     def __init__(
@@ -143,33 +145,38 @@ class Trainer:
             for group in self.groups
         ]
 
-    def step(self, step: int, derivations: Sequence[Derivation]) -> float:
+    def step(self, step: int, turn: Turn) -> float:
         """Train one step; what comes back is the first derivation's loss, summed over tasks.
 
-        Raises TrainingError when that is no finite number; the weights are then as before.
+        Raises TrainingError where a loss is no finite number; the weights are then as before.
         """
-        plans = [[plan(d, heads=group) for group in self.groups] for d in derivations]
+        plans = [[plan(d, heads=group) for group in self.groups] for d in turn.derivations]
         lease = self.weights.lease([p for each in plans for p in each])
         params = iter(lease.params)
         teachers: list[Mapping[str, Tensor]] = []
-        first = 0.0
+        losses = []
+        own = turn.batches == "each"
         for number, each in enumerate(plans):
+            at = step * len(plans) + number if own else step
+            total = 0.0
             for k, one in enumerate(each):
-                logits, total = self._loss(step, k, one, next(params), teachers)
-                if number == 0:
+                logits, value = self._loss(at, k, one, next(params), teachers)
+                if turn.teach and number == 0:
                     teachers.append({name: value.detach() for name, value in logits.items()})
-                    first += float(total.detach())
-                total.backward()
-        if first != first or first in (float("inf"), float("-inf")):
-            raise TrainingError(f"the loss at step {step} is {first}: lower the learning rate?")
+                total += float(value.detach())
+                (value / len(plans) if own else value).backward()
+            losses.append(total)
+        if not all(map(isfinite, losses)):
+            lost = sum(losses)
+            raise TrainingError(f"the loss at step {step} is {lost}: lower the learning rate?")
         update(lease, self.recipe, self.recipe.rate(step, self.steps))
-        return first
+        return losses[0]
 
     def _loss(
-        self, step: int, k: int, one: Plan, params: list[dict[str, Tensor]],
+        self, batch: int, k: int, one: Plan, params: list[dict[str, Tensor]],
         teachers: Sequence[Mapping[str, Tensor]],
     ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
-        group, at = self.groups[k], self.batches[k].at(step)
+        group, at = self.groups[k], self.batches[k].at(batch)
         x = group[0].splits().train.x[at].to(self.device)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
@@ -187,12 +194,12 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, strategy: Callable[[int], Sequence[Derivation]], *, start: int = 0,
+    trainer: Trainer, turn: Callable[[int], Turn], *, start: int = 0,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:  # fmt: skip
-    """Train from step `start` to the trainer's last; `strategy` says which derivations at a step,
+    """Train from step `start` to the trainer's last; `turn` says who is trained at a step,
     `on_step` hears of each finished step (the number of steps done, its loss)."""
     for step in range(start, trainer.steps):
-        value = trainer.step(step, strategy(step))
+        value = trainer.step(step, turn(step))
         if on_step:
             on_step(step + 1, value)

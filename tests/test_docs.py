@@ -14,6 +14,7 @@ import pytest
 from nas.grammar import Grammar, sample, seed
 from nas.network import Network
 from nas.op import OPERATORS
+from nas.supernet import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +61,11 @@ def test_the_settings_of_trust_are_shown_at_their_defaults() -> None:
 
     (text,) = blocks("docs/trust.md", "toml")
     assert tomllib.loads(text)["trust"] == Trust().model_dump()
+
+
+def test_the_docs_name_every_strategy() -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in text for name in STRATEGIES)
 
 
 def test_the_docs_name_every_operator_that_a_space_can_use() -> None:

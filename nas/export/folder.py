@@ -23,6 +23,7 @@ from nas.grammar import Derivation, Grammar
 from nas.journal import JSON
 from nas.network import Network
 from nas.op import Shape
+from nas.optimizer import OPTIMIZERS
 from nas.plan import run
 from nas.task import Head, Splits, Task
 from nas.train import Recipe
@@ -47,6 +48,7 @@ _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, wha
     "label_smoothing": (0, 1, False, "share of each target that is spread over all classes"),
     "clip": (0, math.inf, False, "the largest norm of a gradient; a longer one is shortened"),
     "seed": (0, math.inf, True, "decides the order of the samples"),
+    "optimizer": (0, 0, False, f"how weights move: {' or '.join(OPTIMIZERS)}"),
 }
 
 
@@ -347,7 +349,11 @@ def _allow(name: str, value: Any) -> None:
     """Raise ExportError where a recipe cannot hold this value."""
     if name not in _RULES:
         raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
-    least, most, whole, _ = _RULES[name]
+    least, most, whole, said = _RULES[name]
+    if name == "optimizer":
+        if value not in OPTIMIZERS:
+            raise ExportError(f"optimizer = {value!r} must say {said}")
+        return
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise ExportError(f"{name} = {value!r} must be a {'whole ' if whole else ''}number")
     if not least <= value <= most or math.isinf(value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from nas.grammar.derivation import Derivation
@@ -39,13 +40,14 @@ def count(grammar: Grammar, *, input: Input) -> int:
 def extreme(
     grammar: Grammar, *, input: Input, of: str = "flops", largest: bool = True
 ) -> Derivation:
-    """The derivation with the most (or fewest) `flops`, `params` or `terminals`, exactly."""
+    """The derivation with the most (or fewest) `flops`, `params` or `terminals`, exactly; among
+    those alike in it, the one with the most (or fewest) FLOPs, and then parameters."""
     machine, memo = _finite(grammar), dict[Any, tuple[Cost, int] | None]()
-    at = Cost._fields.index(of)
+    by = itemgetter(*map(Cost._fields.index, (of, "flops", "params")))
     best = max if largest else min
 
     def combine(site: Waiting, found: list[tuple[int, tuple[Cost, int]]]) -> tuple[Cost, int]:
-        index, (cost, _) = best(found, key=lambda pair: pair[1][0][at])
+        index, (cost, _) = best(found, key=lambda pair: by(pair[1][0]))
         return site.cost.plus(cost), index
 
     state: State = ((Shape.of(input),), machine.start())

@@ -36,12 +36,12 @@ class Grammar:
     their `hash` is. `finite` says that no rule leads back to itself. Rules that nothing reaches
     are left out; those of the text named `source` are an error. `networks` are the seeds: known
     networks of the space by name, each a grammar of its own with nothing left to choose; they
-    are no part of the hash.
+    are no part of the hash, and neither is by what weights are shared.
     """
 
     def __init__(
         self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1,
-        source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}),
+        source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}), share: str = "",
     ):  # fmt: skip
         self.name = name
         self.memory: dict[str, Any] = {}
@@ -59,6 +59,7 @@ class Grammar:
         self.rules = {name: rule for name, rule in self.rules.items() if name in within}
         self.finite = is_finite(self.rules, self.start)
         self.least = least_sizes(self.rules)
+        self._share = share
         _ALIVE[self.hash] = self
 
     @cached_property
@@ -71,7 +72,14 @@ class Grammar:
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}
         rules = [*self.rules.values(), *seeds, *helpers.values()]
-        return "\n".join([*uses, *map(str, rules)]) + "\n"
+        said = [f"share {self._share}"] if self._share else []
+        return "\n".join([*uses, *said, *map(str, rules)]) + "\n"
+
+    @property
+    def share(self) -> str:
+        """What the places of a network that share weights have in common, in a bank for the whole
+        space: their `path`, or the `stage` where the space is recursive, unless it says so."""
+        return self._share or ("path" if self.finite else "stage")
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -110,7 +118,7 @@ class Grammar:
         use without saying so."""
         source = str(path or name)
         above = (path.resolve(),) if path else ()
-        found, own = _gather(text, source, path.parent if path else Path(), above)
+        found, own, share = _gather(text, source, path.parent if path else Path(), above)
         used = {**used, **own}
         seeds = {name: rule for name, rule in found.items() if rule.seed}
         rules = {name: rule for name, rule in found.items() if not rule.seed}
@@ -121,7 +129,7 @@ class Grammar:
             raise GrammarError(
                 f"{name} uses code of its own ({targets}); if you trust it, say --trust-code"
             )
-        return Grammar(name, rules, used, streams, source, seeds)
+        return Grammar(name, rules, used, streams, source, seeds, share)
 
     @staticmethod
     def known(name: str, hash: str) -> Grammar:
@@ -172,13 +180,14 @@ def _find(name: str) -> Path:
 
 def _gather(
     text: str, name: str, folder: Path, above: tuple[Path, ...]
-) -> tuple[dict[str, Rule], dict[str, str]]:
-    """Rules and used operators of a text and its imports; what the importer says wins whole.
+) -> tuple[dict[str, Rule], dict[str, str], str]:
+    """Rules and used operators of a text and its imports, and by what weights are shared; what the
+    importer says wins whole.
 
     The start is the text's first rule, or the imported grammar's where that rule replaces one
     of its own.
     """
-    rules, imports, uses = parse(text, name)
+    rules, imports, uses, share = parse(text, name)
     own: dict[str, Rule] = {}
     for rule in rules:
         if rule.name in own:
@@ -195,20 +204,20 @@ def _gather(
     for imported in imports:
         try:
             path = _beside(imported.name, folder)
-            their_rules, their_used = _imported(imported, path, above)
+            their_rules, their_used, theirs = _imported(imported, path, above)
         except GrammarError as error:
             if imported.where.line and str(error).startswith(repr(imported.name)):
                 raise fault(text, name, imported.where, str(error)) from None
             raise
         replaced = next((name for name in own if not own[name].seed), None) in their_rules
         own = {**their_rules, **own} if replaced else {**own, **_without(their_rules, own)}
-        used = {**their_used, **used}
-    return own, used
+        used, share = {**their_used, **used}, share or theirs
+    return own, used, share
 
 
 def _imported(
     imported: Import, path: Path, above: tuple[Path, ...]
-) -> tuple[dict[str, Rule], dict[str, str]]:
+) -> tuple[dict[str, Rule], dict[str, str], str]:
     place = path.resolve()
     if place in above:
         names = " imports ".join(p.name for p in (*above[above.index(place) :], place))

@@ -35,7 +35,7 @@ from nas.grammar.rules import (
 
 SYNTAX = r"""
 start: _NL* (_statement _NL+)* _statement?
-_statement: IMPORT | USE | seed | rule
+_statement: IMPORT | USE | SHARE | seed | rule
 seed: _SEED NAME "=" choice
 rule: NAME "=" choice | CALL param ("," param)* ")" "=" choice
 param: NAME ["=" _sum]
@@ -63,6 +63,7 @@ name: NAME
 
 IMPORT.2: /import[ \t]+[^\s#]+/
 _SEED.2: /seed(?=[ \t]+[A-Za-z_]\w*[ \t]*=)/
+SHARE.2: /share[ \t]+[A-Za-z_]\w*/
 USE.2: /use[ \t]+("[^"\n]+"|[^\s#"]+)[ \t]+as[ \t]+[A-Za-z_]\w*/
 CALL: /[A-Za-z_]\w*\(/
 NAME: /[A-Za-z_]\w*/
@@ -234,6 +235,9 @@ def _numbered(body: Choice) -> Choice:
     return visit_choice(body)
 
 
+SHARES = ("path", "index", "stage", "operator")
+
+
 class Import(NamedTuple):
     """`import name`, or `use target as name`."""
 
@@ -242,8 +246,9 @@ class Import(NamedTuple):
     target: str = ""
 
 
-def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]:
-    """Rules, imported grammars, and used operators; raises GrammarError."""
+def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import], str]:
+    """Rules, imported grammars, used operators, and by what weights are shared, "" where it is not
+    said; raises GrammarError."""
     _check_depth(text, name)
     try:
         statements = _Build().transform(parser().parse(text))
@@ -254,16 +259,28 @@ def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import]]
             raise fault(text, name, error.orig_exc.where, str(error.orig_exc)) from None
         raise GrammarError(f"{name}: {error.orig_exc}") from error
     rules = [replace(s, source=name, text=text) for s in statements if isinstance(s, Rule)]
-    imports, uses = [], []
+    imports, uses, share = [], [], ""
     for token in statements:
         if isinstance(token, Token):
             words, where = token.split(), Where(token.line or 0, token.column or 0)
             if token.type == "IMPORT":
                 imports.append(Import(words[1], where))
+            elif token.type == "SHARE":
+                share = _policy(text, name, words[1], where, share)
             else:
                 target = " ".join(words[1:-2]).strip('"')
                 uses.append(Import(words[-1], where, target))
-    return rules, imports, uses
+    return rules, imports, uses, share
+
+
+def _policy(text: str, name: str, said: str, where: Where, before: str) -> str:
+    """By what a statement shares weights; raises GrammarError."""
+    if said not in SHARES:
+        known = ", ".join(SHARES)
+        raise fault(text, name, where, f"weights are shared by {known}, and {said!r} is none")
+    if before:
+        raise fault(text, name, where, f"weights are shared by {before} already: say it once")
+    return said
 
 
 def _check_depth(text: str, name: str) -> None:
@@ -284,7 +301,7 @@ _READABLE = {
     "EQUAL": "'='", "VBAR": "'|'", "LBRACE": "'{'", "RBRACE": "'}'", "LSQB": "'['", "RSQB": "']'",
     "LPAR": "'('", "RPAR": "')'", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'",
     "STAR": "'*'", "SLASH": "'/'", "SIGN": "'+' or '-'", "__ANON_0": "'..'", "$END": "the end",
-    "IMPORT": "import", "USE": "use", "_SEED": "seed",
+    "IMPORT": "import", "USE": "use", "SHARE": "share", "_SEED": "seed",
 }  # fmt: skip
 
 

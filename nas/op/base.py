@@ -35,7 +35,7 @@ class Param(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    init: Literal["fan_in", "zeros", "ones", "small"] = "fan_in"
+    init: Literal["fan_in", "zeros", "ones", "small", "eye"] = "fan_in"
     fan_in: int = 0
     decay: bool = True
     centred: int = 0

@@ -15,16 +15,13 @@ from math import log1p
 from typing import Any
 
 from nas.archive import Archive, Measurement, plain
-from nas.front import Limit
-from nas.grammar import Derivation, Grammar, Limits, sample
+from nas.grammar import Derivation, Limits
 from nas.grammar.trace import cost_of
-from nas.plan import nontrivial
-from nas.search.propose import OPEN_SIZE, within
-from nas.search.run import Run, columns_of
+from nas.search.run import Run
 from nas.search.settings import Settings
+from nas.search.shared import nested, space_of
 from nas.search.worker import Job, Pool, short_steps
 from nas.supernet.bank import facts_of
-from nas.task import Task
 from nas.trust.evaluators import BASELINES
 from nas.trust.table import ALONE, Calibration, Scored
 
@@ -32,23 +29,13 @@ BLOCK = 32  # architectures that are taken of some random draws:
 DRAWS = {True: 256, False: 64}  # of a finite grammar; of a recursive one, where a draw takes long
 
 
-def draw(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], rng: random.Random
-) -> Derivation:
-    """A random derivation as a search of these settings would begin with."""
-    if grammar.finite:
-        return sample(grammar, rng, input=tasks[0].input)
-    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
-    return sample(
-        grammar, rng, input=tasks[0].input, limits=within(limits),
-        size=settings.size or OPEN_SIZE, where=nontrivial,
-    )  # fmt: skip
-
-
 def architectures(run: Run) -> Iterator[str]:
     """The architectures to calibrate with, distinct and in a fixed order, so that more extend
     fewer: random draws within the run's limits, thinned so that the logarithm of their FLOPs is
     spread evenly; draws crowd around the middle, and a front asks for all sizes."""
+    if chained := nested(run.settings, run.grammar, run.tasks):
+        yield from map(str, chained)
+        return
     met: set[str] = set()
     for block in range(1_000):
         rng = random.Random(f"{run.settings.seed}/trust/{block}")
@@ -71,8 +58,9 @@ def _allowed(run: Run, rng: random.Random) -> Iterator[Derivation]:
     """Random draws that keep the run's limits on what can be counted."""
     most = {limit.name: int(limit.at_most) for limit in run.limits}
     limits = Limits(None, most.get("params"), most.get("flops"), most.get("activations"))
+    space = space_of(run.settings, run.grammar, run.tasks)
     for _ in range(DRAWS[run.grammar.finite]):
-        one = draw(run.settings, run.grammar, run.tasks, rng)
+        one = space.draw(rng)
         if limits.allow(cost_of(one)):
             yield one
 

@@ -7,36 +7,28 @@ import time
 
 from nas.measure import latency
 from nas.network import Network
-from nas.search.calibration import draw
 from nas.search.loop import prepare
 from nas.search.settings import Settings
-from nas.search.worker import kind, make_bank, short_steps
-from nas.supernet import STRATEGIES
-from nas.train import Trainer
+from nas.search.shared import space_of, step_s
+from nas.search.worker import kind, short_steps
 from nas.trust.evaluators import from_scratch, on_bank
 
 
 def estimate(settings: Settings) -> dict[str, float]:
-    """bank_mb, step_ms, evaluation_ms (latency included) and eta_s of a search, by trying a few
-    of each; nothing is written."""
+    """bank_mb (of a recursive space the most that it may grow to), step_ms, evaluation_ms (latency
+    included) and eta_s of a search, by trying a few of each; nothing is written."""
     grammar, tasks = prepare(settings)
-    rng = random.Random(settings.seed)
+    rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
-    drawn = [draw(settings, grammar, tasks, rng) for _ in range(3)]
+    drawn = [space.draw(rng) for _ in range(3)]
     steps, name = 0, kind(settings, grammar)
     evaluator = from_scratch(
         settings.standalone.recipe(0), device=settings.device,
         steps=short_steps(settings, tasks) if name == "short" else None,
     )  # fmt: skip
     if name == "shared":
-        bank = make_bank(grammar, tasks, settings)
-        strategy = STRATEGIES[settings.supernet.strategy](grammar, input=tasks[0].input)
-        trainer = Trainer(bank, tasks, settings.supernet.recipe(0), 1000, settings.device)
-        trainer.step(0, strategy(rng))
-        begun = time.perf_counter()
-        for step in range(1, 9):
-            trainer.step(step, strategy(rng))
-        found = {"bank_mb": bank.size_mb, "step_ms": (time.perf_counter() - begun) / 8 * 1e3}
+        each, bank = step_s(settings, grammar, tasks)
+        found = {"bank_mb": bank.most_mb if bank.grows else bank.size_mb, "step_ms": each * 1e3}
         steps = settings.supernet.steps
         evaluator = on_bank(bank, samples=settings.supernet.samples)
     begun = time.perf_counter()

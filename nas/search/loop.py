@@ -31,7 +31,7 @@ from nas.search.choice import decide
 from nas.search.propose import Proposal, Proposer, breeds, resolved, within
 from nas.search.run import Run, RunError, columns_of, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
-from nas.search.shared import train_bank
+from nas.search.shared import check_shared, nested, train_bank
 from nas.search.weights import Weights
 from nas.search.worker import Job, Outcome, Pool, kind, make_pool
 from nas.task import Task, TaskError
@@ -96,11 +96,8 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     if settings.start and not breeds(sampler, grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
-    if settings.evaluator == "shared" and not grammar.finite:
-        raise RunError(
-            f"{grammar.name} is recursive, and a bank needs a finite space: "
-            "leave the evaluator to auto, or say standalone"
-        )
+    if kind(settings, grammar) == "shared":
+        check_shared(settings, grammar)
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
     plan(first, heads=tasks)
@@ -145,10 +142,11 @@ class _Search:
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
         self.evaluator, self.alone = evaluator, evaluator != "shared"
+        self.chain = [] if self.alone else nested(settings, run.grammar, run.tasks)
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, key=self._key, size=settings.size,
-            start=started(settings, run.grammar, run.tasks[0].input, run.limits),
+            start=self.chain or started(settings, run.grammar, run.tasks[0].input, run.limits),
             population=settings.population if settings.sampler == "evolution"
             else settings.generation,
         )  # fmt: skip
@@ -176,6 +174,8 @@ class _Search:
         wanted = self.settings.trials or 10**9
         if self.run.grammar.finite:
             wanted = min(wanted, count(self.run.grammar, input=self.run.tasks[0].input))
+        if self.chain:
+            wanted = min(wanted, len(self.chain))
         stale = 0
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)

@@ -89,8 +89,10 @@ class Proposer:
                 if bred
                 else FIXED[sampler](seed, population),
             )
-            for largest in (False, True) if grammar.finite and not start else ():
-                end = extreme(grammar, input=input, largest=largest)
+            ends = start if not bred else ()
+            if grammar.finite and not start:
+                ends = [extreme(grammar, input=input, largest=most) for most in (False, True)]
+            for end in ends:
                 text = {attribute(grammar): str(end)}
                 self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
 

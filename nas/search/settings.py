@@ -12,7 +12,16 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
+
+ADAM = {"lr": 0.002, "weight_decay": 0.05}  # of AdamW where nothing else is said
+
+
+def usual(given: Any) -> Any:
+    """Settings of training with what is usual for their optimizer where nothing is said."""
+    adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
+    return {**ADAM, **given} if adam else given
 
 
 class SettingsError(ValueError):
@@ -24,10 +33,18 @@ class _Strict(BaseModel):
 
 
 class Supernet(_Strict):
-    """How the shared weights are trained; `steps` 0 lets the budget say."""
+    """How the shared weights are trained; `steps` 0 lets the budget say.
+
+    strategy: who is trained at each step, one of the library's or a function of the user's own,
+    ./file.py:name. optimizer: with adam, lr and weight_decay are 0.002 and 0.05 unless said.
+    kernel_transform: smaller kernels are larger ones' middles times a learned matrix. memory_mb:
+    what the bank may take, 0 all that is free. checkpoint_s: seconds between checkpoints, from
+    which training resumes.
+    """
 
     steps: int = Field(1500, ge=0)
-    strategy: Literal["single-path", "sandwich"] = "single-path"
+    strategy: str = "single-path"
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(0.15, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
@@ -35,11 +52,28 @@ class Supernet(_Strict):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     samples: int = Field(512, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
+    kernel_transform: bool = False
+    memory_mb: float = Field(0, ge=0)
+    checkpoint_s: float = Field(20, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        return usual(given)
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        source, _, name = value.rpartition(":")
+        if value not in STRATEGIES and not source:
+            known = ", ".join(STRATEGIES)
+            raise ValueError(f"is none of {known}; one of your own is ./file.py:name")
+        return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(
             lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, batch=self.batch,
-            label_smoothing=self.label_smoothing, seed=seed,
+            label_smoothing=self.label_smoothing, seed=seed, optimizer=self.optimizer,
         )  # fmt: skip
 
 
@@ -47,12 +81,18 @@ class Training(_Strict):
     """How one network is trained; `warmup` is its share of all steps."""
 
     epochs: float = Field(20, gt=0)
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     batch: int = Field(64, ge=2)
     warmup: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        return usual(given)
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
         return Recipe(**{name: getattr(self, name) for name in Training.model_fields} | changed,

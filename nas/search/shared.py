@@ -8,14 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nas.archive import Archive
-from nas.grammar import Derivation
-from nas.search.run import Run, RunError
+from nas.front import Limit
+from nas.grammar import Derivation, Grammar
+from nas.search.propose import OPEN_SIZE, within
+from nas.search.run import Run, RunError, columns_of
+from nas.search.settings import Settings
 from nas.search.worker import make_bank
-from nas.supernet import STRATEGIES
-from nas.train import Trainer, TrainingError, train
+from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
+from nas.supernet.strategies import FINITE, of_user
+from nas.task import Task
+from nas.train import Trainer, TrainingError, Turn, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
-CHECKPOINT_S = 20.0
+TIMED = 8  # steps from which is told what one takes
 
 
 def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
@@ -27,29 +32,28 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     bank = make_bank(run.grammar, run.tasks, settings)
     if last.exists():
         bank.load(last)
-    strategy = STRATEGIES[settings.supernet.strategy](run.grammar, input=run.tasks[0].input)
-
-    def subnets(step: int) -> Sequence[Derivation]:
-        return strategy(random.Random(f"{settings.seed}/supernet/{step}"))
-
-    steps = _steps(run, archive, subnets)
+    strategy = settings.supernet.strategy
+    if strategy not in STRATEGIES and not run.trust_code:
+        raise RunError(
+            f"{run.folder} trains by code of its own ({strategy}): read it, then allow it with "
+            "--trust-code"
+        )
+    steps = _steps(run, archive)
+    turn = turns(settings, run.grammar, run.tasks, steps)
     recipe = settings.supernet.recipe(settings.seed)
     trainer = Trainer(bank, run.tasks, recipe, steps, settings.device)
-    begun = saved = time.perf_counter()
+    begun, saved = time.perf_counter(), float("-inf")
 
     def on_step(done: int, value: float) -> None:
         nonlocal saved
         bank.version = done
         listener("supernet", done, steps, {"loss": value})
-        if time.perf_counter() - saved > CHECKPOINT_S:
-            bank.save(last, momenta=True)
+        if time.perf_counter() - saved > settings.supernet.checkpoint_s:
+            bank.save(last, state=True)
             saved = time.perf_counter()
 
     try:
-        train(trainer, subnets, start=bank.version, on_step=on_step)
-    except KeyboardInterrupt:
-        bank.save(last, momenta=True)
-        raise
+        train(trainer, turn, start=bank.version, on_step=on_step)
     except TrainingError as error:
         lr = settings.supernet.lr
         raise RunError(f"{error} supernet.lr is {lr} in {run.folder / 'run.toml'}") from None
@@ -58,24 +62,69 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     last.unlink(missing_ok=True)
 
 
-def _steps(
-    run: Run, archive: Archive, subnets: Callable[[int], Sequence[Derivation]]
-) -> int:
+def check_shared(settings: Settings, grammar: Grammar) -> None:
+    """Raise RunError for what only a finite space can have, and ValueError for a strategy of the
+    user's that is none."""
+    given = settings.supernet
+    if given.strategy not in STRATEGIES:
+        of_user(given.strategy)
+    finite = [f"the strategy {given.strategy}"] if given.strategy in FINITE else []
+    finite += ["kernel_transform"] if given.kernel_transform else []
+    if finite and not grammar.finite:
+        raise RunError(
+            f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
+            "strategy = \"spread\" or \"single-path\", and no kernel_transform"
+        )
+
+
+def nested(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
+    """The chain that a run trains whose strategy is sorted: what there is to select from."""
+    sorts = settings.supernet.strategy == "sorted"
+    return chain(space_of(settings, grammar, tasks).largest) if sorts else []
+
+
+def space_of(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> Space:
+    """What a run draws from at random: of a recursive space what its limits and size allow.
+
+    A finite space is whole: limits are on networks with heads, in which parts of a derivation that
+    no head reads cost nothing.
+    """
+    if grammar.finite:
+        return Space(grammar, tasks[0].input)
+    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
+    return Space(grammar, tasks[0].input, within(limits), settings.size or OPEN_SIZE)
+
+
+def turns(
+    settings: Settings, grammar: Grammar, tasks: Sequence[Task], steps: int
+) -> Callable[[int], Turn]:
+    """Who is trained at each of `steps` steps, by the run's strategy and seed."""
+    space = space_of(settings, grammar, tasks)
+    strategy = strategy_of(settings.supernet.strategy, space, steps)
+    return lambda step: strategy(step, random.Random(f"{settings.seed}/supernet/{step}"))
+
+
+def step_s(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> tuple[float, Bank]:
+    """Seconds of a training step, by trying some from all over the training; and the bank used."""
+    bank, steps = make_bank(grammar, tasks, settings), 1000
+    trainer = Trainer(bank, tasks, settings.supernet.recipe(settings.seed), steps, settings.device)
+    turn = turns(settings, grammar, tasks, steps)
+    for warming in (0, steps - 1):
+        trainer.step(warming, turn(warming))
+    begun = time.perf_counter()
+    for step in range(0, steps, steps // TIMED):
+        trainer.step(step, turn(step))
+    return (time.perf_counter() - begun) / TIMED, bank
+
+
+def _steps(run: Run, archive: Archive) -> int:
     """Training steps: as set, or as many as fit the budget's share; decided once for a run."""
     settings, noted = run.settings, archive.notes("training")
     if noted:
         return int(str(noted[0]["steps"]))
     steps = settings.supernet.steps
     if settings.budget_s is not None:
-        trial = make_bank(run.grammar, run.tasks, settings)
-        recipe = settings.supernet.recipe(settings.seed)
-        trainer = Trainer(trial, run.tasks, recipe, 1000, settings.device)
-        for step in range(3):
-            trainer.step(step, subnets(step))
-        begun = time.perf_counter()
-        for step in range(3, 11):
-            trainer.step(step, subnets(step))
-        each = (time.perf_counter() - begun) / 8
+        each, _ = step_s(settings, run.grammar, run.tasks)
         fitting = int(settings.budget_s * settings.supernet.share / each)
         steps = max(20, min(steps, fitting) if steps else fitting)
     archive.note("training", steps=steps)

@@ -154,9 +154,18 @@ def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:
 
 
 def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Bank:
-    """The untrained bank of a finite space with the heads of all tasks."""
+    """The untrained bank of a space with the heads of all tasks; of a recursive space an empty
+    one, which grows."""
     from nas.grammar.count import cover
 
-    covering = cover(grammar, input=tasks[0].input)
-    plans = [plan(derivation, heads=tasks) for derivation in covering]
-    return Bank.of(plans, seed=settings.seed, device=settings.device)
+    given, most = settings.supernet, settings.supernet.memory_mb or None
+    if not grammar.finite:
+        return Bank(
+            {}, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+            share=grammar.share, grows=True, memory_mb=most,
+        )  # fmt: skip
+    plans = [plan(derivation, heads=tasks) for derivation in cover(grammar, input=tasks[0].input)]
+    return Bank.of(
+        plans, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+        share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
+    )  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from nas.supernet.bank import Bank, BankError
+from nas.supernet.bank import Bank
 from nas.supernet.calibrate import Statistics, calibrate
+from nas.supernet.chain import chain
 from nas.supernet.inherit import Parent, inherit, trained
-from nas.supernet.strategies import STRATEGIES, sandwich, single_path
+from nas.supernet.slots import BankError
+from nas.supernet.space import Space
+from nas.supernet.strategies import STRATEGIES, Strategy, strategy_of
 from nas.supernet.subnet import Subnet
 
 __all__ = [
-    "STRATEGIES", "Bank", "BankError", "Parent", "Statistics", "Subnet", "calibrate", "inherit",
-    "sandwich", "single_path", "trained",
+    "STRATEGIES", "Bank", "BankError", "Parent", "Space", "Statistics", "Strategy", "Subnet",
+    "calibrate", "chain", "inherit", "strategy_of", "trained",
 ]  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,72 +16,81 @@ from torch import Tensor
 
 from nas.network import initial
 from nas.op import Param
-from nas.plan import Plan, Step
-from nas.train import Lease
-
-Box = tuple[slice, ...]
-
-
-class BankError(ValueError):
-    """A bank that does not fit memory, a file that is none, a slice larger than its slot."""
-
-
-def slices(shape: tuple[int, ...], whole: tuple[int, ...], centred: int) -> Box:
-    """Where a smaller parameter lies in a larger: leading elements, and on the last `centred`
-    axes the middle ones. Raises BankError where it is no part of it."""
-    if len(shape) != len(whole) or any(a > b for a, b in zip(shape, whole, strict=True)):
-        raise BankError(f"a parameter of {shape} is no slice of a slot of {whole}")
-    first_centred = len(shape) - centred
-    starts = [(b - a) // 2 if i >= first_centred else 0
-              for i, (a, b) in enumerate(zip(shape, whole, strict=True))]  # fmt: skip
-    return tuple(slice(at, at + size) for at, size in zip(starts, shape, strict=True))
+from nas.optimizer import OPTIMIZERS, Lease
+from nas.plan import Plan
+from nas.supernet.kernels import Kernels, kernels_of, made, sources
+from nas.supernet.slots import BankError, Box, around, larger, largest, named, slices, within
 
 
 class Bank:
-    """Shared tensors by slot key, with their momenta.
+    """Shared tensors by slot key, with their optimizer's state.
 
-    A slot's key is (place in the grammar, operator, shape arguments, parameter); sizes that are
-    elastic are slices. `version` counts the training steps that the tensors have seen: a
-    measurement on the bank is stamped with it.
+    A slot's key is (place, operator, shape arguments, parameter), the place as `share` says (see
+    `slots.named`); sizes that are elastic are slices. `version` counts the training steps that
+    the tensors have seen: a measurement on the bank is stamped with it. A bank that `grows`, of a
+    recursive space, makes slots and enlarges them as leases ask for it, up to `most_mb`.
     """
 
-    def __init__(self, params: dict[str, Param], *, seed: int = 0, device: str = "cpu"):
-        self.params, self.seed, self.version = params, seed, 0
+    def __init__(
+        self, params: Mapping[str, Param], *, seed: int = 0, device: str = "cpu",
+        optimizer: str = "sgd", share: str = "path", kernels: Kernels | None = None,
+        grows: bool = False, memory_mb: float | None = None,
+    ):  # fmt: skip
+        self.seed, self.device, self.share, self.grows = seed, device, share, grows
+        self.kernels, self.version = kernels or {}, 0
+        self.most_mb = free_mb() if memory_mb is None else memory_mb
+        self.params: dict[str, Param] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.momenta: dict[str, Tensor] = {}
-        for key, param in params.items():
-            self.tensors[key] = initial(param, key, seed).to(device)
-            self.momenta[key] = torch.zeros_like(self.tensors[key])
+        self.optimizer = optimizer
+        self.state: dict[str, dict[str, Tensor]] = {
+            name: {} for name in OPTIMIZERS[optimizer].state
+        }
+        self._hold(params)
 
     @staticmethod
     def of(
-        plans: Iterable[Plan], *, seed: int = 0, device: str = "cpu",
-        memory_mb: float | None = None,
+        plans: Iterable[Plan], *, seed: int = 0, device: str = "cpu", optimizer: str = "sgd",
+        share: str = "path", kernel_transform: bool = False, memory_mb: float | None = None,
     ) -> Bank:  # fmt: skip
         """The bank that holds every parameter of some plans, each slot as large as the largest.
 
+        With `kernel_transform` smaller kernels are made of larger ones by learned matrices.
         Raises BankError where that is more than `memory_mb` (or than this machine has free).
         """
-        params = largest(plans)
-        needed, free = memory(params), free_mb() if memory_mb is None else memory_mb
-        if needed > free:
-            raise BankError(
-                f"the bank needs {needed:,.0f} MB for weights and momenta, and {free:,.0f} MB are "
-                "free: narrow the space's widths, or use a machine with more memory"
-            )
-        return Bank(params, seed=seed, device=device)
+        pairs = [pair for plan in plans for step in named(plan, share) for pair in step]
+        kernels = kernels_of(pairs) if kernel_transform else {}
+        matrices = [s for param, key in pairs for s in sources(kernels, param, key)[1:]]
+        return Bank(
+            largest([*pairs, *matrices]), seed=seed, device=device, optimizer=optimizer,
+            share=share, kernels=kernels, memory_mb=memory_mb,
+        )  # fmt: skip
 
     @property
     def size_mb(self) -> float:
-        """Weights and momenta, in megabytes of 1,000,000 bytes."""
-        return memory(self.params)
+        """Weights and optimizer state, in megabytes of 1,000,000 bytes."""
+        return self._mb(self.params.values())
+
+    def _mb(self, params: Iterable[Param]) -> float:
+        return sum(prod(p.shape) for p in params) * 4 * (1 + len(self.state)) / 1e6
 
     def views(self, plan: Plan) -> list[dict[str, Tensor]]:
-        """A plan's parameters as views of the bank, for each step by local name; no gradient."""
-        return [
-            {p.name: self.tensors[key][self.box(key, p)] for p, key in keys(step)}
-            for step in plan.steps
-        ]
+        """A plan's parameters, for each step by local name; no gradient. They are views of the
+        bank but for transformed kernels. What a bank that grows does not hold yet is as it would
+        be if nothing but this plan were added."""
+        steps = named(plan, self.share)
+        more = self._lacking(steps) if self.grows else {}
+        tensors = self.tensors | {key: self._enlarged(key, p) for key, p in more.items()}
+
+        def get(param: Param, key: str) -> Tensor:
+            if key not in tensors:
+                raise BankError(f"the bank has no slot {key}: it was made for another space")
+            return tensors[key][slices(param.shape, tensors[key].shape, param.centred)]
+
+        with torch.no_grad():
+            return [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
+
+    def _made(self, param: Param, key: str, get: Callable[[Param, str], Tensor]) -> Tensor:
+        return made(param, [get(*source) for source in sources(self.kernels, param, key)])
 
     def box(self, key: str, param: Param) -> Box:
         if key not in self.params:
@@ -91,43 +102,88 @@ class Bank:
 
         A leaf is the smallest box of a slot that holds all their slices, so the elements outside
         are never seen; where slices do not fill their box together, a mask says what they touch.
+        Raises BankError where a bank would grow beyond its memory.
         """
+        each = [named(plan, self.share) for plan in plans]
+        if self.grows:
+            self._hold(self._lacking([step for steps in each for step in steps]))
         wanted: dict[str, list[Box]] = {}
-        for plan in plans:
-            for step in plan.steps:
-                for param, key in keys(step):
+        for steps in each:
+            for pair in (pair for step in steps for pair in step):
+                for param, key in sources(self.kernels, *pair):
                     wanted.setdefault(key, []).append(self.box(key, param))
-        lease = Lease([], [], [], [], [], [])
-        placed: dict[str, tuple[Tensor, Box]] = {}
+        lease, placed = Lease([], [], [], [], [], []), dict[str, tuple[Tensor, Box]]()
         for key, boxes in wanted.items():
-            box = _around(boxes)
-            value = self.tensors[key][box]
-            leaf = value.detach().requires_grad_()
-            placed[key] = leaf, box
-            lease.leaves.append(leaf)
-            lease.values.append(value)
-            lease.momenta.append(self.momenta[key][box])
-            lease.decays.append(self.params[key].decay)
-            lease.masks.append(_mask(boxes, box, value))
-        for plan in plans:
-            lease.params.append([
-                {p.name: _inside(*placed[key], self.box(key, p)) for p, key in keys(step)}
-                for step in plan.steps
-            ])  # fmt: skip
+            placed[key] = self._placed(lease, key, boxes)
+
+        def get(param: Param, key: str) -> Tensor:
+            (leaf, outer), box = placed[key], self.box(key, param)
+            return leaf if box == outer else leaf[within(box, outer)]
+
+        for steps in each:
+            lease.params.append(
+                [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
+            )
         return lease
 
+    def _placed(self, lease: Lease, key: str, boxes: list[Box]) -> tuple[Tensor, Box]:
+        """Add a slot's leaf to a lease: the leaf and where it lies."""
+        box = around(boxes)
+        value = self.tensors[key][box]
+        leaf = value.detach().requires_grad_()
+        lease.leaves.append(leaf)
+        lease.values.append(value)
+        lease.states.append({name: state[key][box] for name, state in self.state.items()})
+        lease.decays.append(self.params[key].decay)
+        lease.masks.append(_mask(boxes, box, value))
+        return leaf, box
+
+    def _lacking(self, steps: Iterable[Iterable[tuple[Param, str]]]) -> dict[str, Param]:
+        """What the bank does not hold of some parameters, by slot, as large as it must be."""
+        asked = largest(pair for step in steps for pair in step)
+        whole = {key: larger(self.params.get(key, p), p) for key, p in asked.items()}
+        return {key: p for key, p in whole.items() if p != self.params.get(key)}
+
+    def _enlarged(self, key: str, param: Param) -> Tensor:
+        """A slot's tensor as large as a parameter, new elements as they begin."""
+        fresh = initial(param, key, self.seed).to(self.device)
+        if key in self.tensors:
+            fresh[slices(self.tensors[key].shape, param.shape, param.centred)] = self.tensors[key]
+        return fresh
+
+    def _hold(self, params: Mapping[str, Param]) -> None:
+        """Make or enlarge slots; raises BankError where memory does not suffice."""
+        needed = self._mb({**self.params, **params}.values())
+        if needed > self.most_mb:
+            raise BankError(
+                f"the bank needs {needed:,.0f} MB for weights and optimizer state, and "
+                f"{self.most_mb:,.0f} MB are free or allowed: narrow the space's widths, allow "
+                "more with supernet.memory_mb, or use a machine with more memory"
+            )
+        for key, param in params.items():
+            held = self.tensors.get(key)
+            self.tensors[key] = self._enlarged(key, param)
+            for state in self.state.values():
+                before, state[key] = state.get(key), torch.zeros_like(self.tensors[key])
+                if held is not None and before is not None:
+                    state[key][slices(held.shape, param.shape, param.centred)] = before
+            self.params[key] = param
+
     def save(
-        self, path: Path, *, momenta: bool = False, facts: Mapping[str, str] | None = None
+        self, path: Path, *, state: bool = False, facts: Mapping[str, str] | None = None
     ) -> None:
-        """Write the tensors (and momenta), version and facts, as safetensors; atomically."""
+        """Write the tensors (and the optimizer's state), version and facts, as safetensors;
+        atomically."""
         tensors = dict(self.tensors)
-        if momenta:
-            tensors |= {f"momentum/{key}": value for key, value in self.momenta.items()}
+        for name, kept in self.state.items() if state else ():
+            tensors |= {f"{name}/{key}": value for key, value in kept.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {"version": str(self.version), "seed": str(self.seed), **(facts or {})}
+        metadata = {"version": str(self.version), "seed": str(self.seed), "share": self.share}
+        if self.grows:
+            metadata["slots"] = json.dumps(self.params)
         part = path.with_suffix(".part")
         try:
-            save_file(whole, part, metadata=metadata)
+            save_file(whole, part, metadata={**metadata, **(facts or {})})
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(path)
@@ -136,20 +192,33 @@ class Bank:
             raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
 
     def load(self, path: Path) -> None:
-        """Read tensors (and momenta, where the file has them) and the version from a file.
+        """Read tensors (and the optimizer's state, where the file has it) and the version.
 
-        Raises BankError where the file is damaged or another bank's.
+        Raises BankError where the file is damaged, another bank's, or shares weights otherwise.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 metadata, names = file.metadata() or {}, set(file.keys())
+                self._agree(path, metadata)
                 for key, tensor in self.tensors.items():
                     tensor.copy_(file.get_tensor(key))
-                    if f"momentum/{key}" in names:
-                        self.momenta[key].copy_(file.get_tensor(f"momentum/{key}"))
+                    for name, state in self.state.items():
+                        if f"{name}/{key}" in names:
+                            state[key].copy_(file.get_tensor(f"{name}/{key}"))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
         self.version = int(metadata.get("version", 0))
+
+    def _agree(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Make the slots that a file says, where the bank grows; raise BankError where the file
+        is of a bank that shares weights otherwise."""
+        share = metadata.get("share", "path")
+        if share != self.share:
+            raise BankError(f"{path} shares weights by {share}, and this space by {self.share}")
+        if self.grows:
+            slots: dict[str, Any] = json.loads(metadata.get("slots", "{}"))
+            for key, (name, shape, *said) in slots.items():
+                self._hold({key: Param(name, tuple(shape), *said)})
 
 
 def facts_of(path: Path) -> dict[str, str]:
@@ -161,30 +230,6 @@ def facts_of(path: Path) -> dict[str, str]:
         raise BankError(f"{path} is damaged: {error}") from None
 
 
-def keys(step: Step) -> list[tuple[Param, str]]:
-    """Each parameter of a step with its slot's key."""
-    return [(param, f"{step.slot}.{param.name}") for param in step.params]
-
-
-def largest(plans: Iterable[Plan]) -> dict[str, Param]:
-    """Every slot of some plans with the elementwise largest shape."""
-    found: dict[str, Param] = {}
-    for plan in plans:
-        for step in plan.steps:
-            for param, key in keys(step):
-                other = found.setdefault(key, param)
-                if other.shape != param.shape:
-                    shape = tuple(map(max, other.shape, param.shape))
-                    fan_in = max(other.fan_in, param.fan_in)
-                    found[key] = other._replace(shape=shape, fan_in=fan_in)
-    return found
-
-
-def memory(params: dict[str, Param]) -> float:
-    """Megabytes that weights and momenta of some slots take."""
-    return sum(prod(p.shape) for p in params.values()) * 8 / 1e6
-
-
 def free_mb() -> float:
     """Free memory of this machine in megabytes; infinite where it cannot be told."""
     try:
@@ -193,24 +238,10 @@ def free_mb() -> float:
         return float("inf")
 
 
-def _around(boxes: Sequence[Box]) -> Box:
-    return tuple(
-        slice(min(s.start for s in axis), max(s.stop for s in axis))
-        for axis in zip(*boxes, strict=True)
-    )
-
-
-def _inside(leaf: Tensor, outer: Box, box: Box) -> Tensor:
-    if box == outer:
-        return leaf
-    return leaf[tuple(slice(b.start - o.start, b.stop - o.start)
-                      for b, o in zip(box, outer, strict=True))]  # fmt: skip
-
-
 def _mask(boxes: Sequence[Box], outer: Box, like: Tensor) -> Tensor | None:
     if outer in boxes:
         return None
     mask = torch.zeros_like(like, dtype=torch.bool)
     for box in boxes:
-        _inside(mask, outer, box).fill_(True)
+        mask[within(box, outer)] = True
     return None if bool(mask.all()) else mask

@@ -20,7 +20,8 @@ from nas.grammar import Derivation
 from nas.grammar.derivation import Apply, Copies
 from nas.op import Param
 from nas.plan import Plan, Step
-from nas.supernet.bank import Bank, keys
+from nas.supernet.bank import Bank
+from nas.supernet.slots import keys
 
 Origin = Callable[[str], tuple[int, str] | None]
 Place = tuple[str, tuple[int, ...]]  # a path in the grammar, and which copy of each that holds it

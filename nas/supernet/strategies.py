@@ -1,35 +1,155 @@
-"""Who is trained at each step: functions from a random stream to derivations."""
+"""Who is trained at each step: functions of the step and a random stream of its own.
+
+A strategy has no state, so that training resumes from the number of the step alone.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 
-from nas.grammar import Derivation, Grammar, Limits, sample
-from nas.grammar.count import extreme
-from nas.grammar.derive import Input
+from nas.grammar import Option, Site, choose_at_random
+from nas.grammar.count import cover, table
+from nas.supernet.chain import chain, follow
+from nas.supernet.sites import Kind, kind, order
+from nas.supernet.space import Space
+from nas.train import Turn
+from nas.user_code import user_attribute
 
-Strategy = Callable[[random.Random], Sequence[Derivation]]
+Strategy = Callable[[int, random.Random], Turn]
+STAGES: tuple[Kind, ...] = ("kernel", "depth", "width")
 
 
-def single_path(grammar: Grammar, *, input: Input, limits: Limits | None = None) -> Strategy:
+def single_path(space: Space, steps: int) -> Strategy:
     """One derivation at a step, drawn from the grammar (SPOS, Guo et al. 2020, section 3.2)."""
-    return lambda rng: [sample(grammar, rng, input=input, limits=limits)]
+    return lambda step, rng: Turn((space.draw(rng),))
 
 
-def sandwich(
-    grammar: Grammar, *, input: Input, limits: Limits | None = None, random_subnets: int = 2
-) -> Strategy:
-    """The largest, which teaches, the smallest, and some at random (BigNAS, Yu et al. 2020)."""
-    largest = extreme(grammar, input=input, of="params")
-    smallest = extreme(grammar, input=input, of="params", largest=False)
-    return lambda rng: [
-        largest, smallest,
-        *(sample(grammar, rng, input=input, limits=limits) for _ in range(random_subnets)),
-    ]  # fmt: skip
+def spread(space: Space, steps: int) -> Strategy:
+    """One derivation at a step, small and large ones as often as those between.
+
+    A rate r in [0, 1] is drawn first, and each site with n sizes takes the binomial(n - 1, r)-th.
+    Sites drawn by themselves would nearly never be large, or small, together.
+    """
+
+    def turn(step: int, rng: random.Random) -> Turn:
+        rate, at_random = rng.random(), choose_at_random(rng)
+
+        def choose(site: Site, options: Sequence[Option]) -> int:
+            ranks = order(site, options)
+            if ranks is None:
+                return at_random(site, options)
+            return ranks[sum(rng.random() < rate for _ in ranks[1:])]
+
+        return Turn((space.derive(choose),))
+
+    return turn
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
+def fair(space: Space, steps: int) -> Strategy:
+    """So many derivations at a step as a site has options at most, and each site's options in turn
+    (strict fairness, FairNAS, Chu et al. 2019, section 3.1).
+
+    An option of a site with the most is trained exactly once in a step; at sites with fewer, or
+    inside parts that not all derivations choose, options differ by one at most in how often.
+    """
+    most = max(map(len, table(space.grammar, input=space.input).values()), default=1)
+
+    def turn(step: int, rng: random.Random) -> Turn:
+        dealt: dict[tuple[str, Sequence[Option]], list[int]] = {}
+
+        def choose(site: Site, options: Sequence[Option]) -> int:
+            left = dealt.setdefault((site.name, options), [])
+            if not left:
+                left += rng.sample(range(len(options)), len(options))
+            return left.pop()
+
+        return Turn(tuple(space.derive(choose) for _ in range(most)))
+
+    return turn
+
+
+def sandwich(space: Space, steps: int, *, between: int = 2) -> Strategy:
+    """The largest, which teaches, the smallest, and some at random `between` them (BigNAS, Yu et
+    al. 2020, section 3.1: the sandwich rule and in-place distillation)."""
+    ends = space.largest, space.smallest
+    return lambda step, rng: Turn(
+        (*ends, *(space.draw(rng) for _ in range(between))), teach=True
+    )
+
+
+def progressive(space: Space, steps: int) -> Strategy:
+    """One derivation at a step, from the largest alone to all: at equal parts of the training
+    kernels, then depth, then width begin to be drawn (Once-for-all, Cai et al. 2020, section 3.3).
+
+    The input's resolution is drawn from the beginning, as there. A site not yet open takes what
+    the largest derivation has.
+    """
+    grammar, closed = space.grammar, follow(space.largest.by_site)
+    chosen = [c for d in cover(grammar, input=space.input) for c in d.choices]
+    kinds = {_place(c.site): kind(grammar, c.site, c.options) for c in chosen}
+    stages: list[Kind] = ["resolution", *(k for k in STAGES if k in kinds.values())]
+
+    def turn(step: int, rng: random.Random) -> Turn:
+        at_random = choose_at_random(rng)
+        opened = stages[: 1 + step * len(stages) // max(steps, 1)]
+
+        def choose(site: Site, options: Sequence[Option]) -> int:
+            free = kinds[_place(site)] in opened
+            return (at_random if free else closed)(site, options)
+
+        return Turn((space.derive(choose),))
+
+    return turn
+
+
+def _place(site: Site) -> tuple[str, str]:
+    """Where in the grammar's text a site is written."""
+    return site.rule, site.suffix
+
+
+def sorted_nested(space: Space, steps: int, *, each: int = 4) -> Strategy:
+    """So many random members of one chain, each on a batch of its own (SortedNet, arXiv
+    2309.00255, section 3). What to select is on the chain: `chain(space.largest)`."""
+    members = chain(space.largest)
+    return lambda step, rng: Turn(tuple(rng.choices(members, k=each)), batches="each")
+
+
+def of_user(target: str) -> Callable[[Space, int], Strategy]:
+    """The strategy that a function of the user's is: it is given the space, the step and its random
+    stream, and yields the derivations of that step, which see one batch, or returns a `Turn`.
+
+    Raises ValueError where there is no such function.
+    """
+    try:
+        function = user_attribute(target)
+    except (ImportError, AttributeError, OSError) as error:
+        raise ValueError(
+            f"{target} is no strategy: {error}; there are {', '.join(STRATEGIES)}, or "
+            "./file.py:name of a function(space, step, rng) that yields derivations"
+        ) from None
+
+    def strategy(space: Space, steps: int) -> Strategy:
+        def turn(step: int, rng: random.Random) -> Turn:
+            found = function(space, step, rng)
+            return found if isinstance(found, Turn) else Turn(tuple(found))
+
+        return turn
+
+    return strategy
+
+
+def strategy_of(name: str, space: Space, steps: int) -> Strategy:
+    """The strategy of a name, or of the user's function `./file.py:name`, for a training."""
+    return (STRATEGIES.get(name) or of_user(name))(space, steps)
+
+
+STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
     "single-path": single_path,
+    "spread": spread,
+    "fair": fair,
     "sandwich": sandwich,
+    "progressive": progressive,
+    "sorted": sorted_nested,
 }
+FINITE = ("fair", "sandwich", "progressive", "sorted")  # those that ask for a space's ends or sites

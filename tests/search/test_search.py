@@ -19,6 +19,7 @@ from nas.grammar import GrammarError
 from nas.plan import plan
 from nas.search import RunError, SettingsError, load, resume, search
 from nas.search.settings import Settings, seconds
+from nas.supernet import Space, chain
 from nas.task import TaskError
 
 QUICK: dict[str, Any] = {
@@ -64,6 +65,25 @@ def test_a_run_holds_distinct_trials_with_all_their_columns(run_folder: Path) ->
         measured = {m.name: m for m in trial.measurements}
         assert measured["accuracy"].split == "valid"
         assert measured["accuracy"].bank_version == 12
+
+
+def test_with_adam_the_usual_rates_are_adams_unless_said() -> None:
+    def given(**supernet: Any) -> tuple[float, float]:
+        said = Settings.of({"space": "mobile", "tasks": ["digits"], "supernet": supernet})
+        recipe = said.supernet.recipe(0)
+        return recipe.lr, recipe.weight_decay
+
+    assert given() == (0.15, 1e-4)
+    assert given(optimizer="adam") == (0.002, 0.05)
+    assert given(optimizer="adam", lr=0.01) == (0.01, 0.05)
+
+
+def test_what_a_sorted_supernet_is_selected_from_is_its_chain(tiny: Path, tmp_path: Path) -> None:
+    given = {**QUICK, "supernet": {**QUICK["supernet"], "strategy": "sorted"}, "trials": 50}
+    run = search(str(tiny), ["digits"], out=tmp_path / "run", **given)
+    members = chain(Space(run.grammar, (1, 8, 8)).largest)
+    assert [t.derivations[""] for t in run.trials] == [str(d) for d in members]
+    assert len(members) == 4
 
 
 def test_the_same_seed_gives_the_same_archive(run_folder: Path, tmp_path: Path) -> None:
@@ -226,7 +246,14 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "local, ray", {"on": "cloud"}),
         (SettingsError, "^settings: workers are Ray's: say --on ray", {"workers": 2}),
         (SettingsError, "torch sees cpu", {"device": "abacus"}),
-        (RunError, "recursive", {"space": "einspace", "evaluator": "shared"}),
+        (RunError, "einspace is recursive, and the strategy sandwich needs a finite space", {
+            "space": "einspace", "evaluator": "shared", "supernet": {"strategy": "sandwich"},
+        }),
+        (RunError, "and kernel_transform needs", {
+            "space": "einspace", "evaluator": "shared", "supernet": {"kernel_transform": True},
+        }),
+        (SettingsError, "is none of single-path, spread", {"supernet": {"strategy": "best"}}),
+        (ValueError, "is no strategy", {"supernet": {"strategy": "./none.py:mine"}}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
         (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,18 +14,19 @@ from nas.grammar import Derivation, Grammar, sample
 from nas.grammar.count import cover, extreme
 from nas.network import Network
 from nas.op import BATCH
+from nas.optimizer import OPTIMIZERS
 from nas.plan import plan, run
-from nas.supernet import Bank, BankError, Subnet
-from nas.supernet.bank import slices
+from nas.supernet import STRATEGIES, Bank, BankError, Space, Subnet, strategy_of
+from nas.supernet.slots import slices
 from nas.task import Task, loss
-from nas.train import Recipe, Trainer, TrainingError, train, update
+from nas.train import Recipe, Trainer, TrainingError, Turn, train, update
 
 DIGITS = Task.load("digits")
 MOBILE = Grammar.load("mobile")
 
 
-def bank_of(grammar: Grammar, task: Task = DIGITS, seed: int = 0) -> Bank:
-    return Bank.of([plan(d, heads=[task]) for d in cover(grammar, input=task.input)], seed=seed)
+def bank_of(grammar: Grammar, **options: Any) -> Bank:
+    return Bank.of([plan(d, heads=[DIGITS]) for d in cover(grammar, input=DIGITS.input)], **options)
 
 
 def drawn(seed: int, grammar: Grammar = MOBILE) -> Derivation:
@@ -58,7 +61,7 @@ def test_an_extracted_subnet_equals_the_banks(name: str) -> None:
             )
 
 
-def touched(bank: Bank, derivations: list[Derivation]) -> dict[str, torch.Tensor]:
+def touched(bank: Bank, derivations: Sequence[Derivation]) -> dict[str, torch.Tensor]:
     masks = {key: torch.zeros_like(t, dtype=torch.bool) for key, t in bank.tensors.items()}
     for derivation in derivations:
         for step in plan(derivation, heads=[DIGITS]).steps:
@@ -68,22 +71,31 @@ def touched(bank: Bank, derivations: list[Derivation]) -> dict[str, torch.Tensor
     return masks
 
 
-@pytest.mark.parametrize("seeds", [(1,), (1, 2), (3, 4, 5)])
-def test_a_step_leaves_everything_outside_its_slices_bit_identical(seeds: tuple[int, ...]) -> None:
-    bank = bank_of(MOBILE)
-    for momentum in bank.momenta.values():
-        momentum.normal_()
-    before = {k: (t.clone(), bank.momenta[k].clone()) for k, t in bank.tensors.items()}
-    derivations = [drawn(seed) for seed in seeds]
-    lease, _ = loss_of(bank, derivations)
-    update(lease, Recipe(weight_decay=0.1), 0.5)
-    inside_moved = 0
-    for key, mask in touched(bank, derivations).items():
-        value, momentum = before[key]
-        assert torch.equal(bank.tensors[key][~mask], value[~mask])
-        assert torch.equal(bank.momenta[key][~mask], momentum[~mask])
-        inside_moved += int((bank.tensors[key][mask] != value[mask]).sum())
-    assert inside_moved > 1000
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_leaves_everything_outside_its_slices_bit_identical(
+    optimizer: str, name: str
+) -> None:
+    bank = bank_of(MOBILE, optimizer=optimizer)
+    for kept in bank.state.values():
+        for value in kept.values():
+            value.uniform_(1, 2)
+    before = [{k: t.clone() for k, t in kept.items()} for kept in all_of(bank)]
+    turn = strategy_of(name, Space(MOBILE, DIGITS.input), 10)(9, random.Random(5))
+    recipe = Recipe(lr=0.1, weight_decay=0.1, optimizer=optimizer)  # type: ignore[arg-type]
+    Trainer(bank, [DIGITS], recipe, 20).step(9, turn)
+    outside, moved = 0, 0
+    for key, mask in touched(bank, turn.derivations).items():
+        for kept, old in zip(all_of(bank), before, strict=True):
+            assert torch.equal(kept[key][~mask], old[key][~mask])
+            moved += int((kept[key][mask] != old[key][mask]).sum())
+        outside += int((~mask).sum())
+    assert moved > 1000
+    assert (outside > 0) == (name != "sandwich")
+
+
+def all_of(bank: Bank) -> list[dict[str, torch.Tensor]]:
+    return [bank.tensors, *bank.state.values()]
 
 
 def test_a_masked_step_moves_the_touched_as_a_full_sized_gradient_would() -> None:
@@ -126,7 +138,7 @@ def test_training_a_subnet_is_training_the_plain_network() -> None:
     split = DIGITS.splits().train
     for step in range(5):
         at = trainer.batches[0].at(step)
-        trainer.step(step, [derivation])
+        trainer.step(step, Turn((derivation,)))
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step, 5)
         optimiser.zero_grad()
@@ -137,17 +149,76 @@ def test_training_a_subnet_is_training_the_plain_network() -> None:
             torch.testing.assert_close(view, tensors[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_through_slices_are_a_plain_modules(seed: int) -> None:
+    bank, derivation = bank_of(MOBILE), drawn(seed)
+    lease, _ = loss_of(bank, [derivation])
+    x, y = (part[:32] for part in (DIGITS.splits().train.x, DIGITS.splits().train.y))
+    network = Subnet.of(bank, derivation, [DIGITS], x).extract([DIGITS]).train()
+    loss(DIGITS, network(x)["digits"], y).backward()
+    for ours, theirs in zip(lease.params[0], network.tensors(), strict=True):
+        for name, leaf in ours.items():
+            assert leaf.grad is not None
+            assert theirs[name].grad is not None
+            torch.testing.assert_close(leaf.grad, theirs[name].grad, rtol=1e-5, atol=1e-6)
+
+
+def test_training_by_adam_is_torchs_adamw() -> None:
+    plain = Grammar.parse("net = conv(8) relu conv(16, stride=2, bias=1) relu output(coarse)")
+    derivation = drawn(7, plain)
+    recipe = Recipe(lr=0.01, clip=0, warmup=0, label_smoothing=0, weight_decay=0.1,
+                    optimizer="adam")  # fmt: skip
+    bank = Bank.of([plan(derivation, heads=[DIGITS])], optimizer="adam")
+    network, split = Network(derivation, heads=[DIGITS]).train(), DIGITS.splits().train
+    trainer, x = Trainer(bank, [DIGITS], recipe, 6), split.x
+    flat = [p for p in network.parameters() if p.ndim == 1]
+    rest = [p for p in network.parameters() if p.ndim > 1]
+    adamw = torch.optim.AdamW(
+        [{"params": rest, "weight_decay": 0.1}, {"params": flat, "weight_decay": 0.0}]
+    )
+    for step in range(6):
+        at = trainer.batches[0].at(step)
+        trainer.step(step, Turn((derivation,)))
+        for group in adamw.param_groups:
+            group["lr"] = recipe.rate(step, 6)
+        adamw.zero_grad()
+        loss(DIGITS, network(x[at])["digits"], split.y[at]).backward()
+        adamw.step()
+    for views, tensors in zip(bank.views(network.plan), network.tensors(), strict=True):
+        for name, view in views.items():
+            torch.testing.assert_close(view, tensors[name], rtol=1e-4, atol=1e-5)
+
+
+def test_of_an_element_that_few_steps_touch_adam_counts_those_steps() -> None:
+    bank = bank_of(MOBILE, optimizer="adam")
+    trainer = Trainer(bank, [DIGITS], Recipe(lr=0.001, optimizer="adam"), 10)
+    small, large = (extreme(MOBILE, input=DIGITS.input, largest=most) for most in (False, True))
+    for step, derivation in enumerate([large, small, small]):
+        trainer.step(step, Turn((derivation,)))
+    masks = touched(bank, [small])
+    for key, count in bank.state["count"].items():
+        assert set(count[masks[key]].tolist()) <= {3.0}
+        assert set(count[~masks[key]].tolist()) <= {1.0}
+
+
+def test_the_memory_of_a_bank_counts_weights_and_all_state() -> None:
+    numbers = sum(t.numel() for t in bank_of(MOBILE).tensors.values())
+    assert bank_of(MOBILE).size_mb == pytest.approx(numbers * 8 / 1e6)
+    assert bank_of(MOBILE, optimizer="adam").size_mb == pytest.approx(numbers * 16 / 1e6)
+
+
 def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) -> None:
     bank = bank_of(MOBILE)
     bank.version = 17
-    for momentum in bank.momenta.values():
+    for momentum in bank.state["momentum"].values():
         momentum.normal_()
-    bank.save(tmp_path / "bank.safetensors", momenta=True)
+    bank.save(tmp_path / "bank.safetensors", state=True)
     other = bank_of(MOBILE, seed=1)
     other.load(tmp_path / "bank.safetensors")
     assert other.version == 17
     assert all(torch.equal(other.tensors[k], bank.tensors[k]) for k in bank.tensors)
-    assert all(torch.equal(other.momenta[k], bank.momenta[k]) for k in bank.momenta)
+    theirs, ours = other.state["momentum"], bank.state["momentum"]
+    assert all(torch.equal(theirs[k], ours[k]) for k in bank.tensors)
 
 
 def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
@@ -172,14 +243,14 @@ def test_a_lost_loss_leaves_the_weights_as_they_were() -> None:
     before = {key: t.clone() for key, t in bank.tensors.items()}
     trainer = Trainer(bank, [DIGITS], Recipe(), 10)
     with pytest.raises(TrainingError, match="loss at step 0 is nan"):
-        trainer.step(0, [drawn(0)])
+        trainer.step(0, Turn((drawn(0),)))
     for key, tensor in bank.tensors.items():
         assert torch.equal(tensor.nan_to_num(7), before[key].nan_to_num(7))
 
 
 def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
-    def subnets(step: int) -> list[Derivation]:
-        return [sample(MOBILE, random.Random(f"x/{step}"), input=DIGITS.input)]
+    def subnets(step: int) -> Turn:
+        return Turn((sample(MOBILE, random.Random(f"x/{step}"), input=DIGITS.input),))
 
     whole, parts = bank_of(MOBILE), bank_of(MOBILE)
     train(Trainer(whole, [DIGITS], Recipe(), 12), subnets)
@@ -187,7 +258,7 @@ def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Pat
     for step in range(7):
         trainer.step(step, subnets(step))
     parts.version = 7
-    parts.save(tmp_path / "t.safetensors", momenta=True)
+    parts.save(tmp_path / "t.safetensors", state=True)
     again = bank_of(MOBILE, seed=5)
     again.load(tmp_path / "t.safetensors")
     train(Trainer(again, [DIGITS], Recipe(), 12), subnets, start=again.version)

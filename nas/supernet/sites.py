@@ -1,0 +1,73 @@
+"""What the options of a site are: sizes of one thing, from small to large, and of what kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from nas.grammar import Grammar, Option, Site
+from nas.grammar.rules import Call, Elastic, Name, calls_in, counts_in, names_in
+
+Kind = Literal["resolution", "kernel", "depth", "width"]
+ELASTIC, REPEATED = re.compile(r"\w+=(-?\d+(?:\.\d+)?)"), re.compile(r"x(\d+)")
+
+
+def order(site: Site, options: Sequence[Option]) -> list[int] | None:
+    """The options' numbers from small to large, where they are sizes of one thing: an elastic
+    size, repetitions, or to do nothing beside one thing done; None where they are not."""
+    found = [_size(site, option.label, len(options)) for option in options]
+    sizes = [size for size in found if size is not None]
+    if len(sizes) < len(options):
+        return None
+    return sorted(range(len(options)), key=sizes.__getitem__)
+
+
+def _size(site: Site, label: str, among: int) -> float | None:
+    if site.suffix.endswith(":repeat") and (times := REPEATED.fullmatch(label)):
+        return float(times[1])
+    if elastic := ELASTIC.fullmatch(label):
+        return float(elastic[1])
+    return float(label != "identity") if among == 2 else None
+
+
+def kind(grammar: Grammar, site: Site, options: Sequence[Option]) -> Kind:
+    """What a site decides: an input's `resolution` (sizes that no parameter hangs on), a `kernel`,
+    `depth` (repetitions, and what is done at all), or `width`, which is every other size."""
+    if not ELASTIC.fullmatch(options[0].label):
+        return "depth"
+    name, within = site.suffix.lstrip(":"), grammar.rules[site.rule]
+    reached = {
+        end for call in calls_in(within.body) for at, (_, value) in enumerate(call.args)
+        if isinstance(value, Elastic) and _named(grammar, call, at) == name
+        for end in _ends(grammar, call.name, name, frozenset())
+    }  # fmt: skip
+    kinds: tuple[Kind, ...] = ("resolution", "kernel", "depth")
+    return next((kind for kind in kinds if kind in reached), "width")
+
+
+def _named(grammar: Grammar, call: Call, at: int) -> str:
+    """The name of a call's argument, where it is given by its place."""
+    if call.args[at][0]:
+        return call.args[at][0]
+    rule = grammar.rules.get(call.name)
+    return rule.params[at][0] if rule else grammar.operators[call.name].args[at].name
+
+
+def _ends(grammar: Grammar, callee: str, name: str, seen: frozenset[str]) -> Iterator[Kind]:
+    """What an argument comes to, followed through the rules that hand it on."""
+    rule = grammar.rules.get(callee)
+    if rule is None:
+        kinds = {arg.name: arg.kind for arg in grammar.operators[callee].args}
+        if kinds[name] == "execution":
+            yield "resolution"
+        yield "kernel" if name == "kernel" else "width"
+    elif callee not in seen:
+        if any(name in names_in(count) for count in counts_in(rule.body)):
+            yield "depth"
+        for call in calls_in(rule.body):
+            for at, (_, value) in enumerate(call.args):
+                if value == Name(name):
+                    yield from _ends(
+                        grammar, call.name, _named(grammar, call, at), seen | {callee}
+                    )

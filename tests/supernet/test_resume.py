@@ -1,0 +1,98 @@
+"""Training of shared weights that is killed ends in the same weights as training that is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas.measure.latency import threads
+from nas.search import RunError, load, resume, search
+from nas.supernet import BankError
+from nas.supernet.bank import facts_of
+
+FINITE = """
+net = conv({4, 8}, stride=2) batchnorm relu (block | identity){2} output(coarse)
+block = conv(8, kernel={1, 3}) batchnorm relu
+"""
+OPEN = """
+share operator
+net = conv(4) m output(coarse)
+m = part | part m
+part = conv({4, 8}, kernel={1, 3}) | relu | batchnorm | clone(2) [m * 2] concat(1)
+"""
+STEPS = 120
+
+
+def settings(**supernet: Any) -> dict[str, Any]:
+    return {
+        "trials": 4, "generation": 4, "objectives": ("accuracy", "flops"), "evaluator": "shared",
+        "supernet": {"steps": STEPS, "samples": 64, "batch": 16, "checkpoint_s": 0, **supernet},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "given"), [
+    (FINITE, settings(strategy="sandwich", optimizer="adam")),
+    (FINITE, settings(strategy="sorted", kernel_transform=True)),
+    (OPEN, {**settings(strategy="single-path"), "size": (4, 20)}),
+], ids=["sandwich", "sorted", "recursive"])  # fmt: skip
+def test_training_killed_at_any_moment_ends_in_the_same_bank(
+    tmp_path: Path, text: str, given: dict[str, Any]
+) -> None:
+    space, folder = tmp_path / "s.grammar", tmp_path / "killed"
+    space.write_text(text)
+    words = f"{str(space)!r}, ['digits'], out={str(folder)!r}, **{given!r}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from nas.search import search\nsearch({words})"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    at = random.randrange(2, STEPS // 2)
+    while steps_done(folder) < at and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(random.random() * 0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "bank.safetensors").exists()
+    killed_at = steps_done(folder)
+    assert at <= killed_at < STEPS
+    with threads(1):
+        resume(folder)
+        whole = search(str(space), ["digits"], out=tmp_path / "whole", **given)
+    ours, theirs = (load_file(f / "bank.safetensors") for f in (folder, whole.folder))
+    assert ours.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        assert torch.equal(ours[key], tensor), (key, killed_at)
+    assert [t.columns() for t in load(folder).trials] == [t.columns() for t in whole.trials]
+
+
+def test_a_strategy_of_the_users_is_run_again_only_where_it_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "s.grammar").write_text(FINITE)
+    (tmp_path / "mine.py").write_text(
+        "def both(space, step, rng):\n    yield space.largest\n    yield space.draw(rng)\n"
+    )
+    given = settings(strategy=f"{tmp_path / 'mine.py'}:both", steps=4)
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **given)
+    before = load_file(run.folder / "bank.safetensors")
+    (run.folder / "bank.safetensors").unlink()
+    with pytest.raises(RunError, match="trains by code of its own .* --trust-code"):
+        resume(run.folder)
+    resume(run.folder, trust_code=True)
+    after = load_file(run.folder / "bank.safetensors")
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def steps_done(folder: Path) -> int:
+    """The version of the last checkpoint; 0 where there is none."""
+    try:
+        return int(facts_of(folder / "training.safetensors")["version"])
+    except BankError:
+        return 0
