@@ -162,15 +162,21 @@ class Sequence(Compound):
 
 
 class Capture(Node):
-    """A rule whose body mentions the sizes of the stream that enters it."""
+    """A rule whose body mentions the sizes of the stream that enters it; `first` is the operator
+    that it begins with, where that hangs on no size."""
 
-    __slots__ = ("_compile", "name")
+    __slots__ = ("_compile", "first", "name")
 
     def __init__(
-        self, name: str, compile: Callable[[Env], Node], least: int, neutral: int | None
-    ):
+        self, name: str, compile: Callable[[Env], Node], first: Operation | None, least: int,
+        neutral: int | None,
+    ):  # fmt: skip
         super().__init__(least, neutral)
-        self.name, self._compile = name, compile
+        self.name, self._compile, self.first = name, compile, first
+
+    def refuses(self, streams: Shapes) -> bool:
+        """Whether it surely cannot take some streams."""
+        return self.first is not None and self.first.outputs(streams) is None
 
     def on(self, streams: Shapes) -> Node:
         if len(streams) != 1:

@@ -12,9 +12,10 @@ from functools import partial
 from itertools import islice, product
 from typing import Any, Literal
 
+from nas.grammar.begins import Begins
 from nas.grammar.frames import NOTHING, Cost
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
-from nas.grammar.moves import Move, alone, decided, idle_labels, moves
+from nas.grammar.moves import alone, decided, idle_labels
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -26,7 +27,7 @@ from nas.grammar.nodes import (
     Sequence,
 )  # fmt: skip
 from nas.grammar.wants import factors, may_make
-from nas.op import Operator, Shape, ShapeError, Shapes
+from nas.op import Shape, ShapeError, Shapes
 from nas.op.stream import Add, Clone, MatMul
 
 NEAR = 3  # operators of the ways that a detour may take
@@ -46,11 +47,11 @@ class Outcomes:
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
         self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
-        self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
         self._turned: dict[Any, Results] = {}
         self._spare: dict[Any, tuple[Spare, ...]] = {}
         self._busy: set[Any] = set()
         self._circles = 0
+        self.begins = Begins()
 
     @property
     def kept(self) -> int:
@@ -90,8 +91,8 @@ class Outcomes:
         if not isinstance(node, Decision):
             return self._make(reach, node, streams)
         found: list[tuple[Shapes, Made]] = []
-        for i, size in enumerate(node.sizes):
-            if size == node.least:
+        for i in self.begins.able(node, streams):
+            if node.sizes[i] == node.least:
                 for result, made in self.way("idle", node.parts(i), streams).items():
                     labelled = Made(made.cost, (node.options[i].label, *made.labels))
                     if result == streams:
@@ -105,10 +106,12 @@ class Outcomes:
             most = node.least if reach == "short" else max(node.least, NEAR)
             return self.best(
                 (result, Made(made.cost, (node.options[i].label, *made.labels)))
-                for i, size in enumerate(node.sizes) if size <= most
+                for i in self.begins.able(node, streams) if node.sizes[i] <= most
                 for result, made in self.way("short", node.parts(i), streams).items()
             )  # fmt: skip
         if isinstance(node, Capture):
+            if node.refuses(streams):
+                return {}
             try:
                 return self.make(reach, node.on(streams), streams)
             except ShapeError:
@@ -159,6 +162,8 @@ class Outcomes:
             self._plans[key] = self._plan(decision.parts(index), fork)
         idle, operation, parts = self._plans[key]
         if len(parts) == 1 and isinstance(parts[0], Capture):
+            if parts[0].refuses(streams):
+                return {}
             try:
                 sized = parts[0].on(streams)
             except ShapeError:
@@ -218,7 +223,8 @@ class Outcomes:
             return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
-        for operation, beside, labels in (m for _, some in self._kinds(node) for m in some):
+        kinds = self.begins.kinds(node, streams)
+        for operation, beside, labels in (move for _, some in kinds for move in some):
             result = operation.outputs(streams)
             if result is not None and result != streams and result not in found:
                 found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
@@ -282,7 +288,7 @@ class Outcomes:
     def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
         """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
         if isinstance(node, Decision):
-            for operator, moves in self._kinds(node):
+            for operator, moves in self.begins.kinds(node, (x,)):
                 if may_make(operator, x, wanted):
                     for operation, beside, labels in moves:
                         if operation.outputs((x,)) == (wanted,):
@@ -290,16 +296,6 @@ class Outcomes:
                             return Made(cost, labels)
             return None
         return self.turn(node, (x,)).get((wanted,))
-
-    def _kinds(self, node: Node) -> list[tuple[Operator, list[Move]]]:
-        """The moves of a node, those of one operator together."""
-        kinds = self._by_operator.get(node)
-        if kinds is None:
-            grouped: dict[Operator, list[Move]] = {}
-            for move in moves(node):
-                grouped.setdefault(move.operation.operator, []).append(move)
-            kinds = self._by_operator[node] = list(grouped.items())
-        return kinds
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(

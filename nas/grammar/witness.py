@@ -24,6 +24,7 @@ from nas.op.stream import Add, Concat
 # How hard a completion is searched for: what can do nothing does so; or one operator turns the
 # shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
 IDLE, HERE, NEAR = range(3)
+NONE: Results = {}
 TURNS = 4  # results of a turn that are tried where it is not known what is wanted
 
 
@@ -59,15 +60,16 @@ class Witnesses:
         key = (decision, fork, streams)
         found = self._sites.get(key)
         if found is None:
-            results = tuple(
-                self._option(decision, i, fork, streams) for i in range(len(decision.options))
-            )
+            every = range(len(decision.options))
+            able = every if fork else self.outcomes.begins.able(decision, streams)
+            each = {i: self._option(decision, i, fork, streams) for i in able}
+            results = tuple(each.get(i, NONE) for i in every)
             labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
             costs = [made.cost for some in results for made in some.values()]
             most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
-            each = [z for some in results for z in some]
-            axes = min((len(z[0].dims) if len(z) == 1 else -1 for z in each), default=-1)
-            elements = max((z[0].elements for z in each), default=0) if self.outcomes.priced else 0
+            made = [z for some in results for z in some]
+            axes = min((len(z[0].dims) if len(z) == 1 else -1 for z in made), default=-1)
+            elements = max((z[0].elements for z in made), default=0) if self.outcomes.priced else 0
             found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes, elements)
         return found
 

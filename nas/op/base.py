@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from nas.op.shape import Shape, ShapeError
+from nas.op.shape import Kind, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,6 +106,10 @@ class Operator(ABC):
             self.outputs(xs, a)
         except ShapeError:
             return False
+        return True
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        """False where it can take no single stream of that kind with so many axes."""
         return True
 
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
 from nas.op.lazy import F, torch
-from nas.op.shape import Shape, ShapeError, wants_image
+from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +69,9 @@ class Group(Operator):
 
     name = "group"
     args = (Arg("n", "shape", 2), Arg("dim", "shape", 1))
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        return int(a["dim"]) <= axes
 
     def streams_out(self, streams_in: int, a: Args) -> int:
         return int(a["n"])
