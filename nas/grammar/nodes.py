@@ -52,7 +52,10 @@ class Operation(Node):
         self._prices: dict[Shapes, tuple[int, int, int]] = {}
 
     def outputs(self, streams: Shapes) -> Shapes | None:
-        """What it makes of streams, None where it cannot take them."""
+        """What it makes of streams, None where it cannot take them. Not kept of several, which
+        are told quickly and seldom met again."""
+        if len(streams) != 1:
+            return self._infer(streams)
         try:
             return self._outputs[streams]
         except KeyError:

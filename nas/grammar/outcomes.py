@@ -15,7 +15,7 @@ from typing import Any, Literal
 from nas.grammar.begins import Begins
 from nas.grammar.frames import NOTHING, Cost
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
-from nas.grammar.moves import alone, decided, idle_labels
+from nas.grammar.moves import Move, alone, decided, idle_labels
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -224,10 +224,10 @@ class Outcomes:
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
         kinds = self.begins.kinds(node, streams)
-        for operation, beside, labels in (move for _, some in kinds for move in some):
-            result = operation.outputs(streams)
+        for move in (move for _, some in kinds for move in some):
+            result = move.operation.outputs(streams)
             if result is not None and result != streams and result not in found:
-                found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
+                found[result] = self._moved(move, streams)
         return found
 
     def turns(self, parts: Parts, streams: Shapes) -> Results:
@@ -290,12 +290,18 @@ class Outcomes:
         if isinstance(node, Decision):
             for operator, moves in self.begins.kinds(node, (x,)):
                 if may_make(operator, x, wanted):
-                    for operation, beside, labels in moves:
-                        if operation.outputs((x,)) == (wanted,):
-                            cost = self.price(operation, (x,)).plus(Cost(beside))
-                            return Made(cost, labels)
+                    for move in moves:
+                        if move.operation.outputs((x,)) == (wanted,):
+                            return self._moved(move, (x,))
             return None
         return self.turn(node, (x,)).get((wanted,))
+
+    def _moved(self, move: Move, streams: Shapes) -> Made:
+        """How a move is made of some streams."""
+        if not self.priced:
+            return move.made
+        cost = self.price(move.operation, streams).plus(Cost(move.beside))
+        return Made(cost, move.made.labels)
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -338,9 +344,7 @@ class Outcomes:
             return {streams: found[streams]}
         return found
 
-    def _settled(
-        self, reach: Reach, found: Results, parts: Parts, streams: Shapes
-    ) -> Results:
+    def _settled(self, reach: Reach, found: Results, parts: Parts, streams: Shapes) -> Results:
         """As `way` from a fork on, where what takes the branches is chosen before them."""
         decision = parts[1]
         assert isinstance(decision, Decision)

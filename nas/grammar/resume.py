@@ -61,8 +61,7 @@ class _Resumed(OpenWalk):
             return None
         if not self._known(waiting):
             self.found = {}
-            results = self.witnesses.ways_at(waiting).results[index]
-            found = self.witnesses.completion(waiting, index, results, HERE, {})
+            found = self.witnesses.completion(waiting, index, HERE)
             if found is not None and self._allows(self.trace.spent.plus(found.cost)):
                 self.found[index] = found.labels
             else:

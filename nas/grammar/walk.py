@@ -212,19 +212,19 @@ class OpenWalk(Walk):
         ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
         if after is not None and (after.axes is None or ways.axes < after.axes):
             return False
-        most = ways.most.times(waiting.frame.copies).plus(self.trace.spent)
+        most = ways.terms.most.times(waiting.frame.copies).plus(self.trace.spent)
         if after is not None:
             most = most.plus(Cost(after.ending, 0, 0, after.writes * ways.elements))
         if not self.limits.allow(most):  # type: ignore[union-attr]
             return False
-        self.found = ways.labels
+        self.found = ways.terms.labels
         return True
 
     def _try(self, waiting: Waiting, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for index, found in self.witnesses.completions(waiting, effort):
-            if self._allows(self.trace.spent.plus(found.cost)):
-                self.found[index] = found.labels
+        for cost, found in self.witnesses.completions(waiting, effort):
+            if self._allows(self.trace.spent.plus(cost)):
+                self.found.update(found)
 
     def _follow(self, options: Sequence[Option]) -> None:
         """Offer what goes on as an earlier branch did."""

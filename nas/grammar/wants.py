@@ -54,9 +54,11 @@ def wanted(frame: Frame | None) -> Wanted:
     end = None if frame is None else frame.jump
     if end is None:
         return None
-    if end.wanted is False:
+    try:
+        return end.wanted
+    except AttributeError:
         end.wanted = _wanted(end)
-    return end.wanted  # type: ignore[return-value]
+        return end.wanted
 
 
 def aims(frame: Frame | None) -> Wanted:
@@ -64,9 +66,11 @@ def aims(frame: Frame | None) -> Wanted:
     end = None if frame is None else frame.jump
     if end is None:
         return None
-    if end.aims is False:
+    try:
+        return end.aims
+    except AttributeError:
         end.aims = _aims(end)
-    return end.aims  # type: ignore[return-value]
+        return end.aims
 
 
 def _aims(end: Frame) -> Wanted:

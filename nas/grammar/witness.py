@@ -10,35 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, islice
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
+from nas.grammar.frames import Cost, Frame, Waiting
 from nas.grammar.labels import DONE, Idle, Labels, Witness, repeats
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
 from nas.grammar.wants import aims, wanted
+from nas.grammar.ways import Sites, Ways
 from nas.op import Shapes
 from nas.op.stream import Add, Concat
 
 # How hard a completion is searched for: what can do nothing does so; or one operator turns the
 # shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
 IDLE, HERE, NEAR = range(3)
-NONE: Results = {}
+Found = dict[int, Labels]  # options, each with the labels after it
 TURNS = 4  # results of a turn that are tried where it is not known what is wanted
-
-
-class Ways(NamedTuple):
-    """What the options of a site make of some streams where all else does nothing: the results
-    of each, those that have any, the labels after them, the most that any costs once, the fewest
-    axes of any where all are one stream, else -1, and the most elements of a stream."""
-
-    results: tuple[Results, ...]
-    able: tuple[int, ...]
-    labels: dict[int, Labels]
-    most: Cost
-    axes: int
-    elements: int
 
 
 class Witnesses:
@@ -48,75 +36,50 @@ class Witnesses:
     def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
         self.scale = scale
         self.outcomes = Outcomes(scale, priced=priced)
-        self._sites: dict[Any, Ways] = {}
+        self.sites = Sites(self.outcomes)
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return self.outcomes.kept + len(self._sites)
-
-    def ways(self, decision: Decision, fork: Fork | Multiple | None, streams: Shapes) -> Ways:
-        """What the options of a site can make, behind the fork that they follow."""
-        key = (decision, fork, streams)
-        found = self._sites.get(key)
-        if found is None:
-            every = range(len(decision.options))
-            able = every if fork else self.outcomes.begins.able(decision, streams)
-            each = {i: self._option(decision, i, fork, streams) for i in able}
-            results = tuple(each.get(i, NONE) for i in every)
-            labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
-            costs = [made.cost for some in results for made in some.values()]
-            most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
-            made = [z for some in results for z in some]
-            axes = min((len(z[0].dims) if len(z) == 1 else -1 for z in made), default=-1)
-            elements = max((z[0].elements for z in made), default=0) if self.outcomes.priced else 0
-            found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes, elements)
-        return found
+        return self.outcomes.kept + self.sites.kept
 
     def ways_at(self, waiting: Waiting) -> Ways:
         fork = waiting.fork.node if waiting.fork else None
-        return self.ways(waiting.decision, cast(Fork | Multiple | None, fork), waiting.streams)
-
-    def _option(
-        self, decision: Decision, index: int, fork: Fork | Multiple | None, streams: Shapes
-    ) -> Results:
-        found = self.outcomes.option(decision, index, streams, fork)
-        if found or not isinstance(fork, Fork):
-            return found
-        return self.outcomes.uneven(fork, decision.parts(index), streams)
+        if isinstance(fork, Fork):
+            return self.sites.uneven(waiting.decision, fork, waiting.streams)
+        return self.sites.ways(waiting.decision, cast(Multiple | None, fork), waiting.streams)
 
     def _parts(self, waiting: Waiting, index: int) -> Parts:
         parts = waiting.decision.parts(index)
         return (waiting.fork.node, *parts) if waiting.fork else parts
 
-    def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
-        """The options of a site for which a completion is found, each with one."""
-        met: dict[Shapes, Witness | None] = {}
-        for index, results in enumerate(self.ways_at(waiting).results):
-            found = self.completion(waiting, index, results, effort, met)
+    def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[Cost, Found]]:
+        """The options of a site for which a completion is found: what each costs, and labels."""
+        ways, copies, after = self.ways_at(waiting), waiting.frame.copies, waiting.frame.next
+        for result, once, alike in ways.alike:
+            rest = self._finish_soon(after, result, effort)
+            if rest is not None:
+                made, labels = ways.terms.made, rest.labels
+                cost = (once.times(copies) if copies > 1 else once).plus(rest.cost)
+                yield cost, {i: (made[i].labels, labels) for i in alike}  # type: ignore[union-attr]
+            elif effort:
+                for i in alike:
+                    found = self._within(waiting, i, ways.results(i), effort)
+                    if found is not None:
+                        yield found.cost, {i: found.labels}
+        for i in ways.many:
+            found = self.completion(waiting, i, effort)
             if found is not None:
-                yield index, found
+                yield found.cost, {i: found.labels}
 
-    def completion(
-        self, waiting: Waiting, index: int, results: Results, effort: int,
-        met: dict[Shapes, Witness | None],
-    ) -> Witness | None:  # fmt: skip
-        """A completion by one option of a site, which makes `results`; `met` is what is known of
-        those."""
+    def completion(self, waiting: Waiting, index: int, effort: int) -> Witness | None:
+        """A completion by one option of a site."""
+        results = self.ways_at(waiting).results(index)
         copies, after = waiting.frame.copies, waiting.frame.next
-        found = None
-        if len(results) == 1:
-            ((result, made),) = results.items()
-            if result not in met:
-                met[result] = self._finish_soon(after, result, effort)
-            found = _after(made, copies, met[result])
-        elif results:
-            found = self._through(results, copies, after, IDLE)
-            if found is None and effort:
-                found = self._through(results, copies, after, effort)
+        found = self._through(results, copies, after, IDLE)
         if found is None and effort:
-            found = self._within(waiting, index, results, effort)
-        return found
+            found = self._through(results, copies, after, effort)
+        return self._within(waiting, index, results, effort) if found is None and effort else found
 
     def _finish_soon(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
         """A completion without detours if there is one."""
@@ -215,23 +178,22 @@ class Witnesses:
         if frame is None:
             return DONE
         here: Frame | None = frame
-        if len(streams) == 1:
-            if frame.axes is not None and len(streams[0].dims) >= frame.axes:
+        single = len(streams) == 1
+        if single:
+            if frame.axes is not None and len(streams[0][1]) >= frame.axes:
                 ending = Cost(frame.ending)
                 if self.outcomes.priced:
                     ending = Cost(frame.ending, 0, 0, frame.writes * streams[0].elements)
                 return Witness(ending, (Idle(frame, None, streams), None))
             here = frame.jump
         assert here is not None
-        if effort != NEAR and len(streams) == 1:
-            fits = wanted(here)
-            if fits is not None and streams not in fits:
-                return self._detour(frame, here, streams, effort) if effort else None
         key: Any = (streams, effort) if effort else streams
-        try:
-            found: Witness | None = here.known[key]
-        except KeyError:
-            found = here.known[key] = self._finish(here, streams, effort)
+        known = here.known
+        if key not in known:
+            fits = wanted(here) if single and effort != NEAR else None
+            unfit = fits is not None and streams not in fits
+            known[key] = None if unfit else self._finish(here, streams, effort)
+        found: Witness | None = known[key]
         if here is frame:
             return found
         if found is None:
@@ -270,14 +232,11 @@ class Witnesses:
         after: Frame | None, effort: int,
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
-        option = self.outcomes.option
-        every: Iterator[tuple[int, Results]] = (
-            (i, option(taker, i, streams, fork)) for i in range(len(taker.options))
-        )
+        ways = self.sites.ways(taker, fork, streams)
+        able = [(i, ways.results(i)) for i in ways.terms.labels]
         if effort:  # in but one way, that which leaves the shape as it is if there is one
-            able = [pair for pair in every if pair[1]]
-            every = iter([pair for pair in able if streams[:1] in pair[1]][:1] or able[:1])
-        for index, results in every:
+            able = [pair for pair in able if streams[:1] in pair[1]][:1] or able[:1]
+        for index, results in able:
             found = self._through(results, copies, after, effort)
             if found is not None:
                 cost, (labels, rest) = found

@@ -135,19 +135,22 @@ class Concat(Operator):
 
     def accepts(self, xs: Shapes, a: Args) -> bool:
         at, (kind, first) = int(a["dim"]) - 1, xs[0]
-        before, after = first[:at], first[at + 1 :]
-        return at < len(first) and all(
-            x.kind == kind and x.dims[:at] == before and x.dims[at + 1 :] == after
-            and len(x.dims) == len(first) for x in xs[1:]
-        )  # fmt: skip
+        if at >= len(first) or xs.count(xs[0]) == len(xs):
+            return at < len(first)
+        before, after, axes = first[:at], first[at + 1 :], len(first)
+        for other, dims in xs[1:]:
+            if other != kind or len(dims) != axes or dims[:at] != before or dims[at + 1 :] != after:
+                return False
+        return True
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         at = axis(xs[0], a) - 1
         if not self.accepts(xs, a):
             raise ShapeError(f"the streams differ in an axis other than {at + 1}")
-        total = sum(x.dims[at] for x in xs)
-        dims = xs[0].dims
-        return (Shape(xs[0].kind, (*dims[:at], total, *dims[at + 1 :])),)
+        kind, dims = xs[0]
+        alike = xs.count(xs[0]) == len(xs)
+        total = dims[at] * len(xs) if alike else sum([x.dims[at] for x in xs])
+        return (Shape(kind, (*dims[:at], total, *dims[at + 1 :])),)
 
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
