@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
 from nas.grammar.frames import NOTHING, Cost, Frame, Place, cost
@@ -22,7 +23,6 @@ class OpenBracket:
     may go on so, at `total` in all, and then `rest` completes the derivation.
     """
 
-    token: int
     twins: int
     choice: int
     spent: Cost
@@ -35,8 +35,19 @@ class OpenBracket:
     finished: int = 0
 
 
+class Mark(NamedTuple):
+    """What a walk has made at one point: how many tokens, and all but those and the choices."""
+
+    tokens: int
+    spent: Cost
+    size: int
+    ahead: int
+    brackets: tuple[OpenBracket, ...]
+
+
 class Trace:
-    """What a walk has made so far: tokens, choices, spending, and the brackets still open."""
+    """What a walk has made so far: tokens, choices, spending, and the brackets still open. A
+    branch that is copied ends in Copies without a body until tokens are `nested`."""
 
     def __init__(
         self, finish: Callable[[Frame | None, Shapes], Witness | None] | None = None,
@@ -63,7 +74,7 @@ class Trace:
     def open(self, twins: int) -> None:
         self.tokens.append(OPEN)
         self.ahead *= twins or 1
-        self.brackets.append(OpenBracket(len(self.tokens), twins, len(self.choices), self.spent))
+        self.brackets.append(OpenBracket(twins, len(self.choices), self.spent))
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
@@ -89,8 +100,19 @@ class Trace:
         self.brackets.pop()
 
     def copy(self, n: int, place: Place) -> None:
-        start = self.brackets.pop().token
-        self.tokens[start - 1 :] = [Copies(n, place, tuple(self.tokens[start:]))]
+        self.tokens.append(Copies(n, place, ()))
+        self.brackets.pop()
+
+    def mark(self) -> Mark:
+        """Where the walk is, to come back to."""
+        brackets = tuple(map(copy, self.brackets))
+        return Mark(len(self.tokens), self.spent, self.size, self.ahead, brackets)
+
+    def back(self, mark: Mark, tokens: list[Any], choices: Sequence[Chosen]) -> None:
+        """Come back to a mark on the way to some tokens."""
+        size, self.spent, self.size, self.ahead, brackets = mark
+        self.tokens, self.choices = tokens[:size], list(choices)
+        self.brackets = list(map(copy, brackets))
 
     def chose(self, chosen: Chosen) -> None:
         self.choices.append(chosen)
@@ -112,6 +134,23 @@ class Trace:
             if bracket.labels and bracket.join and bracket.join.next is again.next:
                 return bracket.labels if bracket.finished + 1 == again.number else ()
         return ()
+
+
+def nested(tokens: Iterable[Any]) -> tuple[Any, ...]:
+    """Tokens with every copied branch in its Copies."""
+    found: list[Any] = []
+    begun: list[int] = []
+    for token in tokens:
+        if token == OPEN:
+            begun.append(len(found))
+        elif token == CLOSE:
+            begun.pop()
+        elif isinstance(token, Copies):
+            start = begun.pop()
+            token = token._replace(body=tuple(found[start + 1 :]))
+            del found[start:]
+        found.append(token)
+    return tuple(found)
 
 
 def cost_of(derivation: Derivation) -> Cost:

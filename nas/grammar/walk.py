@@ -15,7 +15,7 @@ from nas.grammar.machine import Machine
 from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
-from nas.grammar.trace import Trace, cost_of
+from nas.grammar.trace import Trace, cost_of, nested
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
 
@@ -41,6 +41,7 @@ class Memory:
         self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
         self.sizes: dict[int, Sizes] = {}
+        self.tracks: dict[Any, Any] = {}  # of derivations that children resume
 
     @property
     def kept(self) -> int:
@@ -101,9 +102,8 @@ class Walk:
         return waiting.state(offered[index])
 
     def _made(self) -> Derivation:
-        return Derivation(
-            self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
-        )
+        choices, tokens = tuple(self.trace.choices), nested(self.trace.tokens)
+        return Derivation(self.grammar, self.streams[0], choices, tokens)
 
     def _took(self, index: int) -> None:
         """Told of every choice made."""
