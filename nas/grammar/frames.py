@@ -111,11 +111,11 @@ class Frame:
     """
 
     __slots__ = (
-        "_known", "aims", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next",
+        "_jump", "_known", "aims", "axes", "bracket", "copies", "ending", "free", "key", "next",
         "node", "place", "wanted", "writes",
     )  # fmt: skip
 
-    jump: Frame | None
+    _jump: Frame | None
     axes: int | None
     wanted: tuple[Shapes, ...] | None
     aims: tuple[Shapes, ...] | None
@@ -128,16 +128,17 @@ class Frame:
         self.copies, self.key, self.bracket = copies, key, bracket
         passes = node.passes
         if passes is None:
-            self.jump, self.axes = self, None
+            self.axes = None
             self.free = self.ending = self.writes = 0
             if next is not None and (bracket is not None or isinstance(node, Copied)):
                 self._join(next)
         elif next is None:
-            self.jump, self.axes, self.writes = None, 0, 0
+            self._jump, self.axes, self.writes = None, 0, 0
             self.free = self.ending = passes * copies
         else:
             own = passes * copies
-            self.jump, self.axes, self.writes = next.jump, next.axes, next.writes
+            self._jump = next if next.node.passes is None else next._jump
+            self.axes, self.writes = next.axes, next.writes
             self.free, self.ending = own + next.free, own + next.ending
 
     def _join(self, next: Frame) -> None:
@@ -158,6 +159,11 @@ class Frame:
                 met.add(frame.node)
                 yield frame
             frame = frame.next
+
+    @property
+    def jump(self) -> Frame | None:
+        """Never kept by the frame itself: a circle would wait for the garbage collector."""
+        return self if self.node.passes is None else self._jump
 
     @property
     def known(self) -> dict[Any, Any]:
