@@ -11,7 +11,6 @@ from nas.grammar.nodes import Decision, Fork, Multiple
 from nas.grammar.outcomes import Outcomes
 from nas.op import Shapes
 
-Alike = tuple[Shapes, Cost, tuple[int, ...]]  # a result, what it costs once, options that make it
 NONE: Results = {}
 
 
@@ -35,7 +34,7 @@ class Ways:
         priced: bool,
     ):  # fmt: skip
         self.reached, self.many, self.terms = reached, many, terms
-        self._alike: tuple[Alike, ...] | None = None
+        self._alike: tuple[tuple[int, ...], ...] | None = None
         every = [z for z in reached if z is not None]
         if many:
             every += [z for some in many.values() for z in some]
@@ -43,14 +42,14 @@ class Ways:
         self.elements = max((z[0].elements for z in every), default=0) if priced else 0
 
     @property
-    def alike(self) -> tuple[Alike, ...]:
-        """The options that make one thing."""
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """The options that make one thing, those together that make the same at the same cost."""
         if self._alike is None:
             found: dict[tuple[Shapes, Cost], list[int]] = {}
             for i, (z, made) in enumerate(zip(self.reached, self.terms.made, strict=True)):
                 if z is not None and made is not None:
                     found.setdefault((z, made.cost), []).append(i)
-            self._alike = tuple((*one, tuple(options)) for one, options in found.items())
+            self._alike = tuple([tuple(options) for options in found.values()])
         return self._alike
 
     def results(self, index: int) -> Results:
@@ -66,25 +65,28 @@ class Sites:
 
     def __init__(self, outcomes: Outcomes):
         self.outcomes = outcomes
-        self._ways: dict[Any, Ways] = {}
+        self._ways: dict[Any, dict[Shapes, Ways]] = {}
         self._uneven: dict[Any, Ways] = {}
         self._terms: dict[tuple[int, ...], Terms] = {}
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return len(self._ways) + len(self._uneven)
+        return sum(map(len, self._ways.values())) + len(self._uneven)
 
     def ways(self, decision: Decision, fork: Fork | Multiple | None, streams: Shapes) -> Ways:
         """What the options of a site make, behind the fork that they follow."""
-        key = (decision, fork, streams)
-        found = self._ways.get(key)
+        key = (decision, fork) if fork else decision
+        known = self._ways.get(key)
+        if known is None:
+            known = self._ways[key] = {}
+        found = known.get(streams)
         if found is None:
             able = range(len(decision.options))
             each = able if fork else self.outcomes.begins.able(decision, streams)
             option = self.outcomes.option
             made = {i: option(decision, i, streams, fork) for i in each}
-            found = self._ways[key] = self._told([made.get(i, NONE) for i in able])
+            found = known[streams] = self._told([made.get(i, NONE) for i in able])
         return found
 
     def uneven(self, decision: Decision, fork: Fork, streams: Shapes) -> Ways:

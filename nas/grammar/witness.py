@@ -56,12 +56,13 @@ class Witnesses:
     def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[Cost, Found]]:
         """The options of a site for which a completion is found: what each costs, and labels."""
         ways, copies, after = self.ways_at(waiting), waiting.frame.copies, waiting.frame.next
-        for result, once, alike in ways.alike:
-            rest = self._finish_soon(after, result, effort)
+        every: Any = ways.terms.made
+        for alike in ways.alike:
+            rest = self._finish_soon(after, ways.reached[alike[0]], effort)  # type: ignore[arg-type]
             if rest is not None:
-                made, labels = ways.terms.made, rest.labels
+                once, labels = every[alike[0]].cost, rest.labels
                 cost = (once.times(copies) if copies > 1 else once).plus(rest.cost)
-                yield cost, {i: (made[i].labels, labels) for i in alike}  # type: ignore[union-attr]
+                yield cost, {i: (every[i].labels, labels) for i in alike}
             elif effort:
                 for i in alike:
                     found = self._within(waiting, i, ways.results(i), effort)
