@@ -46,7 +46,7 @@ def extreme(
 
     def combine(site: Waiting, found: list[tuple[int, tuple[Cost, int]]]) -> tuple[Cost, int]:
         index, (cost, _) = best(found, key=lambda pair: pair[1][0][at])
-        return site.cost.plus(cost), index
+        return site.cost + cost, index
 
     state: State = ((Shape.of(input),), machine.start())
     fold(

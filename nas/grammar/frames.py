@@ -70,16 +70,25 @@ class Cost(NamedTuple):
     flops: int = 0
     activations: int = 0
 
-    def plus(self, other: Cost) -> Cost:
+    @staticmethod
+    def of(price: Price) -> Cost:
+        return price if isinstance(price, Cost) else Cost(price)
+
+    def __add__(self, other: Price) -> Cost:  # type: ignore[override]
         a, b, c, d = self
+        if isinstance(other, int):
+            return cost(Cost, (a + other, b, c, d))
         e, f, g, h = other
         return cost(Cost, (a + e, b + f, c + g, d + h))
 
-    def times(self, n: int) -> Cost:
+    def __radd__(self, operators: int) -> Cost:
+        return self + operators
+
+    def __mul__(self, n: int) -> Cost:  # type: ignore[override]
         a, b, c, d = self
         return cost(Cost, (a * n, b * n, c * n, d * n))
 
-    def over(self, n: int) -> Cost:
+    def __floordiv__(self, n: int) -> Cost:
         return Cost(*(part // n for part in self))
 
     def __str__(self) -> str:
@@ -88,6 +97,7 @@ class Cost(NamedTuple):
 
 cost = tuple.__new__  # of four numbers, in a third of the time
 NOTHING = Cost()
+Price = Cost | int  # an int is so many operators, where no more is limited or nothing more is known
 
 
 class Bracket(NamedTuple):

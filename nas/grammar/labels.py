@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nas.grammar.frames import NOTHING, Cost, Frame
+from nas.grammar.frames import Frame, Price
 from nas.grammar.moves import idle_labels
 from nas.grammar.nodes import Join
 from nas.op import Shapes
@@ -32,11 +32,11 @@ Labels = Any  # None, or (a tuple of labels, a Repeat or an Idle, and the Labels
 class Witness(NamedTuple):
     """A known completion: what it costs in all, and its labels in order."""
 
-    cost: Cost
+    cost: Price
     labels: Labels
 
 
-DONE = Witness(NOTHING, None)
+DONE = Witness(0, None)
 
 
 def repeats(join: Frame, labels: Labels, but: int = 0) -> Labels:

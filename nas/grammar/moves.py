@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nas.grammar.frames import Cost
 from nas.grammar.made import Made
 from nas.grammar.nodes import (
     Capture,
@@ -36,7 +35,7 @@ def moves(node: Node) -> tuple[Move, ...]:
     best: dict[Operation, Move] = {}
     for beside, labels, operation in sorted(_moves(node, frozenset()), key=lambda way: way[0]):
         if operation not in best and turns_some(operation):
-            best[operation] = Move(operation, beside, Made(Cost(1 + beside), labels))
+            best[operation] = Move(operation, beside, Made(1 + beside, labels))
     return tuple(best.values())
 
 

@@ -13,7 +13,7 @@ from itertools import islice, product
 from typing import Any, Literal
 
 from nas.grammar.begins import Begins
-from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.frames import Cost, Price
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.moves import Move, alone, decided, idle_labels
 from nas.grammar.nodes import (
@@ -42,7 +42,7 @@ shape."""
 class Outcomes:
     """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter."""
 
-    def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
+    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
@@ -65,7 +65,7 @@ class Outcomes:
             if len(streams) == width:
                 nothing = self.nothing(node)
                 if nothing is None and node.neutral is not None:
-                    nothing = Made(Cost(node.neutral), idle_labels(node, streams))
+                    nothing = Made(node.neutral, idle_labels(node, streams))
                 if nothing is not None:
                     return {streams: nothing}
         if isinstance(node, Operation):
@@ -123,7 +123,7 @@ class Outcomes:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
             n, one = node.width, self.way(inner, node.parts(), streams[:1])
-            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
         return {}
 
     def nothing(self, node: Node) -> Made | None:
@@ -132,11 +132,11 @@ class Outcomes:
             made = None
             if node.neutral is not None:
                 with suppress(ShapeError):
-                    made = Made(Cost(node.neutral), idle_labels(node, ()))
+                    made = Made(node.neutral, idle_labels(node, ()))
             elif isinstance(node, Decision):
                 for i, option in enumerate(node.options):
                     found = self._bracket(node.parts(i))
-                    if found is not None and (made is None or found.cost < made.cost):
+                    if found and (made is None or Cost.of(found.cost) < Cost.of(made.cost)):
                         made = found._replace(labels=(option.label, *found.labels))
             self._nothing[node] = made
         return self._nothing[node]
@@ -151,7 +151,7 @@ class Outcomes:
             return None
         if spread[0].args["n"] != fork.width:
             return None
-        return Made(idle.cost.plus(Cost(2)), (*spread[1], *gather[1], *idle.labels))
+        return Made(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
 
     def option(
         self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
@@ -178,7 +178,7 @@ class Outcomes:
             if result is None:
                 return {}
             if self.priced:
-                idle = idle._replace(cost=idle.cost.plus(self.price(operation, streams)))
+                idle = idle._replace(cost=idle.cost + self.price(operation, streams))
             return {result: idle}
         return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
 
@@ -199,8 +199,8 @@ class Outcomes:
         if not working:
             return idle, None, whole
         if len(working) == 1 and isinstance(working[0], Operation):
-            least = NOTHING if self.priced else Cost(1)
-            return Made(idle.cost.plus(least), idle.labels), working[0], whole
+            least = 0 if self.priced else 1
+            return Made(idle.cost + least, idle.labels), working[0], whole
         return BLANK, None, whole
 
     def turn(self, node: Node, streams: Shapes) -> Results:
@@ -220,7 +220,7 @@ class Outcomes:
             return self._branches("turn", node, streams)
         elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
             n, one = node.width, self.turns(node.parts(), streams[:1])
-            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
         kinds = self.begins.kinds(node, streams)
@@ -263,7 +263,7 @@ class Outcomes:
                 result = product.outputs(pair)
                 both = joined(other, made) if at else joined(made, other)
                 if result is not None:
-                    found[result] = Made(both.cost.plus(self.price(product, pair)), both.labels)
+                    found[result] = Made(both.cost + self.price(product, pair), both.labels)
         return found
 
     def spare(self, decision: Decision, index: int, streams: Shapes) -> tuple[Spare, ...]:
@@ -300,7 +300,7 @@ class Outcomes:
         """How a move is made of some streams."""
         if not self.priced:
             return move.made
-        cost = self.price(move.operation, streams).plus(Cost(move.beside))
+        cost = self.price(move.operation, streams) + move.beside
         return Made(cost, move.made.labels)
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
@@ -309,8 +309,8 @@ class Outcomes:
             for x, before in found.items() for result, made in make(x).items()
         )  # fmt: skip
 
-    def price(self, node: Operation, streams: Shapes) -> Cost:
-        return Cost(1, *node.price(streams)) if self.priced else Cost(1)
+    def price(self, node: Operation, streams: Shapes) -> Price:
+        return Cost(1, *node.price(streams)) if self.priced else 1
 
     def best(self, found: Iterable[tuple[Shapes, Made]]) -> Results:
         """The cheapest way to each result, and the cheapest results."""
@@ -359,7 +359,7 @@ class Outcomes:
                         if idle:
                             made = joined(idle, made)
                         labels = (*before.labels, option.label, *made.labels)
-                        whole_made = Made(before.cost.plus(made.cost), labels)
+                        whole_made = Made(before.cost + made.cost, labels)
                         if reach == "idle" and result == streams:
                             return {streams: whole_made}
                         results.append((result, whole_made))
@@ -373,7 +373,7 @@ class Outcomes:
             each_alike = self.turns if reach == "turn" else partial(self.way, "short")
             for result, made in each_alike(parts[0], streams[:1]).items():
                 labels = made.labels * fork.width
-                found.append((result * fork.width, Made(made.cost.times(fork.width), labels)))
+                found.append((result * fork.width, Made(made.cost * fork.width, labels)))
         each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
         found += self._together(each)
         for i in range(fork.width) if reach in ("turn", "near") else ():

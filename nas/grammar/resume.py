@@ -91,10 +91,11 @@ class _Resumed(OpenWalk):
         index = waiting.decision.find(wanted.label)
         if index is None:
             return None
-        if not self._known(waiting):
+        ways = self.witnesses.ways_at(waiting)
+        if not self._known(waiting, ways):
             self.found = {}
-            found = self.witnesses.completion(waiting, index, HERE)
-            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+            found = self.witnesses.completion(waiting, ways, index, HERE)
+            if found is not None and self._allows(self.trace.spent + found.cost):
                 self.found[index] = found.labels
             else:
                 self._keep(waiting.decision.options)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
-from nas.grammar.frames import NOTHING, Cost, Frame, Place, cost
+from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price
 from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
 from nas.op import Shapes
@@ -25,11 +25,11 @@ class OpenBracket:
 
     twins: int
     choice: int
-    spent: Cost
-    share: Cost = NOTHING
+    spent: Price
+    share: Price = 0
     labels: tuple[str, ...] | None = None
     at: int = -1
-    total: Cost = NOTHING
+    total: Price = 0
     rest: Labels = None
     join: Frame | None = None
     finished: int = 0
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
     """What a walk has made at one point: how many tokens, and all but those and the choices."""
 
     tokens: int
-    spent: Cost
+    spent: Price
     size: int
     ahead: int
     brackets: tuple[OpenBracket, ...]
@@ -55,7 +55,7 @@ class Trace:
     ):  # fmt: skip
         self.finish, self.priced = finish, priced
         self.tokens: list[Any] = []
-        self.spent = NOTHING
+        self.spent: Price = NOTHING if priced else 0
         self.size = 0  # operators instantiated, and none ahead of time
         self.ahead = 1  # how often an operator here is charged for what may repeat it
         self.choices: list[Chosen] = []
@@ -63,12 +63,10 @@ class Trace:
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
         self.tokens.append((node, place))
-        terminals, params, flops, written = self.spent
         if self.priced:
-            more, work, writes = node.price(streams)
-            params, flops = params + more * copies, flops + work * copies
-            written += writes * copies
-        self.spent = cost(Cost, (terminals + copies, params, flops, written))
+            self.spent += Cost(1, *node.price(streams)) * copies
+        else:
+            self.spent += copies
         self.size += copies // self.ahead
 
     def open(self, twins: int) -> None:
@@ -86,14 +84,14 @@ class Trace:
             return
         if bracket.labels is None:
             bracket.labels = tuple(choice.label for choice in self.choices[bracket.choice :])
-            bracket.share = self.spent.plus(bracket.spent.times(-1)).over(bracket.twins)
+            bracket.share = (self.spent + bracket.spent * -1) // bracket.twins
         first, later = done[: len(done) // finished], bracket.twins - finished
         rest = self.finish(join.next, done + first * later)
         if rest is not None:
             bracket.at = 0
-            bracket.total = self.spent.plus(rest.cost)
+            bracket.total = self.spent + rest.cost
             bracket.rest = repeats(join, rest.labels, but=1)  # the one that now begins
-        self.spent = self.spent.plus(bracket.share.times(-1))
+        self.spent += bracket.share * -1
 
     def close(self) -> None:
         self.tokens[-1] = CLOSE
@@ -177,8 +175,8 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                     brackets.append((waiting[1:], done))
         elif isinstance(token, Copies):
             streams, once = _cost(token.body, streams[:1])
-            spent, streams = spent.plus(once.times(token.n)), streams * token.n
+            spent, streams = spent + once * token.n, streams * token.n
         else:
-            spent = spent.plus(Cost(1, *token[0].price(streams)))
+            spent = spent + Cost(1, *token[0].price(streams))
             streams = token[0].on(streams)
     return streams, spent

@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.fold import fold
-from nas.grammar.frames import Cost, Site, State, Waiting
+from nas.grammar.frames import Cost, Price, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.labels import Labels, next_label
 from nas.grammar.limits import UNLIMITED, Limits
@@ -16,6 +16,7 @@ from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
 from nas.grammar.trace import Trace, cost_of, nested
+from nas.grammar.ways import Ways
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
 
@@ -82,7 +83,7 @@ class Walk:
                 break
             state = self._choose(waiting, choose)
         if self.limits is not None and not self.limits.allow(self.trace.spent):
-            raise self._impossible(f"the only derivation costs {self.trace.spent}")
+            raise self._impossible(f"the only derivation costs {Cost.of(self.trace.spent)}")
         return self._made()
 
     def _choose(self, waiting: Waiting, choose: Choose) -> State:
@@ -121,12 +122,12 @@ class Walk:
             f"{' '.join(map(str, self.streams))}{limits}: {reason}"
         )
 
-    def _allows(self, cost: Cost) -> bool:
+    def _allows(self, cost: Price) -> bool:
         assert self.limits is not None
         if self.limits.allow(cost):
             return True
         if self.cheapest is None or self.limits.scale(cost) < self.limits.scale(self.cheapest):
-            self.cheapest = cost
+            self.cheapest = Cost.of(cost)
         return False
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
@@ -148,11 +149,11 @@ class Walk:
             self.machine, self.memo, state,
             at_end=lambda streams, cost: cost,
             combine=lambda site, found: min(
-                (site.cost.plus(cost) for _, cost in found), key=limits.scale
+                (site.cost + cost for _, cost in found), key=limits.scale
             ),
             order=lambda site: range(len(site.options)), enough=limits == UNLIMITED,
         )  # fmt: skip
-        return best is not None and self._allows(self.trace.spent.plus(best))
+        return best is not None and self._allows(self.trace.spent + best)
 
 
 class OpenWalk(Walk):
@@ -196,34 +197,37 @@ class OpenWalk(Walk):
 
     def _completed(self, waiting: Waiting) -> Sequence[int]:
         """The options for which a completion is known or found."""
-        if self._known(waiting):
+        ways = self.witnesses.ways_at(waiting)
+        if self._known(waiting, ways):
             return list(self.found)
         self.found = {}
-        self._try(waiting, HERE if self.detours else IDLE)
+        self._try(waiting, ways, HERE if self.detours else IDLE)
         self.detours = max(0, self.detours - 1)
         self._follow(waiting.decision.options)
         self._keep(waiting.decision.options)
         if not self.found:
-            self._try(waiting, NEAR)
+            self._try(waiting, ways, NEAR)
         return sorted(self.found)
 
-    def _known(self, waiting: Waiting) -> bool:
+    def _known(self, waiting: Waiting, ways: Ways) -> bool:
         """Whether every option fits that can be taken at all, and is found."""
-        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
+        after = waiting.frame.next
         if after is not None and (after.axes is None or ways.axes < after.axes):
             return False
-        most = ways.terms.most.times(waiting.frame.copies).plus(self.trace.spent)
+        most = ways.terms.most * waiting.frame.copies + self.trace.spent
         if after is not None:
-            most = most.plus(Cost(after.ending, 0, 0, after.writes * ways.elements))
+            most += after.ending
+            if ways.elements:
+                most += Cost(0, 0, 0, after.writes * ways.elements)
         if not self.limits.allow(most):  # type: ignore[union-attr]
             return False
         self.found = ways.terms.labels
         return True
 
-    def _try(self, waiting: Waiting, effort: int) -> None:
+    def _try(self, waiting: Waiting, ways: Ways, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for cost, found in self.witnesses.completions(waiting, effort):
-            if self._allows(self.trace.spent.plus(cost)):
+        for cost, found in self.witnesses.completions(waiting, ways, effort):
+            if self._allows(self.trace.spent + cost):
                 self.found.update(found)
 
     def _follow(self, options: Sequence[Option]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.frames import Cost, Price
 from nas.grammar.labels import Labels
 from nas.grammar.made import Made, Results
 from nas.grammar.nodes import Decision, Fork, Multiple
@@ -20,7 +21,7 @@ class Terms(NamedTuple):
 
     made: tuple[Made | None, ...]
     labels: dict[int, Labels]
-    most: Cost
+    most: Price
 
 
 class Ways:
@@ -45,7 +46,7 @@ class Ways:
     def alike(self) -> tuple[tuple[int, ...], ...]:
         """The options that make one thing, those together that make the same at the same cost."""
         if self._alike is None:
-            found: dict[tuple[Shapes, Cost], list[int]] = {}
+            found: dict[tuple[Shapes, Price], list[int]] = {}
             for i, (z, made) in enumerate(zip(self.reached, self.terms.made, strict=True)):
                 if z is not None and made is not None:
                     found.setdefault((z, made.cost), []).append(i)
@@ -82,11 +83,10 @@ class Sites:
             known = self._ways[key] = {}
         found = known.get(streams)
         if found is None:
-            able = range(len(decision.options))
-            each = able if fork else self.outcomes.begins.able(decision, streams)
-            option = self.outcomes.option
-            made = {i: option(decision, i, streams, fork) for i in each}
-            found = known[streams] = self._told([made.get(i, NONE) for i in able])
+            count, option = len(decision.options), self.outcomes.option
+            able = range(count) if fork else self.outcomes.begins.able(decision, streams)
+            each = ((i, option(decision, i, streams, fork)) for i in able)
+            found = known[streams] = self._told(count, each)
         return found
 
     def uneven(self, decision: Decision, fork: Fork, streams: Shapes) -> Ways:
@@ -95,18 +95,19 @@ class Sites:
         found = self._uneven.get(key)
         if found is None:
             ways, uneven = self.ways(decision, fork, streams), self.outcomes.uneven
-            each = [ways.results(i) for i in range(len(decision.options))]
-            found = self._uneven[key] = ways if all(each) else self._told(
-                [some or uneven(fork, decision.parts(i), streams) for i, some in enumerate(each)]
+            count = len(decision.options)
+            each = [(i, ways.results(i)) for i in range(count)]
+            found = self._uneven[key] = ways if len(ways.terms.labels) == count else self._told(
+                count, ((i, some or uneven(fork, decision.parts(i), streams)) for i, some in each)
             )  # fmt: skip
         return found
 
-    def _told(self, each: list[Results]) -> Ways:
-        """What is known of options by what each of them makes."""
-        reached: list[Shapes | None] = [None] * len(each)
-        made: list[Made | None] = [None] * len(each)
+    def _told(self, count: int, each: Iterable[tuple[int, Results]]) -> Ways:
+        """What is known of so many options by what each of them makes."""
+        reached: list[Shapes | None] = [None] * count
+        made: list[Made | None] = [None] * count
         many: dict[int, Results] = {}
-        for i, some in enumerate(each):
+        for i, some in each:
             if len(some) == 1:
                 ((reached[i], made[i]),) = some.items()
             elif some:
@@ -131,5 +132,12 @@ def _terms(made: list[Made | None], many: dict[int, Results]) -> Terms:
         if each:
             labels[i] = (each[0].labels, None)
             costs += [some.cost for some in each]
-    most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
-    return Terms(tuple(made), labels, most)
+    return Terms(tuple(made), labels, _most(costs))
+
+
+def _most(costs: list[Price]) -> Price:
+    """The most of everything."""
+    operators = [one for one in costs if isinstance(one, int)]
+    if len(operators) == len(costs):
+        return max(operators, default=0)
+    return Cost(*map(max, zip(*map(Cost.of, costs), strict=True)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, islice
 from typing import Any, cast
 
-from nas.grammar.frames import Cost, Frame, Waiting
+from nas.grammar.frames import Cost, Frame, Price, Waiting
 from nas.grammar.labels import DONE, Idle, Labels, Witness, repeats
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
@@ -33,7 +33,7 @@ class Witnesses:
     """Completions of one grammar's derivations, the cheapest known by `scale`. `priced`: what
     they cost in parameters and FLOPs matters."""
 
-    def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
+    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
         self.scale = scale
         self.outcomes = Outcomes(scale, priced=priced)
         self.sites = Sites(self.outcomes)
@@ -53,15 +53,17 @@ class Witnesses:
         parts = waiting.decision.parts(index)
         return (waiting.fork.node, *parts) if waiting.fork else parts
 
-    def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[Cost, Found]]:
+    def completions(
+        self, waiting: Waiting, ways: Ways, effort: int
+    ) -> Iterator[tuple[Price, Found]]:
         """The options of a site for which a completion is found: what each costs, and labels."""
-        ways, copies, after = self.ways_at(waiting), waiting.frame.copies, waiting.frame.next
+        copies, after = waiting.frame.copies, waiting.frame.next
         every: Any = ways.terms.made
         for alike in ways.alike:
             rest = self._finish_soon(after, ways.reached[alike[0]], effort)  # type: ignore[arg-type]
             if rest is not None:
                 once, labels = every[alike[0]].cost, rest.labels
-                cost = (once.times(copies) if copies > 1 else once).plus(rest.cost)
+                cost = once * copies + rest.cost
                 yield cost, {i: (every[i].labels, labels) for i in alike}
             elif effort:
                 for i in alike:
@@ -69,13 +71,15 @@ class Witnesses:
                     if found is not None:
                         yield found.cost, {i: found.labels}
         for i in ways.many:
-            found = self.completion(waiting, i, effort)
+            found = self.completion(waiting, ways, i, effort)
             if found is not None:
                 yield found.cost, {i: found.labels}
 
-    def completion(self, waiting: Waiting, index: int, effort: int) -> Witness | None:
+    def completion(
+        self, waiting: Waiting, ways: Ways, index: int, effort: int
+    ) -> Witness | None:
         """A completion by one option of a site."""
-        results = self.ways_at(waiting).results(index)
+        results = ways.results(index)
         copies, after = waiting.frame.copies, waiting.frame.next
         found = self._through(results, copies, after, IDLE)
         if found is None and effort:
@@ -105,7 +109,7 @@ class Witnesses:
                 result, made, rest = turned
                 kept = len(idle.labels) - own - len(later)
                 labels = idle.labels[:kept] + made.labels + later
-                cost = idle.cost.plus(made.cost).plus(Cost(-(node.neutral or 0)))
+                cost = idle.cost + made.cost + -(node.neutral or 0)
                 return self._rested(Made(cost, labels), copies, after, result, rest)
         if streams != waiting.streams:
             for one, two in combinations(spare[::-1], 2):
@@ -128,9 +132,9 @@ class Witnesses:
                     at, to = (len(idle.labels) - s.own - len(s.later) for s in (one, two))
                     between = idle.labels[at + one.own : to]
                     labels = (*idle.labels[:at], *first.labels, *between, *then.labels, *two.later)
-                    cost = idle.cost.plus(first.cost).plus(then.cost)
+                    cost = idle.cost + first.cost + then.cost
                     beside = (one.node.neutral or 0) + (two.node.neutral or 0)
-                    return wish, Made(cost.plus(Cost(-beside)), labels), rest
+                    return wish, Made(cost + -beside, labels), rest
         return None
 
     def _rested(
@@ -138,7 +142,7 @@ class Witnesses:
     ) -> Witness:
         """What is made, then nothing until the frame from which there is a completion."""
         free = after.free if after is not after.jump else 0
-        cost = made.cost.times(copies).plus(rest.cost).plus(Cost(free))
+        cost = made.cost * copies + rest.cost + free
         return Witness(cost, (made.labels, (Idle(after, after.jump, result), rest.labels)))
 
     def _turned(
@@ -182,7 +186,7 @@ class Witnesses:
         single = len(streams) == 1
         if single:
             if frame.axes is not None and len(streams[0][1]) >= frame.axes:
-                ending = Cost(frame.ending)
+                ending: Price = frame.ending
                 if self.outcomes.priced:
                     ending = Cost(frame.ending, 0, 0, frame.writes * streams[0].elements)
                 return Witness(ending, (Idle(frame, None, streams), None))
@@ -199,7 +203,7 @@ class Witnesses:
             return found
         if found is None:
             return self._detour(frame, here, streams, effort) if effort else None
-        cost = found.cost.plus(Cost(frame.free))
+        cost = found.cost + frame.free
         return Witness(cost, (Idle(frame, here, streams), found.labels))
 
     def _finish(self, frame: Frame, streams: Shapes, effort: int) -> Witness | None:
@@ -213,7 +217,7 @@ class Witnesses:
             rest = None if outputs is None else self.finish(after, outputs, effort)
             if rest is None:
                 return None
-            cost = self.outcomes.price(node, streams).times(frame.copies).plus(rest.cost)
+            cost = self.outcomes.price(node, streams) * frame.copies + rest.cost
             return Witness(cost, rest.labels)
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
@@ -267,15 +271,15 @@ class Witnesses:
                 turned = self._turned(at.next, at.node, streams)
                 if turned is not None:
                     result, made, rest = turned
-                    cost = made.cost.times(at.copies).plus(rest.cost)
-                    cost = cost.plus(Cost(frame.free - idle))
+                    cost = made.cost * at.copies + rest.cost
+                    cost = cost + (frame.free - idle)
                     labels: Labels = (Idle(at.next, end, result), rest.labels)
                     return Witness(cost, (Idle(frame, at, streams), (made.labels, labels)))
             else:
                 results = self._more((at.node,), streams, effort)
                 found = self._through(results, at.copies, at.next, 0)
                 if found is not None:
-                    cost = found.cost.plus(Cost(frame.free - at.free))
+                    cost = found.cost + (frame.free - at.free)
                     return Witness(cost, (Idle(frame, at, streams), found.labels))
         return None
 
@@ -315,7 +319,7 @@ def _uneven(join: Frame) -> bool:
 def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
     if rest is None:
         return None
-    cost = (made.cost.times(copies) if copies > 1 else made.cost).plus(rest.cost)
+    cost = made.cost * copies + rest.cost
     return Witness(cost, (made.labels, rest.labels))
 
 
