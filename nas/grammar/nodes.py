@@ -63,18 +63,18 @@ class Operation(Node):
             return found
 
     def _infer(self, streams: Shapes) -> Shapes | None:
-        operator, args = self.operator, self.args
+        operator = self.operator
         if operator.streams_in is not None and len(streams) != operator.streams_in:
             return None
-        if len(streams) > 1 and not operator.accepts(streams, args):
-            return None  # the reason need not be written
-        try:
-            found = operator.outputs(streams, args)
-        except ShapeError:
-            return None
+        found = operator.makes(streams, self.args)
+        if found is None or found is streams:
+            return found
+        for _, dims in found:
+            if min(dims) < 1:
+                return None
         if len(_MET) > MOST_MET:
             _MET.clear()
-        return _MET.setdefault(found, found) if all(min(x.dims) > 0 for x in found) else None
+        return _MET.setdefault(found, found)
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""

@@ -13,7 +13,7 @@ from itertools import combinations, islice
 from typing import Any, cast
 
 from nas.grammar.frames import Cost, Frame, Price, Waiting
-from nas.grammar.labels import DONE, Idle, Labels, Witness, repeats
+from nas.grammar.labels import DONE, Idle, Labels, Witness, idle, repeats, witness
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
@@ -189,7 +189,7 @@ class Witnesses:
                 ending: Price = frame.ending
                 if self.outcomes.priced:
                     ending = Cost(frame.ending, 0, 0, frame.writes * streams[0].elements)
-                return Witness(ending, (Idle(frame, None, streams), None))
+                return witness((ending, (idle((frame, None, streams)), None)))
             here = frame.jump
         assert here is not None
         key: Any = (streams, effort) if effort else streams
@@ -204,7 +204,7 @@ class Witnesses:
         if found is None:
             return self._detour(frame, here, streams, effort) if effort else None
         cost = found.cost + frame.free
-        return Witness(cost, (Idle(frame, here, streams), found.labels))
+        return witness((cost, (idle((frame, here, streams)), found.labels)))
 
     def _finish(self, frame: Frame, streams: Shapes, effort: int) -> Witness | None:
         node, after = frame.node, frame.next
@@ -218,7 +218,7 @@ class Witnesses:
             if rest is None:
                 return None
             cost = self.outcomes.price(node, streams) * frame.copies + rest.cost
-            return Witness(cost, rest.labels)
+            return witness((cost, rest.labels))
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
             taker = after.node
@@ -296,7 +296,7 @@ class Witnesses:
             first = done[: len(done) // number]
             rest = self.finish(join.next, done + first * len(waiting), outer)
             if rest is not None:
-                return Witness(rest.cost, repeats(join, rest.labels))
+                return witness((rest.cost, repeats(join, rest.labels)))
         results: Results = {done: BLANK}
         for index, x in enumerate(waiting, number):
             parts = node.fork.parts(index)
@@ -320,7 +320,7 @@ def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
     if rest is None:
         return None
     cost = made.cost * copies + rest.cost
-    return Witness(cost, (made.labels, rest.labels))
+    return witness((cost, (made.labels, rest.labels)))
 
 
 def _fitting(results: Results, after: Frame | None) -> Results:
@@ -341,4 +341,4 @@ def _fitting(results: Results, after: Frame | None) -> Results:
     if isinstance(node.operator, Add) and done:
         made = results.get(done[:1])
         return {} if made is None else {done[:1]: made}
-    return {z: made for z, made in results.items() if node.operator.accepts(done + z, node.args)}
+    return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}

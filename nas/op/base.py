@@ -100,13 +100,12 @@ class Operator(ABC):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         """Shapes of the results; raises ShapeError where the operator cannot take `xs`."""
 
-    def accepts(self, xs: Shapes, a: Args) -> bool:
-        """Whether it can take `xs`: quick where it can be told without the result."""
+    def makes(self, xs: Shapes, a: Args) -> Shapes | None:
+        """Shapes of the results, None where it cannot take `xs` and nobody asks why."""
         try:
-            self.outputs(xs, a)
+            return self.outputs(xs, a)
         except ShapeError:
-            return False
-        return True
+            return None
 
     def takes(self, kind: Kind, axes: int, a: Args) -> bool:
         """False where it can take no single stream of that kind with so many axes."""
