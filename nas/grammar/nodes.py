@@ -86,7 +86,7 @@ class Operation(Node):
         found = self._prices.get(streams)
         if found is None:
             operator, args = self.operator, self.args
-            params = sum(prod(p.shape) for p in operator.params(streams, args))
+            params = sum([prod(p.shape) for p in operator.params(streams, args)])
             found = params, operator.flops(streams, args), operator.activations(streams, args)
             self._prices[streams] = found
         return found
@@ -134,18 +134,11 @@ class Decision(Compound):
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
 
 
-    def index(self, label: str) -> int:
-        """The number of the option with a label; raises KeyError."""
-        if self.numbers is None:
-            self.numbers = {option.label: i for i, option in enumerate(self.options)}
-        return self.numbers[label]
-
     def find(self, label: str) -> int | None:
         """The number of the option with a label, None where there is none."""
-        try:
-            return self.index(label)
-        except KeyError:
-            return None
+        if self.numbers is None:
+            self.numbers = {option.label: i for i, option in enumerate(self.options)}
+        return self.numbers.get(label)
 
     def offer(self, offered: Sequence_[int]) -> Options:
         """Those of the options that are offered, in order."""

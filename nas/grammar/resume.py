@@ -63,7 +63,9 @@ class _Resumed(OpenWalk):
             waits.append(waiting)
             marks.append(self.trace.mark())
             self.trace.chose(chosen)
-            state = waiting.state(waiting.decision.index(chosen.label))
+            index = waiting.decision.find(chosen.label)
+            assert index is not None
+            state = waiting.state(index)
         self.machine.advance(*state, self.trace)
         number = {name: i for i, name in enumerate(self.parent.by_site)}
         return Track(waits, marks, self.trace.tokens, number)
@@ -98,7 +100,7 @@ class _Resumed(OpenWalk):
             if found is not None and self._allows(self.trace.spent + found.cost):
                 self.found[index] = found.labels
             else:
-                self._keep(waiting.decision.options)
+                self._keep(waiting.decision)
         if index not in self.found:
             return None
         self.trace.chose(wanted._replace(site=waiting.site))

@@ -159,7 +159,7 @@ def cost_of(derivation: Derivation) -> Cost:
 
 
 def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
-    spent = NOTHING
+    operators = params = flops = written = 0
     brackets: list[tuple[Shapes, Shapes]] = []
     for token in tokens:
         if isinstance(token, str):
@@ -173,10 +173,13 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                     streams = done
                 else:
                     brackets.append((waiting[1:], done))
-        elif isinstance(token, Copies):
-            streams, once = _cost(token.body, streams[:1])
-            spent, streams = spent + once * token.n, streams * token.n
+            continue
+        if isinstance(token, Copies):
+            made, more = _cost(token.body, streams[:1])
+            streams, (once, trained, work, writes) = made * token.n, more * token.n
         else:
-            spent = spent + Cost(1, *token[0].price(streams))
+            once, (trained, work, writes) = 1, token[0].price(streams)
             streams = token[0].on(streams)
-    return streams, spent
+        operators, params = operators + once, params + trained
+        flops, written = flops + work, written + writes
+    return streams, Cost(operators, params, flops, written)

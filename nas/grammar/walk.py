@@ -12,6 +12,7 @@ from nas.grammar.grammar import Grammar
 from nas.grammar.labels import Labels, next_label
 from nas.grammar.limits import UNLIMITED, Limits
 from nas.grammar.machine import Machine
+from nas.grammar.nodes import Decision
 from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
@@ -203,8 +204,8 @@ class OpenWalk(Walk):
         self.found = {}
         self._try(waiting, ways, HERE if self.detours else IDLE)
         self.detours = max(0, self.detours - 1)
-        self._follow(waiting.decision.options)
-        self._keep(waiting.decision.options)
+        self._follow(waiting.decision)
+        self._keep(waiting.decision)
         if not self.found:
             self._try(waiting, ways, NEAR)
         return sorted(self.found)
@@ -230,18 +231,17 @@ class OpenWalk(Walk):
             if self._allows(self.trace.spent + cost):
                 self.found.update(found)
 
-    def _follow(self, options: Sequence[Option]) -> None:
+    def _follow(self, decision: Decision) -> None:
         """Offer what goes on as an earlier branch did."""
-        labels = [option.label for option in options]
         for label, bracket in self.trace.following():
-            if label in labels and self._allows(bracket.total):
+            index = decision.find(label)
+            if index is not None and self._allows(bracket.total):
                 assert bracket.labels is not None
-                index = labels.index(label)
                 self.found.setdefault(index, (bracket.labels[bracket.at + 1 :], bracket.rest))
 
-    def _keep(self, options: Sequence[Option]) -> None:
+    def _keep(self, decision: Decision) -> None:
         """Offer the next step of the witness that the last choice was offered with."""
         label, rest = next_label(self.labels, self.trace.repeated)
-        labels = [option.label for option in options]
-        if label in labels:
-            self.found.setdefault(labels.index(label), rest)
+        index = decision.find(label)
+        if index is not None:
+            self.found.setdefault(index, rest)

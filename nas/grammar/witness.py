@@ -59,8 +59,12 @@ class Witnesses:
         """The options of a site for which a completion is found: what each costs, and labels."""
         copies, after = waiting.frame.copies, waiting.frame.next
         every: Any = ways.terms.made
+        last, rest = None, None
         for alike in ways.alike:
-            rest = self._finish_soon(after, ways.reached[alike[0]], effort)  # type: ignore[arg-type]
+            result = ways.reached[alike[0]]
+            assert result is not None
+            if result is not last:  # most options that do nothing differ in cost alone
+                last, rest = result, self._finish_soon(after, result, effort)
             if rest is not None:
                 once, labels = every[alike[0]].cost, rest.labels
                 cost = once * copies + rest.cost
@@ -238,9 +242,10 @@ class Witnesses:
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
         ways = self.sites.ways(taker, fork, streams)
-        able = [(i, ways.results(i)) for i in ways.terms.labels]
+        able: Iterator[tuple[int, Results]] = ((i, ways.results(i)) for i in ways.terms.labels)
         if effort:  # in but one way, that which leaves the shape as it is if there is one
-            able = [pair for pair in able if streams[:1] in pair[1]][:1] or able[:1]
+            every = list(able)
+            able = iter([pair for pair in every if streams[:1] in pair[1]][:1] or every[:1])
         for index, results in able:
             found = self._through(results, copies, after, effort)
             if found is not None:
