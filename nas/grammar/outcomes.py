@@ -26,7 +26,7 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.grammar.wants import factors, may_make
+from nas.grammar.wants import factors
 from nas.op import Shape, ShapeError, Shapes
 from nas.op.stream import Add, Clone, MatMul
 
@@ -289,7 +289,7 @@ class Outcomes:
         """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
         if isinstance(node, Decision):
             for operator, moves in self.begins.kinds(node, (x,)):
-                if may_make(operator, x, wanted):
+                if operator.may_make(x, wanted):
                     for move in moves:
                         if move.operation.outputs((x,)) == (wanted,):
                             return self._moved(move, (x,))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from nas.grammar.frames import Frame
 from nas.grammar.nodes import Copied, Join, Operation
-from nas.op import Operator, Shape, Shapes
-from nas.op.linear import Linear
-from nas.op.sequence import Permute
+from nas.op import Shape, Shapes
 from nas.op.stream import Add, Concat, MatMul
 
 Wanted = tuple[Shapes, ...] | None
@@ -37,15 +35,6 @@ def turns_some(operation: Operation) -> bool:
     """Whether an operator makes another shape of any that is probed, or takes none of them."""
     made = [(x, operation.outputs(x)) for x in PROBES]
     return any(y not in (x, None) for x, y in made) or all(y is None for _, y in made)
-
-
-def may_make(operator: Operator, x: Shape, y: Shape) -> bool:
-    """False only where an operator surely cannot make `y` of `x`."""
-    if isinstance(operator, Linear):
-        return x.dims[:-1] == y.dims[:-1] and x.kind == y.kind
-    if isinstance(operator, Permute):
-        return x.kind == y.kind and sorted(x.dims) == sorted(y.dims)
-    return True
 
 
 def wanted(frame: Frame | None) -> Wanted:

@@ -308,6 +308,10 @@ class Witnesses:
             branch = self.outcomes.way("idle", parts, (x,))
             if effort == NEAR or (effort and _uneven(join)):
                 branch = {**branch, **self._more(parts, (x,), effort)}
+            if len(results) == 1 == len(branch):
+                ((some, a),), ((result, b),) = results.items(), branch.items()
+                results = {some + result: joined(a, b)}
+                continue
             results = self.outcomes.best(
                 (some + result, joined(a, b))
                 for some, a in results.items() for result, b in branch.items()

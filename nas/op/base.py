@@ -111,6 +111,10 @@ class Operator(ABC):
         """False where it can take no single stream of that kind with so many axes."""
         return True
 
+    def may_make(self, x: Shape, y: Shape) -> bool:
+        """False where with no arguments it makes `y` of `x` alone."""
+        return True
+
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
         """The fewest axes with which it takes `n` equal streams whatever their sizes, to make one
         stream of as many axes, and how many times the elements of one that has; None where it may

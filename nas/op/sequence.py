@@ -23,6 +23,9 @@ class Permute(Operator):
     def takes(self, kind: Kind, axes: int, a: Args) -> bool:
         return len(str(a["order"])) == axes
 
+    def may_make(self, x: Shape, y: Shape) -> bool:
+        return x.kind == y.kind and sorted(x.dims) == sorted(y.dims)
+
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,), digits = xs, str(a["order"])
         order = [int(digit) for digit in digits] if len(digits) == len(x.dims) else []
