@@ -12,7 +12,7 @@ from nas.grammar.trace import Mark, cost_of
 from nas.grammar.walk import Choose, OpenWalk, memory_of
 from nas.grammar.witness import HERE
 
-TRACKS = 64  # derivations whose tracks are kept: parents are asked for children again
+TRACKS = 16  # derivations whose tracks are kept: parents are asked for children again
 
 
 class Track(NamedTuple):
