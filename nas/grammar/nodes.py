@@ -121,7 +121,7 @@ class Compound(Node):
 class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
+    __slots__ = ("ending", "nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
@@ -129,6 +129,7 @@ class Decision(Compound):
     ):  # fmt: skip
         super().__init__(compile, min(sizes), neutral)
         self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
+        self.ending = suffix, rule  # of its sites, after their places
         self.numbers: dict[str, int] | None = None
         self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for

@@ -22,6 +22,7 @@ class Track(NamedTuple):
     waits: list[Waiting]
     marks: list[Mark]
     tokens: list[Any]
+    made: list[Any]
     number: dict[str, int]
 
 
@@ -62,19 +63,19 @@ class _Resumed(OpenWalk):
             assert isinstance(waiting, Waiting)
             waits.append(waiting)
             marks.append(self.trace.mark())
-            self.trace.chose(chosen)
+            self.trace.chose(waiting, chosen.options, chosen.index)
             index = waiting.decision.find(chosen.label)
             assert index is not None
             state = waiting.state(index)
         self.machine.advance(*state, self.trace)
         number = {name: i for i, name in enumerate(self.parent.by_site)}
-        return Track(waits, marks, self.trace.tokens, number)
+        return Track(waits, marks, self.trace.tokens, self.trace.made, number)
 
     def resume(
         self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
     ) -> Derivation | None:
         track = self.track
-        self.trace.back(track.marks[start], track.tokens, self.parent.choices[:start])
+        self.trace.back(track.marks[start], track.tokens, track.made[: 4 * start])
         self.labels, self.at = (self.parent.labels[start:], None), start
         waiting = track.waits[start]
         while True:
@@ -103,13 +104,13 @@ class _Resumed(OpenWalk):
                 self._keep(waiting.decision)
         if index not in self.found:
             return None
-        self.trace.chose(wanted._replace(site=waiting.site))
-        self._took(index)
+        self.trace.chose(waiting, wanted.options, wanted.index)
+        self._took(waiting, index)
         return waiting.state(index)
 
     def _copied(self) -> Derivation | None:
         """The rest as in the parent."""
-        self.trace.choices += self.parent.choices[self.at :]
+        self.trace.made += self.track.made[4 * self.at :]
         self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
         child = self._made()
         most = self.most

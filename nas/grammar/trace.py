@@ -7,10 +7,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
-from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price
+from nas.grammar.derivation import CLOSE, NEXT, OPEN, Copies, Derivation, labels_of
+from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price, Waiting
 from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
+from nas.grammar.options import Option
 from nas.op import Shapes
 
 
@@ -58,7 +59,7 @@ class Trace:
         self.spent: Price = NOTHING if priced else 0
         self.size = 0  # operators instantiated, and none ahead of time
         self.ahead = 1  # how often an operator here is charged for what may repeat it
-        self.choices: list[Chosen] = []
+        self.made: list[Any] = []  # choices, as a derivation holds them
         self.brackets: list[OpenBracket] = []
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
@@ -72,7 +73,7 @@ class Trace:
     def open(self, twins: int) -> None:
         self.tokens.append(OPEN)
         self.ahead *= twins or 1
-        self.brackets.append(OpenBracket(twins, len(self.choices), self.spent))
+        self.brackets.append(OpenBracket(twins, len(self.made), self.spent))
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
@@ -83,7 +84,7 @@ class Trace:
         if not bracket.twins or finished == bracket.twins or self.finish is None:
             return
         if bracket.labels is None:
-            bracket.labels = tuple(choice.label for choice in self.choices[bracket.choice :])
+            bracket.labels = labels_of(self.made[bracket.choice :])
             bracket.share = (self.spent + bracket.spent * -1) // bracket.twins
         first, later = done[: len(done) // finished], bracket.twins - finished
         rest = self.finish(join.next, done + first * later)
@@ -106,19 +107,24 @@ class Trace:
         brackets = tuple(map(copy, self.brackets))
         return Mark(len(self.tokens), self.spent, self.size, self.ahead, brackets)
 
-    def back(self, mark: Mark, tokens: list[Any], choices: Sequence[Chosen]) -> None:
+    def back(self, mark: Mark, tokens: list[Any], made: Sequence[Any]) -> None:
         """Come back to a mark on the way to some tokens."""
         size, self.spent, self.size, self.ahead, brackets = mark
-        self.tokens, self.choices = tokens[:size], list(choices)
+        self.tokens, self.made = tokens[:size], list(made)
         self.brackets = list(map(copy, brackets))
 
-    def chose(self, chosen: Chosen) -> None:
-        self.choices.append(chosen)
+    def chose(self, waiting: Waiting, options: Sequence[Option], index: int) -> None:
+        self.made += (waiting.frame.place, waiting.decision.ending, options, index)
         for bracket in self.brackets:
             if bracket.at >= 0:
                 assert bracket.labels is not None
-                follows = bracket.labels[bracket.at : bracket.at + 1] == (chosen.label,)
+                follows = bracket.labels[bracket.at : bracket.at + 1] == (options[index].label,)
                 bracket.at = bracket.at + 1 if follows else -1
+
+    @property
+    def count(self) -> int:
+        """The number of choices made."""
+        return len(self.made) // 4
 
     def following(self) -> Iterator[tuple[str, OpenBracket]]:
         """Labels with which an open bracket's branch goes on as the first of its twins did."""

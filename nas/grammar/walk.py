@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nas.grammar.derivation import Chosen, Derivation
+from nas.grammar.derivation import Derivation
 from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Price, Site, State, Waiting
 from nas.grammar.grammar import Grammar
@@ -99,15 +99,15 @@ class Walk:
         index = choose(site, options)
         if not 0 <= index < len(options):
             raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
-        self.trace.chose(Chosen(site, options, index))
-        self._took(offered[index])
+        self.trace.chose(waiting, options, index)
+        self._took(waiting, offered[index])
         return waiting.state(offered[index])
 
     def _made(self) -> Derivation:
-        choices, tokens = tuple(self.trace.choices), nested(self.trace.tokens)
-        return Derivation(self.grammar, self.streams[0], choices, tokens)
+        made, tokens = tuple(self.trace.made), nested(self.trace.tokens)
+        return Derivation(self.grammar, self.streams[0], made, tokens)
 
-    def _took(self, index: int) -> None:
+    def _took(self, waiting: Waiting, index: int) -> None:
         """Told of every choice made."""
 
     def _refusal(self, waiting: Waiting) -> str:
@@ -178,16 +178,16 @@ class OpenWalk(Walk):
         if known is not None and known.input == streams[0] and limits.allow(cost_of(known)):
             self.path = known.labels
 
-    def _took(self, index: int) -> None:
+    def _took(self, waiting: Waiting, index: int) -> None:
         self.labels = self.found[index]
-        made = self.trace.choices
-        if self.path and made[-1].label != self.path[len(made) - 1]:
+        label = waiting.decision.options[index].label
+        if self.path and label != self.path[self.trace.count - 1]:
             self.path = ()
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
         offered = self._completed(waiting)
         if self.path:
-            at = len(self.trace.choices)
+            at = self.trace.count
             index = waiting.decision.find(self.path[at])
             if index is None:  # it nests rules deeper than the limits allow
                 self.path = ()

@@ -113,7 +113,7 @@ def test_what_a_swap_leaves_as_it_was_is_the_parents_own() -> None:
         child = mutate(parent, random.Random(seed), limits=Limits(400)).derivation
         assert replay(EINSPACE, child.labels, input=INPUT).terms == child.terms
         differing = [
-            (a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a is not b
+            (a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a != b
         ]
         if len(child.choices) == len(parent.choices) and len(differing) == 1:
             swapped += 1
