@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nas.grammar.derivation import CLOSE, NEXT, OPEN, Copies, Derivation, labels_of
@@ -15,8 +13,7 @@ from nas.grammar.options import Option
 from nas.op import Shapes
 
 
-@dataclass(slots=True)
-class OpenBracket:
+class OpenBracket(NamedTuple):
     """An open bracket. While the first of `twins` equal branches is derived, each operator is
     charged for all of them; a later one gets its share back and is charged for what it is.
 
@@ -77,22 +74,21 @@ class Trace:
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
-        bracket = self.brackets[-1]
-        bracket.at, bracket.finished, bracket.join = -1, finished, join
+        bracket = self.brackets[-1]._replace(at=-1, finished=finished, join=join)
         if finished == 1:
             self.ahead //= bracket.twins or 1
-        if not bracket.twins or finished == bracket.twins or self.finish is None:
-            return
-        if bracket.labels is None:
-            bracket.labels = labels_of(self.made[bracket.choice :])
-            bracket.share = (self.spent + bracket.spent * -1) // bracket.twins
-        first, later = done[: len(done) // finished], bracket.twins - finished
-        rest = self.finish(join.next, done + first * later)
-        if rest is not None:
-            bracket.at = 0
-            bracket.total = self.spent + rest.cost
-            bracket.rest = repeats(join, rest.labels, but=1)  # the one that now begins
-        self.spent += bracket.share * -1
+        if bracket.twins and finished < bracket.twins and self.finish is not None:
+            if bracket.labels is None:
+                labels = labels_of(self.made[bracket.choice :])
+                share = (self.spent + bracket.spent * -1) // bracket.twins
+                bracket = bracket._replace(labels=labels, share=share)
+            first, later = done[: len(done) // finished], bracket.twins - finished
+            rest = self.finish(join.next, done + first * later)
+            if rest is not None:
+                again = repeats(join, rest.labels, but=1)  # the one that now begins
+                bracket = bracket._replace(at=0, total=self.spent + rest.cost, rest=again)
+            self.spent += bracket.share * -1
+        self.brackets[-1] = bracket
 
     def close(self) -> None:
         self.tokens[-1] = CLOSE
@@ -104,22 +100,21 @@ class Trace:
 
     def mark(self) -> Mark:
         """Where the walk is, to come back to."""
-        brackets = tuple(map(copy, self.brackets))
-        return Mark(len(self.tokens), self.spent, self.size, self.ahead, brackets)
+        return Mark(len(self.tokens), self.spent, self.size, self.ahead, tuple(self.brackets))
 
     def back(self, mark: Mark, tokens: list[Any], made: Sequence[Any]) -> None:
         """Come back to a mark on the way to some tokens."""
         size, self.spent, self.size, self.ahead, brackets = mark
         self.tokens, self.made = tokens[:size], list(made)
-        self.brackets = list(map(copy, brackets))
+        self.brackets = list(brackets)
 
     def chose(self, waiting: Waiting, options: Sequence[Option], index: int) -> None:
         self.made += (waiting.frame.place, waiting.decision.ending, options, index)
-        for bracket in self.brackets:
+        for depth, bracket in enumerate(self.brackets):
             if bracket.at >= 0:
                 assert bracket.labels is not None
                 follows = bracket.labels[bracket.at : bracket.at + 1] == (options[index].label,)
-                bracket.at = bracket.at + 1 if follows else -1
+                self.brackets[depth] = bracket._replace(at=bracket.at + 1 if follows else -1)
 
     @property
     def count(self) -> int:
