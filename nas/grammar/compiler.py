@@ -21,6 +21,7 @@ from nas.grammar.nodes import (
 )  # fmt: skip
 from nas.grammar.options import Option
 from nas.grammar.rules import (
+    CAPTURED,
     Call,
     Choice,
     Copies,
@@ -243,8 +244,18 @@ class Compiler:
             self._nodes[key] = Capture(
                 rule.name,
                 lambda captured: self.node(rule.body, (*env, *captured), rule.name, left),
-                term_size(rule.body, self.sizes(left)[0]), self._neutral(left, rule.body),
+                self._first(rule, env, left), term_size(rule.body, self.sizes(left)[0]),
+                self._neutral(left, rule.body),
             )  # fmt: skip
         return self._nodes[key]
 
-
+    def _first(self, rule: Rule, env: Env, left: float) -> Operation | None:
+        """The operator that a rule begins with whatever sizes enter it, if there is one."""
+        ways = rule.body.alternatives
+        term = ways[0].terms[0] if len(ways) == 1 and ways[0].terms else None
+        if not isinstance(term, Call) or term.name in self.rules:
+            return None
+        if not self._mentioned(term).isdisjoint(CAPTURED):
+            return None
+        first = self.node(term, env, rule.name, left)
+        return first if isinstance(first, Operation) else None

@@ -48,7 +48,7 @@ def extreme(
 
     def combine(site: Waiting, found: list[tuple[int, tuple[Cost, int]]]) -> tuple[Cost, int]:
         index, (cost, _) = best(found, key=lambda pair: by(pair[1][0]))
-        return site.cost.plus(cost), index
+        return site.cost + cost, index
 
     state: State = ((Shape.of(input),), machine.start())
     fold(

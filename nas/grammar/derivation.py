@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -80,6 +80,11 @@ def operators(tokens: Iterable[Any], *, copies: bool) -> int:
     )  # fmt: skip
 
 
+def labels_of(made: Sequence[Any]) -> tuple[str, ...]:
+    """The labels of choices as a derivation holds them."""
+    return tuple([options[i].label for options, i in zip(made[2::4], made[3::4], strict=True)])
+
+
 @dataclass(frozen=True, eq=False)
 class Derivation:
     """An architecture: a grammar, an input shape, and the choices made, in order.
@@ -92,7 +97,7 @@ class Derivation:
 
     grammar: Grammar
     input: Shape
-    choices: tuple[Chosen, ...]
+    made: tuple[Any, ...]  # of each choice: place, suffix and rule, what was offered, index
     tokens: tuple[tuple[Operation, Place] | Copies | str, ...]
 
     @cached_property
@@ -100,8 +105,16 @@ class Derivation:
         return tuple(_written(self.tokens))
 
     @cached_property
+    def choices(self) -> tuple[Chosen, ...]:
+        made = self.made
+        return tuple(
+            Chosen(Site(place, *ending), options, index)
+            for place, ending, options, index in zip(*(made[i::4] for i in range(4)), strict=True)
+        )
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
-        return tuple(choice.label for choice in self.choices)
+        return labels_of(self.made)
 
     @cached_property
     def size(self) -> int:

@@ -70,16 +70,25 @@ class Cost(NamedTuple):
     flops: int = 0
     activations: int = 0
 
-    def plus(self, other: Cost) -> Cost:
+    @staticmethod
+    def of(price: Price) -> Cost:
+        return price if isinstance(price, Cost) else Cost(price)
+
+    def __add__(self, other: Price) -> Cost:  # type: ignore[override]
         a, b, c, d = self
+        if isinstance(other, int):
+            return cost(Cost, (a + other, b, c, d))
         e, f, g, h = other
         return cost(Cost, (a + e, b + f, c + g, d + h))
 
-    def times(self, n: int) -> Cost:
+    def __radd__(self, operators: int) -> Cost:
+        return self + operators
+
+    def __mul__(self, n: int) -> Cost:  # type: ignore[override]
         a, b, c, d = self
         return cost(Cost, (a * n, b * n, c * n, d * n))
 
-    def over(self, n: int) -> Cost:
+    def __floordiv__(self, n: int) -> Cost:
         return Cost(*(part // n for part in self))
 
     def __str__(self) -> str:
@@ -88,6 +97,7 @@ class Cost(NamedTuple):
 
 cost = tuple.__new__  # of four numbers, in a third of the time
 NOTHING = Cost()
+Price = Cost | int  # an int is so many operators, where no more is limited or nothing more is known
 
 
 class Bracket(NamedTuple):
@@ -103,13 +113,22 @@ class Frame:
     """A node still to be derived, then `next`; never changed once made.
 
     `copies` is how often the node is instantiated. `key` is equal for equal futures, whatever
-    their place. `known` is for whoever asks what may become of a frame.
+    their place. `jump` is the next frame that cannot do nothing; `free` the operators up to it
+    where all before do so. `axes` is the fewest axes with which any one stream can pass all that
+    is left with nothing done, None where that is not known; `ending` the operators that it takes;
+    `writes` how often they write the elements of the stream. `known`, `wanted` and `aims` are for
+    whoever asks what may become of a frame, and not set before.
     """
 
     __slots__ = (
-        "_known", "aims", "axes", "bracket", "copies", "ending", "free", "jump", "key", "next",
+        "_jump", "_known", "aims", "axes", "bracket", "copies", "ending", "free", "key", "next",
         "node", "place", "wanted", "writes",
     )  # fmt: skip
+
+    _jump: Frame | None
+    axes: int | None
+    wanted: tuple[Shapes, ...] | None
+    aims: tuple[Shapes, ...] | None
 
     def __init__(
         self, node: Node, next: Frame | None, place: Place, copies: int, key: int = 0,
@@ -117,27 +136,20 @@ class Frame:
     ):  # fmt: skip
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
-        self._known: dict[Any, Any] | None = None
-        self.wanted: object = False  # these two are False until it is asked what shapes would fit
-        self.aims: object = False
-        # `jump`: the next frame that cannot do nothing; `free`: the operators up to it where all
-        # before do so. `axes`: the fewest axes with which any one stream can pass all that is left
-        # with nothing done, None where that is not known; `ending`: the operators that it takes;
-        # `writes`: how often they write the elements of the stream.
-        self.jump: Frame | None = self
-        self.axes: int | None = None
-        self.free = self.ending = self.writes = 0
         passes = node.passes
-        if passes is not None:
+        if passes is None:
+            self.axes = None
+            self.free = self.ending = self.writes = 0
+            if next is not None and (bracket is not None or isinstance(node, Copied)):
+                self._join(next)
+        elif next is None:
+            self._jump, self.axes, self.writes = None, 0, 0
             self.free = self.ending = passes * copies
-            if next is None:
-                self.jump, self.axes = None, 0
-            else:
-                self.jump, self.axes = next.jump, next.axes
-                self.free, self.ending = self.free + next.free, self.ending + next.ending
-                self.writes = next.writes
-        elif next is not None and (bracket is not None or isinstance(node, Copied)):
-            self._join(next)
+        else:
+            own = passes * copies
+            self._jump = next if next.node.passes is None else next._jump
+            self.axes, self.writes = next.axes, next.writes
+            self.free, self.ending = own + next.free, own + next.ending
 
     def _join(self, next: Frame) -> None:
         taken = self._taken(next.node)
@@ -159,10 +171,17 @@ class Frame:
             frame = frame.next
 
     @property
+    def jump(self) -> Frame | None:
+        """Never kept by the frame itself: a circle would wait for the garbage collector."""
+        return self if self.node.passes is None else self._jump
+
+    @property
     def known(self) -> dict[Any, Any]:
-        if self._known is None:
-            self._known = {}
-        return self._known
+        try:
+            return self._known
+        except AttributeError:
+            self._known: dict[Any, Any] = {}
+            return self._known
 
     def _taken(self, taker: Node) -> tuple[int, int] | None:
         """The fewest axes of results that `taker` takes whatever their sizes, where this ends a

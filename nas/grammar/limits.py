@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from nas.grammar.frames import Cost
+from nas.grammar.frames import Cost, Price
 
 OPEN_GRAMMAR_TERMINALS = 256
 
@@ -28,8 +28,10 @@ class Limits:
         if self.depth is not None and self.depth < 1:
             raise ValueError(f"depth counts rules from 1, and this is {self.depth}")
 
-    def allow(self, cost: Cost) -> bool:
+    def allow(self, cost: Price) -> bool:
         most = self._most
+        if isinstance(cost, int):
+            return most[0] is None or cost <= most[0]
         return (
             (most[0] is None or cost[0] <= most[0])
             and (most[1] is None or cost[1] <= most[1])
@@ -41,9 +43,11 @@ class Limits:
     def _most(self) -> tuple[int | None, ...]:
         return (self.terminals, self.params, self.flops, self.activations)
 
-    def scale(self, cost: Cost) -> float:
+    def scale(self, cost: Price) -> float:
         """The share of the limits that a cost takes, summed: what a completion should keep low."""
         a, b, c, d = self._scales
+        if isinstance(cost, int):
+            return cost * a
         return cost[0] * a + cost[1] * b + cost[2] * c + cost[3] * d
 
     @cached_property

@@ -148,7 +148,7 @@ class Machine:
             if isinstance(node, Operation):
                 outputs = node.on(streams)
                 if self.finite:
-                    cost = cost.plus(Cost(1, *node.price(streams)).times(frame.copies))
+                    cost = cost + Cost(1, *node.price(streams)) * frame.copies
                 if trace:
                     trace.apply(node, frame.place, frame.copies, streams)
                 streams, frame = outputs, frame.next

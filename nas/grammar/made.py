@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.frames import Price
 from nas.grammar.nodes import Node
 from nas.op import Shapes
 
@@ -12,11 +12,11 @@ from nas.op import Shapes
 class Made(NamedTuple):
     """One thing to make of some streams: what it costs once, and the labels that lead there."""
 
-    cost: Cost
+    cost: Price
     labels: tuple[str, ...]
 
 
-BLANK = Made(NOTHING, ())
+BLANK = Made(0, ())
 Results = dict[Shapes, Made]
 
 
@@ -31,4 +31,4 @@ class Spare(NamedTuple):
 def joined(before: Made, made: Made) -> Made:
     if before is BLANK:
         return made
-    return Made(before.cost.plus(made.cost), before.labels + made.labels)
+    return Made(before.cost + made.cost, before.labels + made.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nas.grammar.made import Made
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -20,37 +21,39 @@ from nas.op import Operator, ShapeError, Shapes
 
 
 class Move(NamedTuple):
-    """One operator that a node can come to, `beside` so many that do nothing, and the labels."""
+    """One operator that a node can come to, `beside` so many that do nothing; how, at the cost in
+    operators alone."""
 
     operation: Operation
     beside: int
-    labels: tuple[str, ...]
+    made: Made
 
 
 def moves(node: Node) -> tuple[Move, ...]:
     """The single operators that a node can come to and that turn some shape, each in the shortest
     way."""
     best: dict[Operation, Move] = {}
-    for move in sorted(_moves(node, frozenset()), key=lambda move: move.beside):
-        if turns_some(move.operation):
-            best.setdefault(move.operation, move)
+    for beside, labels, operation in sorted(_moves(node, frozenset()), key=lambda way: way[0]):
+        if operation not in best and turns_some(operation):
+            best[operation] = Move(operation, beside, Made(1 + beside, labels))
     return tuple(best.values())
 
 
-def _moves(node: Node, above: frozenset[Node]) -> Iterator[Move]:
+_Way = tuple[int, tuple[str, ...], Operation]
+
+
+def _moves(node: Node, above: frozenset[Node]) -> Iterator[_Way]:
     """Every way to one operator that does not lead through a node `above`."""
     if isinstance(node, Operation):
         if node.neutral is None:
-            yield Move(node, 0, ())
+            yield 0, (), node
     elif isinstance(node, Decision) and node not in above:
         for index, option in enumerate(node.options):
             for beside, labels, operation in _along(node.parts(index), above | {node}):
-                yield Move(operation, beside, (option.label, *labels))
+                yield beside, (option.label, *labels), operation
 
 
-def _along(
-    parts: Parts, above: frozenset[Node]
-) -> Iterator[tuple[int, tuple[str, ...], Operation]]:
+def _along(parts: Parts, above: frozenset[Node]) -> Iterator[_Way]:
     for at, node in enumerate(parts):
         others = parts[:at] + parts[at + 1 :]
         if any(other.neutral is None or isinstance(other, Fork | Multiple) for other in others):
@@ -63,8 +66,8 @@ def _along(
             )
         except ShapeError:  # what does nothing there depends on a shape
             continue
-        for move in _moves(node, above):
-            yield beside + move.beside, (*before, *move.labels, *after), move.operation
+        for more, labels, operation in _moves(node, above):
+            yield beside + more, (*before, *labels, *after), operation
 
 
 def alone(node: Node, kind: type[Operator]) -> tuple[Operation, tuple[str, ...]] | None:

@@ -52,7 +52,10 @@ class Operation(Node):
         self._prices: dict[Shapes, tuple[int, int, int]] = {}
 
     def outputs(self, streams: Shapes) -> Shapes | None:
-        """What it makes of streams, None where it cannot take them."""
+        """What it makes of streams, None where it cannot take them. Not kept of several, which
+        are told quickly and seldom met again."""
+        if len(streams) != 1:
+            return self._infer(streams)
         try:
             return self._outputs[streams]
         except KeyError:
@@ -60,18 +63,18 @@ class Operation(Node):
             return found
 
     def _infer(self, streams: Shapes) -> Shapes | None:
-        operator, args = self.operator, self.args
+        operator = self.operator
         if operator.streams_in is not None and len(streams) != operator.streams_in:
             return None
-        if len(streams) > 1 and not operator.accepts(streams, args):
-            return None  # the reason need not be written
-        try:
-            found = operator.outputs(streams, args)
-        except ShapeError:
-            return None
+        found = operator.makes(streams, self.args)
+        if found is None or found is streams:
+            return found
+        for _, dims in found:
+            if min(dims) < 1:
+                return None
         if len(_MET) > MOST_MET:
             _MET.clear()
-        return _MET.setdefault(found, found) if all(min(x.dims) > 0 for x in found) else None
+        return _MET.setdefault(found, found)
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""
@@ -83,7 +86,7 @@ class Operation(Node):
         found = self._prices.get(streams)
         if found is None:
             operator, args = self.operator, self.args
-            params = sum(prod(p.shape) for p in operator.params(streams, args))
+            params = sum([prod(p.shape) for p in operator.params(streams, args)])
             found = params, operator.flops(streams, args), operator.activations(streams, args)
             self._prices[streams] = found
         return found
@@ -118,7 +121,7 @@ class Compound(Node):
 class Decision(Compound):
     """A site: one of `options`, each a way that begins with at least `sizes` operators."""
 
-    __slots__ = ("nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
+    __slots__ = ("ending", "nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
         self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
@@ -126,23 +129,17 @@ class Decision(Compound):
     ):  # fmt: skip
         super().__init__(compile, min(sizes), neutral)
         self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
+        self.ending = suffix, rule  # of its sites, after their places
         self.numbers: dict[str, int] | None = None
         self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
 
 
-    def index(self, label: str) -> int:
-        """The number of the option with a label; raises KeyError."""
-        if self.numbers is None:
-            self.numbers = {option.label: i for i, option in enumerate(self.options)}
-        return self.numbers[label]
-
     def find(self, label: str) -> int | None:
         """The number of the option with a label, None where there is none."""
-        try:
-            return self.index(label)
-        except KeyError:
-            return None
+        if self.numbers is None:
+            self.numbers = {option.label: i for i, option in enumerate(self.options)}
+        return self.numbers.get(label)
 
     def offer(self, offered: Sequence_[int]) -> Options:
         """Those of the options that are offered, in order."""
@@ -162,15 +159,21 @@ class Sequence(Compound):
 
 
 class Capture(Node):
-    """A rule whose body mentions the sizes of the stream that enters it."""
+    """A rule whose body mentions the sizes of the stream that enters it; `first` is the operator
+    that it begins with, where that hangs on no size."""
 
-    __slots__ = ("_compile", "name")
+    __slots__ = ("_compile", "first", "name")
 
     def __init__(
-        self, name: str, compile: Callable[[Env], Node], least: int, neutral: int | None
-    ):
+        self, name: str, compile: Callable[[Env], Node], first: Operation | None, least: int,
+        neutral: int | None,
+    ):  # fmt: skip
         super().__init__(least, neutral)
-        self.name, self._compile = name, compile
+        self.name, self._compile, self.first = name, compile, first
+
+    def refuses(self, streams: Shapes) -> bool:
+        """Whether it surely cannot take some streams."""
+        return self.first is not None and self.first.outputs(streams) is None
 
     def on(self, streams: Shapes) -> Node:
         if len(streams) != 1:

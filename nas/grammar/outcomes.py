@@ -12,9 +12,10 @@ from functools import partial
 from itertools import islice, product
 from typing import Any, Literal
 
-from nas.grammar.frames import NOTHING, Cost
+from nas.grammar.begins import Begins
+from nas.grammar.frames import Cost, Price
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
-from nas.grammar.moves import Move, alone, decided, idle_labels, moves
+from nas.grammar.moves import Move, alone, decided, idle_labels
 from nas.grammar.nodes import (
     Capture,
     Decision,
@@ -25,8 +26,8 @@ from nas.grammar.nodes import (
     Parts,
     Sequence,
 )  # fmt: skip
-from nas.grammar.wants import factors, may_make
-from nas.op import Operator, Shape, ShapeError, Shapes
+from nas.grammar.wants import factors
+from nas.op import Shape, ShapeError, Shapes
 from nas.op.stream import Add, Clone, MatMul
 
 NEAR = 3  # operators of the ways that a detour may take
@@ -41,16 +42,16 @@ shape."""
 class Outcomes:
     """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter."""
 
-    def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
+    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
         self.scale, self.priced = scale, priced
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
         self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
-        self._by_operator: dict[Node, list[tuple[Operator, list[Move]]]] = {}
         self._turned: dict[Any, Results] = {}
         self._spare: dict[Any, tuple[Spare, ...]] = {}
         self._busy: set[Any] = set()
         self._circles = 0
+        self.begins = Begins()
 
     @property
     def kept(self) -> int:
@@ -64,7 +65,7 @@ class Outcomes:
             if len(streams) == width:
                 nothing = self.nothing(node)
                 if nothing is None and node.neutral is not None:
-                    nothing = Made(Cost(node.neutral), idle_labels(node, streams))
+                    nothing = Made(node.neutral, idle_labels(node, streams))
                 if nothing is not None:
                     return {streams: nothing}
         if isinstance(node, Operation):
@@ -90,8 +91,8 @@ class Outcomes:
         if not isinstance(node, Decision):
             return self._make(reach, node, streams)
         found: list[tuple[Shapes, Made]] = []
-        for i, size in enumerate(node.sizes):
-            if size == node.least:
+        for i in self.begins.able(node, streams):
+            if node.sizes[i] == node.least:
                 for result, made in self.way("idle", node.parts(i), streams).items():
                     labelled = Made(made.cost, (node.options[i].label, *made.labels))
                     if result == streams:
@@ -105,10 +106,12 @@ class Outcomes:
             most = node.least if reach == "short" else max(node.least, NEAR)
             return self.best(
                 (result, Made(made.cost, (node.options[i].label, *made.labels)))
-                for i, size in enumerate(node.sizes) if size <= most
+                for i in self.begins.able(node, streams) if node.sizes[i] <= most
                 for result, made in self.way("short", node.parts(i), streams).items()
             )  # fmt: skip
         if isinstance(node, Capture):
+            if node.refuses(streams):
+                return {}
             try:
                 return self.make(reach, node.on(streams), streams)
             except ShapeError:
@@ -120,7 +123,7 @@ class Outcomes:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
             n, one = node.width, self.way(inner, node.parts(), streams[:1])
-            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
         return {}
 
     def nothing(self, node: Node) -> Made | None:
@@ -129,11 +132,11 @@ class Outcomes:
             made = None
             if node.neutral is not None:
                 with suppress(ShapeError):
-                    made = Made(Cost(node.neutral), idle_labels(node, ()))
+                    made = Made(node.neutral, idle_labels(node, ()))
             elif isinstance(node, Decision):
                 for i, option in enumerate(node.options):
                     found = self._bracket(node.parts(i))
-                    if found is not None and (made is None or found.cost < made.cost):
+                    if found and (made is None or Cost.of(found.cost) < Cost.of(made.cost)):
                         made = found._replace(labels=(option.label, *found.labels))
             self._nothing[node] = made
         return self._nothing[node]
@@ -148,7 +151,7 @@ class Outcomes:
             return None
         if spread[0].args["n"] != fork.width:
             return None
-        return Made(idle.cost.plus(Cost(2)), (*spread[1], *gather[1], *idle.labels))
+        return Made(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
 
     def option(
         self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
@@ -159,6 +162,8 @@ class Outcomes:
             self._plans[key] = self._plan(decision.parts(index), fork)
         idle, operation, parts = self._plans[key]
         if len(parts) == 1 and isinstance(parts[0], Capture):
+            if parts[0].refuses(streams):
+                return {}
             try:
                 sized = parts[0].on(streams)
             except ShapeError:
@@ -173,7 +178,7 @@ class Outcomes:
             if result is None:
                 return {}
             if self.priced:
-                idle = idle._replace(cost=idle.cost.plus(self.price(operation, streams)))
+                idle = idle._replace(cost=idle.cost + self.price(operation, streams))
             return {result: idle}
         return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
 
@@ -194,8 +199,8 @@ class Outcomes:
         if not working:
             return idle, None, whole
         if len(working) == 1 and isinstance(working[0], Operation):
-            least = NOTHING if self.priced else Cost(1)
-            return Made(idle.cost.plus(least), idle.labels), working[0], whole
+            least = 0 if self.priced else 1
+            return Made(idle.cost + least, idle.labels), working[0], whole
         return BLANK, None, whole
 
     def turn(self, node: Node, streams: Shapes) -> Results:
@@ -215,13 +220,14 @@ class Outcomes:
             return self._branches("turn", node, streams)
         elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
             n, one = node.width, self.turns(node.parts(), streams[:1])
-            return {z * n: Made(made.cost.times(n), made.labels) for z, made in one.items()}
+            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
-        for operation, beside, labels in (m for _, some in self._kinds(node) for m in some):
-            result = operation.outputs(streams)
+        kinds = self.begins.kinds(node, streams)
+        for move in (move for _, some in kinds for move in some):
+            result = move.operation.outputs(streams)
             if result is not None and result != streams and result not in found:
-                found[result] = Made(self.price(operation, streams).plus(Cost(beside)), labels)
+                found[result] = self._moved(move, streams)
         return found
 
     def turns(self, parts: Parts, streams: Shapes) -> Results:
@@ -257,7 +263,7 @@ class Outcomes:
                 result = product.outputs(pair)
                 both = joined(other, made) if at else joined(made, other)
                 if result is not None:
-                    found[result] = Made(both.cost.plus(self.price(product, pair)), both.labels)
+                    found[result] = Made(both.cost + self.price(product, pair), both.labels)
         return found
 
     def spare(self, decision: Decision, index: int, streams: Shapes) -> tuple[Spare, ...]:
@@ -282,24 +288,20 @@ class Outcomes:
     def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
         """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
         if isinstance(node, Decision):
-            for operator, moves in self._kinds(node):
-                if may_make(operator, x, wanted):
-                    for operation, beside, labels in moves:
-                        if operation.outputs((x,)) == (wanted,):
-                            cost = self.price(operation, (x,)).plus(Cost(beside))
-                            return Made(cost, labels)
+            for operator, moves in self.begins.kinds(node, (x,)):
+                if operator.may_make(x, wanted):
+                    for move in moves:
+                        if move.operation.outputs((x,)) == (wanted,):
+                            return self._moved(move, (x,))
             return None
         return self.turn(node, (x,)).get((wanted,))
 
-    def _kinds(self, node: Node) -> list[tuple[Operator, list[Move]]]:
-        """The moves of a node, those of one operator together."""
-        kinds = self._by_operator.get(node)
-        if kinds is None:
-            grouped: dict[Operator, list[Move]] = {}
-            for move in moves(node):
-                grouped.setdefault(move.operation.operator, []).append(move)
-            kinds = self._by_operator[node] = list(grouped.items())
-        return kinds
+    def _moved(self, move: Move, streams: Shapes) -> Made:
+        """How a move is made of some streams."""
+        if not self.priced:
+            return move.made
+        cost = self.price(move.operation, streams) + move.beside
+        return Made(cost, move.made.labels)
 
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -307,8 +309,8 @@ class Outcomes:
             for x, before in found.items() for result, made in make(x).items()
         )  # fmt: skip
 
-    def price(self, node: Operation, streams: Shapes) -> Cost:
-        return Cost(1, *node.price(streams)) if self.priced else Cost(1)
+    def price(self, node: Operation, streams: Shapes) -> Price:
+        return Cost(1, *node.price(streams)) if self.priced else 1
 
     def best(self, found: Iterable[tuple[Shapes, Made]]) -> Results:
         """The cheapest way to each result, and the cheapest results."""
@@ -342,9 +344,7 @@ class Outcomes:
             return {streams: found[streams]}
         return found
 
-    def _settled(
-        self, reach: Reach, found: Results, parts: Parts, streams: Shapes
-    ) -> Results:
+    def _settled(self, reach: Reach, found: Results, parts: Parts, streams: Shapes) -> Results:
         """As `way` from a fork on, where what takes the branches is chosen before them."""
         decision = parts[1]
         assert isinstance(decision, Decision)
@@ -359,7 +359,7 @@ class Outcomes:
                         if idle:
                             made = joined(idle, made)
                         labels = (*before.labels, option.label, *made.labels)
-                        whole_made = Made(before.cost.plus(made.cost), labels)
+                        whole_made = Made(before.cost + made.cost, labels)
                         if reach == "idle" and result == streams:
                             return {streams: whole_made}
                         results.append((result, whole_made))
@@ -373,7 +373,7 @@ class Outcomes:
             each_alike = self.turns if reach == "turn" else partial(self.way, "short")
             for result, made in each_alike(parts[0], streams[:1]).items():
                 labels = made.labels * fork.width
-                found.append((result * fork.width, Made(made.cost.times(fork.width), labels)))
+                found.append((result * fork.width, Made(made.cost * fork.width, labels)))
         each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
         found += self._together(each)
         for i in range(fork.width) if reach in ("turn", "near") else ():

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.frames import Site, State, Waiting, same_frames
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, Limits
-from nas.grammar.walk import Choose, OpenWalk
+from nas.grammar.trace import Mark, cost_of
+from nas.grammar.walk import Choose, OpenWalk, memory_of
 from nas.grammar.witness import HERE
+
+TRACKS = 16  # derivations whose tracks are kept: parents are asked for children again
+
+
+class Track(NamedTuple):
+    """A derivation walked again: where it waited for each choice, what had been made until then,
+    and all that was made; and the number of the choice at each site."""
+
+    waits: list[Waiting]
+    marks: list[Mark]
+    tokens: list[Any]
+    made: list[Any]
+    number: dict[str, int]
 
 
 def rederive(
@@ -22,6 +37,8 @@ def rederive(
     None where the parent's choices exceed the limits.
     """
     limits = Limits(OPEN_GRAMMAR_TERMINALS) if limits is None else limits
+    if limits.depth is not None:
+        return None  # the parent's choices may be none of a shallower grammar's
     return _Resumed(parent, limits).resume(start, led, choose)
 
 
@@ -30,77 +47,83 @@ class _Resumed(OpenWalk):
 
     def __init__(self, parent: Derivation, limits: Limits):
         super().__init__(parent.grammar, (parent.input,), limits)
-        self.parent = parent
-        self.number = {name: i for i, name in enumerate(parent.by_site)}
+        self.parent, self.most, self.at = parent, limits, 0
+        tracks = memory_of(parent.grammar).tracks
+        if (limits, parent) not in tracks:
+            if len(tracks) == TRACKS:
+                del tracks[next(iter(tracks))]
+            tracks[limits, parent] = self._walked()
+        self.track: Track = tracks[limits, parent]
+
+    def _walked(self) -> Track:
+        state: State = (self.streams, self.machine.start())
+        waits, marks = list[Waiting](), list[Mark]()
+        for chosen in self.parent.choices:
+            waiting = self.machine.advance(*state, self.trace)
+            assert isinstance(waiting, Waiting)
+            waits.append(waiting)
+            marks.append(self.trace.mark())
+            self.trace.chose(waiting, chosen.options, chosen.index)
+            index = waiting.decision.find(chosen.label)
+            assert index is not None
+            state = waiting.state(index)
+        self.machine.advance(*state, self.trace)
+        number = {name: i for i, name in enumerate(self.parent.by_site)}
+        return Track(waits, marks, self.trace.tokens, self.trace.made, number)
 
     def resume(
         self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
     ) -> Derivation | None:
-        state: State = (self.streams, self.machine.start())
-        if self.limits is not None and self.limits.depth is not None:
-            return None  # the parent's choices may be none of a shallower grammar's
-        for chosen in self.parent.choices[:start]:
-            state = self._again(state, chosen)
-        self.labels = (self.parent.labels[start:], None)
-        self.theirs, self.at = self.machine.advance(*state), start
-        first = True
-        while isinstance(waiting := self.machine.advance(*state, self.trace), Waiting):
-            same = None if first else self._same(waiting)
-            if same is not None:
-                return self._copied(waiting, same)
-            wanted, first = led(waiting.site), False
+        track = self.track
+        self.trace.back(track.marks[start], track.tokens, track.made[: 4 * start])
+        self.labels, self.at = (self.parent.labels[start:], None), start
+        waiting = track.waits[start]
+        while True:
+            wanted = led(waiting.site)
             followed = None if wanted is None else self._led(waiting, wanted)
             state = self._choose(waiting, choose) if followed is None else followed
-        return self._made() if self.limits.allow(self.trace.spent) else None  # type: ignore[union-attr]
+            reached = self.machine.advance(*state, self.trace)
+            if not isinstance(reached, Waiting):
+                return self._made() if self.most.allow(self.trace.spent) else None
+            waiting = reached
+            if self._same(waiting):
+                return self._copied()
 
     def _led(self, waiting: Waiting, wanted: Chosen) -> State | None:
         """Where a choice made elsewhere leads if it can be completed here."""
-        try:
-            index = waiting.decision.index(wanted.label)
-        except KeyError:
+        index = waiting.decision.find(wanted.label)
+        if index is None:
             return None
-        if not self._known(waiting):
+        ways = self.witnesses.ways_at(waiting)
+        if not self._known(waiting, ways):
             self.found = {}
-            results = self.witnesses.ways_at(waiting).results[index]
-            found = self.witnesses.completion(waiting, index, results, HERE, {})
-            if found is not None and self._allows(self.trace.spent.plus(found.cost)):
+            found = self.witnesses.completion(waiting, ways, index, HERE)
+            if found is not None and self._allows(self.trace.spent + found.cost):
                 self.found[index] = found.labels
             else:
-                self._keep(waiting.decision.options)
+                self._keep(waiting.decision)
         if index not in self.found:
             return None
-        self.trace.chose(wanted._replace(site=waiting.site))
-        self._took(index)
+        self.trace.chose(waiting, wanted.options, wanted.index)
+        self._took(waiting, index)
         return waiting.state(index)
 
-    def _copied(self, waiting: Waiting, start: int) -> Derivation | None:
+    def _copied(self) -> Derivation | None:
         """The rest as in the parent."""
-        first, *others = self.parent.choices[start:]
-        state = self._take(waiting, first)
-        for chosen in others:
-            state = self._again(state, chosen)
-        self.machine.advance(*state, self.trace)
-        return self._made() if self.limits.allow(self.trace.spent) else None  # type: ignore[union-attr]
+        self.trace.made += self.track.made[4 * self.at :]
+        self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
+        child = self._made()
+        most = self.most
+        fits = most.allow(cost_of(child)) if most.priced else child.size <= (most.terminals or 0)
+        return child if fits else None
 
-    def _again(self, state: State, chosen: Chosen) -> State:
-        waiting = self.machine.advance(*state, self.trace)
-        assert isinstance(waiting, Waiting)
-        return self._take(waiting, chosen)
-
-    def _take(self, waiting: Waiting, chosen: Chosen) -> State:
-        self.trace.chose(chosen)
-        return waiting.state(waiting.decision.index(chosen.label))
-
-    def _same(self, waiting: Waiting) -> int | None:
-        """The number of the parent's choice from which all that is left was what it is here."""
-        number = self.number.get(waiting.site.name, -1)
-        while number > self.at and isinstance(self.theirs, Waiting):
-            index = self.theirs.decision.index(self.parent.choices[self.at].label)
-            self.theirs, self.at = self.machine.advance(*self.theirs.state(index)), self.at + 1
-        theirs = self.theirs
-        alike = (
-            number == self.at and isinstance(theirs, Waiting)
-            and theirs.streams == waiting.streams and theirs.decision is waiting.decision
+    def _same(self, waiting: Waiting) -> bool:
+        """Whether all that is left was so at a choice of the parent, no earlier than any met."""
+        number = self.track.number.get(waiting.site.name, -1)
+        if number < self.at or number < 0:
+            return False
+        self.at, theirs = number, self.track.waits[number]
+        return (
+            theirs.streams == waiting.streams and theirs.decision is waiting.decision
             and same_frames(theirs.frame, waiting.frame) and same_frames(theirs.fork, waiting.fork)
         )  # fmt: skip
-        return number if alike else None

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Chosen, Copies, Derivation
-from nas.grammar.frames import NOTHING, Cost, Frame, Place, cost
+from nas.grammar.derivation import CLOSE, NEXT, OPEN, Copies, Derivation, labels_of
+from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price, Waiting
 from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
+from nas.grammar.options import Option
 from nas.op import Shapes
 
 
-@dataclass(slots=True)
-class OpenBracket:
+class OpenBracket(NamedTuple):
     """An open bracket. While the first of `twins` equal branches is derived, each operator is
     charged for all of them; a later one gets its share back and is charged for what it is.
 
@@ -22,21 +21,31 @@ class OpenBracket:
     may go on so, at `total` in all, and then `rest` completes the derivation.
     """
 
-    token: int
     twins: int
     choice: int
-    spent: Cost
-    share: Cost = NOTHING
+    spent: Price
+    share: Price = 0
     labels: tuple[str, ...] | None = None
     at: int = -1
-    total: Cost = NOTHING
+    total: Price = 0
     rest: Labels = None
     join: Frame | None = None
     finished: int = 0
 
 
+class Mark(NamedTuple):
+    """What a walk has made at one point: how many tokens, and all but those and the choices."""
+
+    tokens: int
+    spent: Price
+    size: int
+    ahead: int
+    brackets: tuple[OpenBracket, ...]
+
+
 class Trace:
-    """What a walk has made so far: tokens, choices, spending, and the brackets still open."""
+    """What a walk has made so far: tokens, choices, spending, and the brackets still open. A
+    branch that is copied ends in Copies without a body until tokens are `nested`."""
 
     def __init__(
         self, finish: Callable[[Frame | None, Shapes], Witness | None] | None = None,
@@ -44,61 +53,73 @@ class Trace:
     ):  # fmt: skip
         self.finish, self.priced = finish, priced
         self.tokens: list[Any] = []
-        self.spent = NOTHING
+        self.spent: Price = NOTHING if priced else 0
         self.size = 0  # operators instantiated, and none ahead of time
         self.ahead = 1  # how often an operator here is charged for what may repeat it
-        self.choices: list[Chosen] = []
+        self.made: list[Any] = []  # choices, as a derivation holds them
         self.brackets: list[OpenBracket] = []
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
         self.tokens.append((node, place))
-        terminals, params, flops, written = self.spent
         if self.priced:
-            more, work, writes = node.price(streams)
-            params, flops = params + more * copies, flops + work * copies
-            written += writes * copies
-        self.spent = cost(Cost, (terminals + copies, params, flops, written))
+            self.spent += Cost(1, *node.price(streams)) * copies
+        else:
+            self.spent += copies
         self.size += copies // self.ahead
 
     def open(self, twins: int) -> None:
         self.tokens.append(OPEN)
         self.ahead *= twins or 1
-        self.brackets.append(OpenBracket(len(self.tokens), twins, len(self.choices), self.spent))
+        self.brackets.append(OpenBracket(twins, len(self.made), self.spent))
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
-        bracket = self.brackets[-1]
-        bracket.at, bracket.finished, bracket.join = -1, finished, join
+        bracket = self.brackets[-1]._replace(at=-1, finished=finished, join=join)
         if finished == 1:
             self.ahead //= bracket.twins or 1
-        if not bracket.twins or finished == bracket.twins or self.finish is None:
-            return
-        if bracket.labels is None:
-            bracket.labels = tuple(choice.label for choice in self.choices[bracket.choice :])
-            bracket.share = self.spent.plus(bracket.spent.times(-1)).over(bracket.twins)
-        first, later = done[: len(done) // finished], bracket.twins - finished
-        rest = self.finish(join.next, done + first * later)
-        if rest is not None:
-            bracket.at = 0
-            bracket.total = self.spent.plus(rest.cost)
-            bracket.rest = repeats(join, rest.labels, but=1)  # the one that now begins
-        self.spent = self.spent.plus(bracket.share.times(-1))
+        if bracket.twins and finished < bracket.twins and self.finish is not None:
+            if bracket.labels is None:
+                labels = labels_of(self.made[bracket.choice :])
+                share = (self.spent + bracket.spent * -1) // bracket.twins
+                bracket = bracket._replace(labels=labels, share=share)
+            first, later = done[: len(done) // finished], bracket.twins - finished
+            rest = self.finish(join.next, done + first * later)
+            if rest is not None:
+                again = repeats(join, rest.labels, but=1)  # the one that now begins
+                bracket = bracket._replace(at=0, total=self.spent + rest.cost, rest=again)
+            self.spent += bracket.share * -1
+        self.brackets[-1] = bracket
 
     def close(self) -> None:
         self.tokens[-1] = CLOSE
         self.brackets.pop()
 
     def copy(self, n: int, place: Place) -> None:
-        start = self.brackets.pop().token
-        self.tokens[start - 1 :] = [Copies(n, place, tuple(self.tokens[start:]))]
+        self.tokens.append(Copies(n, place, ()))
+        self.brackets.pop()
 
-    def chose(self, chosen: Chosen) -> None:
-        self.choices.append(chosen)
-        for bracket in self.brackets:
+    def mark(self) -> Mark:
+        """Where the walk is, to come back to."""
+        return Mark(len(self.tokens), self.spent, self.size, self.ahead, tuple(self.brackets))
+
+    def back(self, mark: Mark, tokens: list[Any], made: Sequence[Any]) -> None:
+        """Come back to a mark on the way to some tokens."""
+        size, self.spent, self.size, self.ahead, brackets = mark
+        self.tokens, self.made = tokens[:size], list(made)
+        self.brackets = list(brackets)
+
+    def chose(self, waiting: Waiting, options: Sequence[Option], index: int) -> None:
+        self.made += (waiting.frame.place, waiting.decision.ending, options, index)
+        for depth, bracket in enumerate(self.brackets):
             if bracket.at >= 0:
                 assert bracket.labels is not None
-                follows = bracket.labels[bracket.at : bracket.at + 1] == (chosen.label,)
-                bracket.at = bracket.at + 1 if follows else -1
+                follows = bracket.labels[bracket.at : bracket.at + 1] == (options[index].label,)
+                self.brackets[depth] = bracket._replace(at=bracket.at + 1 if follows else -1)
+
+    @property
+    def count(self) -> int:
+        """The number of choices made."""
+        return len(self.made) // 4
 
     def following(self) -> Iterator[tuple[str, OpenBracket]]:
         """Labels with which an open bracket's branch goes on as the first of its twins did."""
@@ -114,6 +135,23 @@ class Trace:
         return ()
 
 
+def nested(tokens: Iterable[Any]) -> tuple[Any, ...]:
+    """Tokens with every copied branch in its Copies."""
+    found: list[Any] = []
+    begun: list[int] = []
+    for token in tokens:
+        if token == OPEN:
+            begun.append(len(found))
+        elif token == CLOSE:
+            begun.pop()
+        elif isinstance(token, Copies):
+            start = begun.pop()
+            token = token._replace(body=tuple(found[start + 1 :]))
+            del found[start:]
+        found.append(token)
+    return tuple(found)
+
+
 def cost_of(derivation: Derivation) -> Cost:
     """What a derivation instantiates: operators with copies counted, parameters, and FLOPs and
     activations for a batch of one. It is what limits are held against, and needs no plan; a plan
@@ -122,7 +160,7 @@ def cost_of(derivation: Derivation) -> Cost:
 
 
 def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
-    spent = NOTHING
+    operators = params = flops = written = 0
     brackets: list[tuple[Shapes, Shapes]] = []
     for token in tokens:
         if isinstance(token, str):
@@ -136,10 +174,13 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                     streams = done
                 else:
                     brackets.append((waiting[1:], done))
-        elif isinstance(token, Copies):
-            streams, once = _cost(token.body, streams[:1])
-            spent, streams = spent.plus(once.times(token.n)), streams * token.n
+            continue
+        if isinstance(token, Copies):
+            made, more = _cost(token.body, streams[:1])
+            streams, (once, trained, work, writes) = made * token.n, more * token.n
         else:
-            spent = spent.plus(Cost(1, *token[0].price(streams)))
+            once, (trained, work, writes) = 1, token[0].price(streams)
             streams = token[0].on(streams)
-    return streams, spent
+        operators, params = operators + once, params + trained
+        flops, written = flops + work, written + writes
+    return streams, Cost(operators, params, flops, written)

@@ -62,7 +62,8 @@ def mutate(
         if planned is None:
             continue
         child = planned.derive((derivation,), rng, input, limits)
-        set_so = (planned.labels or {}).items() <= child.derivation.by_site.items()
+        labels = planned.labels
+        set_so = not labels or labels.items() <= child.derivation.by_site.items()
         if set_so and child.derivation != derivation:
             return child
     raise GrammarError(f"nothing of {derivation!r} was found that can be otherwise")

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nas.grammar.derivation import Chosen, Derivation
+from nas.grammar.derivation import Derivation
 from nas.grammar.fold import fold
-from nas.grammar.frames import Cost, Site, State, Waiting
+from nas.grammar.frames import Cost, Price, Site, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.labels import Labels, next_label
 from nas.grammar.limits import UNLIMITED, Limits
 from nas.grammar.machine import Machine
+from nas.grammar.nodes import Decision
 from nas.grammar.options import Option
 from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
-from nas.grammar.trace import Trace, cost_of
+from nas.grammar.trace import Trace, cost_of, nested
+from nas.grammar.ways import Ways
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
 
@@ -41,6 +43,7 @@ class Memory:
         self.witnesses: dict[Limits, Witnesses] = {}
         self.offers: dict[int, list[int]] = {}
         self.sizes: dict[int, Sizes] = {}
+        self.tracks: dict[Any, Any] = {}  # of derivations that children resume
 
     @property
     def kept(self) -> int:
@@ -81,7 +84,7 @@ class Walk:
                 break
             state = self._choose(waiting, choose)
         if self.limits is not None and not self.limits.allow(self.trace.spent):
-            raise self._impossible(f"the only derivation costs {self.trace.spent}")
+            raise self._impossible(f"the only derivation costs {Cost.of(self.trace.spent)}")
         return self._made()
 
     def _choose(self, waiting: Waiting, choose: Choose) -> State:
@@ -96,16 +99,15 @@ class Walk:
         index = choose(site, options)
         if not 0 <= index < len(options):
             raise IndexError(f"choose gave {index} at {site.name} of {len(options)}")
-        self.trace.chose(Chosen(site, options, index))
-        self._took(offered[index])
+        self.trace.chose(waiting, options, index)
+        self._took(waiting, offered[index])
         return waiting.state(offered[index])
 
     def _made(self) -> Derivation:
-        return Derivation(
-            self.grammar, self.streams[0], tuple(self.trace.choices), tuple(self.trace.tokens)
-        )
+        made, tokens = tuple(self.trace.made), nested(self.trace.tokens)
+        return Derivation(self.grammar, self.streams[0], made, tokens)
 
-    def _took(self, index: int) -> None:
+    def _took(self, waiting: Waiting, index: int) -> None:
         """Told of every choice made."""
 
     def _refusal(self, waiting: Waiting) -> str:
@@ -121,12 +123,12 @@ class Walk:
             f"{' '.join(map(str, self.streams))}{limits}: {reason}"
         )
 
-    def _allows(self, cost: Cost) -> bool:
+    def _allows(self, cost: Price) -> bool:
         assert self.limits is not None
         if self.limits.allow(cost):
             return True
         if self.cheapest is None or self.limits.scale(cost) < self.limits.scale(self.cheapest):
-            self.cheapest = cost
+            self.cheapest = Cost.of(cost)
         return False
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
@@ -148,11 +150,11 @@ class Walk:
             self.machine, self.memo, state,
             at_end=lambda streams, cost: cost,
             combine=lambda site, found: min(
-                (site.cost.plus(cost) for _, cost in found), key=limits.scale
+                (site.cost + cost for _, cost in found), key=limits.scale
             ),
             order=lambda site: range(len(site.options)), enough=limits == UNLIMITED,
         )  # fmt: skip
-        return best is not None and self._allows(self.trace.spent.plus(best))
+        return best is not None and self._allows(self.trace.spent + best)
 
 
 class OpenWalk(Walk):
@@ -176,16 +178,16 @@ class OpenWalk(Walk):
         if known is not None and known.input == streams[0] and limits.allow(cost_of(known)):
             self.path = known.labels
 
-    def _took(self, index: int) -> None:
+    def _took(self, waiting: Waiting, index: int) -> None:
         self.labels = self.found[index]
-        made = self.trace.choices
-        if self.path and made[-1].label != self.path[len(made) - 1]:
+        label = waiting.decision.options[index].label
+        if self.path and label != self.path[self.trace.count - 1]:
             self.path = ()
 
     def _offered(self, waiting: Waiting) -> Sequence[int]:
         offered = self._completed(waiting)
         if self.path:
-            at = len(self.trace.choices)
+            at = self.trace.count
             index = waiting.decision.find(self.path[at])
             if index is None:  # it nests rules deeper than the limits allow
                 self.path = ()
@@ -196,48 +198,50 @@ class OpenWalk(Walk):
 
     def _completed(self, waiting: Waiting) -> Sequence[int]:
         """The options for which a completion is known or found."""
-        if self._known(waiting):
+        ways = self.witnesses.ways_at(waiting)
+        if self._known(waiting, ways):
             return list(self.found)
         self.found = {}
-        self._try(waiting, HERE if self.detours else IDLE)
+        self._try(waiting, ways, HERE if self.detours else IDLE)
         self.detours = max(0, self.detours - 1)
-        self._follow(waiting.decision.options)
-        self._keep(waiting.decision.options)
+        self._follow(waiting.decision)
+        self._keep(waiting.decision)
         if not self.found:
-            self._try(waiting, NEAR)
+            self._try(waiting, ways, NEAR)
         return sorted(self.found)
 
-    def _known(self, waiting: Waiting) -> bool:
+    def _known(self, waiting: Waiting, ways: Ways) -> bool:
         """Whether every option fits that can be taken at all, and is found."""
-        ways, after = self.witnesses.ways_at(waiting), waiting.frame.next
+        after = waiting.frame.next
         if after is not None and (after.axes is None or ways.axes < after.axes):
             return False
-        most = ways.most.times(waiting.frame.copies).plus(self.trace.spent)
+        most = ways.terms.most * waiting.frame.copies + self.trace.spent
         if after is not None:
-            most = most.plus(Cost(after.ending, 0, 0, after.writes * ways.elements))
+            most += after.ending
+            if ways.elements:
+                most += Cost(0, 0, 0, after.writes * ways.elements)
         if not self.limits.allow(most):  # type: ignore[union-attr]
             return False
-        self.found = ways.labels
+        self.found = ways.terms.labels
         return True
 
-    def _try(self, waiting: Waiting, effort: int) -> None:
+    def _try(self, waiting: Waiting, ways: Ways, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for index, found in self.witnesses.completions(waiting, effort):
-            if self._allows(self.trace.spent.plus(found.cost)):
-                self.found[index] = found.labels
+        for cost, found in self.witnesses.completions(waiting, ways, effort):
+            if self._allows(self.trace.spent + cost):
+                self.found.update(found)
 
-    def _follow(self, options: Sequence[Option]) -> None:
+    def _follow(self, decision: Decision) -> None:
         """Offer what goes on as an earlier branch did."""
-        labels = [option.label for option in options]
         for label, bracket in self.trace.following():
-            if label in labels and self._allows(bracket.total):
+            index = decision.find(label)
+            if index is not None and self._allows(bracket.total):
                 assert bracket.labels is not None
-                index = labels.index(label)
                 self.found.setdefault(index, (bracket.labels[bracket.at + 1 :], bracket.rest))
 
-    def _keep(self, options: Sequence[Option]) -> None:
+    def _keep(self, decision: Decision) -> None:
         """Offer the next step of the witness that the last choice was offered with."""
         label, rest = next_label(self.labels, self.trace.repeated)
-        labels = [option.label for option in options]
-        if label in labels:
-            self.found.setdefault(labels.index(label), rest)
+        index = decision.find(label)
+        if index is not None:
+            self.found.setdefault(index, rest)

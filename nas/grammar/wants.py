@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from nas.grammar.frames import Frame
 from nas.grammar.nodes import Copied, Join, Operation
-from nas.op import Operator, Shape, Shapes
-from nas.op.linear import Linear
-from nas.op.sequence import Permute
+from nas.op import Shape, Shapes
 from nas.op.stream import Add, Concat, MatMul
 
 Wanted = tuple[Shapes, ...] | None
@@ -39,24 +37,17 @@ def turns_some(operation: Operation) -> bool:
     return any(y not in (x, None) for x, y in made) or all(y is None for _, y in made)
 
 
-def may_make(operator: Operator, x: Shape, y: Shape) -> bool:
-    """False only where an operator surely cannot make `y` of `x`."""
-    if isinstance(operator, Linear):
-        return x.dims[:-1] == y.dims[:-1] and x.kind == y.kind
-    if isinstance(operator, Permute):
-        return x.kind == y.kind and sorted(x.dims) == sorted(y.dims)
-    return True
-
-
 def wanted(frame: Frame | None) -> Wanted:
     """All single streams with which the frames may be completed where what can do nothing does so
     and branches still to come do nothing or repeat the first; None where that cannot be told."""
     end = None if frame is None else frame.jump
     if end is None:
         return None
-    if end.wanted is False:
+    try:
+        return end.wanted
+    except AttributeError:
         end.wanted = _wanted(end)
-    return end.wanted  # type: ignore[return-value]
+        return end.wanted
 
 
 def aims(frame: Frame | None) -> Wanted:
@@ -64,9 +55,11 @@ def aims(frame: Frame | None) -> Wanted:
     end = None if frame is None else frame.jump
     if end is None:
         return None
-    if end.aims is False:
+    try:
+        return end.aims
+    except AttributeError:
         end.aims = _aims(end)
-    return end.aims  # type: ignore[return-value]
+        return end.aims
 
 
 def _aims(end: Frame) -> Wanted:

@@ -10,111 +10,85 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, islice
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-from nas.grammar.frames import NOTHING, Cost, Frame, Waiting
-from nas.grammar.labels import DONE, Idle, Labels, Witness, repeats
+from nas.grammar.frames import Cost, Frame, Price, Waiting
+from nas.grammar.labels import DONE, Idle, Labels, Witness, idle, repeats, witness
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
 from nas.grammar.wants import aims, wanted
+from nas.grammar.ways import Sites, Ways
 from nas.op import Shapes
 from nas.op.stream import Add, Concat
 
 # How hard a completion is searched for: what can do nothing does so; or one operator turns the
 # shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
 IDLE, HERE, NEAR = range(3)
+Found = dict[int, Labels]  # options, each with the labels after it
 TURNS = 4  # results of a turn that are tried where it is not known what is wanted
-
-
-class Ways(NamedTuple):
-    """What the options of a site make of some streams where all else does nothing: the results
-    of each, those that have any, the labels after them, the most that any costs once, the fewest
-    axes of any where all are one stream, else -1, and the most elements of a stream."""
-
-    results: tuple[Results, ...]
-    able: tuple[int, ...]
-    labels: dict[int, Labels]
-    most: Cost
-    axes: int
-    elements: int
 
 
 class Witnesses:
     """Completions of one grammar's derivations, the cheapest known by `scale`. `priced`: what
     they cost in parameters and FLOPs matters."""
 
-    def __init__(self, scale: Callable[[Cost], float], *, priced: bool):
+    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
         self.scale = scale
         self.outcomes = Outcomes(scale, priced=priced)
-        self._sites: dict[Any, Ways] = {}
+        self.sites = Sites(self.outcomes)
 
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return self.outcomes.kept + len(self._sites)
-
-    def ways(self, decision: Decision, fork: Fork | Multiple | None, streams: Shapes) -> Ways:
-        """What the options of a site can make, behind the fork that they follow."""
-        key = (decision, fork, streams)
-        found = self._sites.get(key)
-        if found is None:
-            results = tuple(
-                self._option(decision, i, fork, streams) for i in range(len(decision.options))
-            )
-            labels = {i: (next(iter(r.values())).labels, None) for i, r in enumerate(results) if r}
-            costs = [made.cost for some in results for made in some.values()]
-            most = Cost(*map(max, zip(*costs, strict=True))) if costs else NOTHING
-            each = [z for some in results for z in some]
-            axes = min((len(z[0].dims) if len(z) == 1 else -1 for z in each), default=-1)
-            elements = max((z[0].elements for z in each), default=0) if self.outcomes.priced else 0
-            found = self._sites[key] = Ways(results, tuple(labels), labels, most, axes, elements)
-        return found
+        return self.outcomes.kept + self.sites.kept
 
     def ways_at(self, waiting: Waiting) -> Ways:
         fork = waiting.fork.node if waiting.fork else None
-        return self.ways(waiting.decision, cast(Fork | Multiple | None, fork), waiting.streams)
-
-    def _option(
-        self, decision: Decision, index: int, fork: Fork | Multiple | None, streams: Shapes
-    ) -> Results:
-        found = self.outcomes.option(decision, index, streams, fork)
-        if found or not isinstance(fork, Fork):
-            return found
-        return self.outcomes.uneven(fork, decision.parts(index), streams)
+        if isinstance(fork, Fork):
+            return self.sites.uneven(waiting.decision, fork, waiting.streams)
+        return self.sites.ways(waiting.decision, cast(Multiple | None, fork), waiting.streams)
 
     def _parts(self, waiting: Waiting, index: int) -> Parts:
         parts = waiting.decision.parts(index)
         return (waiting.fork.node, *parts) if waiting.fork else parts
 
-    def completions(self, waiting: Waiting, effort: int) -> Iterator[tuple[int, Witness]]:
-        """The options of a site for which a completion is found, each with one."""
-        met: dict[Shapes, Witness | None] = {}
-        for index, results in enumerate(self.ways_at(waiting).results):
-            found = self.completion(waiting, index, results, effort, met)
+    def completions(
+        self, waiting: Waiting, ways: Ways, effort: int
+    ) -> Iterator[tuple[Price, Found]]:
+        """The options of a site for which a completion is found: what each costs, and labels."""
+        copies, after = waiting.frame.copies, waiting.frame.next
+        every: Any = ways.terms.made
+        last, rest = None, None
+        for alike in ways.alike:
+            result = ways.reached[alike[0]]
+            assert result is not None
+            if result is not last:  # most options that do nothing differ in cost alone
+                last, rest = result, self._finish_soon(after, result, effort)
+            if rest is not None:
+                once, labels = every[alike[0]].cost, rest.labels
+                cost = once * copies + rest.cost
+                yield cost, {i: (every[i].labels, labels) for i in alike}
+            elif effort:
+                for i in alike:
+                    found = self._within(waiting, i, ways.results(i), effort)
+                    if found is not None:
+                        yield found.cost, {i: found.labels}
+        for i in ways.many:
+            found = self.completion(waiting, ways, i, effort)
             if found is not None:
-                yield index, found
+                yield found.cost, {i: found.labels}
 
     def completion(
-        self, waiting: Waiting, index: int, results: Results, effort: int,
-        met: dict[Shapes, Witness | None],
-    ) -> Witness | None:  # fmt: skip
-        """A completion by one option of a site, which makes `results`; `met` is what is known of
-        those."""
+        self, waiting: Waiting, ways: Ways, index: int, effort: int
+    ) -> Witness | None:
+        """A completion by one option of a site."""
+        results = ways.results(index)
         copies, after = waiting.frame.copies, waiting.frame.next
-        found = None
-        if len(results) == 1:
-            ((result, made),) = results.items()
-            if result not in met:
-                met[result] = self._finish_soon(after, result, effort)
-            found = _after(made, copies, met[result])
-        elif results:
-            found = self._through(results, copies, after, IDLE)
-            if found is None and effort:
-                found = self._through(results, copies, after, effort)
+        found = self._through(results, copies, after, IDLE)
         if found is None and effort:
-            found = self._within(waiting, index, results, effort)
-        return found
+            found = self._through(results, copies, after, effort)
+        return self._within(waiting, index, results, effort) if found is None and effort else found
 
     def _finish_soon(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
         """A completion without detours if there is one."""
@@ -139,7 +113,7 @@ class Witnesses:
                 result, made, rest = turned
                 kept = len(idle.labels) - own - len(later)
                 labels = idle.labels[:kept] + made.labels + later
-                cost = idle.cost.plus(made.cost).plus(Cost(-(node.neutral or 0)))
+                cost = idle.cost + made.cost + -(node.neutral or 0)
                 return self._rested(Made(cost, labels), copies, after, result, rest)
         if streams != waiting.streams:
             for one, two in combinations(spare[::-1], 2):
@@ -162,9 +136,9 @@ class Witnesses:
                     at, to = (len(idle.labels) - s.own - len(s.later) for s in (one, two))
                     between = idle.labels[at + one.own : to]
                     labels = (*idle.labels[:at], *first.labels, *between, *then.labels, *two.later)
-                    cost = idle.cost.plus(first.cost).plus(then.cost)
+                    cost = idle.cost + first.cost + then.cost
                     beside = (one.node.neutral or 0) + (two.node.neutral or 0)
-                    return wish, Made(cost.plus(Cost(-beside)), labels), rest
+                    return wish, Made(cost + -beside, labels), rest
         return None
 
     def _rested(
@@ -172,7 +146,7 @@ class Witnesses:
     ) -> Witness:
         """What is made, then nothing until the frame from which there is a completion."""
         free = after.free if after is not after.jump else 0
-        cost = made.cost.times(copies).plus(rest.cost).plus(Cost(free))
+        cost = made.cost * copies + rest.cost + free
         return Witness(cost, (made.labels, (Idle(after, after.jump, result), rest.labels)))
 
     def _turned(
@@ -213,29 +187,28 @@ class Witnesses:
         if frame is None:
             return DONE
         here: Frame | None = frame
-        if len(streams) == 1:
-            if frame.axes is not None and len(streams[0].dims) >= frame.axes:
-                ending = Cost(frame.ending)
+        single = len(streams) == 1
+        if single:
+            if frame.axes is not None and len(streams[0][1]) >= frame.axes:
+                ending: Price = frame.ending
                 if self.outcomes.priced:
                     ending = Cost(frame.ending, 0, 0, frame.writes * streams[0].elements)
-                return Witness(ending, (Idle(frame, None, streams), None))
+                return witness((ending, (idle((frame, None, streams)), None)))
             here = frame.jump
         assert here is not None
-        if effort != NEAR and len(streams) == 1:
-            fits = wanted(here)
-            if fits is not None and streams not in fits:
-                return self._detour(frame, here, streams, effort) if effort else None
         key: Any = (streams, effort) if effort else streams
-        try:
-            found: Witness | None = here.known[key]
-        except KeyError:
-            found = here.known[key] = self._finish(here, streams, effort)
+        known = here.known
+        if key not in known:
+            fits = wanted(here) if single and effort != NEAR else None
+            unfit = fits is not None and streams not in fits
+            known[key] = None if unfit else self._finish(here, streams, effort)
+        found: Witness | None = known[key]
         if here is frame:
             return found
         if found is None:
             return self._detour(frame, here, streams, effort) if effort else None
-        cost = found.cost.plus(Cost(frame.free))
-        return Witness(cost, (Idle(frame, here, streams), found.labels))
+        cost = found.cost + frame.free
+        return witness((cost, (idle((frame, here, streams)), found.labels)))
 
     def _finish(self, frame: Frame, streams: Shapes, effort: int) -> Witness | None:
         node, after = frame.node, frame.next
@@ -248,8 +221,8 @@ class Witnesses:
             rest = None if outputs is None else self.finish(after, outputs, effort)
             if rest is None:
                 return None
-            cost = self.outcomes.price(node, streams).times(frame.copies).plus(rest.cost)
-            return Witness(cost, rest.labels)
+            cost = self.outcomes.price(node, streams) * frame.copies + rest.cost
+            return witness((cost, rest.labels))
         parts: Parts = (node,)
         if isinstance(node, Fork | Multiple) and after and isinstance(after.node, Decision):
             taker = after.node
@@ -268,14 +241,12 @@ class Witnesses:
         after: Frame | None, effort: int,
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
-        option = self.outcomes.option
-        every: Iterator[tuple[int, Results]] = (
-            (i, option(taker, i, streams, fork)) for i in range(len(taker.options))
-        )
+        ways = self.sites.ways(taker, fork, streams)
+        able: Iterator[tuple[int, Results]] = ((i, ways.results(i)) for i in ways.terms.labels)
         if effort:  # in but one way, that which leaves the shape as it is if there is one
-            able = [pair for pair in every if pair[1]]
-            every = iter([pair for pair in able if streams[:1] in pair[1]][:1] or able[:1])
-        for index, results in every:
+            every = list(able)
+            able = iter([pair for pair in every if streams[:1] in pair[1]][:1] or every[:1])
+        for index, results in able:
             found = self._through(results, copies, after, effort)
             if found is not None:
                 cost, (labels, rest) = found
@@ -305,15 +276,15 @@ class Witnesses:
                 turned = self._turned(at.next, at.node, streams)
                 if turned is not None:
                     result, made, rest = turned
-                    cost = made.cost.times(at.copies).plus(rest.cost)
-                    cost = cost.plus(Cost(frame.free - idle))
+                    cost = made.cost * at.copies + rest.cost
+                    cost = cost + (frame.free - idle)
                     labels: Labels = (Idle(at.next, end, result), rest.labels)
                     return Witness(cost, (Idle(frame, at, streams), (made.labels, labels)))
             else:
                 results = self._more((at.node,), streams, effort)
                 found = self._through(results, at.copies, at.next, 0)
                 if found is not None:
-                    cost = found.cost.plus(Cost(frame.free - at.free))
+                    cost = found.cost + (frame.free - at.free)
                     return Witness(cost, (Idle(frame, at, streams), found.labels))
         return None
 
@@ -330,13 +301,17 @@ class Witnesses:
             first = done[: len(done) // number]
             rest = self.finish(join.next, done + first * len(waiting), outer)
             if rest is not None:
-                return Witness(rest.cost, repeats(join, rest.labels))
+                return witness((rest.cost, repeats(join, rest.labels)))
         results: Results = {done: BLANK}
         for index, x in enumerate(waiting, number):
             parts = node.fork.parts(index)
             branch = self.outcomes.way("idle", parts, (x,))
             if effort == NEAR or (effort and _uneven(join)):
                 branch = {**branch, **self._more(parts, (x,), effort)}
+            if len(results) == 1 == len(branch):
+                ((some, a),), ((result, b),) = results.items(), branch.items()
+                results = {some + result: joined(a, b)}
+                continue
             results = self.outcomes.best(
                 (some + result, joined(a, b))
                 for some, a in results.items() for result, b in branch.items()
@@ -353,8 +328,8 @@ def _uneven(join: Frame) -> bool:
 def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
     if rest is None:
         return None
-    cost = (made.cost.times(copies) if copies > 1 else made.cost).plus(rest.cost)
-    return Witness(cost, (made.labels, rest.labels))
+    cost = made.cost * copies + rest.cost
+    return witness((cost, (made.labels, rest.labels)))
 
 
 def _fitting(results: Results, after: Frame | None) -> Results:
@@ -375,4 +350,4 @@ def _fitting(results: Results, after: Frame | None) -> Results:
     if isinstance(node.operator, Add) and done:
         made = results.get(done[:1])
         return {} if made is None else {done[:1]: made}
-    return {z: made for z, made in results.items() if node.operator.accepts(done + z, node.args)}
+    return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}

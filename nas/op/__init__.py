@@ -34,7 +34,7 @@ from nas.op.pool import (
     UpsampleTo,
 )  # fmt: skip
 from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
-from nas.op.shape import Shape, ShapeError
+from nas.op.shape import Kind, Shape, ShapeError
 from nas.op.stream import (
     Add,
     Clone,
@@ -63,6 +63,6 @@ OPERATORS: dict[str, Operator] = {
 
 __all__ = [
     "ACTIVATIONS", "BATCH", "EVAL", "OPERATORS", "Arg", "Args", "Code", "Composite", "Inferred",
-    "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value", "infer",
+    "Kind", "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value", "infer",
     "output_shapes",
 ]  # fmt: skip

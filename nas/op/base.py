@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from nas.op.shape import Shape, ShapeError
+from nas.op.shape import Kind, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,12 +100,19 @@ class Operator(ABC):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         """Shapes of the results; raises ShapeError where the operator cannot take `xs`."""
 
-    def accepts(self, xs: Shapes, a: Args) -> bool:
-        """Whether it can take `xs`: quick where it can be told without the result."""
+    def makes(self, xs: Shapes, a: Args) -> Shapes | None:
+        """Shapes of the results, None where it cannot take `xs` and nobody asks why."""
         try:
-            self.outputs(xs, a)
+            return self.outputs(xs, a)
         except ShapeError:
-            return False
+            return None
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        """False where it can take no single stream of that kind with so many axes."""
+        return True
+
+    def may_make(self, x: Shape, y: Shape) -> bool:
+        """False where with no arguments it makes `y` of `x` alone."""
         return True
 
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:

@@ -20,6 +20,9 @@ class Linear(Operator):
     name = "linear"
     args = (Arg("out", "elastic"), Arg("bias", "shape", 1, least=0))
 
+    def may_make(self, x: Shape, y: Shape) -> bool:
+        return x.dims[:-1] == y.dims[:-1] and x.kind == y.kind
+
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
         return (Shape(x.kind, (*x.dims[:-1], int(a["out"]))),)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, wants
 from nas.op.lazy import F
-from nas.op.shape import Shape, ShapeError, wants_image
+from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,12 @@ class Permute(Operator):
 
     name = "permute"
     args = (Arg("order", "shape"),)
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        return len(str(a["order"])) == axes
+
+    def may_make(self, x: Shape, y: Shape) -> bool:
+        return x.kind == y.kind and sorted(x.dims) == sorted(y.dims)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,), digits = xs, str(a["order"])
@@ -50,6 +56,9 @@ class Im2Col(Operator):
         Arg("padding", "shape", 0, least=0),
         Arg("axes", "shape", 2),
     )
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        return kind == "image" and axes == int(a["axes"]) + 1
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -99,6 +108,9 @@ class Col2Im(Operator):
 
     name = "col2im"
     args = (Arg("height", "shape"), Arg("width", "shape", 1), Arg("axes", "shape", 2))
+
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        return kind == "sequence" and axes == 2
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
 from nas.op.lazy import F, torch
-from nas.op.shape import Shape, ShapeError, wants_image
+from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +70,9 @@ class Group(Operator):
     name = "group"
     args = (Arg("n", "shape", 2), Arg("dim", "shape", 1))
 
+    def takes(self, kind: Kind, axes: int, a: Args) -> bool:
+        return int(a["dim"]) <= axes
+
     def streams_out(self, streams_in: int, a: Args) -> int:
         return int(a["n"])
 
@@ -97,16 +100,17 @@ class Add(Operator):
     name = "add"
     streams_in = None
 
-    def accepts(self, xs: Shapes, a: Args) -> bool:
-        return xs.count(xs[0]) == len(xs)
+    def makes(self, xs: Shapes, a: Args) -> Shapes | None:
+        return xs[:1] if xs.count(xs[0]) == len(xs) else None
 
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
         return 0, 1
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        if not self.accepts(xs, a):
+        made = self.makes(xs, a)
+        if made is None:
             raise ShapeError("the streams differ in shape")
-        return xs[:1]
+        return made
 
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
@@ -130,21 +134,26 @@ class Concat(Operator):
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
         return int(a["dim"]), n
 
-    def accepts(self, xs: Shapes, a: Args) -> bool:
+    def makes(self, xs: Shapes, a: Args) -> Shapes | None:
         at, (kind, first) = int(a["dim"]) - 1, xs[0]
+        if at >= len(first):
+            return None
         before, after = first[:at], first[at + 1 :]
-        return at < len(first) and all(
-            x.kind == kind and x.dims[:at] == before and x.dims[at + 1 :] == after
-            and len(x.dims) == len(first) for x in xs[1:]
-        )  # fmt: skip
+        if xs.count(xs[0]) == len(xs):
+            return (Shape(kind, (*before, first[at] * len(xs), *after)),)
+        total, axes = 0, len(first)
+        for other, dims in xs:
+            if other != kind or len(dims) != axes or dims[:at] != before or dims[at + 1 :] != after:
+                return None
+            total += dims[at]
+        return (Shape(kind, (*before, total, *after)),)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         at = axis(xs[0], a) - 1
-        if not self.accepts(xs, a):
+        made = self.makes(xs, a)
+        if made is None:
             raise ShapeError(f"the streams differ in an axis other than {at + 1}")
-        total = sum(x.dims[at] for x in xs)
-        dims = xs[0].dims
-        return (Shape(xs[0].kind, (*dims[:at], total, *dims[at + 1 :])),)
+        return made
 
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
@@ -163,17 +172,19 @@ class MatMul(Operator):
     streams_in = 2
     nonlinear = True
 
-    def accepts(self, xs: Shapes, a: Args) -> bool:
+    def makes(self, xs: Shapes, a: Args) -> Shapes | None:
         if len(xs) != 2:
-            return False
+            return None
         (kind, x), (other, y) = xs
         matrices = kind == other and min(len(x), len(y)) >= 2
-        return matrices and x[-1] == y[-2] and x[:-2] == y[:-2]
+        fit = matrices and x[-1] == y[-2] and x[:-2] == y[:-2]
+        return (Shape(kind, (*x[:-1], y[-1])),) if fit else None
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        if not self.accepts(xs, a):
+        made = self.makes(xs, a)
+        if made is None:
             raise ShapeError("these are no two matrices (…, m, k) and (…, k, n)")
-        return (Shape(xs[0].kind, (*xs[0].dims[:-1], xs[1].dims[-1])),)
+        return made
 
     def flops(self, xs: Shapes, a: Args) -> int:
         return 2 * xs[0].elements * xs[1].dims[-1]

@@ -69,6 +69,16 @@ def test_the_same_stream_varies_the_same() -> None:
     assert children[0] == children[1]
 
 
+def test_a_child_does_not_hang_on_those_drawn_before_it() -> None:
+    """What is kept of a parent, to resume it, changes nothing of what its children become."""
+    parents = [drawn(EINSPACE, seed) for seed in range(4)]
+    cases = [(parent, seed) for parent in parents for seed in range(8)]
+    there = [mutate(parent, random.Random(seed), limits=LIMITS) for parent, seed in cases]
+    EINSPACE.memory.clear()
+    back = [mutate(parent, random.Random(seed), limits=LIMITS) for parent, seed in cases[::-1]]
+    assert [one.derivation.terms for one in there] == [one.derivation.terms for one in back[::-1]]
+
+
 def test_every_site_of_a_derivation_is_reached_by_mutation() -> None:
     parent = drawn(MOBILE, 0)
     changed = set[str]()
@@ -103,7 +113,7 @@ def test_what_a_swap_leaves_as_it_was_is_the_parents_own() -> None:
         child = mutate(parent, random.Random(seed), limits=Limits(400)).derivation
         assert replay(EINSPACE, child.labels, input=INPUT).terms == child.terms
         differing = [
-            (a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a is not b
+            (a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a != b
         ]
         if len(child.choices) == len(parent.choices) and len(differing) == 1:
             swapped += 1
