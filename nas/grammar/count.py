@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -100,16 +100,17 @@ def _begin(prefix: list[int]) -> Choose:
     return lambda site, options: next(left, 0)
 
 
-def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
+def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> list[Derivation]:
     """Derivations among which every option of every site occurs, and every parameter's largest
-    sizes: no derivation has a parameter larger than the elementwise largest of these.
+    (or smallest) sizes: no derivation has a parameter larger (smaller) than the elementwise
+    largest (smallest) of these.
 
-    Every state of the grammar is visited once, those of the largest derivation first.
+    Every state of the grammar is visited once, those of the largest (smallest) derivation first.
     """
     machine, memo = _finite(grammar), dict[Any, bool | None]()
-    largest = extreme(grammar, input=input, of="params")
-    usual = largest.by_site
-    found, met, sizes = [largest], set(usual.items()), dict[Any, list[int]]()
+    first = extreme(grammar, input=input, of="params", largest=largest)
+    usual, pick = first.by_site, max if largest else min
+    found, met, sizes = [first], set(usual.items()), dict[Any, tuple[int, ...]]()
     start: State = ((Shape.of(input),), machine.start())
     visited: set[State] = set()
     todo = deque[tuple[State, tuple[str, ...], tuple[str, str] | None]]([(start, (), None)])
@@ -117,8 +118,8 @@ def cover(grammar: Grammar, *, input: Input) -> list[Derivation]:
         state, labels, pair = todo.popleft()
         events = Events()
         waiting = machine.advance(*state, events)
-        grew = state not in visited and _enlarge(sizes, events)
-        if (grew or (pair and pair not in met)) and labels != largest.labels[: len(labels)]:
+        grew = state not in visited and _extend(sizes, events, pick)
+        if (grew or (pair and pair not in met)) and labels != first.labels[: len(labels)]:
             found.append(derive(grammar, _follow(labels, usual), input=input))
             met.update(found[-1].by_site.items())
         if isinstance(waiting, Waiting) and state not in visited:
@@ -144,8 +145,11 @@ def _completed(
     return sorted(found, key=lambda pair: pair[0] != first)
 
 
-def _enlarge(sizes: dict[Any, list[int]], events: Events) -> bool:
-    """Whether operators applied on the way have a parameter larger than those met before."""
+def _extend(
+    sizes: dict[Any, tuple[int, ...]], events: Events, pick: Callable[[int, int], int]
+) -> bool:
+    """Whether operators applied on the way have a parameter that was not met before, or is larger
+    (smaller, as `pick` says) in some axis than those met."""
     grew = False
     for kind, told in events.told:
         if kind != "apply":
@@ -157,9 +161,10 @@ def _enlarge(sizes: dict[Any, list[int]], events: Events) -> bool:
         if operator.whole:
             place += streams
         for param in operator.params(streams, args):
-            known = sizes.setdefault((*place, param.name), [0] * len(param.shape))
-            grew |= any(a > b for a, b in zip(param.shape, known, strict=True))
-            known[:] = map(max, known, param.shape)
+            known = sizes.get((*place, param.name))
+            now = param.shape if known is None else tuple(map(pick, known, param.shape))
+            grew |= now != known
+            sizes[*place, param.name] = now
     return grew
 
 

@@ -173,7 +173,8 @@ class SqueezeExcite(nn.Module):
 
 
 class MBConv(Composite):
-    """Inverted residual: expand 1×1, depthwise, squeeze-excite (`se` 0: none), project 1×1.
+    """Inverted residual: expand 1×1 (`expand` 0: none), depthwise, squeeze-excite (`se` 0: none),
+    project 1×1.
 
     The input is added when shape allows (Sandler et al. 2018; Howard et al. 2019).
     """
@@ -183,7 +184,7 @@ class MBConv(Composite):
         Arg("out", "elastic"),
         Arg("stride", "shape", 1),
         Arg("kernel", "elastic", 3),
-        Arg("expand", "elastic", 4),
+        Arg("expand", "elastic", 4, least=0),
         Arg("se", "shape", 0, least=0),
         Arg("act", "shape", "relu", "word"),
     )
@@ -202,7 +203,7 @@ class MBConv(Composite):
             return len(parts)
 
         value, hidden, stride = 0, int(a["expand"]) * x.channels, int(a["stride"])
-        if int(a["expand"]) != 1:
+        if hidden:
             value = then("expand", Pointwise(), value, out=hidden)
             value = then("expand_norm", norm, value)
             value = then("expand_act", act, value)

@@ -37,9 +37,10 @@ class Supernet(_Strict):
 
     strategy: who is trained at each step, one of the library's or a function of the user's own,
     ./file.py:name. optimizer: with adam, lr and weight_decay are 0.002 and 0.05 unless said.
-    kernel_transform: smaller kernels are larger ones' middles times a learned matrix. memory_mb:
-    what the bank may take, 0 all that is free. checkpoint_s: seconds between checkpoints, from
-    which training resumes.
+    kernel_transform: smaller kernels are larger ones' middles times a learned matrix. nested:
+    before training every subnet of a finite space computes what the smallest inside it does.
+    memory_mb: what the bank may take, 0 all that is free. checkpoint_s: seconds between
+    checkpoints, from which training resumes.
     """
 
     steps: int = Field(1500, ge=0)
@@ -53,6 +54,7 @@ class Supernet(_Strict):
     samples: int = Field(512, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
     kernel_transform: bool = False
+    nested: bool = True
     memory_mb: float = Field(0, ge=0)
     checkpoint_s: float = Field(20, ge=0)
 

@@ -16,6 +16,7 @@ from nas.plan import plan
 from nas.search.breed import Lineage
 from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
+from nas.supernet.nested import nest
 from nas.task import Task
 from nas.trust.evaluators import BASELINES, Evaluator, baseline, from_scratch, on_bank
 
@@ -164,8 +165,14 @@ def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Ba
             {}, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
             share=grammar.share, grows=True, memory_mb=most,
         )  # fmt: skip
-    plans = [plan(derivation, heads=tasks) for derivation in cover(grammar, input=tasks[0].input)]
-    return Bank.of(
+    plans, least = (
+        [plan(one, heads=tasks) for one in cover(grammar, input=tasks[0].input, largest=largest)]
+        for largest in (True, False)
+    )
+    bank = Bank.of(
         plans, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
         share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
     )  # fmt: skip
+    if given.nested:
+        nest(bank, plans, least)
+    return bank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from nas.op import Param
 from nas.plan import Plan, Step
@@ -79,15 +79,26 @@ def within(box: Box, outer: Box) -> Box:
 
 def largest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:
     """Every slot of some parameters with the elementwise largest shape."""
-    found: dict[str, Param] = {}
-    for param, key in pairs:
-        other = found.setdefault(key, param)
-        if other.shape != param.shape:
-            found[key] = larger(other, param)
-    return found
+    return _spanned(pairs, max)
+
+
+def smallest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:
+    """Every slot of some parameters with the elementwise smallest shape."""
+    return _spanned(pairs, min)
 
 
 def larger(one: Param, other: Param) -> Param:
     """A parameter as large as both."""
-    shape = tuple(map(max, one.shape, other.shape))
-    return one._replace(shape=shape, fan_in=max(one.fan_in, other.fan_in))
+    return _spanned([(one, ""), (other, "")], max)[""]
+
+
+def _spanned(
+    pairs: Iterable[tuple[Param, str]], pick: Callable[[int, int], int]
+) -> dict[str, Param]:
+    found: dict[str, Param] = {}
+    for param, key in pairs:
+        other = found.setdefault(key, param)
+        if other.shape != param.shape:
+            shape = tuple(map(pick, other.shape, param.shape))
+            found[key] = other._replace(shape=shape, fan_in=pick(other.fan_in, param.fan_in))
+    return found

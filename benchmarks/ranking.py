@@ -1,0 +1,153 @@
+"""What the benchmarks of weight sharing share: reduced Fashion-MNIST, a fixed set of architectures
+of each space, their accuracies after training from scratch, and jobs in processes of their own.
+
+The ground truth is kept in benchmarks/truth/SPACE.json: it is trained once, and only again where
+the file is deleted. Banks and scores are kept in runs/bench-ranking, and carried on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from measure import HERE, ROOT
+
+if TYPE_CHECKING:
+    from nas.archive import Measurement
+    from nas.grammar import Derivation, Grammar
+    from nas.task import Task
+    from nas.train import Recipe
+    from nas.trust.table import Scored
+
+TRUTH, KEPT = HERE / "truth", ROOT / "runs" / "bench-ranking"
+ARCHITECTURES, TRUTH_SEEDS, TRAIN, VALID = 64, (0, 1), 4_000, 4_000
+SIDE = 9  # of an image: 27 of the 28 pixels in means of 3 x 3
+
+
+class Setting(NamedTuple):
+    """How the networks of a space are trained from scratch."""
+
+    epochs: float
+    lr: float
+    batch: int
+
+    def recipe(self, seed: int) -> Recipe:
+        from nas.train import Recipe
+
+        return Recipe(
+            epochs=self.epochs, lr=self.lr, batch=self.batch, label_smoothing=0.0, seed=seed
+        )
+
+
+SPACES = {
+    "mobile": Setting(epochs=5, lr=0.1, batch=64),
+    "fbnetv5-small": Setting(epochs=4, lr=0.2, batch=128),
+}
+
+
+def fashion(folder: str | None) -> Task:
+    """Fashion-MNIST in means of 3 x 3 pixels, 4,000 images to train on, 4,000 to validate on, and
+    the 10,000 of its test file. folder: of its idx files; kept as an .npz file once read."""
+    import numpy as np
+
+    from nas.task import Task
+    from nas.task.data import read_idx_folder
+
+    path = KEPT / "fashion.npz"
+    if not path.exists():
+        if folder is None:
+            sys.exit("say --data FOLDER, of Fashion-MNIST's four idx files")
+        pairs = read_idx_folder(Path(folder)).pairs
+        order = np.random.default_rng(0).permutation(len(pairs["train"][0]))
+        parts = {"train": order[:TRAIN], "valid": order[TRAIN : TRAIN + VALID]}
+        arrays = {"x_test": _means(pairs["test"][0]), "y_test": pairs["test"][1]}
+        for split, at in parts.items():
+            arrays |= {f"x_{split}": _means(pairs["train"][0][at])}
+            arrays |= {f"y_{split}": pairs["train"][1][at]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+    return Task.load(f"fashion={path}")
+
+
+def _means(images: Any) -> Any:
+    whole = images[:, : 3 * SIDE, : 3 * SIDE].astype("float32") / 255
+    return whole.reshape(-1, SIDE, 3, SIDE, 3).mean((2, 4))
+
+
+def architectures(grammar: Grammar, task: Task, *, n: int = ARCHITECTURES) -> list[Derivation]:
+    """The same `n` different architectures of a space on every call, small and large ones as often
+    as those between: a rate is drawn first, since uniform draws are nearly all of one size."""
+    from nas.plan import plan
+    from nas.supernet import Space, strategy_of
+
+    turn = strategy_of("spread", Space(grammar, task.input), 1)
+    found: dict[str, Derivation] = {}
+    number = 0
+    while len(found) < n:
+        (one,) = turn(0, random.Random(f"ranks/{grammar.name}/{number}")).derivations
+        found.setdefault(plan(one, heads=[task]).fingerprint, one)
+        number += 1
+    return list(found.values())
+
+
+def scored(
+    evaluator: str, derivation: str, seed: int, measure: Callable[[], list[Measurement]]
+) -> dict[str, Any]:
+    """One architecture scored, as plain values: the metric and NLL, or what a baseline says."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    found = {m.name: m.value for m in measure() if m.name in ("accuracy", "nll", evaluator)}
+    return {
+        "evaluator": evaluator, "derivation": derivation, "seed": seed, "values": found,
+        "seconds": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu,
+    }  # fmt: skip
+
+
+def as_scored(one: dict[str, Any], evaluator: str | None = None) -> Scored:
+    from nas.archive import Measurement
+    from nas.trust.table import Scored
+
+    return Scored(
+        one["derivation"], evaluator or one["evaluator"], one["seed"],
+        tuple(Measurement(name, value, "") for name, value in one["values"].items()),
+        seconds=one["seconds"], cpu_s=one["cpu_s"],
+    )  # fmt: skip
+
+
+def truth(space: str) -> list[dict[str, Any]]:
+    """Test accuracy and NLL of each architecture from scratch, with each seed, and its counts."""
+    return json.loads((TRUTH / f"{space}.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+class Job(NamedTuple):
+    """A part of a benchmark that is computed in a process of its own: `script --job NAME`."""
+
+    script: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return KEPT / f"{Path(self.script).stem}-{self.name.replace('/', '-')}.json"
+
+    def figures(self) -> Any:
+        return json.loads(self.path.read_text(encoding="utf-8"))
+
+
+def compute(jobs: Iterable[Job], told: Sequence[str] = ()) -> None:
+    """Do the jobs whose figures are not there yet, one a core, with one thread each."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def do(job: Job) -> None:
+        command = [sys.executable, job.script, "--job", job.name, *told]
+        subprocess.run(command, check=True, env=environment)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(do, [job for job in jobs if not job.path.exists()]))

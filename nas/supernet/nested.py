@@ -1,0 +1,82 @@
+"""A nested beginning: before training, every subnet computes what the smallest inside it does.
+
+Slices of a random tensor are maps that have little to do with each other: the sum over 8 of 32
+random channels tells half of the sum over all. So a step that teaches one subnet unteaches others,
+until what they share has been sorted out. Here what only larger subnets read begins at zero, as
+Net2Net's wider and deeper networks do (Chen et al. 2016, section 2); it learns at once, since what
+it reads is not zero. Blocks with a skip connection begin as that alone (Goyal et al. 2017, section
+5.1; for supernets BigNAS, Yu et al. 2020, section 3.2), so that depth changes nothing either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from nas.network import initial
+from nas.op import Param
+from nas.op.stream import Add
+from nas.plan import Plan
+from nas.supernet.bank import Bank
+from nas.supernet.slots import named, slices, smallest
+
+
+def nest(bank: Bank, plans: Sequence[Plan], least: Iterable[Plan]) -> None:
+    """Give an untrained bank a nested beginning.
+
+    plans: those that the bank was made of; least: some that hold every slot's smallest slice.
+    """
+    pairs = [pair for plan in least for step in named(plan, bank.share) for pair in step]
+    ends = _ends(plans, bank.share)
+    for key, inner in smallest(pairs).items():
+        if key in ends:
+            bank.tensors[key].zero_()
+        elif inner.init == "fan_in" and inner.shape != bank.params[key].shape:
+            _shrink(bank, key, inner)
+
+
+def _shrink(bank: Bank, key: str, inner: Param) -> None:
+    """Begin a weight as that of the smallest subnet: of every output only the inputs and the
+    middle of the kernel that all subnets read."""
+    whole = bank.params[key]
+    read = slices((whole.shape[0], *inner.shape[1:]), whole.shape, whole.centred)
+    value = initial(whole._replace(fan_in=inner.fan_in), key, bank.seed)
+    tensor = bank.tensors[key]
+    tensor.zero_()
+    tensor[read] = value[read].to(tensor.device)
+
+
+def _ends(plans: Iterable[Plan], share: str) -> set[str]:
+    """The slots that do nothing else than end a branch beside a skip connection: of a norm its
+    scale, of a map its weight. With those at zero such a block hands on what enters it."""
+    ends, others = set[str](), set[str]()
+    for plan in plans:
+        found = _added(plan)
+        for number, step in enumerate(named(plan, share)):
+            (ends if number in found else others).update(_scales(step))
+    return ends - others
+
+
+def _scales(step: Sequence[tuple[Param, str]]) -> list[str]:
+    """The slot that scales all that a step gives: a norm's scale, or the last weight."""
+    for init in ("ones", "fan_in"):
+        found = [key for param, key in step if param.init == init]
+        if found:
+            return found[-1:]
+    return []
+
+
+def _added(plan: Plan) -> set[int]:
+    """The numbers of the steps whose result goes into a sum alone, beside what has no parameters
+    or is read elsewhere too: a skip connection."""
+    maker = {value: i for i, step in enumerate(plan.steps) for value in step.outputs}
+    read = Counter([*(v for step in plan.steps for v in step.inputs), *plan.outputs.values()])
+    found = set[int]()
+    for step in plan.steps:
+        if isinstance(step.operator, Add):
+            branches = {
+                maker[value] for value in step.inputs
+                if read[value] == 1 and value in maker and plan.steps[maker[value]].params
+            }  # fmt: skip
+            found |= branches if len(branches) < len(step.inputs) else set()
+    return found
