@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
     from nas.trust.table import Scored
 
 TRUTH, KEPT = HERE / "truth", ROOT / "runs" / "bench-ranking"
-ARCHITECTURES, TRUTH_SEEDS, TRAIN, VALID = 64, (0, 1), 4_000, 4_000
+DRAWS, ARCHITECTURES, TRUTH_SEEDS, TRAIN, VALID = 512, 64, (0, 1), 4_000, 4_000
 SIDE = 9  # of an image: 27 of the 28 pixels in means of 3 x 3
 
 
 class Setting(NamedTuple):
-    """How the networks of a space are trained from scratch."""
+    """How the networks of a space are trained from scratch, and the strategy that draws them:
+    uniformly, or at a rate drawn first (uniform draws of many bits are all alike in size)."""
 
     epochs: float
     lr: float
     batch: int
+    drawn: str = "single-path"
 
     def recipe(self, seed: int) -> Recipe:
         from nas.train import Recipe
@@ -49,7 +52,7 @@ class Setting(NamedTuple):
 
 SPACES = {
     "mobile": Setting(epochs=5, lr=0.1, batch=64),
-    "fbnetv5-small": Setting(epochs=4, lr=0.2, batch=128),
+    "fbnetv5-small": Setting(epochs=4, lr=0.2, batch=128, drawn="spread"),
 }
 
 
@@ -82,20 +85,23 @@ def _means(images: Any) -> Any:
     return whole.reshape(-1, SIDE, 3, SIDE, 3).mean((2, 4))
 
 
-def architectures(grammar: Grammar, task: Task, *, n: int = ARCHITECTURES) -> list[Derivation]:
-    """The same `n` different architectures of a space on every call, small and large ones as often
-    as those between: a rate is drawn first, since uniform draws are nearly all of one size."""
+def architectures(grammar: Grammar, task: Task) -> list[Derivation]:
+    """The same 64 different architectures of a space on every call: of 512 draws those that spread
+    the logarithm of FLOPs most evenly, in the order they were drawn."""
     from nas.plan import plan
     from nas.supernet import Space, strategy_of
 
-    turn = strategy_of("spread", Space(grammar, task.input), 1)
-    found: dict[str, Derivation] = {}
-    number = 0
-    while len(found) < n:
-        (one,) = turn(0, random.Random(f"ranks/{grammar.name}/{number}")).derivations
-        found.setdefault(plan(one, heads=[task]).fingerprint, one)
-        number += 1
-    return list(found.values())
+    turn = strategy_of(SPACES[grammar.name].drawn, Space(grammar, task.input), 1)
+    draws = [turn(0, random.Random(f"ranks/{grammar.name}/{n}")).derivations[0]
+             for n in range(DRAWS)]  # fmt: skip
+    plans = {(planned := plan(one, heads=[task])).fingerprint: (one, log(planned.flops))
+             for one in reversed(draws)}  # fmt: skip
+    sizes = [size for _, size in plans.values()]
+    low, span, left = min(sizes), max(sizes) - min(sizes), dict(plans)
+    for n in range(ARCHITECTURES):
+        wanted = low + span * n / (ARCHITECTURES - 1)
+        del left[min(left, key=lambda key: abs(left[key][1] - wanted))]
+    return [one for key, (one, _) in reversed(plans.items()) if key not in left]
 
 
 def scored(

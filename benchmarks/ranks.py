@@ -1,0 +1,232 @@
+"""How well subnets of shared weights rank architectures, by the strategy that trained them.
+
+64 architectures of a space, trained from scratch on reduced Fashion-MNIST with two seeds (see
+truth.py), ranked by supernets of three seeds each: validation accuracy and NLL against the mean
+test accuracy from scratch. Strategies are compared at equal forward FLOPs and at equal CPU time of
+training. Beside them: counts, synflow, 80 steps from scratch, and the ceiling, which is one
+stand-alone seed against the other. τ is Kendall's, the mean over the supernets' seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from measure import report
+from ranking import SPACES, Job, architectures, as_scored, compute, fashion, scored, truth
+
+if TYPE_CHECKING:
+    from nas.supernet import Space
+    from nas.task import Task
+    from nas.trust.table import Scored
+
+SEEDS, BATCH, LR, SHORT = (0, 1, 2), 64, 0.15, 80
+STEPS = {"mobile": 3000, "fbnetv5-small": 2000}  # of single-path, which sets what all may spend
+STRATEGIES = ("single-path", "spread", "fair", "sandwich")
+BUDGETS = ("flops", "time")  # that strategies have in common with single-path
+PROXIES = ("flops", "params", "synflow", "short")
+
+
+class Supernet(NamedTuple):
+    """One training of shared weights, and what its job is called."""
+
+    space: str
+    strategy: str
+    budget: str
+    seed: int
+    nested: bool = True
+
+    @property
+    def job(self) -> Job:
+        plain = () if self.nested else ("plain",)
+        return Job(__file__, "/".join([self.space, self.strategy, self.budget,
+                                       str(self.seed), *plain]))  # fmt: skip
+
+    @staticmethod
+    def of(name: str) -> Supernet:
+        space, strategy, budget, seed, *plain = name.split("/")
+        return Supernet(space, strategy, budget, int(seed), not plain)
+
+
+def supernets(space: str) -> Iterator[Supernet]:
+    """All of a space; single path and spread spend alike in FLOPs and time."""
+    for seed in SEEDS:
+        for strategy in STRATEGIES:
+            for budget in BUDGETS if strategy in ("fair", "sandwich") else BUDGETS[:1]:
+                yield Supernet(space, strategy, budget, seed)
+        yield Supernet(space, "single-path", "flops", seed, nested=False)
+
+
+def main(spaces: Sequence[str], data: str | None) -> None:
+    fashion(data)
+    for space in spaces:
+        compute([Job(__file__, f"{space}/proxies"), *(one.job for one in supernets(space))])
+    found = [row for space in spaces for row in table(space)]
+    best = {
+        space: max((r for r in found if r["space"] == space and r["trained"]),
+                   key=lambda r: r["τ"])
+        for space in spaces
+    }  # fmt: skip
+    report(
+        "ranks", __doc__, rows=[{k: v for k, v in r.items() if k != "trained"} for r in found],
+        seeds=SEEDS, aim="τ at least 0.8 of the ceiling, partial τ given FLOPs and params 0.4",
+        figure="; ".join(
+            f"{space}: best is {r['evaluator']} by {r['by']}, τ {r['τ']:.2f} of a ceiling of "
+            f"{ceiling_of(space):.2f}, given FLOPs and params {r['given both']:.2f}"
+            for space, r in best.items()
+        ),
+    )  # fmt: skip
+
+
+def table(space: str) -> list[dict[str, Any]]:
+    """A row for each evaluator and score of a space; of supernets the mean over their seeds."""
+    from nas.trust.table import rows
+
+    groups: dict[str, list[list[Scored]]] = {}
+    for one in supernets(space):
+        name = f"{one.strategy}, equal {'CPU time' if one.budget == 'time' else 'FLOPs'}"
+        name += "" if one.nested else ", plain beginning"
+        scores = one.job.figures()["scored"]
+        groups.setdefault(name, []).append([as_scored(score, name) for score in scores])
+    proxies = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()]
+    counts = [one for one in proxies if one.evaluator in ("flops", "params")]
+    others = {name: [[one for one in proxies if one.evaluator == name]] for name in PROXIES}
+    found = []
+    for name, runs in {**groups, **others}.items():
+        tables = [rows(_calibration(space, [*counts, *run]), "fashion") for run in runs]
+        mine = [[row for row in each if row.evaluator == name] for each in tables]
+        for number, row in enumerate(mine[0]):
+            taus = [each[number].tau.value for each in mine]
+            means = {
+                field: statistics.mean(getattr(each[number], at).value for each in mine)
+                for field, at in (
+                    ("given FLOPs", "given_flops"), ("given params", "given_params"),
+                    ("given both", "given_both"), ("regret@1", "regret_1"),
+                    ("regret@5", "regret_5"),
+                )
+            }  # fmt: skip
+            found.append({
+                "space": space, "evaluator": name, "by": row.score, "τ": statistics.mean(taus),
+                "of seeds": " ".join(f"{tau:.2f}" for tau in taus),
+                "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}", **means,
+                "CPU s": row.cpu_s, "trained": name in groups,
+            })  # fmt: skip
+    return found
+
+
+def _calibration(space: str, more: Sequence[Scored]) -> Any:
+    from nas.trust.table import Calibration
+
+    alone = [
+        as_scored({
+            "evaluator": "standalone", "derivation": one["derivation"], "seed": run["seed"],
+            "values": {"accuracy": run["test_accuracy"], "nll": run["test_nll"]},
+            "seconds": run["seconds"], "cpu_s": run["cpu_s"],
+        })
+        for one in truth(space) for run in one["runs"]
+    ]  # fmt: skip
+    return Calibration.of([*alone, *more], {"fashion": "accuracy"}, {})
+
+
+def ceiling_of(space: str) -> float:
+    from nas.trust.table import ceiling
+
+    counts = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()]
+    return ceiling(_calibration(space, counts), "fashion").value
+
+
+def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
+    """A supernet's bank after its training, and its steps and CPU seconds."""
+    import nas
+    from nas.search.settings import Settings
+    from nas.search.worker import make_bank
+    from nas.supernet import Space, strategy_of
+    from nas.train import Trainer, train
+
+    grammar = nas.Grammar.load(one.space)
+    space, steps = Space(grammar, task.input), STEPS[one.space]
+    settings = Settings.of({
+        "space": one.space, "tasks": [task.spec], "seed": one.seed,
+        "supernet": {"lr": LR, "batch": BATCH, "nested": one.nested},
+    })  # fmt: skip
+
+    def made() -> Any:
+        return make_bank(grammar, [task], settings)
+
+    if one.budget == "flops":
+        whole = steps * _flops(space, "single-path", task)
+        steps = round(whole / _flops(space, one.strategy, task))
+    else:
+        recipe = settings.supernet.recipe(one.seed)
+        each = {
+            name: _step_s(Trainer(made(), [task], recipe, 1000), strategy_of(name, space, 1000))
+            for name in ("single-path", one.strategy)
+        }
+        steps = round(steps * each["single-path"] / each[one.strategy])
+    bank, turn = made(), strategy_of(one.strategy, space, steps)
+    trainer = Trainer(bank, [task], settings.supernet.recipe(one.seed), steps)
+
+    def on_step(done: int, value: float) -> None:
+        bank.version = done
+
+    begun = time.process_time()
+    train(trainer, lambda n: turn(n, random.Random(f"{one.seed}/supernet/{n}")), on_step=on_step)
+    return bank, {"steps": steps, "cpu_s": time.process_time() - begun}
+
+
+def _flops(space: Space, strategy: str, task: Task) -> float:
+    """Forward FLOPs of a step for one input, on average."""
+    from nas.plan import plan
+    from nas.supernet import strategy_of
+
+    turn = strategy_of(strategy, space, 200)
+    drawn = [turn(n, random.Random(f"flops/{n}")).derivations for n in range(200)]
+    return statistics.mean(sum(plan(d, heads=[task]).flops for d in each) for each in drawn)
+
+
+def _step_s(trainer: Any, turn: Any, steps: int = 40) -> float:
+    """CPU seconds of a training step, on average."""
+    trainer.step(0, turn(0, random.Random("0")))
+    begun = time.process_time()
+    for n in range(1, 1 + steps):
+        trainer.step(n, turn(n, random.Random(f"time/{n}")))
+    return (time.process_time() - begun) / steps
+
+
+def one(job: Job) -> None:
+    """A supernet trained and its bank's scores of every architecture, or the proxies' scores."""
+    import torch
+
+    import nas
+    from nas.trust.evaluators import baseline, from_scratch, on_bank
+
+    torch.set_num_threads(1)
+    task, facts = fashion(None), {}
+    space = job.name.split("/")[0]
+    if job.name.endswith("/proxies"):
+        recipe = SPACES[space].recipe(100)
+        evaluators = [*(baseline(name) for name in PROXIES[:-1]), from_scratch(recipe, steps=SHORT)]
+    else:
+        bank, facts = trained(Supernet.of(job.name), task)
+        bank.save(job.path.with_suffix(".safetensors"))
+        evaluators = [on_bank(bank, samples=512)]
+    found = [
+        scored(each.name, str(derivation), 0, lambda: each.measure(derivation, [task]))  # noqa: B023
+        for each in evaluators for derivation in architectures(nas.Grammar.load(space), task)
+    ]  # fmt: skip
+    told: Any = {**facts, "scored": found} if facts else found
+    job.path.write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
+    parser.add_argument("--space", action="append", choices=SPACES, help="one or several; all")
+    parser.add_argument("--job", help="one supernet, as mobile/sandwich/time/0, or mobile/proxies")
+    asked = parser.parse_args()
+    one(Job(__file__, asked.job)) if asked.job else main(asked.space or list(SPACES), asked.data)
