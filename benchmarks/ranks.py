@@ -21,7 +21,7 @@ from measure import report
 from ranking import SPACES, Job, architectures, as_scored, compute, fashion, scored, truth
 
 if TYPE_CHECKING:
-    from nas.supernet import Space
+    from nas.supernet import Bank, Space
     from nas.task import Task
     from nas.trust.table import Scored
 
@@ -98,7 +98,7 @@ def table(space: str) -> list[dict[str, Any]]:
     others = {name: [[one for one in proxies if one.evaluator == name]] for name in PROXIES}
     found = []
     for name, runs in {**groups, **others}.items():
-        tables = [rows(_calibration(space, [*counts, *run]), "fashion") for run in runs]
+        tables = [rows(calibration(space, [*counts, *run]), "fashion") for run in runs]
         mine = [[row for row in each if row.evaluator == name] for each in tables]
         for number, row in enumerate(mine[0]):
             taus = [each[number].tau.value for each in mine]
@@ -119,7 +119,7 @@ def table(space: str) -> list[dict[str, Any]]:
     return found
 
 
-def _calibration(space: str, more: Sequence[Scored]) -> Any:
+def calibration(space: str, more: Sequence[Scored]) -> Any:
     from nas.trust.table import Calibration
 
     alone = [
@@ -137,7 +137,7 @@ def ceiling_of(space: str) -> float:
     from nas.trust.table import ceiling
 
     counts = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()]
-    return ceiling(_calibration(space, counts), "fashion").value
+    return ceiling(calibration(space, counts), "fashion").value
 
 
 def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
@@ -177,6 +177,18 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     begun = time.process_time()
     train(trainer, lambda n: turn(n, random.Random(f"{one.seed}/supernet/{n}")), on_step=on_step)
     return bank, {"steps": steps, "cpu_s": time.process_time() - begun}
+
+
+def loaded(one: Supernet, task: Task) -> Bank:
+    """The bank that a supernet's training left."""
+    import nas
+    from nas.search.settings import Settings
+    from nas.search.worker import make_bank
+
+    settings = Settings.of({"space": one.space, "tasks": [task.spec]})
+    bank: Bank = make_bank(nas.Grammar.load(one.space), [task], settings)
+    bank.load(one.job.path.with_suffix(".safetensors"))
+    return bank
 
 
 def _flops(space: Space, strategy: str, task: Task) -> float:

@@ -1,0 +1,136 @@
+"""How well shared weights rank the networks of a recursive grammar, by what shares a slot.
+
+32 random networks of einspace (reduced Fashion-MNIST; at most 1 MFLOPs, 100,000 parameters, 50,000
+activations, 8 to 60 operators), trained from scratch for 4 epochs with two seeds; banks trained on
+random networks for STEPS steps, with a slot for each operator at each stage or for each operator
+alone; and 80 steps from scratch. τ with the mean test accuracy from scratch, 90 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from measure import Kept, report
+from ranking import Job, as_scored, compute, fashion, scored
+
+if TYPE_CHECKING:
+    from nas.grammar import Derivation
+    from nas.supernet import Space
+    from nas.task import Task
+    from nas.train import Recipe
+
+NETWORKS, SEEDS, STEPS, SHORT, POLICIES = 32, (0, 1), 2000, 80, ("stage", "operator")
+BANK_MB = 2_000
+
+
+def main(data: str | None) -> None:
+    from nas.trust.table import Calibration, ceiling, rows
+
+    fashion(data)
+    alone = [Job(__file__, f"alone/{seed}") for seed in SEEDS]
+    others = [Job(__file__, f"shared/{policy}") for policy in POLICIES]
+    others.append(Job(__file__, "proxies"))
+    compute([*alone, *others])
+    found = [as_scored(one) for job in [*alone, *others] for one in job.figures()]
+    calibration = Calibration.of(found, {"fashion": "accuracy"}, {})
+    table = [
+        {
+            "evaluator": row.evaluator, "by": row.score, "τ": row.tau.value,
+            "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}",
+            "given FLOPs": row.given_flops.value, "given params": row.given_params.value,
+            "CPU s": row.cpu_s,
+        }
+        for row in rows(calibration, "fashion")
+    ]  # fmt: skip
+    named = {(row["evaluator"], row["by"]): row["τ"] for row in table}
+    report(
+        "recursive", __doc__, rows=table, seeds=SEEDS, aim="none: whatever it says",
+        figure="τ by NLL: " + ", ".join(
+            f"{name} {named[name, 'nll']:.2f}" for name in [*POLICIES, "short"]
+        ) + f"; the ceiling is {ceiling(calibration, 'fashion').value:.2f}",
+    )  # fmt: skip
+
+
+def space_of(task: Task) -> Space:
+    import nas
+    from nas.supernet import Space
+
+    limits = nas.Limits(terminals=60, params=100_000, flops=1_000_000, activations=50_000)
+    return Space(nas.Grammar.load("einspace"), task.input, limits, (8, 60))
+
+
+def networks(task: Task) -> list[Derivation]:
+    space = space_of(task)
+    return [space.draw(random.Random(f"recursive/{n}")) for n in range(NETWORKS)]
+
+
+def recipe(seed: int) -> Recipe:
+    from nas.train import Recipe
+
+    return Recipe(epochs=4, lr=0.05, batch=64, label_smoothing=0.0, seed=seed)
+
+
+def one(job: Job) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    task, (kind, _, which) = fashion(None), job.name.partition("/")
+    if kind == "alone":
+        found = alone(task, int(which), job)
+    else:
+        found = on_bank(task, which) if kind == "shared" else proxies(task)
+    job.path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def alone(task: Task, seed: int, job: Job) -> list[dict[str, Any]]:
+    """Test scores from scratch, each kept at once."""
+    from nas.evaluate import standalone
+
+    kept = Kept(job.path.with_suffix(".part"))
+    return [
+        kept(str(each), lambda: scored("standalone", str(each), seed, lambda: standalone(  # noqa: B023
+            each, [task], recipe(seed), split="test")))  # noqa: B023
+        for each in networks(task)
+    ]  # fmt: skip
+
+
+def proxies(task: Task) -> list[dict[str, Any]]:
+    from nas.trust.evaluators import baseline, from_scratch
+
+    given = [baseline("flops"), baseline("params"), from_scratch(recipe(100), steps=SHORT)]
+    return [
+        scored(each.name, str(one), 0, lambda: each.measure(one, [task]))  # noqa: B023
+        for each in given for one in networks(task)
+    ]  # fmt: skip
+
+
+def on_bank(task: Task, policy: str) -> list[dict[str, Any]]:
+    """Scores on a bank that shares weights by a policy, trained on random networks."""
+    from nas.evaluate import shared
+    from nas.supernet import Bank, strategy_of
+    from nas.train import Recipe, Trainer, train
+
+    space = space_of(task)
+    bank = Bank({}, grows=True, share=policy, memory_mb=BANK_MB)
+    turn = strategy_of("single-path", space, STEPS)
+    given = Recipe(lr=0.05, weight_decay=1e-4, batch=64, label_smoothing=0.0)
+    begun = time.process_time()
+    train(Trainer(bank, [task], given, STEPS), lambda n: turn(n, random.Random(f"0/supernet/{n}")))
+    bank.version = STEPS
+    print(f"{policy}: {time.process_time() - begun:.0f} s, {bank.size_mb:.0f} MB")
+    return [
+        scored(policy, str(each), 0, lambda: shared(bank, each, [task]))  # noqa: B023
+        for each in networks(task)
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
+    parser.add_argument("--job", help="one part, as alone/0, shared/stage or proxies")
+    asked = parser.parse_args()
+    one(Job(__file__, asked.job)) if asked.job else main(asked.data)

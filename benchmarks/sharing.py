@@ -1,0 +1,91 @@
+"""What weight sharing costs: a supernet and 500 evaluations against 500 trainings from scratch.
+
+The supernets (single path) and the trainings of ranks.py, in CPU seconds on one thread; an
+evaluation is 512 images for batch statistics and 4,000 of validation, and its parts are timed on
+the same architectures. Memory is the bank's, and what the process took at most beyond its start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from typing import Any
+
+import ranks
+from measure import report
+from ranking import SPACES, Job, architectures, compute, fashion, truth
+
+EVALUATIONS = 500
+
+
+def main(spaces: list[str], data: str | None) -> None:
+    fashion(data)
+    jobs = {space: Job(__file__, space) for space in spaces}
+    compute(jobs.values())
+    rows = [row(space, job.figures()) for space, job in jobs.items()]
+    report(
+        "sharing", __doc__, rows=rows, seeds=ranks.SEEDS, aim="none: what it costs",
+        figure="; ".join(
+            f"{row['space']}: {EVALUATIONS} evaluations and the supernet take "
+            f"{row['shared / alone']:.2f} of the time of training each; it pays from "
+            f"{row['pays from']} evaluations on; {row['evaluations a second']:.1f} evaluations a "
+            f"second, {row['of them statistics']:.0%} of the time for batch statistics"
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def row(space: str, timed: dict[str, Any]) -> dict[str, Any]:
+    alone = statistics.mean(run["cpu_s"] for one in truth(space) for run in one["runs"])
+    nets = [ranks.Supernet(space, "single-path", "flops", seed) for seed in ranks.SEEDS]
+    training = statistics.mean(net.job.figures()["cpu_s"] for net in nets)
+    each = timed["statistics_s"] + timed["predictions_s"]
+    return {
+        "space": space, "supernet s": training, "evaluation s": each, "alone s": alone,
+        "shared / alone": (training + EVALUATIONS * each) / (EVALUATIONS * alone),
+        "pays from": round(training / (alone - each)), "evaluations a second": 1 / each,
+        "of them statistics": timed["statistics_s"] / each, "bank MB": timed["bank_mb"],
+        "process MB": timed["process_mb"],
+    }  # fmt: skip
+
+
+def one(job: Job) -> None:
+    """The parts of an evaluation timed, and memory."""
+    import torch
+
+    import nas
+    from nas.evaluate import calibration, predict
+    from nas.plan import plan
+    from nas.supernet import calibrate
+
+    torch.set_num_threads(1)
+    task = fashion(None)
+    valid, x = task.splits().valid.x, calibration(task, 512, 0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bank = ranks.loaded(ranks.Supernet(job.name, "single-path", "flops", 0), task)
+    spent = {"statistics_s": 0.0, "predictions_s": 0.0}
+    drawn = architectures(nas.Grammar.load(job.name), task)
+    for derivation in drawn:
+        begun = time.process_time()
+        planned = plan(derivation, heads=[task])
+        own = calibrate(planned, bank.views(planned), x)
+        middle = time.process_time()
+        tensors = [{**v, **s} for v, s in zip(bank.views(planned), own, strict=True)]
+        predict(planned, tensors, valid)
+        spent["statistics_s"] += (middle - begun) / len(drawn)
+        spent["predictions_s"] += (time.process_time() - middle) / len(drawn)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = {**spent, "bank_mb": bank.size_mb, "process_mb": (most - before) / 1e3}
+    job.path.write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
+    parser.add_argument("--space", action="append", choices=SPACES, help="one or several; all")
+    parser.add_argument("--job", help="one space, as mobile")
+    asked = parser.parse_args()
+    one(Job(__file__, asked.job)) if asked.job else main(asked.space or list(SPACES), asked.data)
