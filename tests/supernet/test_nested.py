@@ -1,4 +1,4 @@
-"""A nested beginning: every subnet computes what the smallest inside it does, and all of it learns."""
+"""A nested beginning: subnets compute what the smallest inside them does, and all of it learns."""
 
 from __future__ import annotations
 
