@@ -147,7 +147,7 @@ def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
 def trust(
     run: RunFolder,
     standalone: Annotated[
-        int, typer.Option(min=1, help="Random architectures to train from scratch, twice each.")
+        int, typer.Option(min=8, help="Random architectures to train from scratch, twice each.")
     ] = 32,
     epochs: Annotated[
         float | None, typer.Option(help="Of training from scratch; by default the run's.")

@@ -15,13 +15,15 @@ from math import log1p
 from typing import Any
 
 from nas.archive import Archive, Measurement, plain
-from nas.grammar import Derivation, Limits
-from nas.grammar.trace import cost_of
+from nas.grammar import Derivation
+from nas.measure import costs
+from nas.plan import plan
 from nas.search.run import Run
 from nas.search.settings import Settings
 from nas.search.shared import nested, space_of
 from nas.search.worker import Job, Pool, short_steps
 from nas.supernet.bank import facts_of
+from nas.supernet.chain import halves
 from nas.trust.evaluators import BASELINES
 from nas.trust.table import ALONE, Calibration, Scored
 
@@ -39,8 +41,7 @@ def architectures(run: Run) -> Iterator[str]:
     met: set[str] = set()
     for block in range(1_000):
         rng = random.Random(f"{run.settings.seed}/trust/{block}")
-        drawn = {str(one): one for one in _allowed(run, rng)}
-        sizes = {text: log1p(cost_of(one).flops) for text, one in drawn.items()}
+        sizes = {str(one): log1p(flops) for one, flops in _allowed(run, rng)}
         for text in met:
             sizes.pop(text, None)
         if not sizes:
@@ -54,22 +55,14 @@ def architectures(run: Run) -> Iterator[str]:
             yield taken
 
 
-def _allowed(run: Run, rng: random.Random) -> Iterator[Derivation]:
-    """Random draws that keep the run's limits on what can be counted."""
-    most = {limit.name: int(limit.at_most) for limit in run.limits}
-    limits = Limits(None, most.get("params"), most.get("flops"), most.get("activations"))
+def _allowed(run: Run, rng: random.Random) -> Iterator[tuple[Derivation, float]]:
+    """Random draws that keep the run's limits on what can be counted, with their FLOPs."""
     space = space_of(run.settings, run.grammar, run.tasks)
     for _ in range(DRAWS[run.grammar.finite]):
         one = space.draw(rng)
-        if limits.allow(cost_of(one)):
-            yield one
-
-
-def halves(i: int) -> float:
-    """The i-th of 1/2, 1/4, 3/4, 1/8, 5/8, …: evenly spread however many are taken (van der
-    Corput 1935)."""
-    digits = f"{i:b}"
-    return float(int(digits[::-1], 2) / 2 ** len(digits))
+        found = {m.name: m.value for m in costs(plan(one, heads=run.tasks))}
+        if all(found[m.name] <= m.at_most for m in run.limits if m.name in found):
+            yield one, found["flops"]
 
 
 class Scores:

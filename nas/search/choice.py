@@ -39,10 +39,10 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
         return usual
     begun, before = time.perf_counter(), spent(archive, "scored")
     verdict = _calibrated(run, archive, pool, listener, usual)
-    scoring = (spent(archive, "scored") - before) / pool.workers
+    took = time.perf_counter() - begun + before / pool.workers
     archive.note(
         "verdict", evaluator=verdict.evaluator, reason=verdict.reason, warning=verdict.warning,
-        seconds=max(0.0, time.perf_counter() - begun - scoring),
+        seconds=took,
     )  # fmt: skip
     listener("verdict", 1, 1, {"says": said(verdict)})
     return verdict.evaluator
@@ -54,6 +54,9 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, settings, archive, pool)
     found = scores.calibration(_fitting(run, scores, listener))
+    if not found.derivations and run.limits:
+        return Verdict(usual, "no random architecture keeps the run's limits, so it is the space's "
+                              "default")  # fmt: skip
     if len(found.derivations) < given.least:
         return Verdict(usual, (
             f"too few architectures can be trained from scratch in {given.share:.0%} of the "
@@ -124,6 +127,11 @@ def trust(
     among those children, since there alone is an inherited score. Raises RunError for a run
     without its bank, and where fewer than 8 architectures could be trained.
     """
+    if standalone < FEWEST:
+        raise RunError(
+            f"standalone is {standalone}: at least {FEWEST} architectures are needed to tell "
+            "anything"
+        )
     run, heard = load(folder, trust_code=trust_code), listener or (lambda *_: None)
     settings = run.settings
     if epochs is not None:
@@ -138,7 +146,8 @@ def trust(
             found = _measured(Scores(run, settings, archive, pool), standalone, heard)
         finally:
             pool.close()
-        took = spent(archive, "bank", "finalist") + sum(t.seconds for t in archive.trials)
+        trained = spent(archive, "finalist") + sum(t.seconds for t in archive.trials)
+        took = spent(archive, "bank") + trained / pool.workers
     whole_s = budget_s or settings.budget_s or took
     left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
     size = count(run.grammar, input=run.tasks[0].input) if run.grammar.finite else inf
@@ -160,6 +169,8 @@ def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibratio
         listener("trust", len(texts), standalone, {})
     found = scores.calibration(texts, heirs)
     if len(found.derivations) < FEWEST:
+        if not texts:
+            raise RunError("no random architecture keeps the run's limits: allow it more")
         raise RunError(
             f"{len(found.derivations)} of {len(texts)} architectures could be trained from "
             f"scratch: at least {FEWEST} are needed to tell anything"

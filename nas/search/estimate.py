@@ -30,11 +30,13 @@ def estimate(settings: Settings) -> dict[str, float]:
         each, bank = step_s(settings, grammar, tasks)
         found = {"bank_mb": bank.most_mb if bank.grows else bank.size_mb, "step_ms": each * 1e3}
         steps = settings.supernet.steps
-        evaluator = on_bank(bank, samples=settings.supernet.samples)
+        evaluator = on_bank(
+            bank, samples=settings.supernet.samples, device=settings.device
+        )
     begun = time.perf_counter()
     for derivation in drawn:
         evaluator.measure(derivation, tasks)
-        network = Network(derivation, heads=tasks).eval()
+        network = Network(derivation, heads=tasks).eval().to(settings.device)
         latency(network.plan, network.tensors(), device=settings.device)
     each = (time.perf_counter() - begun) / len(drawn)
     found["evaluation_ms"] = each * 1e3

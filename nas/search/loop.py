@@ -166,9 +166,9 @@ class _Search:
         """Seconds of the budget not yet spent, by what the archive tells."""
         if self.settings.budget_s is None:
             return float("inf")
-        notes = spent(self.archive, "bank", "verdict", "finalist")
-        notes += spent(self.archive, "scored") / self.pool.workers
-        return self.settings.budget_s - notes - sum(t.seconds for t in self.recorded.values())
+        each = spent(self.archive, "finalist") + sum(t.seconds for t in self.recorded.values())
+        once = spent(self.archive, "bank", "verdict")
+        return self.settings.budget_s - once - each / self.pool.workers
 
     def go(self) -> None:
         wanted = self.settings.trials or 10**9

@@ -139,7 +139,7 @@ class Run:
         if not path.exists():
             raise RunError(f"{self.folder} has no trained bank: nas resume {self.folder}")
         here = self.settings.model_copy(update={"device": "cpu"})
-        bank = make_bank(self.grammar, self.tasks, here)
+        bank = make_bank(self.grammar, self.tasks, here, trained=True)
         bank.load(path)
         return bank
 

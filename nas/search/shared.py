@@ -13,8 +13,10 @@ from nas.grammar import Derivation, Grammar
 from nas.search.propose import OPEN_SIZE, within
 from nas.search.run import Run, RunError, columns_of
 from nas.search.settings import Settings
-from nas.search.worker import make_bank
+from nas.search.worker import kind, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
+from nas.supernet.bank import facts_of
+from nas.supernet.chain import halves
 from nas.supernet.strategies import FINITE, of_user
 from nas.task import Task
 from nas.train import Trainer, TrainingError, Turn, train
@@ -26,7 +28,7 @@ TIMED = 8  # steps from which is told what one takes
 def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     """Train the shared weights to bank.safetensors, from the last checkpoint if there is one."""
     final, last = run.folder / "bank.safetensors", run.folder / "training.safetensors"
-    if final.exists():
+    if final.exists() and archive.notes("bank"):
         return
     settings = run.settings
     bank = make_bank(run.grammar, run.tasks, settings)
@@ -42,14 +44,16 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     turn = turns(settings, run.grammar, run.tasks, steps)
     recipe = settings.supernet.recipe(settings.seed)
     trainer = Trainer(bank, run.tasks, recipe, steps, settings.device)
-    begun, saved = time.perf_counter(), float("-inf")
+    earlier = float(facts_of(last).get("seconds", 0)) if last.exists() else 0.0
+    begun, saved = time.perf_counter() - earlier, float("-inf")
 
     def on_step(done: int, value: float) -> None:
         nonlocal saved
         bank.version = done
         listener("supernet", done, steps, {"loss": value})
         if time.perf_counter() - saved > settings.supernet.checkpoint_s:
-            bank.save(last, state=True)
+            spent = {"seconds": f"{time.perf_counter() - begun}"}
+            bank.save(last, state=True, facts=spent)
             saved = time.perf_counter()
 
     try:
@@ -78,9 +82,14 @@ def check_shared(settings: Settings, grammar: Grammar) -> None:
 
 
 def nested(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
-    """The chain that a run trains whose strategy is sorted: what there is to select from."""
-    sorts = settings.supernet.strategy == "sorted"
-    return chain(space_of(settings, grammar, tasks).largest) if sorts else []
+    """The chain that a run trains whose strategy is sorted, what there is to select from: its ends
+    first, and then those between them, so that any first part is spread over it."""
+    if settings.supernet.strategy != "sorted" or kind(settings, grammar) != "shared":
+        return []
+    found = chain(space_of(settings, grammar, tasks).largest)
+    last = len(found) - 1
+    between = (round(halves(i) * last) for i in range(1, 4 * len(found)))
+    return [found[i] for i in dict.fromkeys([0, last, *between])]
 
 
 def space_of(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> Space:

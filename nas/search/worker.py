@@ -65,7 +65,7 @@ class RunEvaluator:
         self.tasks = [Task.load(spec, trust_code=trust_code) for spec in settings.tasks]
         self.bank: Bank | None = None
         if kind(settings, self.grammar) == "shared":
-            self.bank = make_bank(self.grammar, self.tasks, settings)
+            self.bank = make_bank(self.grammar, self.tasks, settings, trained=True)
             self.bank.load(folder / "bank.safetensors")
 
     def __call__(self, job: Job) -> Outcome:
@@ -154,15 +154,18 @@ def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:
     return max(1, min(settings.trust.steps, settings.standalone.recipe(0).steps(tasks) // 2))
 
 
-def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Bank:
+def make_bank(
+    grammar: Grammar, tasks: Sequence[Task], settings: Settings, *, trained: bool = False
+) -> Bank:  # fmt: skip
     """The untrained bank of a space with the heads of all tasks; of a recursive space an empty
-    one, which grows."""
+    one, which grows. One to read `trained` weights into has no optimizer's state."""
     from nas.grammar.count import cover
 
     given, most = settings.supernet, settings.supernet.memory_mb or None
+    optimizer = None if trained else given.optimizer
     if not grammar.finite:
         return Bank(
-            {}, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+            {}, seed=settings.seed, device=settings.device, optimizer=optimizer,
             share=grammar.share, grows=True, memory_mb=most,
         )  # fmt: skip
     plans, least = (
@@ -170,9 +173,9 @@ def make_bank(grammar: Grammar, tasks: Sequence[Task], settings: Settings) -> Ba
         for largest in (True, False)
     )
     bank = Bank.of(
-        plans, seed=settings.seed, device=settings.device, optimizer=given.optimizer,
+        plans, seed=settings.seed, device=settings.device, optimizer=optimizer,
         share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
     )  # fmt: skip
-    if given.nested:
+    if given.nested and not trained:
         nest(bank, plans, least)
     return bank

@@ -33,7 +33,7 @@ class Bank:
 
     def __init__(
         self, params: Mapping[str, Param], *, seed: int = 0, device: str = "cpu",
-        optimizer: str = "sgd", share: str = "path", kernels: Kernels | None = None,
+        optimizer: str | None = "sgd", share: str = "path", kernels: Kernels | None = None,
         grows: bool = False, memory_mb: float | None = None,
     ):  # fmt: skip
         self.seed, self.device, self.share, self.grows = seed, device, share, grows
@@ -43,13 +43,13 @@ class Bank:
         self.tensors: dict[str, Tensor] = {}
         self.optimizer = optimizer
         self.state: dict[str, dict[str, Tensor]] = {
-            name: {} for name in OPTIMIZERS[optimizer].state
+            name: {} for name in (OPTIMIZERS[optimizer].state if optimizer else ())
         }
         self._hold(params)
 
     @staticmethod
     def of(
-        plans: Iterable[Plan], *, seed: int = 0, device: str = "cpu", optimizer: str = "sgd",
+        plans: Iterable[Plan], *, seed: int = 0, device: str = "cpu", optimizer: str | None = "sgd",
         share: str = "path", kernel_transform: bool = False, memory_mb: float | None = None,
     ) -> Bank:  # fmt: skip
         """The bank that holds every parameter of some plans, each slot as large as the largest.
@@ -231,7 +231,13 @@ def facts_of(path: Path) -> dict[str, str]:
 
 
 def free_mb() -> float:
-    """Free memory of this machine in megabytes; infinite where it cannot be told."""
+    """Free memory of this machine in megabytes, what the system would give up for it included;
+    infinite where it cannot be told."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        return int(text.partition("MemAvailable:")[2].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError, ValueError):
+        pass  # no Linux
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (ValueError, OSError, AttributeError):

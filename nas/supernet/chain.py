@@ -14,6 +14,13 @@ from nas.supernet.slots import keys
 GOLDEN = 0.618033988749895  # its multiples, less whole numbers, lie evenly: moves are spread so
 
 
+def halves(i: int) -> float:
+    """The i-th of 1/2, 1/4, 3/4, 1/8, 5/8, …: evenly spread however many are taken (van der
+    Corput 1935)."""
+    digits = f"{i:b}"
+    return float(int(digits[::-1], 2) / 2 ** len(digits))
+
+
 def chain(top: Derivation, n: int | None = None) -> list[Derivation]:
     """Architectures from a small one to `top`, each inside the next: its slots are the next's, and
     its slices lie within the next's (arXiv 2309.00255, section 3).

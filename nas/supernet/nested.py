@@ -1,4 +1,4 @@
-"""A nested beginning: before training, every subnet computes what the smallest inside it does.
+"""A nested beginning: before training, subnets compute what the smallest inside them does.
 
 Slices of a random tensor are maps that have little to do with each other: the sum over 8 of 32
 random channels tells half of the sum over all. So a step that teaches one subnet unteaches others,
@@ -6,6 +6,8 @@ until what they share has been sorted out. Here what only larger subnets read be
 Net2Net's wider and deeper networks do (Chen et al. 2016, section 2); it learns at once, since what
 it reads is not zero. Blocks with a skip connection begin as that alone (Goyal et al. 2017, section
 5.1; for supernets BigNAS, Yu et al. 2020, section 3.2), so that depth changes nothing either.
+What remains are choices that change what is done: another resolution, a skip connection that only
+some widths allow, a layer norm over an elastic width.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from nas.network import initial
 from nas.op import Param
-from nas.op.stream import Add
+from nas.op.stream import Add, UpsampleAdd
 from nas.plan import Plan
 from nas.supernet.bank import Bank
 from nas.supernet.slots import named, slices, smallest
@@ -73,7 +75,7 @@ def _added(plan: Plan) -> set[int]:
     read = Counter([*(v for step in plan.steps for v in step.inputs), *plan.outputs.values()])
     found = set[int]()
     for step in plan.steps:
-        if isinstance(step.operator, Add):
+        if isinstance(step.operator, Add | UpsampleAdd):
             branches = {
                 maker[value] for value in step.inputs
                 if read[value] == 1 and value in maker and plan.steps[maker[value]].params

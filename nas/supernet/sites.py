@@ -16,19 +16,21 @@ ELASTIC, REPEATED = re.compile(r"\w+=(-?\d+(?:\.\d+)?)"), re.compile(r"x(\d+)")
 def order(site: Site, options: Sequence[Option]) -> list[int] | None:
     """The options' numbers from small to large, where they are sizes of one thing: an elastic
     size, repetitions, or to do nothing beside one thing done; None where they are not."""
-    found = [_size(site, option.label, len(options)) for option in options]
+    labels = [option.label for option in options]
+    found = [_size(site, label, labels) for label in labels]
     sizes = [size for size in found if size is not None]
     if len(sizes) < len(options):
         return None
     return sorted(range(len(options)), key=sizes.__getitem__)
 
 
-def _size(site: Site, label: str, among: int) -> float | None:
+def _size(site: Site, label: str, among: Sequence[str]) -> float | None:
     if site.suffix.endswith(":repeat") and (times := REPEATED.fullmatch(label)):
         return float(times[1])
     if elastic := ELASTIC.fullmatch(label):
         return float(elastic[1])
-    return float(label != "identity") if among == 2 else None
+    skips = len(among) == 2 and "identity" in among
+    return float(label != "identity") if skips else None
 
 
 def kind(grammar: Grammar, site: Site, options: Sequence[Option]) -> Kind:

@@ -132,7 +132,10 @@ def of_user(target: str) -> Callable[[Space, int], Strategy]:
     def strategy(space: Space, steps: int) -> Strategy:
         def turn(step: int, rng: random.Random) -> Turn:
             found = function(space, step, rng)
-            return found if isinstance(found, Turn) else Turn(tuple(found))
+            made = found if isinstance(found, Turn) else Turn(tuple(found))
+            if not made.derivations:
+                raise ValueError(f"{target} yields no derivation at step {step}: one at least")
+            return made
 
         return turn
 

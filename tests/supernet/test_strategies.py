@@ -17,7 +17,7 @@ from nas.grammar.trace import cost_of
 from nas.op import BATCH
 from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, Space, calibrate, chain, strategy_of
-from nas.supernet.sites import kind
+from nas.supernet.sites import kind, order
 from nas.task import Task, loss
 from nas.train import Batches, Recipe, Trainer, Turn
 
@@ -276,3 +276,9 @@ def test_every_epoch_sees_every_item_once_in_another_order() -> None:
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(100))
     assert first.tolist() != second.tolist()
     assert torch.equal(Batches(100, 25, seed=3).at(5), batches.at(5))
+
+
+def test_two_ways_of_doing_something_are_no_sizes_of_one_thing() -> None:
+    grammar = Grammar.parse("net = conv(4) (relu | gelu) (conv(4) | identity) output(coarse)")
+    chosen = Space(grammar, DIGITS.input).draw(random.Random(0)).choices
+    assert [order(c.site, c.options) for c in chosen] == [None, [1, 0]]
