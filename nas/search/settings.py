@@ -44,7 +44,7 @@ class Supernet(_Strict):
     """
 
     steps: int = Field(1500, ge=0)
-    strategy: str = "single-path"
+    strategy: str = "spread"
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = Field(0.15, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)

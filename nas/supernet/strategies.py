@@ -29,8 +29,11 @@ def spread(space: Space, steps: int) -> Strategy:
     """One derivation at a step, small and large ones as often as those between.
 
     A rate r in [0, 1] is drawn first, and each site with n sizes takes the binomial(n - 1, r)-th.
-    Sites drawn by themselves would nearly never be large, or small, together.
+    Sites drawn by themselves would nearly never be large, or small, together. In a recursive space,
+    whose sites are no sizes, it is as `single_path`.
     """
+    if not space.grammar.finite:
+        return single_path(space, steps)
 
     def turn(step: int, rng: random.Random) -> Turn:
         rate, at_random = rng.random(), choose_at_random(rng)
