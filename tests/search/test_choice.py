@@ -334,7 +334,7 @@ def test_the_front_found_on_the_bank_is_the_exhaustive_front_of_the_same_evaluat
     run = search(str(space), ["digits"], out=tmp_path / "run",
                  **{**QUICK, "trials": 200, "generation": 20})  # fmt: skip
     everything = list(enumerate_all(Grammar.load(str(space)), input=(1, 8, 8)))
-    assert 45 <= len(run.trials) <= len(everything) == 50
+    assert 40 <= len(run.trials) <= len(everything) == 50
     shared = RunEvaluator(run.folder, run.settings).named("shared", run.settings.seed)
     points = {}
     for derivation in everything:
