@@ -77,10 +77,15 @@ def main(spaces: Sequence[str], data: str | None) -> None:
         seeds=SEEDS, aim="τ at least 0.8 of the ceiling, partial τ given FLOPs and params 0.4",
         figure="; ".join(
             f"{space}: best is {r['evaluator']} by {r['by']}, τ {r['τ']:.2f} of a ceiling of "
-            f"{ceiling_of(space):.2f}, given FLOPs and params {r['given both']:.2f}"
+            f"{ceiling_of(space):.2f}, given FLOPs and params {r['given both']:.2f}; alone these "
+            f"two come to {counted(found, space, 'flops')} and {counted(found, space, 'params')}"
             for space, r in best.items()
         ),
     )  # fmt: skip
+
+
+def counted(found: Sequence[dict[str, Any]], space: str, name: str) -> str:
+    return next(f"{r['τ']:.2f}" for r in found if (r["space"], r["evaluator"]) == (space, name))
 
 
 def table(space: str) -> list[dict[str, Any]]:
@@ -103,7 +108,7 @@ def table(space: str) -> list[dict[str, Any]]:
         for number, row in enumerate(mine[0]):
             taus = [each[number].tau.value for each in mine]
             means = {
-                field: statistics.mean(getattr(each[number], at).value for each in mine)
+                field: known(statistics.mean(getattr(each[number], at).value for each in mine))
                 for field, at in (
                     ("given FLOPs", "given_flops"), ("given params", "given_params"),
                     ("given both", "given_both"), ("regret@1", "regret_1"),
@@ -117,6 +122,11 @@ def table(space: str) -> list[dict[str, Any]]:
                 "CPU s": row.cpu_s, "trained": name in groups,
             })  # fmt: skip
     return found
+
+
+def known(value: float) -> float | None:
+    """A number as JSON has it: none where it is not defined."""
+    return None if value != value else value
 
 
 def calibration(space: str, more: Sequence[Scored]) -> Any:
