@@ -16,11 +16,9 @@ from typing import Any
 
 from nas.archive import Archive, Measurement, plain
 from nas.grammar import Derivation
-from nas.measure import costs
-from nas.plan import plan
 from nas.search.run import Run
 from nas.search.settings import Settings
-from nas.search.shared import nested, space_of
+from nas.search.shared import chained, space_of
 from nas.search.worker import Job, Pool, short_steps
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import halves
@@ -35,8 +33,8 @@ def architectures(run: Run) -> Iterator[str]:
     """The architectures to calibrate with, distinct and in a fixed order, so that more extend
     fewer: random draws within the run's limits, thinned so that the logarithm of their FLOPs is
     spread evenly; draws crowd around the middle, and a front asks for all sizes."""
-    if chained := nested(run.settings, run.grammar, run.tasks):
-        yield from map(str, chained)
+    if members := chained(run.settings, run.grammar, run.tasks):
+        yield from map(str, members)
         return
     met: set[str] = set()
     for block in range(1_000):
@@ -60,8 +58,7 @@ def _allowed(run: Run, rng: random.Random) -> Iterator[tuple[Derivation, float]]
     space = space_of(run.settings, run.grammar, run.tasks)
     for _ in range(DRAWS[run.grammar.finite]):
         one = space.draw(rng)
-        found = {m.name: m.value for m in costs(plan(one, heads=run.tasks))}
-        if all(found[m.name] <= m.at_most for m in run.limits if m.name in found):
+        if found := run.costs(one):
             yield one, found["flops"]
 
 

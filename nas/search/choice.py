@@ -16,7 +16,7 @@ from nas.grammar.count import count
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
 from nas.search.run import TRUST, Run, RunError, load
 from nas.search.settings import Settings
-from nas.search.shared import nested
+from nas.search.shared import chained
 from nas.search.worker import Pool, kind, make_pool, short_steps
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, said
@@ -34,7 +34,7 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     if noted:
         return str(noted[0]["evaluator"])
     wanted = settings.evaluator == "auto" and settings.budget_s and settings.trust.share
-    wanted = wanted and not nested(settings, run.grammar, run.tasks)
+    wanted = wanted and not chained(settings, run.grammar, run.tasks)
     if not wanted or archive.trials:
         return usual
     begun, before = time.perf_counter(), spent(archive, "scored")

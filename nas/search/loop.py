@@ -21,7 +21,7 @@ import torch
 from nas.archive import Archive, Trial
 from nas.front import Limit, ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError, sample, seed
-from nas.grammar.count import count
+from nas.grammar.count import count, enumerate_all
 from nas.grammar.trace import cost_of
 from nas.measure import latency
 from nas.network import Network
@@ -31,13 +31,14 @@ from nas.search.choice import decide
 from nas.search.propose import Proposal, Proposer, breeds, resolved, within
 from nas.search.run import Run, RunError, columns_of, create, load, objectives_of
 from nas.search.settings import Settings, SettingsError
-from nas.search.shared import check_shared, nested, train_bank
+from nas.search.shared import chained, check_shared, train_bank
 from nas.search.weights import Weights
 from nas.search.worker import Job, Outcome, Pool, kind, make_pool
 from nas.task import Task, TaskError
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
 STALE_GENERATIONS = 30
+SMALL = 1_000  # architectures that a search enumerates, where it may have as many trials
 
 
 def search(
@@ -142,11 +143,11 @@ class _Search:
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
         self.evaluator, self.alone = evaluator, evaluator != "shared"
-        self.chain = [] if self.alone else nested(settings, run.grammar, run.tasks)
+        self.listed = self._listed()
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
             seed=settings.seed, key=self._key, size=settings.size,
-            start=self.chain or started(settings, run.grammar, run.tasks[0].input, run.limits),
+            start=self.listed or started(settings, run.grammar, run.tasks[0].input, run.limits),
             population=settings.population if settings.sampler == "evolution"
             else settings.generation,
         )  # fmt: skip
@@ -162,6 +163,19 @@ class _Search:
         self.clocked = "latency_ms" in named
         self.ends = time.perf_counter() + self._left()
 
+    def _listed(self) -> list[Derivation]:
+        """What is gone through whole: the chain of a sorted supernet, or every architecture of a
+        space so small that trials suffice, but for those over a limit that can be counted."""
+        run, settings, input = self.run, self.settings, self.run.tasks[0].input
+        if not self.alone and (members := chained(settings, run.grammar, run.tasks)):
+            return members
+        most = min(settings.trials or SMALL, SMALL)
+        if not run.grammar.finite or count(run.grammar, input=input) > most:
+            return []
+        found = [one for one in enumerate_all(run.grammar, input=input) if run.costs(one)]
+        random.Random(f"{settings.seed}/all").shuffle(found)
+        return found
+
     def _left(self) -> float:
         """Seconds of the budget not yet spent, by what the archive tells."""
         if self.settings.budget_s is None:
@@ -174,8 +188,8 @@ class _Search:
         wanted = self.settings.trials or 10**9
         if self.run.grammar.finite:
             wanted = min(wanted, count(self.run.grammar, input=self.run.tasks[0].input))
-        if self.chain:
-            wanted = min(wanted, len(self.chain))
+        if self.listed:
+            wanted = min(wanted, len(self.listed))
         stale = 0
         while len(self.known) < wanted and stale < STALE_GENERATIONS:
             before = len(self.known)

@@ -89,6 +89,16 @@ class Run:
     def derivation(self, id: str) -> Derivation:
         return Derivation.read(self.trial(id).derivations[""], self.grammar)
 
+    def costs(self, derivation: Derivation) -> dict[str, float] | None:
+        """What can be counted of an architecture with the heads of the run's tasks; None where that
+        is more than the run's limits."""
+        from nas.measure import costs
+        from nas.plan import plan
+
+        found = {m.name: m.value for m in costs(plan(derivation, heads=self.tasks))}
+        kept = all(found[one.name] <= one.at_most for one in self.limits if one.name in found)
+        return found if kept else None
+
     @property
     def evaluator(self) -> str:
         """What evaluates the run's trials: as it was measured to be best, or as settings say."""

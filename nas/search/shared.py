@@ -81,7 +81,7 @@ def check_shared(settings: Settings, grammar: Grammar) -> None:
         )
 
 
-def nested(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
+def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
     """The chain that a run trains whose strategy is sorted, what there is to select from: its ends
     first, and then those between them, so that any first part is spread over it."""
     if settings.supernet.strategy != "sorted" or kind(settings, grammar) != "shared":
