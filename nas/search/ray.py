@@ -154,7 +154,7 @@ class RayPool:
             stack.enter_context(connected(settings.on, settings.workers or None, 2 * size_mb))
             given = settings.model_copy(update={"device": self.device})
             self.start = ray.put(files), given, trust_code, os.getcwd()
-            self.wanted = settings.workers or self._room()
+            self.workers = settings.workers or self._room()
             self.stack = stack.pop_all()
 
     def _room(self) -> int:
@@ -162,10 +162,6 @@ class RayPool:
         found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         fitting = int(found.get("CPU", 1))
         return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
-
-    @property
-    def workers(self) -> int:
-        return self.wanted
 
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Outcomes as they come. Raises what a worker raises on loading the run, and RunError
@@ -187,7 +183,7 @@ class RayPool:
         actor = ray.remote(Worker).options(
             num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0
         )
-        while len(self.free) + len(self.calls) < self.wanted:
+        while len(self.free) + len(self.calls) < self.workers:
             worker: Any = actor.remote()
             self._note(worker.start.remote(*self.start), worker, None, START_S)
 
@@ -222,13 +218,13 @@ class RayPool:
         if call.job:
             yield Outcome(call.job.number, (), reason, time.monotonic() - call.begun)
             return
-        self.wanted -= 1
-        if not self.wanted:
+        self.workers -= 1
+        if not self.workers:
             raise RunError(
                 f"no worker could start on Ray; of the last one: {reason}. Has the cluster free "
                 "cores, and this version of nas?"
             )
-        log.warning("a worker could not start: %s; going on with %d", reason, self.wanted)
+        log.warning("a worker could not start: %s; going on with %d", reason, self.workers)
 
     def close(self) -> None:
         """End the workers, and Ray where it was started for this pool."""

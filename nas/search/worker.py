@@ -12,7 +12,7 @@ from nas.archive import Measurement
 from nas.evaluate import inherited
 from nas.grammar import Derivation, Grammar
 from nas.measure.latency import threads
-from nas.plan import plan
+from nas.plan import Plan, plan
 from nas.search.breed import Lineage
 from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
@@ -168,14 +168,16 @@ def make_bank(
             {}, seed=settings.seed, device=settings.device, optimizer=optimizer,
             share=grammar.share, grows=True, memory_mb=most,
         )  # fmt: skip
-    plans, least = (
-        [plan(one, heads=tasks) for one in cover(grammar, input=tasks[0].input, largest=largest)]
-        for largest in (True, False)
-    )
+
+    def covering(*, largest: bool) -> list[Plan]:
+        found = cover(grammar, input=tasks[0].input, largest=largest)
+        return [plan(one, heads=tasks) for one in found]
+
+    plans = covering(largest=True)
     bank = Bank.of(
         plans, seed=settings.seed, device=settings.device, optimizer=optimizer,
         share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
     )  # fmt: skip
     if given.nested and not trained:
-        nest(bank, plans, least)
+        nest(bank, plans, covering(largest=False))
     return bank

@@ -79,8 +79,7 @@ def resampled(n: int, rng: np.random.Generator, replicates: int = REPLICATES) ->
 
     An architecture is drawn with all that is known of it: its scores, so that evaluators are
     compared on the same draws, and its stand-alone seeds, whose chance is thereby in the interval.
-    Drawing seeds once more would count it twice: intervals of 90 % then held the value in 94 to
-    98 % of simulations, and as here in 89 to 94 % (12 and 32 architectures, two seeds).
+    Drawing seeds once more would count it twice, and widen the interval.
     """
     return rng.integers(0, n, (replicates, n))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nas.archive import Archive
 from nas.measure.latency import threads
 from nas.search import RunError, load, resume, search
+from nas.search.run import create
+from nas.search.worker import make_bank
 from nas.supernet import BankError
 from nas.supernet.bank import facts_of
 
@@ -72,6 +76,25 @@ def test_training_killed_at_any_moment_ends_in_the_same_bank(
     for key, tensor in theirs.items():
         assert torch.equal(ours[key], tensor), (key, killed_at)
     assert [t.columns() for t in load(folder).trials] == [t.columns() for t in whole.trials]
+
+
+def test_the_seconds_of_a_training_that_was_killed_count_in_the_budget(tmp_path: Path) -> None:
+    """Also where it was killed between writing the bank and noting what it took."""
+    (tmp_path / "s.grammar").write_text(FINITE)
+    given = settings(strategy="single-path", steps=6)
+    whole = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "whole", **given)
+    folder = tmp_path / "killed"
+    create(folder, whole.settings, whole.grammar, whole.tasks)
+    Archive.create(folder).close()
+    bank = make_bank(whole.grammar, whole.tasks, whole.settings)
+    bank.save(folder / "training.safetensors", state=True, facts={"seconds": "1000"})
+    shutil.copy(whole.folder / "bank.safetensors", folder)
+    resume(folder)
+    with Archive.open(folder) as archive:
+        (note,) = archive.notes("bank")
+    assert 1000 < float(str(note["seconds"])) < 1100
+    ours, theirs = (load_file(f / "bank.safetensors") for f in (folder, whole.folder))
+    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())
 
 
 def test_a_strategy_of_the_users_is_run_again_only_where_it_is_trusted(tmp_path: Path) -> None:

@@ -185,6 +185,9 @@ def test_a_strategy_of_the_users_yields_derivations(tmp_path: Path) -> None:
     assert turn == Turn((SPACE.smallest, sample(TINY, random.Random(3), input=DIGITS.input)))
     with pytest.raises(ValueError, match="no strategy.*there are single-path, spread"):
         strategy_of(f"{path}:none", SPACE, 5)
+    path.write_text("def nobody(space, step, rng):\n    return ()\n")
+    with pytest.raises(ValueError, match="nobody yields no derivation at step 2"):
+        strategy_of(f"{path}:nobody", SPACE, 5)(2, random.Random(0))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
