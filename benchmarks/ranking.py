@@ -7,6 +7,7 @@ the file is deleted. Banks and scores are kept in runs/bench-ranking, and carrie
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -129,7 +130,10 @@ def as_scored(one: dict[str, Any], evaluator: str | None = None) -> Scored:
 
 def truth(space: str) -> list[dict[str, Any]]:
     """Test accuracy and NLL of each architecture from scratch, with each seed, and its counts."""
-    return json.loads((TRUTH / f"{space}.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    path = TRUTH / f"{space}.json"
+    if not path.exists():
+        sys.exit(f"{space} has no ground truth yet: python benchmarks/truth.py --data FOLDER")
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 class Job(NamedTuple):
@@ -144,6 +148,24 @@ class Job(NamedTuple):
 
     def figures(self) -> Any:
         return json.loads(self.path.read_text(encoding="utf-8"))
+
+
+def begin(
+    doc: str | None, main: Callable[..., None], one: Callable[[Job], None], *, spaces: bool = False
+) -> None:
+    """Run a benchmark as its command says: one of its jobs, or the whole, main(data). With `spaces`
+    it is main(data, spaces): those that are asked for, or that have a ground truth."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    if spaces:
+        there = [space for space in SPACES if (TRUTH / f"{space}.json").exists()]
+        parser.add_argument("--space", action="append", choices=SPACES, help="one or several")
+    asked = parser.parse_args()
+    if asked.job:
+        one(Job(sys.argv[0], asked.job))
+    else:
+        main(asked.data, *([asked.space or there] if spaces else []))
 
 
 def compute(jobs: Iterable[Job], told: Sequence[str] = ()) -> None:

@@ -9,7 +9,6 @@ stand-alone seed against the other. τ is Kendall's, the mean over the supernets
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from measure import report
-from ranking import SPACES, Job, architectures, as_scored, compute, fashion, scored, truth
+from ranking import SPACES, Job, architectures, as_scored, begin, compute, fashion, scored, truth
 
 if TYPE_CHECKING:
     from nas.supernet import Bank, Space
@@ -29,7 +28,7 @@ SEEDS, BATCH, LR, SHORT = (0, 1, 2), 64, 0.15, 80
 STEPS = {"mobile": 3000, "fbnetv5-small": 2000}  # of single-path, which sets what all may spend
 STRATEGIES = ("single-path", "spread", "fair", "sandwich")
 BUDGETS = ("flops", "time")  # that strategies have in common with single-path
-PROXIES = ("flops", "params", "synflow", "short")
+COUNTS, PROXIES = ("flops", "params"), ("synflow", "short")
 
 
 class Supernet(NamedTuple):
@@ -53,6 +52,11 @@ class Supernet(NamedTuple):
         return Supernet(space, strategy, budget, int(seed), not plain)
 
 
+def single_paths(space: str) -> list[Supernet]:
+    """The supernets that other benchmarks look into, one a seed."""
+    return [Supernet(space, "single-path", "flops", seed) for seed in SEEDS]
+
+
 def supernets(space: str) -> Iterator[Supernet]:
     """All of a space; single path and spread spend alike in FLOPs and time."""
     for seed in SEEDS:
@@ -62,7 +66,7 @@ def supernets(space: str) -> Iterator[Supernet]:
         yield Supernet(space, "single-path", "flops", seed, nested=False)
 
 
-def main(spaces: Sequence[str], data: str | None) -> None:
+def main(data: str | None, spaces: Sequence[str]) -> None:
     fashion(data)
     for space in spaces:
         compute([Job(__file__, f"{space}/proxies"), *(one.job for one in supernets(space))])
@@ -99,11 +103,11 @@ def table(space: str) -> list[dict[str, Any]]:
         scores = one.job.figures()["scored"]
         groups.setdefault(name, []).append([as_scored(score, name) for score in scores])
     proxies = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()]
-    counts = [one for one in proxies if one.evaluator in ("flops", "params")]
+    counts = {name: [[]] for name in COUNTS}
     others = {name: [[one for one in proxies if one.evaluator == name]] for name in PROXIES}
     found = []
-    for name, runs in {**groups, **others}.items():
-        tables = [rows(calibration(space, [*counts, *run]), "fashion") for run in runs]
+    for name, runs in {**groups, **counts, **others}.items():
+        tables = [rows(calibration(space, run), "fashion") for run in runs]
         mine = [[row for row in each if row.evaluator == name] for each in tables]
         for number, row in enumerate(mine[0]):
             taus = [each[number].tau.value for each in mine]
@@ -129,7 +133,8 @@ def known(value: float) -> float | None:
     return None if value != value else value
 
 
-def calibration(space: str, more: Sequence[Scored]) -> Any:
+def calibration(space: str, more: Sequence[Scored] = ()) -> Any:
+    """The ground truth of a space, its counts, and more scores."""
     from nas.trust.table import Calibration
 
     alone = [
@@ -140,14 +145,20 @@ def calibration(space: str, more: Sequence[Scored]) -> Any:
         })
         for one in truth(space) for run in one["runs"]
     ]  # fmt: skip
-    return Calibration.of([*alone, *more], {"fashion": "accuracy"}, {})
+    counts = [
+        as_scored({
+            "evaluator": name, "derivation": one["derivation"], "seed": 0,
+            "values": {name: one[name]}, "seconds": 0.0, "cpu_s": 0.0,
+        })
+        for one in truth(space) for name in COUNTS
+    ]  # fmt: skip
+    return Calibration.of([*alone, *counts, *more], {"fashion": "accuracy"}, {})
 
 
 def ceiling_of(space: str) -> float:
     from nas.trust.table import ceiling
 
-    counts = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()]
-    return ceiling(calibration(space, counts), "fashion").value
+    return ceiling(calibration(space), "fashion").value
 
 
 def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
@@ -232,7 +243,7 @@ def one(job: Job) -> None:
     space = job.name.split("/")[0]
     if job.name.endswith("/proxies"):
         recipe = SPACES[space].recipe(100)
-        evaluators = [*(baseline(name) for name in PROXIES[:-1]), from_scratch(recipe, steps=SHORT)]
+        evaluators = [baseline("synflow"), from_scratch(recipe, steps=SHORT)]
     else:
         bank, facts = trained(Supernet.of(job.name), task)
         bank.save(job.path.with_suffix(".safetensors"))
@@ -246,9 +257,4 @@ def one(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--space", action="append", choices=SPACES, help="one or several; all")
-    parser.add_argument("--job", help="one supernet, as mobile/sandwich/time/0, or mobile/proxies")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.space or list(SPACES), asked.data)
+    begin(__doc__, main, one, spaces=True)

@@ -8,7 +8,6 @@ own, over so many training images. τ with training from scratch, the mean of 3 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ranks
 from measure import report
-from ranking import Job, architectures, as_scored, compute, fashion, scored
+from ranking import Job, architectures, as_scored, begin, compute, fashion, scored
 
 if TYPE_CHECKING:
     from nas.supernet import Bank, Space
@@ -31,14 +30,13 @@ def main(data: str | None) -> None:
 
     fashion(data)
     jobs = [Job(__file__, f"{SPACE}/{seed}") for seed in ranks.SEEDS]
+    compute(net.job for net in ranks.single_paths(SPACE))
     compute(jobs)
-    counts = [as_scored(one) for one in Job(ranks.__file__, f"{SPACE}/proxies").figures()
-              if one["evaluator"] in ("flops", "params")]  # fmt: skip
     found = []
     for name in ["shared statistics", *map(str, SAMPLES)]:
         runs = [[one for one in job.figures() if one["evaluator"] == name] for job in jobs]
         tables = [
-            rows(ranks.calibration(SPACE, [*counts, *map(as_scored, run)]), "fashion")
+            rows(ranks.calibration(SPACE, [as_scored(one) for one in run]), "fashion")
             for run in runs
         ]
         taus = {
@@ -72,7 +70,7 @@ def one(job: Job) -> None:
     torch.set_num_threads(1)
     task, seed = fashion(None), int(job.name.split("/")[1])
     grammar = nas.Grammar.load(SPACE)
-    bank = ranks.loaded(ranks.Supernet(SPACE, "single-path", "flops", seed), task)
+    bank = ranks.loaded(ranks.single_paths(SPACE)[seed], task)
     common = running(bank, Space(grammar, task.input), task)
     drawn = architectures(grammar, task)
     found = [
@@ -128,8 +126,4 @@ def with_common(bank: Bank, derivation: Any, task: Task, common: dict[str, Any])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--job", help="one supernet, as mobile/0")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.data)
+    begin(__doc__, main, one)

@@ -8,14 +8,13 @@ alone; and 80 steps from scratch. τ with the mean test accuracy from scratch, 9
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
 from typing import TYPE_CHECKING, Any
 
 from measure import Kept, report
-from ranking import Job, as_scored, compute, fashion, scored
+from ranking import Job, as_scored, begin, compute, fashion, scored
 
 if TYPE_CHECKING:
     from nas.grammar import Derivation
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from nas.train import Recipe
 
 NETWORKS, SEEDS, STEPS, SHORT, POLICIES = 32, (0, 1), 2000, 80, ("stage", "operator")
-BANK_MB = 2_000
+BANK_MB = 8_000
 
 
 def main(data: str | None) -> None:
@@ -129,8 +128,4 @@ def on_bank(task: Task, policy: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--job", help="one part, as alone/0, shared/stage or proxies")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.data)
+    begin(__doc__, main, one)

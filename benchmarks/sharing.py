@@ -7,23 +7,24 @@ the same architectures. Memory is the bank's, and what the process took at most 
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import ranks
 from measure import report
-from ranking import SPACES, Job, architectures, compute, fashion, truth
+from ranking import Job, architectures, begin, compute, fashion, truth
 
 EVALUATIONS = 500
 
 
-def main(spaces: list[str], data: str | None) -> None:
+def main(data: str | None, spaces: Sequence[str]) -> None:
     fashion(data)
     jobs = {space: Job(__file__, space) for space in spaces}
+    compute(net.job for space in spaces for net in ranks.single_paths(space))
     compute(jobs.values())
     rows = [row(space, job.figures()) for space, job in jobs.items()]
     report(
@@ -40,8 +41,9 @@ def main(spaces: list[str], data: str | None) -> None:
 
 def row(space: str, timed: dict[str, Any]) -> dict[str, Any]:
     alone = statistics.mean(run["cpu_s"] for one in truth(space) for run in one["runs"])
-    nets = [ranks.Supernet(space, "single-path", "flops", seed) for seed in ranks.SEEDS]
-    training = statistics.mean(net.job.figures()["cpu_s"] for net in nets)
+    training = statistics.mean(
+        net.job.figures()["cpu_s"] for net in ranks.single_paths(space)
+    )
     each = timed["statistics_s"] + timed["predictions_s"]
     return {
         "space": space, "supernet s": training, "evaluation s": each, "alone s": alone,
@@ -65,7 +67,7 @@ def one(job: Job) -> None:
     task = fashion(None)
     valid, x = task.splits().valid.x, calibration(task, 512, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bank = ranks.loaded(ranks.Supernet(job.name, "single-path", "flops", 0), task)
+    bank = ranks.loaded(ranks.single_paths(job.name)[0], task)
     spent = {"statistics_s": 0.0, "predictions_s": 0.0}
     drawn = architectures(nas.Grammar.load(job.name), task)
     for derivation in drawn:
@@ -83,9 +85,4 @@ def one(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--space", action="append", choices=SPACES, help="one or several; all")
-    parser.add_argument("--job", help="one space, as mobile")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.space or list(SPACES), asked.data)
+    begin(__doc__, main, one, spaces=True)

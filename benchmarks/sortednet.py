@@ -8,7 +8,6 @@ recalibrated on 512 training images.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -16,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from measure import report
-from ranking import Job, compute, fashion
+from ranking import Job, begin, compute, fashion
 
 if TYPE_CHECKING:
     from nas.grammar import Derivation
@@ -116,8 +115,4 @@ def together(task: Task, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--job", help="one part, as together/0 or alone/0")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.data)
+    begin(__doc__, main, one)

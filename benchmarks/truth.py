@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from typing import Any
 
 from measure import Kept
-from ranking import SPACES, TRUTH, TRUTH_SEEDS, Job, architectures, compute, fashion
+from ranking import SPACES, TRUTH, TRUTH_SEEDS, Job, architectures, begin, compute, fashion
 
 
 def main(data: str | None) -> None:
     fashion(data)
-    jobs = {space: [Job(__file__, f"{space}/{seed}") for seed in TRUTH_SEEDS] for space in SPACES}
-    for space, mine in jobs.items():
+    for space in SPACES:
+        mine = [Job(__file__, f"{space}/{seed}") for seed in TRUTH_SEEDS]
         if not (TRUTH / f"{space}.json").exists():
             compute(mine)
             write(space, mine)
@@ -67,8 +66,4 @@ def trained(derivation: Any, task: Any, space: str, seed: int) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="the folder of Fashion-MNIST's four idx files")
-    parser.add_argument("--job", help="one seed of one space, as mobile/0")
-    asked = parser.parse_args()
-    one(Job(__file__, asked.job)) if asked.job else main(asked.data)
+    begin(__doc__, main, one)
