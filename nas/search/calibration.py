@@ -21,7 +21,7 @@ from nas.search.settings import Settings
 from nas.search.shared import chained, space_of
 from nas.search.worker import Job, Pool, short_steps
 from nas.supernet.bank import facts_of
-from nas.supernet.chain import halves
+from nas.supernet.chain import evenly
 from nas.trust.evaluators import BASELINES
 from nas.trust.table import ALONE, Calibration, Scored
 
@@ -46,7 +46,7 @@ def architectures(run: Run) -> Iterator[str]:
             return
         low, span = min(sizes.values()), max(sizes.values()) - min(sizes.values())
         for i in range(1, min(BLOCK, len(sizes)) + 1):
-            wanted = low + span * halves(i)
+            wanted = low + span * evenly(i)
             taken = min(sizes, key=lambda text: (abs(sizes[text] - wanted), text))
             del sizes[taken]
             met.add(taken)

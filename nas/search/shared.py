@@ -16,7 +16,7 @@ from nas.search.settings import Settings
 from nas.search.worker import kind, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
 from nas.supernet.bank import facts_of
-from nas.supernet.chain import halves
+from nas.supernet.chain import evenly
 from nas.supernet.strategies import FINITE, of_user
 from nas.task import Task
 from nas.train import Trainer, TrainingError, Turn, train
@@ -88,7 +88,7 @@ def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list
         return []
     found = chain(space_of(settings, grammar, tasks).largest)
     last = len(found) - 1
-    between = (round(halves(i) * last) for i in range(1, 4 * len(found)))
+    between = (round(evenly(i) * last) for i in range(1, 4 * len(found)))
     return [found[i] for i in dict.fromkeys([0, last, *between])]
 
 

@@ -11,14 +11,13 @@ from nas.plan import Plan, plan
 from nas.supernet.sites import order
 from nas.supernet.slots import keys
 
-GOLDEN = 0.618033988749895  # its multiples, less whole numbers, lie evenly: moves are spread so
+GOLDEN = 0.618033988749895
 
 
-def halves(i: int) -> float:
-    """The i-th of 1/2, 1/4, 3/4, 1/8, 5/8, …: evenly spread however many are taken (van der
-    Corput 1935)."""
-    digits = f"{i:b}"
-    return float(int(digits[::-1], 2) / 2 ** len(digits))
+def evenly(i: int) -> float:
+    """The i-th of numbers in [0, 1) that lie evenly however many are taken: whole multiples of the
+    golden ratio, less their whole parts (Sós 1958, the three-distance theorem)."""
+    return i * GOLDEN % 1
 
 
 def chain(top: Derivation, n: int | None = None) -> list[Derivation]:
@@ -68,7 +67,7 @@ def _moves(current: Derivation) -> dict[str, str]:
         at = ranks.index(chosen.index) if ranks else 0
         if ranks and at:
             level, label = (at - 0.5) / (len(ranks) - 1), chosen.options[ranks[at - 1]].label
-            found.append((-level, place * GOLDEN % 1, chosen.site.name, label))
+            found.append((-level, evenly(place), chosen.site.name, label))
     return {name: label for _, _, name, label in sorted(found)}
 
 

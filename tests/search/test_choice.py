@@ -24,7 +24,6 @@ from nas.search.choice import trust
 from nas.search.run import create
 from nas.search.settings import Settings
 from nas.search.worker import RunEvaluator
-from nas.supernet.chain import halves
 
 SPACE = """
 net = conv({4, 8}, stride=2) batchnorm relu (block | identity) (block | identity) output(coarse)
@@ -90,7 +89,6 @@ def test_the_set_is_distinct_spread_over_sizes_and_more_of_it_extends_fewer(ran:
     thirds = [sum(low + i * (high - low) / 3 <= s <= low + (i + 1) * (high - low) / 3
                   for s in sizes) for i in range(3)]  # fmt: skip
     assert min(thirds) >= 8
-    assert [halves(i) for i in range(1, 6)] == [0.5, 0.25, 0.75, 0.125, 0.625]
 
 
 def test_the_set_ends_where_the_space_does_and_keeps_the_runs_limits(

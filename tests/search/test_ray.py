@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 from ray.thirdparty_files import psutil
 
 import nas.search.ray as on_ray
-from nas.archive import Measurement
+from nas.archive import Archive, Measurement
 from nas.export import facts, save
 from nas.grammar import Grammar, GrammarError, derive
 from nas.network import Network
@@ -93,6 +94,30 @@ def test_ray_and_this_process_make_the_same_archive(cluster: None, tmp_path: Pat
     scores = [[(row["evaluator"], row["score"], row["scores"]) for row in table["digits"]["rows"]]
               for table in tables]  # fmt: skip
     assert scores[0] == scores[1]
+
+
+def test_a_search_on_ray_measures_its_evaluators_as_one_in_this_process(
+    cluster: None, tmp_path: Path
+) -> None:
+    """But for seconds, and what follows from them: the verdict weighs those."""
+    words: dict[str, Any] = {
+        **TINY, "trials": 8, "budget_s": 1e4, "trust": {"architectures": 8, "least": 8},
+        "standalone": {"epochs": 0.5},
+    }  # fmt: skip
+    search("mobile", ["digits"], out=tmp_path / "here", **words)
+    there = search("mobile", ["digits"], out=tmp_path / "there", on="ray", workers=2, **words)
+    tables = [
+        json.loads((tmp_path / name / "trust.json").read_text())["tasks"]["digits"]["rows"]
+        for name in ("here", "there")
+    ]
+    scores = [[(row["evaluator"], row["score"], row["scores"], row["tau"]) for row in table]
+              for table in tables]  # fmt: skip
+    assert scores[0] == scores[1]
+    with Archive.open(there.folder) as archive:
+        (verdict,) = archive.notes("verdict")
+    used = {m.evaluator for t in there.trials for m in t.measurements if m.task}
+    assert used == {verdict["evaluator"]} == {there.evaluator}
+    assert len(there.trials) == 8
 
 
 def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from nas.grammar.trace import cost_of
 from nas.op import BATCH
 from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, Space, calibrate, chain, strategy_of
+from nas.supernet.chain import evenly
 from nas.supernet.sites import kind, order
 from nas.task import Task, loss
 from nas.train import Batches, Recipe, Trainer, Turn
@@ -168,6 +169,12 @@ def test_a_shorter_chain_is_some_of_the_longer_with_its_ends() -> None:
     assert len(some) == 7
     assert [some[0], some[-1]] == [members[0], members[-1]]
     assert set(some) <= set(members)
+
+
+def test_evenly_spread_numbers_leave_no_gap_that_is_twice_and_a_half_the_mean() -> None:
+    for n in range(2, 300):
+        there = [0.0, *sorted(evenly(i) for i in range(1, n)), 1.0]
+        assert max(b - a for a, b in pairwise(there)) < 2.5 / n
 
 
 def test_sorted_training_gives_each_member_of_the_chain_a_batch_of_its_own() -> None:
