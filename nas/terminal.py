@@ -28,7 +28,8 @@ err = Console(stderr=True, emoji=False, highlight=False)
 
 
 class Live:
-    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere."""
+    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere; of what
+    is `total` may change as more is known."""
 
     def __init__(self) -> None:
         columns = (
@@ -37,7 +38,8 @@ class Live:
         )  # fmt: skip
         self.bars = Progress(*columns, console=err)
         self.known: dict[str, TaskID] = {}
-        self.begun: dict[str, tuple[float, int]] = {}
+        self.begun: dict[str, tuple[float, int, int]] = {}  # when, with how many; tenths told
+        self.last = time.perf_counter()  # where a phase begins that is heard of for the first time
 
     def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
         if "says" in facts:
@@ -50,17 +52,17 @@ class Live:
             return
         if phase not in self.known:
             self.bars.start()
-            self.known[phase] = self.bars.add_task(name, total=total or None, facts="")
-        self.bars.update(self.known[phase], completed=done, facts=said)
+            self.known[phase] = self.bars.add_task(name, total=total, facts="")
+        self.bars.update(self.known[phase], completed=done, total=total, facts=said)
 
     def _line(self, name: str, done: int, total: int, said: str) -> None:
-        start, first = self.begun.setdefault(name, (time.perf_counter(), done - 1))
-        step = max(1, total // 10)
-        if done % step and done != total:
-            return
-        each = (time.perf_counter() - start) / max(1, done - first)
-        eta = f"ETA {each * (total - done):.0f} s" if total else ""
-        err.print(f"{name}: {done}/{total or '?'}  {eta}  {said}")
+        now, tenth = time.perf_counter(), 10 * done // total
+        start, first, told = self.begun.get(name, (self.last, done - 1, 0))
+        if tenth > told or done == total:
+            each = (now - start) / max(1, done - first)
+            err.print(f"{name}: {done}/{total}  ETA {each * (total - done):.0f} s  {said}")
+            told = tenth
+        self.begun[name], self.last = (start, first, told), now
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,19 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
     if settings.standalone.child_epochs:
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, settings, archive, pool)
-    found = scores.calibration(_fitting(run, scores, listener))
+    texts, needed_s = _fitting(run, scores, listener)
+    found = scores.calibration(texts)
     if not found.derivations and run.limits:
         return Verdict(usual, "no random architecture keeps the run's limits, so it is the space's "
                               "default")  # fmt: skip
     if len(found.derivations) < given.least:
+        why, fix = "can be trained from scratch", ""
+        if needed_s:
+            why += f" in {given.share:.0%} of the budget"
+            fix = f" (a budget of {ceil(needed_s / 60)} minutes would do)"
         return Verdict(usual, (
-            f"too few architectures can be trained from scratch in {given.share:.0%} of the "
-            f"budget, {len(found.derivations)} where {given.least} are needed, so it is the "
-            "space's default"
+            f"too few architectures {why}, {len(found.derivations)} where {given.least} are "
+            f"needed, so it is the space's default{fix}"
         ))  # fmt: skip
     left = (settings.budget_s or 0.0) - spent(archive, "bank")
     left -= spent(archive, "scored") / pool.workers
@@ -84,26 +88,28 @@ def _most(run: Run) -> float:
     return min(held, run.settings.trials or held)
 
 
-def _fitting(run: Run, scores: Scores, listener: Listener) -> list[str]:
-    """Calibrate with as many architectures as fit the share of the budget; which they are."""
+def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], float]:
+    """Calibrate with as many architectures as fit the share of the budget: which they are, and,
+    where it ended them, the seconds of a budget whose share would do for the fewest."""
     assert scores.pool is not None
     given, workers = run.settings.trust, scores.pool.workers
     share_s = given.share * (run.settings.budget_s or 0.0)
     ends, found = time.perf_counter() + share_s, list[str]()
-    costs: list[float] = []
+    costs = list[float]()
     for batch in batches(architectures(run), workers, given.architectures):
         if not found:
             scores.make(batch[:1], only="short")
         each = max(costs) if costs else _foretold(scores, batch[0])
-        needed = given.least * each if not found else sum(costs) + len(batch) * each
-        over = needed > share_s * workers or time.perf_counter() > ends
+        needed = given.least * each
+        next_s = sum(costs) + len(batch) * each if found else needed
+        over = next_s > share_s * workers or time.perf_counter() > ends
         if over and not all(map(scores.whole, batch)):
-            break
+            return found, needed / workers / given.share
         scores.make(batch)
         found += batch
         costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
         listener("trust", len(found), given.architectures, {})
-    return found
+    return found, 0.0
 
 
 def _foretold(scores: Scores, text: str) -> float:

@@ -161,7 +161,9 @@ class _Search:
         self.best: dict[str, float] = {}
         named = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
         self.clocked = "latency_ms" in named
-        self.ends = time.perf_counter() + self._left()
+        self.begun, self.before = time.perf_counter(), len(self.recorded)
+        self.ends = self.begun + self._left()
+        self.wanted = self._wanted()
 
     def _listed(self) -> list[Derivation]:
         """What is gone through whole: the chain of a sorted supernet, or every architecture of a
@@ -184,16 +186,24 @@ class _Search:
         once = spent(self.archive, "bank", "verdict")
         return self.settings.budget_s - once - each / self.pool.workers
 
-    def go(self) -> None:
+    def _wanted(self) -> int:
+        """The trials to be made, if time suffices: not more than there are to make."""
         wanted = self.settings.trials or 10**9
         if self.run.grammar.finite:
             wanted = min(wanted, count(self.run.grammar, input=self.run.tasks[0].input))
-        if self.listed:
-            wanted = min(wanted, len(self.listed))
+        return min(wanted, len(self.listed)) if self.listed else wanted
+
+    def _expected(self) -> int:
+        """The trials there will be when time is over, at the pace so far."""
+        now, done = time.perf_counter(), len(self.recorded)
+        pace = (done - self.before) / (now - self.begun)
+        return int(min(self.wanted, done + max(0.0, self.ends - now) * pace))
+
+    def go(self) -> None:
         stale = 0
-        while len(self.known) < wanted and stale < STALE_GENERATIONS:
+        while len(self.known) < self.wanted and stale < STALE_GENERATIONS:
             before = len(self.known)
-            whole = self._generation(wanted)
+            whole = self._generation()
             spent = self._over() and len(self.known) >= len(self.recorded)
             if spent or not whole:
                 break
@@ -209,7 +219,7 @@ class _Search:
         made = plan(derivation)
         return "" if not self.run.grammar.finite and made.trivial else made.fingerprint
 
-    def _generation(self, wanted: int) -> bool:
+    def _generation(self) -> bool:
         """Whether a generation was evaluated to its end, and told."""
         proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
         keys = [self._key(proposal.derivation) for proposal in proposals]
@@ -217,7 +227,7 @@ class _Search:
         for key, proposal in zip(keys, proposals, strict=True):
             if key and key not in self.known:
                 first.setdefault(key, proposal)
-        fresh = list(first)[: wanted - len(self.known)]
+        fresh = list(first)[: self.wanted - len(self.known)]
         numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
         jobs = [
             self._job(number, first[key]) for key, number in numbers.items()
@@ -260,7 +270,7 @@ class _Search:
         self.archive.record(trial)
         self.recorded[key] = trial
         self._note_best(trial)
-        self.listener("trials", len(self.recorded), self.settings.trials, self.best)
+        self.listener("trials", len(self.recorded), self._expected(), self.best)
 
     def _finalists(self) -> None:
         """Train from scratch the front's trials that went on from their parents, and who comes to

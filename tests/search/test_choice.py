@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -297,6 +298,7 @@ def test_a_budget_too_short_to_calibrate_says_so_and_uses_the_default(
     assert run.evaluator == "shared"
     (said,) = told
     assert "too few architectures can be trained from scratch in 20% of the budget" in said
+    assert re.search(r"a budget of [1-9]\d* minutes would do", said)
     assert len({note["derivation"] for note in scored(run.folder)}) < 12
 
 

@@ -310,9 +310,18 @@ def test_durations_read_as_written() -> None:
 
 def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
     begun = time.perf_counter()
-    search("mobile", ["digits"], out=tmp_path / "run", budget_s=6.0, trials=0, generation=4)
+    told = list[tuple[int, int]]()
+
+    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
+        if phase == "trials":
+            told.append((done, total))
+
+    search("mobile", ["digits"], out=tmp_path / "run", budget_s=6.0, trials=0, generation=4,
+           listener=listener)  # fmt: skip
     assert time.perf_counter() - begun < 30
     assert load(tmp_path / "run").trials
+    assert told
+    assert all(done <= total < 10_000 for done, total in told)  # an ETA, with no number of trials
 
 
 def test_candidates_trained_alone_are_never_one_architecture_twice_nor_trivial(
