@@ -70,7 +70,7 @@ def one(job: Job) -> None:
     torch.set_num_threads(1)
     task, seed = fashion(None), int(job.name.split("/")[1])
     grammar = nas.Grammar.load(SPACE)
-    bank = ranks.loaded(ranks.single_paths(SPACE)[seed], task)
+    bank = ranks.loaded(ranks.Supernet(SPACE, "single-path", "flops", seed), task)
     common = running(bank, Space(grammar, task.input), task)
     drawn = architectures(grammar, task)
     found = [

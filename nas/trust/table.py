@@ -64,7 +64,8 @@ class Row:
     """How well one evaluator, ranking by one score, agrees with training from scratch on a task.
 
     τ is with the mean of all stand-alone seeds; of `standalone` itself that of one seed with the
-    others. Regrets are in units of the metric. cpu_s, seconds: of one evaluation, on average.
+    others. Of an evaluator with several seeds statistics are means over them. Regrets are in units
+    of the metric. cpu_s, seconds: of one evaluation, on average.
     """
 
     task: str
@@ -200,14 +201,13 @@ class _Draws(NamedTuple):
     weights: Array
 
     def of(self, evaluator: str, score: str) -> dict[str, Array]:
-        """Each statistic's replicates; of a training with several seeds, averaged over them."""
+        """Each statistic's replicates; of an evaluator with several seeds, averaged over them."""
         truth = self.calibration.truth(self.task)
         given = self.calibration.scores(self.task, evaluator, score)
-        if evaluator != ALONE:
-            return self._statistics(given.mean(1), truth.mean(1))
+        others = [np.delete(truth, s, 1) if evaluator == ALONE else truth
+                  for s in range(given.shape[1])]  # fmt: skip
         each = [
-            self._statistics(given[:, s], np.delete(truth, s, 1).mean(1))
-            for s in range(truth.shape[1])
+            self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)
         ]
         return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
