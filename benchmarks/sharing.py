@@ -65,7 +65,7 @@ def one(job: Job) -> None:
 
     torch.set_num_threads(1)
     task = fashion(None)
-    valid, x = task.splits().valid.x, calibration(task, 512, 0)
+    valid, x = task.splits().valid.x, calibration([task], 512, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bank = ranks.loaded(ranks.single_paths(job.name)[0], task)
     spent = {"statistics_s": 0.0, "predictions_s": 0.0}

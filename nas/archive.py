@@ -50,6 +50,7 @@ class Trial:
     reason: str = ""  # why it failed
     measurements: tuple[Measurement, ...] = ()  # oldest first
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
     def value(self, column: str) -> float | None:
         """The newest measurement of a column (see `columns`), or None where there is none."""
@@ -318,6 +319,9 @@ def _sync(folder: Path) -> None:
         os.close(fd)
 
 
+FRACTIONS = ("value", "spread", "seconds", "cpu_s")
+
+
 def plain(record: Measurement | Trial) -> dict[str, JSON]:
     """The fields of a record that are not at their default."""
     said: dict[str, Any] = {}
@@ -327,7 +331,7 @@ def plain(record: Measurement | Trial) -> dict[str, JSON]:
             continue
         if one.name == "measurements":
             value = [plain(measurement) for measurement in value]
-        said[one.name] = float(value) if one.name in ("value", "spread", "seconds") else value
+        said[one.name] = float(value) if one.name in FRACTIONS else value
     return said
 
 

@@ -118,7 +118,7 @@ def search(
         if not facts["space"] or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
         settings = Settings.of(facts, str(config or "settings"))
-        for one in prepare(settings)[1]:
+        for one in prepare(settings)[2]:
             err.print(one.describe(), markup=False, style="dim")
         if dry_run:
             _dry_run(settings)

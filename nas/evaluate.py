@@ -37,26 +37,35 @@ def scores(
     split: SplitName, *, evaluator: str, fidelity: str = "", bank_version: int | None = None,
     seed: int | None = None, device: str = "cpu",
 ) -> list[Measurement]:  # fmt: skip
-    """Every metric of tasks that share their inputs, on one split."""
-    x = getattr(tasks[0].splits(), split).x.to(device)
-    logits = predict(planned, params, x)
-    return [
-        Measurement(
-            name, value, UNITS.get(name, "fraction"), task.name, split, evaluator, bank_version,
-            fidelity, seed, device,
-        )
-        for task in tasks
-        for name, value in score(
-            task, logits[task.name].float().cpu(), getattr(task.splits(), split).y
-        ).items()
-    ]  # fmt: skip
+    """Every metric of some tasks, on one split."""
+    found = []
+    for group in groups(tasks):
+        x = getattr(group[0].splits(), split).x.to(device)
+        logits = predict(planned, params, x)
+        found += [
+            Measurement(
+                name, value, UNITS.get(name, "fraction"), task.name, split, evaluator,
+                bank_version, fidelity, seed, device,
+            )
+            for task in group
+            for name, value in score(
+                task, logits[task.name].float().cpu(), getattr(task.splits(), split).y
+            ).items()
+        ]  # fmt: skip
+    return found
 
 
-def calibration(task: Task, samples: int, seed: int) -> Tensor:
-    """A fixed random part of a task's training inputs, for batch statistics."""
-    x = task.splits().train.x
+def calibration(tasks: Sequence[Task], samples: int, seed: int) -> Tensor:
+    """A fixed random part of the training inputs, for batch statistics; where tasks have inputs of
+    their own, as many of each, mixed."""
     generator = torch.Generator().manual_seed(seed)
-    return x[torch.randperm(len(x), generator=generator)[:samples]]
+    each = [group[0].splits().train.x for group in groups(tasks)]
+    most = -(-samples // len(each))
+    parts = [x[torch.randperm(len(x), generator=generator)[:most]] for x in each]
+    if len(parts) == 1:
+        return parts[0]
+    whole = torch.cat(parts)
+    return whole[torch.randperm(len(whole), generator=generator)]
 
 
 def shared(
@@ -64,16 +73,13 @@ def shared(
     samples: int = 512, seed: int = 0, device: str = "cpu",
 ) -> list[Measurement]:  # fmt: skip
     """Metrics of a derivation's subnet of a bank, recalibrated on `samples` training inputs."""
-    found: list[Measurement] = []
-    for group in groups(tasks):
-        x = calibration(group[0], samples, seed).to(device)
-        subnet = Subnet.of(bank, derivation, group, x)
-        found += scores(
-            subnet.plan, subnet.tensors, group, split, evaluator="shared",
-            fidelity=f"{bank.version} supernet steps", bank_version=bank.version, seed=seed,
-            device=device,
-        )  # fmt: skip
-    return found + costs(plan(derivation, heads=tasks))
+    x = calibration(tasks, samples, seed).to(device)
+    subnet = Subnet.of(bank, derivation, list(tasks), x)
+    return scores(
+        subnet.plan, subnet.tensors, tasks, split, evaluator="shared",
+        fidelity=f"{bank.version} supernet steps", bank_version=bank.version, seed=seed,
+        device=device,
+    ) + costs(subnet.plan)  # fmt: skip
 
 
 def standalone(
@@ -107,13 +113,10 @@ def measured(
     device: str = "cpu", evaluator: str,
 ) -> list[Measurement]:  # fmt: skip
     """Metrics of a network on one split, and its costs."""
-    found: list[Measurement] = []
-    for group in groups(tasks):
-        found += scores(
-            network.plan, network.tensors(), group, split, evaluator=evaluator,
-            fidelity=f"{recipe.epochs:g} epochs", seed=recipe.seed, device=device,
-        )  # fmt: skip
-    return found + costs(network.plan)
+    return scores(
+        network.plan, network.tensors(), tasks, split, evaluator=evaluator,
+        fidelity=f"{recipe.epochs:g} epochs", seed=recipe.seed, device=device,
+    ) + costs(network.plan)  # fmt: skip
 
 
 def fit(
@@ -151,7 +154,6 @@ def network_of(
     bank: Bank, derivation: Derivation, tasks: Sequence[Task], *, samples: int = 2048,
     seed: int = 0, device: str = "cpu",
 ) -> Network:  # fmt: skip
-    """A derivation's subnet as a module of its own, with statistics from `samples` inputs of the
-    first task (tasks with inputs of their own share the trunk's statistics)."""
-    x = calibration(tasks[0], samples, seed).to(device)
+    """A derivation's subnet as a module of its own, with statistics from `samples` inputs."""
+    x = calibration(tasks, samples, seed).to(device)
     return Subnet.of(bank, derivation, list(tasks), x).extract(list(tasks)).to(device)

@@ -27,7 +27,7 @@ class Recipe:
     epochs: passes over the training split (of each task); lr: the peak; momentum: of SGD, or how
     long Adam remembers gradients; warmup: the share of all steps; weight_decay: on weights, never
     on norms and biases; clip: the gradient's largest norm; optimizer: sgd, or adam with decoupled
-    decay, which wants an lr of about 0.002.
+    decay, which wants an lr of about 0.005.
     """
 
     epochs: float = 20
@@ -68,6 +68,10 @@ class Turn:
     teach: bool = False
     batches: Literal["one", "each"] = "one"
 
+    def __post_init__(self) -> None:
+        if self.teach and self.batches == "each":
+            raise ValueError("a turn that teaches sees one batch: what is taught are its logits")
+
 
 class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is no number, for one."""
@@ -102,7 +106,7 @@ def update(lease: Lease, recipe: Recipe, rate: float) -> None:
 
 
 def groups(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Tasks that share their inputs, together: their trunk runs once."""
+    """Tasks that share their inputs, together."""
     grouped: dict[int, list[Task]] = {}
     for task in tasks:
         grouped.setdefault(id(task.splits().train.x), []).append(task)
@@ -129,8 +133,9 @@ class Batches:
 class Trainer:
     """Runs training steps on some weights.
 
-    In a turn that teaches, the others learn the first's logits alone (in-place distillation, Yu et
-    al. 2020, BigNAS, section 3).
+    Where tasks have inputs of their own, a batch holds some of each: the network is one, and so are
+    the statistics that it normalises by, in training as in use. In a turn that teaches, the others
+    learn the first's logits alone (in-place distillation, Yu et al. 2020, BigNAS, section 3).
     """
 
     def __init__(
@@ -139,7 +144,7 @@ class Trainer:
     ):  # fmt: skip
         self.weights, self.recipe, self.steps = weights, recipe, steps
         self.device = torch.device(device)
-        self.groups = groups(tasks)
+        self.tasks, self.groups = list(tasks), groups(tasks)
         self.batches = [
             Batches(len(group[0].splits().train), recipe.batch, recipe.seed)
             for group in self.groups
@@ -150,22 +155,18 @@ class Trainer:
 
         Raises TrainingError where a loss is no finite number; the weights are then as before.
         """
-        plans = [[plan(d, heads=group) for group in self.groups] for d in turn.derivations]
-        lease = self.weights.lease([p for each in plans for p in each])
-        params = iter(lease.params)
-        teachers: list[Mapping[str, Tensor]] = []
+        plans = [plan(d, heads=self.tasks) for d in turn.derivations]
+        lease = self.weights.lease(plans)
+        teacher: Mapping[str, Tensor] = {}
         losses = []
         own = turn.batches == "each"
-        for number, each in enumerate(plans):
+        for number, (one, params) in enumerate(zip(plans, lease.params, strict=True)):
             at = step * len(plans) + number if own else step
-            total = 0.0
-            for k, one in enumerate(each):
-                logits, value = self._loss(at, k, one, next(params), teachers)
-                if turn.teach and number == 0:
-                    teachers.append({name: value.detach() for name, value in logits.items()})
-                total += float(value.detach())
-                (value / len(plans) if own else value).backward()
-            losses.append(total)
+            logits, value = self._loss(at, one, params, teacher)
+            if turn.teach and number == 0:
+                teacher = {name: found.detach() for name, found in logits.items()}
+            losses.append(float(value.detach()))
+            (value / len(plans) if own else value).backward()
         if not all(map(isfinite, losses)):
             lost = sum(losses)
             raise TrainingError(f"the loss at step {step} is {lost}: lower the learning rate?")
@@ -173,23 +174,27 @@ class Trainer:
         return losses[0]
 
     def _loss(
-        self, batch: int, k: int, one: Plan, params: list[dict[str, Tensor]],
-        teachers: Sequence[Mapping[str, Tensor]],
-    ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
-        group, at = self.groups[k], self.batches[k].at(batch)
-        x = group[0].splits().train.x[at].to(self.device)
+        self, batch: int, one: Plan, params: list[dict[str, Tensor]], teacher: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Each task's logits of its own inputs, and the sum of the losses."""
+        places = [batches.at(batch) for batches in self.batches]
+        inputs = [g[0].splits().train.x[at] for g, at in zip(self.groups, places, strict=True)]
+        x = (inputs[0] if len(inputs) == 1 else torch.cat(inputs)).to(self.device)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            logits = run(one, params, x, BATCH)
-        total = torch.zeros((), device=self.device)
-        for task in group:
-            found = logits[task.name].float()
-            if len(teachers) > k:
-                total = total + soft_loss(task, found, teachers[k][task.name].float())
-            else:
-                y = task.splits().train.y[at].to(self.device)
-                smoothing = self.recipe.label_smoothing
-                total = total + loss(task, found, y, label_smoothing=smoothing)
+            results = run(one, params, x, BATCH)
+        logits, total = dict[str, Tensor](), torch.zeros((), device=self.device)
+        first = 0
+        for group, at in zip(self.groups, places, strict=True):
+            for task in group:
+                found = logits[task.name] = results[task.name][first : first + len(at)].float()
+                if teacher:
+                    total = total + soft_loss(task, found, teacher[task.name])
+                else:
+                    y = task.splits().train.y[at].to(self.device)
+                    smoothing = self.recipe.label_smoothing
+                    total = total + loss(task, found, y, label_smoothing=smoothing)
+            first += len(at)
         return logits, total
 
 

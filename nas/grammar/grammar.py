@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from nas.grammar.check import check, is_finite, least_sizes, reachable
 from nas.grammar.parser import GrammarError, Import, fault, parse
-from nas.grammar.rules import Rule, choice_in
+from nas.grammar.rules import Rule, calls_in, choice_in
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
 
@@ -80,6 +80,12 @@ class Grammar:
         """What the places of a network that share weights have in common, in a bank for the whole
         space: their `path`, or the `stage` where the space is recursive, unless it says so."""
         return self._share or ("path" if self.finite else "stage")
+
+    @cached_property
+    def calls(self) -> frozenset[str]:
+        """The names of the rules and operators that a derivation may use."""
+        bodies = (self.rules[name].body for name in reachable(self.rules, self.start))
+        return frozenset(call.name for body in bodies for call in calls_in(body))
 
     @property
     def seeds(self) -> tuple[str, ...]:

@@ -22,31 +22,35 @@ from nas.search.shared import chained, space_of
 from nas.search.worker import Job, Pool, short_steps
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
+from nas.supernet.strategies import spread
 from nas.trust.evaluators import BASELINES
 from nas.trust.table import ALONE, Calibration, Scored
 
+VAIN = 8  # blocks of draws that bring nothing new, after which there are no more
 BLOCK = 32  # architectures that are taken of some random draws:
 DRAWS = {True: 256, False: 64}  # of a finite grammar; of a recursive one, where a draw takes long
 
 
 def architectures(run: Run) -> Iterator[str]:
     """The architectures to calibrate with, distinct and in a fixed order, so that more extend
-    fewer: random draws within the run's limits, thinned so that the logarithm of their FLOPs is
-    spread evenly; draws crowd around the middle, and a front asks for all sizes."""
+    fewer: random draws within the run's limits, of a finite space small and large ones as often as
+    those between, thinned so that the logarithm of their FLOPs is spread evenly; for a front asks
+    for all sizes. They end where draw after draw brings nothing new within the limits."""
     if members := chained(run.settings, run.grammar, run.tasks):
-        yield from map(str, members)
+        yield from (str(one) for one in members if run.costs(one))
         return
-    met: set[str] = set()
+    met, vain = set[str](), 0
     for block in range(1_000):
         rng = random.Random(f"{run.settings.seed}/trust/{block}")
         sizes = {str(one): log1p(flops) for one, flops in _allowed(run, rng)}
         for text in met:
             sizes.pop(text, None)
-        if not sizes:
+        vain = 0 if sizes else vain + 1
+        if vain == VAIN:
             return
-        low, span = min(sizes.values()), max(sizes.values()) - min(sizes.values())
+        low, high = min(sizes.values(), default=0), max(sizes.values(), default=0)
         for i in range(1, min(BLOCK, len(sizes)) + 1):
-            wanted = low + span * evenly(i)
+            wanted = low + (high - low) * evenly(i)
             taken = min(sizes, key=lambda text: (abs(sizes[text] - wanted), text))
             del sizes[taken]
             met.add(taken)
@@ -55,9 +59,9 @@ def architectures(run: Run) -> Iterator[str]:
 
 def _allowed(run: Run, rng: random.Random) -> Iterator[tuple[Derivation, float]]:
     """Random draws that keep the run's limits on what can be counted, with their FLOPs."""
-    space = space_of(run.settings, run.grammar, run.tasks)
+    draw = spread(space_of(run.settings, run.grammar, run.tasks), 1)
     for _ in range(DRAWS[run.grammar.finite]):
-        one = space.draw(rng)
+        (one,) = draw(0, rng).derivations
         if found := run.costs(one):
             yield one, found["flops"]
 
@@ -141,8 +145,10 @@ def inherited(archive: Archive) -> dict[str, Scored]:
     for trial in sorted(archive.trials, key=lambda trial: trial.id):
         mine = tuple(m for m in trial.measurements if m.evaluator == "inherited")
         if mine:
-            text, took = trial.derivations[""], trial.seconds
-            found[text] = Scored(text, "inherited", 0, mine, seconds=took, cpu_s=took)
+            text = trial.derivations[""]
+            found[text] = Scored(
+                text, "inherited", 0, mine, seconds=trial.seconds, cpu_s=trial.cpu_s
+            )
     return found
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,23 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
     by = {t.name: ["nll"] if asked & {"nll", f"{t.name.replace('-', '_')}_nll"} else [t.metric]
           for t in run.named}  # fmt: skip
     verdict, table = judge(
-        found, default=usual, left_s=dict.fromkeys(ELIGIBLE, left), most=_most(run),
-        workers=pool.workers, scores=by,
+        found, default=usual, left_s=dict.fromkeys(ELIGIBLE, left),
+        most=_most(run, ELIGIBLE, settings.trials), workers=pool.workers, scores=by,
     )  # fmt: skip
     write(run, found, verdict, table)
     return verdict
 
 
-def _most(run: Run) -> float:
-    """The evaluations a run can make use of: as many as the space holds, or are asked for."""
+def _most(run: Run, evaluators: Iterable[str], trials: int = 0) -> dict[str, float]:
+    """The evaluations that there can be by each: as many as the space holds, or as are asked for.
+    A bank that was trained as a chain has nothing to say of others than its members."""
     held: float = inf
     if run.grammar.finite:
         held = count(run.grammar, input=run.tasks[0].input)
-    return min(held, run.settings.trials or held)
+    most = dict.fromkeys(evaluators, min(held, trials or held))
+    if members := chained(run.settings, run.grammar, run.tasks):
+        most["shared"] = sum(1 for one in members if run.costs(one))
+    return most
 
 
 def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], float]:
@@ -156,8 +160,9 @@ def trust(
         took = spent(archive, "bank") + trained / pool.workers
     whole_s = budget_s or settings.budget_s or took
     left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
-    size = count(run.grammar, input=run.tasks[0].input) if run.grammar.finite else inf
-    verdict, table = judge(found, default=usual, left_s=left, most=size, workers=pool.workers)
+    verdict, table = judge(
+        found, default=usual, left_s=left, most=_most(run, left), workers=pool.workers
+    )
     return write(run, found, verdict, table)
 
 

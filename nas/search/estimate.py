@@ -17,7 +17,7 @@ from nas.trust.evaluators import from_scratch, on_bank
 def estimate(settings: Settings) -> dict[str, float]:
     """bank_mb (of a recursive space the most that it may grow to), step_ms, evaluation_ms (latency
     included) and eta_s of a search, by trying a few of each; nothing is written."""
-    grammar, tasks = prepare(settings)
+    settings, grammar, tasks = prepare(settings)
     rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
     drawn = [space.draw(rng) for _ in range(3)]

@@ -51,7 +51,7 @@ def search(
     settings: any of `Settings`. Raises GrammarError, TaskError, SettingsError, RunError.
     """
     chosen = Settings.of({"space": space, "tasks": tuple(tasks), **settings})
-    grammar, found = prepare(chosen)
+    chosen, grammar, found = prepare(chosen)
     chosen = chosen.model_copy(update={"tasks": tuple(task.spec for task in found)})
     create(Path(out), chosen, grammar, found)
     Archive.create(Path(out)).close()
@@ -71,9 +71,11 @@ def resume(
     return _proceed(run, listener or _silent)
 
 
-def prepare(settings: Settings) -> tuple[Grammar, list[Task]]:
-    """The space and tasks of a search, checked against each other before anything is written."""
+def prepare(settings: Settings) -> tuple[Settings, Grammar, list[Task]]:
+    """The space and tasks of a search, checked against each other before anything is written, and
+    the settings as they suit the space."""
     grammar = Grammar.load(settings.space)
+    settings = settings.suited(grammar)
     tasks = [Task.load(spec) for spec in settings.tasks]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
@@ -85,7 +87,7 @@ def prepare(settings: Settings) -> tuple[Grammar, list[Task]]:
                 f"{tasks[0].input}, {task.name} takes {task.input}"
             )
     run_checks(settings, grammar, tasks)
-    return grammar, tasks
+    return settings, grammar, tasks
 
 
 def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
@@ -98,7 +100,7 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
     if kind(settings, grammar) == "shared":
-        check_shared(settings, grammar)
+        check_shared(settings, grammar, tasks)
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
     plan(first, heads=tasks)
@@ -265,7 +267,7 @@ class _Search:
         self.ids.add(id)
         trial = Trial(
             outcome.number, id, {"": text}, "failed" if outcome.reason else "finished",
-            outcome.reason, outcome.measurements, outcome.seconds,
+            outcome.reason, outcome.measurements, outcome.seconds, outcome.cpu_s,
         )  # fmt: skip
         self.archive.record(trial)
         self.recorded[key] = trial

@@ -154,14 +154,17 @@ class Run:
         return bank
 
     def network(self, id: str) -> Network:
-        """A trial's network: its subnet's weights and statistics copied where the run shares
-        weights, freshly initialised ones otherwise."""
+        """A trial's network: its subnet's weights and statistics, as they were measured, where the
+        run shares weights, freshly initialised ones otherwise."""
         from nas.evaluate import network_of
         from nas.network import Network
 
         derivation = self.derivation(id)
         if self.evaluator == "shared":
-            return network_of(self.bank(), derivation, self.tasks, seed=self.settings.seed)
+            return network_of(
+                self.bank(), derivation, self.tasks, seed=self.settings.seed,
+                samples=self.settings.supernet.samples,
+            )  # fmt: skip
         return Network(derivation, heads=self.tasks, seed=self.settings.seed).eval()
 
     def extract(self, id: str) -> nn.Module:

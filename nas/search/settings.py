@@ -12,10 +12,11 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.grammar import Grammar
 from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
 
-ADAM = {"lr": 0.002, "weight_decay": 0.05}  # of AdamW where nothing else is said
+ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
 
 def usual(given: Any) -> Any:
@@ -36,8 +37,8 @@ class Supernet(_Strict):
     """How the shared weights are trained; `steps` 0 lets the budget say.
 
     strategy: who is trained at each step, one of the library's or a function of the user's own,
-    ./file.py:name. optimizer: with adam, lr and weight_decay are 0.002 and 0.05 unless said.
-    kernel_transform: smaller kernels are larger ones' middles times a learned matrix. nested:
+    ./file.py:name. optimizer: adam for a space of transformers unless it or lr is said; with it lr
+    and weight_decay are 0.005 and 0.05 unless said. kernel_transform: smaller kernels are larger ones' middles times a learned matrix. nested:
     before training subnets of a finite space compute what the smallest inside them does.
     memory_mb: what the bank may take, 0 all that is free. checkpoint_s: seconds between
     checkpoints, from which training resumes.
@@ -174,6 +175,10 @@ class Settings(_Strict):
     def _ends(self) -> Settings:
         if not self.trials and self.budget_s is None:
             raise ValueError("trials 0 is as many as a budget allows: give a budget or trials")
+        if not self.supernet.steps and self.budget_s is None:
+            raise ValueError(
+                "supernet.steps 0 is as many as a budget's share allows: give a budget or steps"
+            )
         if self.workers and self.on == "local":
             raise ValueError("workers are Ray's: say --on ray, or leave workers out")
         if self.evaluator == "short" and self.standalone.child_epochs:
@@ -186,6 +191,17 @@ class Settings(_Strict):
         if value != "local" and not re.match(r"ray(://.+|:.+)?$", value):
             raise ValueError("is local, ray, or ray:ADDRESS of a running cluster")
         return value
+
+    def suited(self, grammar: Grammar) -> Settings:
+        """With AdamW wherever nothing is said of optimizer and lr, for a finite space in which
+        networks attend: SGD trains those slowly. Otherwise as they are."""
+        if not (grammar.finite and "attention" in grammar.calls):
+            return self
+        parts = {name: getattr(self, name) for name in ("supernet", "standalone", "retrain")}
+        return self.model_copy(update={
+            name: type(part)(**part.model_dump(include=part.model_fields_set), optimizer="adam")
+            for name, part in parts.items() if not {"optimizer", "lr"} & part.model_fields_set
+        })
 
     @staticmethod
     def of(facts: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -10,6 +10,7 @@ from typing import Any
 from nas.archive import Archive
 from nas.front import Limit
 from nas.grammar import Derivation, Grammar
+from nas.plan import plan
 from nas.search.propose import OPEN_SIZE, within
 from nas.search.run import Run, RunError, columns_of
 from nas.search.settings import Settings
@@ -22,6 +23,7 @@ from nas.task import Task
 from nas.train import Trainer, TrainingError, Turn, train
 
 Listener = Callable[[str, int, int, dict[str, Any]], None]
+DRAWS = 100  # of a turn that a bank which grows has memory for
 TIMED = 8  # steps from which is told what one takes
 
 
@@ -41,7 +43,7 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
             "--trust-code"
         )
     steps = _steps(run, archive)
-    turn = turns(settings, run.grammar, run.tasks, steps)
+    turn = turns(settings, run.grammar, run.tasks, steps, bank)
     recipe = settings.supernet.recipe(settings.seed)
     trainer = Trainer(bank, run.tasks, recipe, steps, settings.device)
     earlier = float(facts_of(last).get("seconds", 0)) if last.exists() else 0.0
@@ -66,9 +68,9 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
     last.unlink(missing_ok=True)
 
 
-def check_shared(settings: Settings, grammar: Grammar) -> None:
-    """Raise RunError for what only a finite space can have, and ValueError for a strategy of the
-    user's that is none."""
+def check_shared(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
+    """Raise RunError for what only a finite space can have, BankError where the bank of one does
+    not fit memory, and ValueError for a strategy of the user's that is none."""
     given = settings.supernet
     if given.strategy not in STRATEGIES:
         of_user(given.strategy)
@@ -79,6 +81,8 @@ def check_shared(settings: Settings, grammar: Grammar) -> None:
             f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
             "strategy = \"spread\" or \"single-path\", and no kernel_transform"
         )
+    if grammar.finite:
+        make_bank(grammar, tasks, settings)
 
 
 def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
@@ -105,19 +109,29 @@ def space_of(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> Spa
 
 
 def turns(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], steps: int
+    settings: Settings, grammar: Grammar, tasks: Sequence[Task], steps: int, bank: Bank
 ) -> Callable[[int], Turn]:
-    """Who is trained at each of `steps` steps, by the run's strategy and seed."""
+    """Who is trained at each of `steps` steps, by the run's strategy and seed. Whom a growing bank
+    has no memory for is drawn anew."""
     space = space_of(settings, grammar, tasks)
     strategy = strategy_of(settings.supernet.strategy, space, steps)
-    return lambda step: strategy(step, random.Random(f"{settings.seed}/supernet/{step}"))
+
+    def turn(step: int) -> Turn:
+        found = strategy(step, random.Random(f"{settings.seed}/supernet/{step}"))
+        for again in range(DRAWS if bank.grows else 0):
+            if bank.fits(plan(one, heads=tasks) for one in found.derivations):
+                break
+            found = strategy(step, random.Random(f"{settings.seed}/supernet/{step}/{again}"))
+        return found
+
+    return turn
 
 
 def step_s(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> tuple[float, Bank]:
     """Seconds of a training step, by trying some from all over the training; and the bank used."""
     bank, steps = make_bank(grammar, tasks, settings), 1000
     trainer = Trainer(bank, tasks, settings.supernet.recipe(settings.seed), steps, settings.device)
-    turn = turns(settings, grammar, tasks, steps)
+    turn = turns(settings, grammar, tasks, steps, bank)
     for warming in (0, steps - 1):
         trainer.step(warming, turn(warming))
     begun = time.perf_counter()

@@ -97,6 +97,11 @@ class Bank:
             raise BankError(f"the bank has no slot {key}: it was made for another space")
         return slices(param.shape, self.params[key].shape, param.centred)
 
+    def fits(self, plans: Iterable[Plan]) -> bool:
+        """Whether memory suffices for what some plans ask for."""
+        more = self._lacking(step for plan in plans for step in named(plan, self.share))
+        return self._mb({**self.params, **more}.values()) <= self.most_mb
+
     def lease(self, plans: Sequence[Plan]) -> Lease:
         """The tensors some plans touch, for one training step.
 
@@ -178,7 +183,10 @@ class Bank:
         for name, kept in self.state.items() if state else ():
             tensors |= {f"{name}/{key}": value for key, value in kept.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {"version": str(self.version), "seed": str(self.seed), "share": self.share}
+        metadata = {
+            "version": str(self.version), "seed": str(self.seed), "share": self.share,
+            "state": " ".join(self.state) if state else "",
+        }  # fmt: skip
         if self.grows:
             metadata["slots"] = json.dumps(self.params)
         part = path.with_suffix(".part")
@@ -200,6 +208,11 @@ class Bank:
             with safe_open(path, framework="pt") as file:
                 metadata, names = file.metadata() or {}, set(file.keys())
                 self._agree(path, metadata)
+                states = metadata.get("state", "").split()
+                self._match(path, {
+                    key: tuple(file.get_slice(key).get_shape())
+                    for key in names if key.partition("/")[0] not in states
+                })
                 for key, tensor in self.tensors.items():
                     tensor.copy_(file.get_tensor(key))
                     for name, state in self.state.items():
@@ -219,6 +232,16 @@ class Bank:
             slots: dict[str, Any] = json.loads(metadata.get("slots", "{}"))
             for key, (name, shape, *said) in slots.items():
                 self._hold({key: Param(name, tuple(shape), *said)})
+
+    def _match(self, path: Path, there: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise BankError, before anything is read, where a file's tensors are not this bank's."""
+        mine = {key: tuple(value.shape) for key, value in self.tensors.items()}
+        for key in sorted(mine.keys() | there.keys()):
+            if mine.get(key) != there.get(key):
+                raise BankError(
+                    f"{path} is another bank's: {key} is {there.get(key, 'missing')} there and "
+                    f"{mine.get(key, 'missing')} in this space"
+                )
 
 
 def facts_of(path: Path) -> dict[str, str]:

@@ -20,17 +20,18 @@ from nas.op import Param
 from nas.op.stream import Add, UpsampleAdd
 from nas.plan import Plan
 from nas.supernet.bank import Bank
-from nas.supernet.slots import named, slices, smallest
+from nas.supernet.slots import largest, named, slices, smallest
 
 
 def nest(bank: Bank, plans: Sequence[Plan], least: Iterable[Plan]) -> None:
     """Give an untrained bank a nested beginning.
 
-    plans: those that the bank was made of; least: some that hold every slot's smallest slice.
+    plans: those that the bank was made of; least: some among which is the smallest of each slot's.
+    Where several steps of a plan share a slot, it reads the largest of their slices.
     """
-    pairs = [pair for plan in least for step in named(plan, bank.share) for pair in step]
+    each = [largest(pair for step in named(plan, bank.share) for pair in step) for plan in least]
     ends = _ends(plans, bank.share)
-    for key, inner in smallest(pairs).items():
+    for key, inner in smallest((one, key) for read in each for key, one in read.items()).items():
         if key in ends:
             bank.tensors[key].zero_()
         elif inner.init == "fan_in" and inner.shape != bank.params[key].shape:

@@ -118,14 +118,19 @@ def left_out(
     return mean
 
 
-def against_all(tau: float, ceiling: float, seeds: int) -> float:
+def pairwise(truth: Array) -> float:  # (architectures, seeds)
+    """τ of one training with another, the mean over all pairs of seeds."""
+    return float(taus(truth.T)[0][np.triu_indices(truth.shape[1], 1)].mean())
+
+
+def against_all(tau: float, between: float, seeds: int) -> float:
     """What τ with the mean of seeds - 1 trainings comes to with the mean of all `seeds`.
 
     Evaluators are ranked against the mean of all seeds; one training can only be ranked against
-    the others, which are noisier. With ρ = sin(πτ/2), and r that of the ceiling between two
+    the others, which are noisier. With ρ = sin(πτ/2), and r that of the τ `between` two
     trainings, the mean of k has the reliability kr / (1 + (k - 1) r) (Spearman 1910, Brown 1910).
     """
-    few, reliable = seeds - 1, max(0.0, sin(pi * ceiling / 2))
+    few, reliable = seeds - 1, max(0.0, sin(pi * between / 2))
     gain = sqrt((seeds / few) * (1 + (few - 1) * reliable) / (1 + few * reliable))
     return 2 / pi * asin(max(-1.0, min(1.0, sin(pi * tau / 2) * gain)))
 

@@ -80,9 +80,15 @@ class Row:
     behind: Estimate  # τ of the best (but standalone) less this τ, on the same draws
     over_flops: Estimate  # this τ less that of counting FLOPs
     over_params: Estimate
+    less: Mapping[str, Estimate]  # this τ less that of every other row, by its `label`
     cpu_s: float
     seconds: float
     before_s: float
+
+
+def label(evaluator: str, score: str) -> str:
+    """What a row is called among others: "shared by nll", "flops"."""
+    return evaluator if evaluator == score else f"{evaluator} by {score}"
 
 
 @dataclass(frozen=True)
@@ -172,9 +178,12 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
     for (name, score), each in found.items():
         own = each["tau"]
         compared = {"behind": best - own, "over_flops": own - flops, "over_params": own - params}
+        less = {label(*pair): _estimate(own - other["tau"])
+                for pair, other in found.items() if pair != (name, score)}  # fmt: skip
         result.append(Row(
             task, name, score, **{k: _estimate(v) for k, v in (each | compared).items()},
-            cpu_s=calibration.mean(name, "cpu_s"), seconds=calibration.mean(name, "seconds"),
+            less=less, cpu_s=calibration.mean(name, "cpu_s"),
+            seconds=calibration.mean(name, "seconds"),
             before_s=calibration.before_s.get(name, 0.0),
         ))  # fmt: skip
     return result

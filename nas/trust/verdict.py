@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, cast
 
 from nas.trust.evaluators import BASELINES
-from nas.trust.statistics import against_all, expected_gain
+from nas.trust.statistics import against_all, expected_gain, pairwise
 from nas.trust.table import ALONE, Calibration, Estimate, Row, ceiling, rows
 
 ELIGIBLE = ("shared", "short", "standalone")  # that a search can use from its beginning
@@ -42,13 +42,13 @@ class Verdict:
 
 
 def judge(
-    calibration: Calibration, *, default: str, left_s: Mapping[str, float], most: float,
-    workers: int = 1, scores: Mapping[str, Sequence[str]] | None = None,
+    calibration: Calibration, *, default: str, left_s: Mapping[str, float],
+    most: Mapping[str, float], workers: int = 1, scores: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Verdict, dict[str, list[Row]]]:  # fmt: skip
     """The verdict of a calibration, and the rows of its table by task.
 
     left_s: the seconds that each evaluator would have for its evaluations, of those that may be
-    chosen; most: how many evaluations there can be at all, as the space's size; scores: by what
+    chosen; most: how many architectures each could evaluate at all; scores: by what
     a task's trials may be ranked, by default its metric or NLL, whichever has the greater lower
     bound of τ. Evaluators are compared by that bound; where the interval of the best is wider than
     ±0.3, or the bound not above 0, the verdict is the default.
@@ -57,7 +57,7 @@ def judge(
     gains = {}
     for name in (name for name in left_s if name in calibration.evaluators):
         fitting = workers * max(0.0, left_s[name]) / max(calibration.mean(name, "seconds"), 1e-9)
-        gains[name] = _gain(name, table, calibration, min(most, fitting), scores)
+        gains[name] = _gain(name, table, calibration, min(most[name], fitting), scores)
     best = max(gains, key=lambda name: gains[name].value)
     doubt = _doubt(best, gains[best])
     reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
@@ -144,7 +144,7 @@ def _gain(
         by[task], low = row.score, _low(row.tau)
         wide = row.tau if row.tau.wide else wide
         if name == ALONE:
-            low = against_all(low, ceiling(calibration, task).value, calibration.seeds)
+            low = against_all(low, pairwise(calibration.truth(task)), calibration.seeds)
         lows.append(low)
     value = sum(expected_gain(low, n) for low in lows) / len(lows)
     return Gain(value, sum(lows) / len(lows), n, by, wide)
@@ -165,6 +165,6 @@ def _warning(table: Mapping[str, list[Row]]) -> str:
 
 
 def _above(row: Row) -> bool:
-    """Whether an evaluator's τ is above those of FLOPs and params, compared on the same draws."""
-    learned = row.evaluator not in (*BASELINES, ALONE)
-    return learned and row.over_flops.low > 0 and row.over_params.low > 0
+    """Whether an evaluator's τ is surely above those of FLOPs and params, on the same draws."""
+    counts = row.evaluator in BASELINES
+    return not counts and row.over_flops.low > 0 and row.over_params.low > 0

@@ -21,10 +21,11 @@ from nas.network import Network
 from nas.plan import plan
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures
-from nas.search.choice import trust
+from nas.search.choice import _most, trust
 from nas.search.run import create
-from nas.search.settings import Settings
+from nas.search.settings import Settings, Supernet
 from nas.search.worker import RunEvaluator
+from nas.supernet import Space, chain
 
 SPACE = """
 net = conv({4, 8}, stride=2) batchnorm relu (block | identity) (block | identity) output(coarse)
@@ -109,10 +110,31 @@ def test_limits_on_the_set_are_those_of_networks_with_their_heads(ran: Run, tmp_
     given = {"space": "fbnetv5-small", "limits": ("flops=600k",)}
     settings = ran.settings.model_copy(update=given)
     create(tmp_path / "run", settings, Grammar.load("fbnetv5-small"), ran.tasks)
-    found = list(islice(architectures(load(tmp_path / "run")), 4))
+    found = list(islice(architectures(load(tmp_path / "run")), 8))
     made = [Derivation.read(text, Grammar.load("fbnetv5-small")) for text in found]
-    assert len(made) == 4
-    assert all(plan(one, heads=ran.tasks).flops <= 600_000 < cost_of(one).flops for one in made)
+    assert len(made) == 8
+    assert all(plan(one, heads=ran.tasks).flops <= 600_000 for one in made)
+    assert any(cost_of(one).flops > 600_000 for one in made)
+
+
+def test_a_limit_that_few_random_draws_keep_leaves_enough_to_calibrate_with(
+    ran: Run, tmp_path: Path
+) -> None:
+    """Of uniform draws of mobile one in five hundred has so few FLOPs."""
+    settings = ran.settings.model_copy(update={"space": "mobile", "limits": ("flops=52k",)})
+    create(tmp_path / "run", settings, Grammar.load("mobile"), ran.tasks)
+    assert len(list(islice(architectures(load(tmp_path / "run")), 33))) == 33
+
+
+def test_the_set_of_a_sorted_run_is_its_chain_within_the_limits(ran: Run, tmp_path: Path) -> None:
+    given = {"limits": ("flops=20k",), "supernet": Supernet(strategy="sorted")}
+    create(tmp_path / "run", ran.settings.model_copy(update=given), ran.grammar, ran.tasks)
+    run = load(tmp_path / "run")
+    members = chain(Space(ran.grammar, (1, 8, 8)).largest)
+    allowed = [str(one) for one in members if plan(one, heads=ran.tasks).flops <= 20_000]
+    assert 0 < len(allowed) < len(members)
+    assert sorted(architectures(run)) == sorted(allowed)
+    assert _most(run, ["shared", "short"]) == {"shared": len(allowed), "short": 50}
 
 
 def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from nas.archive import Archive, ArchiveError
-from nas.grammar import GrammarError
+from nas.evaluate import scores, shared, standalone
+from nas.grammar import Grammar, GrammarError
+from nas.grammar.count import enumerate_all
 from nas.plan import plan
 from nas.search import RunError, SettingsError, load, resume, search
 from nas.search.settings import Settings, seconds
-from nas.supernet import Space, chain
-from nas.task import TaskError
+from nas.supernet import Bank, BankError, Space, chain
+from nas.task import Task, TaskError
+from nas.train import Recipe, Trainer, Turn, train
 
 QUICK: dict[str, Any] = {
     "trials": 12, "generation": 6, "supernet": {"steps": 12, "samples": 64},
@@ -74,8 +77,25 @@ def test_with_adam_the_usual_rates_are_adams_unless_said() -> None:
         return recipe.lr, recipe.weight_decay
 
     assert given() == (0.15, 1e-4)
-    assert given(optimizer="adam") == (0.002, 0.05)
+    assert given(optimizer="adam") == (0.005, 0.05)
     assert given(optimizer="adam", lr=0.01) == (0.01, 0.05)
+
+
+def test_transformers_are_trained_by_adam_unless_something_is_said() -> None:
+    def optimizers(space: str, **more: dict[str, Any]) -> list[str]:
+        settings = Settings.of({"space": space, "tasks": ["digits"], **more})
+        suited = settings.suited(Grammar.load(space))
+        parts = suited.supernet, suited.standalone, suited.retrain
+        assert all(part.lr == 0.005 for part in parts if part.optimizer == "adam")
+        assert suited.suited(Grammar.load(space)) == suited
+        return [part.optimizer for part in parts]
+
+    assert optimizers("vit") == ["adam"] * 3
+    assert optimizers("vit", supernet={"steps": 9}, standalone={"lr": 0.01}) == [
+        "adam", "sgd", "adam"
+    ]  # fmt: skip
+    assert optimizers("vit", retrain={"optimizer": "sgd"}) == ["adam", "adam", "sgd"]
+    assert optimizers("mobile") == optimizers("einspace") == ["sgd"] * 3
 
 
 def test_what_a_sorted_supernet_is_selected_from_is_its_chain(tiny: Path, tmp_path: Path) -> None:
@@ -306,6 +326,78 @@ def test_durations_read_as_written() -> None:
     assert [seconds(t) for t in ("90", "90s", "10m", "1.5h")] == [90, 90, 600, 5400]
     with pytest.raises(SettingsError, match="10m"):
         seconds("soon")
+
+
+@pytest.mark.parametrize("name", ["one task", "inputs of their own"])
+def test_what_is_extracted_is_what_was_measured(tmp_path: Path, tiny: Path, name: str) -> None:
+    """To the last digit, for every trial and task."""
+    tasks = ["digits"]
+    if name != "one task":
+        images = np.random.default_rng(0).normal(size=(300, 8, 8)).astype("float32")
+        np.savez(tmp_path / "other.npz", x=3 * images, y=(images.mean((1, 2)) > 0).astype(int))
+        tasks.append(f"other={tmp_path / 'other.npz'}")
+    run = search(str(tiny), tasks, out=tmp_path / "run", trials=4,
+                 supernet={"steps": 12, "samples": 64}, generation=4)  # fmt: skip
+    for trial in run.trials:
+        network = run.network(trial.id)
+        found = scores(network.plan, network.tensors(), run.tasks, "valid", evaluator="shared")
+        wanted = [m for m in trial.measurements if m.task]
+        assert [(m.task, m.name, m.value) for m in found] == [
+            (m.task, m.name, m.value) for m in wanted
+        ]
+    assert len(run.trials) == 4
+
+
+def test_tasks_with_inputs_of_their_own_share_statistics_in_training_and_in_use(
+    tmp_path: Path,
+) -> None:
+    """So one network serves digits and their negatives about as well as digits alone, by shared
+    weights and trained from scratch."""
+    data = Task.load("digits").splits()
+    x, y = data.train.x[:, 0].numpy(), data.train.y.numpy()
+    np.savez(tmp_path / "negative.npz", x=-x, y=y)
+    space = tmp_path / "one.grammar"
+    space.write_text("net = conv(16, stride=2) batchnorm relu conv(16) batchnorm relu "
+                     "output(coarse)")  # fmt: skip
+    tasks = [Task.load("digits"), Task.load(f"negative={tmp_path / 'negative.npz'}")]
+    derivation = next(iter(enumerate_all(Grammar.load(str(space)), input=tasks[0].input)))
+    recipe = Recipe(epochs=6, lr=0.1)
+    found = standalone(derivation, tasks, recipe)
+    accuracy = {m.task: m.value for m in found if m.name == "accuracy"}
+    assert min(accuracy.values()) > 0.85
+    bank = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed)
+    train(Trainer(bank, tasks, recipe, recipe.steps(tasks)), lambda step: Turn((derivation,)))
+    same = {m.task: m.value for m in shared(bank, derivation, tasks, samples=2048)
+            if m.name == "accuracy"}  # fmt: skip
+    assert same == accuracy
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(BankError, match=r"needs 2 MB .* 1 MB are free or allowed"):
+        search("mobile", ["digits"], out=folder, supernet={"memory_mb": 1})
+    with pytest.raises(SettingsError, match="supernet.steps 0 .* give a budget or steps"):
+        search("mobile", ["digits"], out=folder, supernet={"steps": 0})
+    assert not folder.exists()
+
+
+def test_a_bank_that_is_full_goes_on_with_what_it_has_room_for(tmp_path: Path) -> None:
+    space = tmp_path / "open.grammar"
+    space.write_text("net = m output(coarse)\nm = part | part m\n"
+                     "part = conv(16) relu | conv(128, 5) relu | conv(64, 7) relu")  # fmt: skip
+    given: dict[str, Any] = {
+        "trials": 4, "generation": 4, "size": (2, 12), "evaluator": "shared",
+        "objectives": ("accuracy", "flops"),
+    }  # fmt: skip
+    sizes = {}
+    for memory_mb in (2, 0):
+        supernet = {"steps": 12, "samples": 64, "memory_mb": memory_mb}
+        run = search(str(space), ["digits"], out=tmp_path / f"{memory_mb}", supernet=supernet,
+                     **given)  # fmt: skip
+        bank = run.bank()
+        assert (bank.version, len(run.trials)) == (12, 4)
+        sizes[memory_mb] = 2 * bank.size_mb  # in training, with momentum
+    assert 0 < sizes[2] <= 2 < sizes[0]
 
 
 def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nas.grammar import Derivation, Grammar, sample
-from nas.grammar.count import cover, extreme
+from nas.grammar.count import cover, enumerate_all, extreme
 from nas.network import Network
 from nas.op import BATCH
 from nas.optimizer import OPTIMIZERS
@@ -224,11 +224,33 @@ def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) ->
 def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
     bank_of(Grammar.load("fbnetv5-small")).save(path)
-    with pytest.raises(BankError, match="not this space's bank"):
+    with pytest.raises(BankError, match=r"another bank's: .* \(10, 80\) there and \(10, 64\) in"):
         bank_of(MOBILE).load(path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BankError, match="damaged"):
         bank_of(MOBILE).load(path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "transformed"),
+    [("conv(1)", "conv({1, 8})", False), ("conv({1, 8})", "conv(1)", False),
+     ("conv(8, {3, 5})", "conv(8, {3, 5})", True)],
+)  # fmt: skip
+def test_a_bank_takes_no_tensors_of_another_size_and_leaves_none_out(
+    tmp_path: Path, theirs: str, ours: str, transformed: bool
+) -> None:
+    """A convolution from 1 feature to 8 would be read as one from 8 to 8, each the same."""
+    path = tmp_path / "bank.safetensors"
+    there, here = (Grammar.parse(f"net = {text} relu conv(8) output(coarse)")
+                   for text in (theirs, ours))  # fmt: skip
+    plans = [plan(one, heads=[DIGITS]) for one in enumerate_all(there, input=DIGITS.input)]
+    other = Bank.of(plans, seed=1, kernel_transform=transformed)
+    other.save(path)
+    bank = bank_of(here)
+    before = {key: value.clone() for key, value in bank.tensors.items()}
+    with pytest.raises(BankError, match="another bank's"):
+        bank.load(path)
+    assert all(torch.equal(value, before[key]) for key, value in bank.tensors.items())
 
 
 def test_a_bank_larger_than_memory_is_refused_with_the_figure() -> None:

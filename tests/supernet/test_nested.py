@@ -50,6 +50,18 @@ def test_before_training_all_subnets_compute_the_same(space: str) -> None:
     assert spread_of(bank_of(grammar, nested=False), grammar) > 0.1
 
 
+@pytest.mark.parametrize("share", ["path", "index", "stage", "operator"])
+def test_weights_that_the_smallest_reads_are_as_without_larger_ones(share: str) -> None:
+    """Also those that steps of several widths share: the widest of the smallest is whole."""
+    grammar = Grammar.parse(
+        f"share {share}\nnet = conv(4) relu conv(16) relu conv({{16, 32}}) relu conv(16) "
+        "output(coarse)"
+    )
+    bank, smallest = bank_of(grammar), Space(grammar, DIGITS.input).smallest
+    for views in bank.views(plan(smallest, heads=[DIGITS])):
+        assert all((value != 0).all() for name, value in views.items() if name == "weight")
+
+
 def test_what_begins_at_zero_learns() -> None:
     grammar = Grammar.parse(ELASTIC)
     bank, space = bank_of(grammar), Space(grammar, DIGITS.input)

@@ -15,6 +15,7 @@ from nas.trust.statistics import (
     interval,
     largest_normal,
     left_out,
+    pairwise,
     partial,
     regret,
     resampled,
@@ -124,7 +125,7 @@ def test_one_training_against_the_mean_of_all_is_foretold(seeds: int) -> None:
     n, quality = 1000, RNG.normal(size=(1000, 1))
     truth = quality + 0.7 * RNG.normal(size=(n, seeds))
     other = (quality + 0.7 * RNG.normal(size=(n, seeds))).mean(1)
-    between = tau(truth[:, 0], truth[:, 1])
+    between = pairwise(truth)
     foretold = against_all(float(left_out(truth, truth)[0]), between, seeds)
     assert foretold == pytest.approx(tau(truth[:, 0], other), abs=0.03)
     assert foretold > between

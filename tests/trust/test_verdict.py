@@ -10,7 +10,7 @@ import pytest
 
 from nas.archive import Measurement
 from nas.trust.statistics import expected_gain, tau
-from nas.trust.table import Calibration, Scored, ceiling, rows
+from nas.trust.table import Calibration, Scored, ceiling, label, rows
 from nas.trust.verdict import judge
 
 SECONDS = {"standalone": 10.0, "short": 1.0, "shared": 0.1}
@@ -51,6 +51,10 @@ def left(seconds: float, *names: str) -> dict[str, float]:
     return dict.fromkeys(names or ("shared", "short", "standalone"), seconds)
 
 
+def upto(n: float) -> dict[str, float]:
+    return dict.fromkeys(("shared", "short", "standalone"), n)
+
+
 def test_a_row_for_every_evaluator_and_score_with_what_they_come_to() -> None:
     calibration = scored({"shared": 0.5, "short": 0.2}, before_s={"shared": 60.0})
     table = rows(calibration, "t")
@@ -78,7 +82,7 @@ def test_the_best_for_much_time_is_not_the_best_for_little() -> None:
     """Stand-alone training ranks best, shared weights cost a hundredth of it."""
     calibration = scored({"shared": 0.9, "short": 0.9}, seed_noise=0.1)
     for seconds, wanted in ((1e7, "standalone"), (25.0, "shared")):
-        verdict, _ = judge(calibration, default="shared", left_s=left(seconds), most=1e4)
+        verdict, _ = judge(calibration, default="shared", left_s=left(seconds), most=upto(1e4))
         assert verdict.evaluator == wanted, verdict.reason
         best = verdict.gains[wanted]
         assert best.value == pytest.approx(expected_gain(best.tau, best.evaluations))
@@ -87,20 +91,28 @@ def test_the_best_for_much_time_is_not_the_best_for_little() -> None:
 
 def test_a_small_space_is_worth_its_better_ranking() -> None:
     calibration = scored({"shared": 0.45, "short": 0.2})
-    one, _ = judge(calibration, default="shared", left_s=left(100, "shared", "short"), most=50)
+    one, _ = judge(
+        calibration, default="shared", left_s=left(100, "shared", "short"), most=upto(50)
+    )
     assert one.evaluator == "short"
     assert one.gains["shared"].evaluations == one.gains["short"].evaluations == 50
     many, _ = judge(
-        calibration, default="shared", left_s=left(2, "shared", "short"), most=50, workers=2
+        calibration, default="shared", left_s=left(2, "shared", "short"), most=upto(50), workers=2
     )
     assert many.gains["short"].evaluations == 4
     assert many.evaluator == "shared"
+    chained, _ = judge(
+        scored({"shared": 0.2}), default="shared", left_s=left(1e6),
+        most=upto(1e4) | {"shared": 3},
+    )  # fmt: skip
+    assert chained.gains["shared"].evaluations == 3
+    assert chained.evaluator == "standalone"
 
 
 def test_too_few_architectures_do_not_tell_and_the_default_is_used() -> None:
     verdict, _ = judge(
         scored({"shared": 1.5, "short": 1.5}, n=9), default="shared",
-        left_s=left(100, "shared", "short"), most=1e9,
+        left_s=left(100, "shared", "short"), most=upto(1e9),
     )  # fmt: skip
     assert verdict.evaluator == "shared"
     assert "not enough to tell" in verdict.reason
@@ -111,7 +123,7 @@ def test_too_few_architectures_do_not_tell_and_the_default_is_used() -> None:
 def test_what_is_not_sure_to_beat_chance_is_not_chosen() -> None:
     verdict, _ = judge(
         scored({"shared": 30.0, "short": 30.0}, n=50), default="shared",
-        left_s=left(100, "shared", "short"), most=1e9,
+        left_s=left(100, "shared", "short"), most=upto(1e9),
     )  # fmt: skip
     assert verdict.evaluator == "shared"
     assert "no evaluator is sure to bring more" in verdict.reason
@@ -119,22 +131,42 @@ def test_what_is_not_sure_to_beat_chance_is_not_chosen() -> None:
 
 def test_counting_that_ranks_as_well_is_warned_of() -> None:
     warned, _ = judge(
-        scored({"shared": 0.5}, sized=0.1), default="shared", left_s=left(9, "shared"), most=9
+        scored({"shared": 0.5}, sized=0.1), default="shared", left_s=left(9, "shared"), most=upto(9)
     )
     assert "better than counting FLOPs or params" in warned.warning
     clear, _ = judge(
-        scored({"shared": 0.1}, sized=2.0), default="shared", left_s=left(9, "shared"), most=9
+        scored({"shared": 0.1}, sized=2.0), default="shared", left_s=left(9, "shared"), most=upto(9)
     )
     assert not clear.warning
+    alone, _ = judge(  # training from scratch counts too
+        scored({"shared": 2.0}, seed_noise=0.05, sized=2.0), default="shared", left_s=left(1e6),
+        most=upto(1e4),
+    )  # fmt: skip
+    assert alone.evaluator == "standalone"
+    assert not alone.warning
+
+
+def test_every_two_rows_are_compared_on_the_same_draws() -> None:
+    by = {label(row.evaluator, row.score): row
+          for row in rows(scored({"shared": 0.4, "short": 0.4}), "t")}  # fmt: skip
+    for name, row in by.items():
+        assert list(row.less) == [other for other in by if other != name]
+        for other, less in row.less.items():
+            back = by[other].less[name]
+            assert less.value == pytest.approx(row.tau.value - by[other].tau.value)
+            assert (less.low, less.high) == pytest.approx((-back.high, -back.low))
+    shared, short = by["shared by nll"], by["short by nll"]
+    alone = shared.tau.high - shared.tau.low + short.tau.high - short.tau.low
+    assert shared.less["short by nll"].high - shared.less["short by nll"].low < alone
 
 
 def test_each_task_is_ranked_by_the_surer_score_of_those_that_are_allowed() -> None:
     calibration = scored({"shared": 0.4, "short": 0.4})
-    free, _ = judge(calibration, default="shared", left_s=left(9), most=9)
+    free, _ = judge(calibration, default="shared", left_s=left(9), most=upto(9))
     assert free.gains["short"].scores == {"t": "nll"}
     assert "by NLL" in free.reason
     bound, _ = judge(
-        calibration, default="shared", left_s=left(9), most=9, scores={"t": ["accuracy"]}
+        calibration, default="shared", left_s=left(9), most=upto(9), scores={"t": ["accuracy"]}
     )
     assert bound.gains["short"].scores == {"t": "accuracy"}
     assert bound.gains["short"].tau < free.gains["short"].tau
