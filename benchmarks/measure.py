@@ -94,9 +94,10 @@ def progress(phase: str, done: int, total: int, facts: Mapping[str, Any]) -> Non
 
 def report(
     name: str, doc: str | None, *, aim: str, figure: str, rows: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any] | None = None, seeds: Sequence[int] = (),
+    facts: Mapping[str, Any] | None = None, seeds: Sequence[int] = (), space: str = "",
 ) -> None:  # fmt: skip
-    """Print the rows as a table and write them, with the machine, to results/NAME.json.
+    """Print the rows as a table and write them, with the machine, to results/NAME.json, or where
+    they are of one space to results/NAME-SPACE.json.
 
     `figure` is the one line for README.md; the first line of `doc` is the claim.
     """
@@ -104,13 +105,16 @@ def report(
 
     claim = (doc or name).strip().splitlines()[0]
     load = os.getloadavg()[0]
+    command = f"python benchmarks/{name}.py" + (f" --space {space}" if space else "")
     said = {
-        "claim": claim, "aim": aim, "figure": figure, "rows": rows, **(facts or {}),
+        "claim": claim, "command": command, "aim": aim, "figure": figure, "rows": rows,
+        **(facts or {}),
         "seeds": list(seeds), "machine": machine(), "versions": versions(),
         "load": round(load, 2), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    file = f"{name}-{space}.json" if space else f"{name}.json"
+    (RESULTS / file).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     show(rows, claim)
     words = f"aim: {aim}\nmeasured: {figure} (load {load:.1f})"
     Console(highlight=False, soft_wrap=True).print(words)
@@ -149,8 +153,9 @@ def readme() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         said = json.loads(path.read_text(encoding="utf-8"))
         machine = said["machine"]
+        command = said.get("command", f"python benchmarks/{path.stem}.py")
         lines.append(
-            f"- **{said['claim']}** `python benchmarks/{path.stem}.py` (aim: {said['aim']}). "
+            f"- **{said['claim']}** `{command}` (aim: {said['aim']}). "
             f"{said['figure']}. {said['date']}, load {said['load']}, {machine['cpus']} cores of "
             f"{machine['processor']}, torch {said['versions']['torch']}."
         )

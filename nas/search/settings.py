@@ -38,10 +38,10 @@ class Supernet(_Strict):
 
     strategy: who is trained at each step, one of the library's or a function of the user's own,
     ./file.py:name. optimizer: adam for a space of transformers unless it or lr is said; with it lr
-    and weight_decay are 0.005 and 0.05 unless said. kernel_transform: smaller kernels are larger ones' middles times a learned matrix. nested:
-    before training subnets of a finite space compute what the smallest inside them does.
-    memory_mb: what the bank may take, 0 all that is free. checkpoint_s: seconds between
-    checkpoints, from which training resumes.
+    and weight_decay are 0.005 and 0.05 unless said. kernel_transform: smaller kernels are larger
+    ones' middles times a learned matrix. nested: before training subnets of a finite space compute
+    what the smallest inside them does. memory_mb: what the bank may take, 0 all that is free.
+    checkpoint_s: seconds between checkpoints, from which training resumes.
     """
 
     steps: int = Field(1500, ge=0)
