@@ -101,14 +101,14 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
     ends, found = time.perf_counter() + share_s, list[str]()
     costs = list[float]()
     for batch in batches(architectures(run), workers, given.architectures):
-        if not found:
+        if not costs:
             scores.make(batch[:1], only="short")
-        each = max(costs) if costs else _foretold(scores, batch[0])
-        needed = given.least * each
-        next_s = sum(costs) + len(batch) * each if found else needed
-        over = next_s > share_s * workers or time.perf_counter() > ends
-        if over and not all(map(scores.whole, batch)):
-            return found, needed / workers / given.share
+        known = costs or [_foretold(scores, batch[0])]
+        fewest = given.least * sum(known) / len(known)
+        next_s = sum(costs) + len(batch) * max(known)
+        over = max(fewest if costs else 0.0, next_s) > share_s * workers
+        if (over or time.perf_counter() > ends) and not all(map(scores.whole, batch)):
+            return found, fewest / workers / given.share
         scores.make(batch)
         found += batch
         costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
