@@ -51,7 +51,7 @@ class Supernet(_Strict):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     batch: int = Field(64, ge=2)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
     samples: int = Field(512, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
     kernel_transform: bool = False
