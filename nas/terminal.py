@@ -28,8 +28,8 @@ err = Console(stderr=True, emoji=False, highlight=False)
 
 
 class Live:
-    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere; of what
-    is `total` may change as more is known."""
+    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere.
+    `total` may change as more is known."""
 
     def __init__(self) -> None:
         columns = (

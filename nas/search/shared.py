@@ -14,7 +14,7 @@ from nas.plan import plan
 from nas.search.propose import OPEN_SIZE, within
 from nas.search.run import Run, RunError, columns_of
 from nas.search.settings import Settings
-from nas.search.worker import kind, make_bank
+from nas.search.worker import covering, kind, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
@@ -82,7 +82,10 @@ def check_shared(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) ->
             "strategy = \"spread\" or \"single-path\", and no kernel_transform"
         )
     if grammar.finite:
-        make_bank(grammar, tasks, settings)
+        empty = Bank(
+            {}, optimizer=given.optimizer, share=grammar.share, memory_mb=given.memory_mb or None
+        )
+        empty.require(covering(grammar, tasks))
 
 
 def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:

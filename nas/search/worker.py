@@ -154,13 +154,19 @@ def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:
     return max(1, min(settings.trust.steps, settings.standalone.recipe(0).steps(tasks) // 2))
 
 
+def covering(grammar: Grammar, tasks: Sequence[Task], *, largest: bool = True) -> list[Plan]:
+    """Networks of a finite space that have all its slots, each as large, or as small, as any."""
+    from nas.grammar.count import cover
+
+    found = cover(grammar, input=tasks[0].input, largest=largest)
+    return [plan(one, heads=tasks) for one in found]
+
+
 def make_bank(
     grammar: Grammar, tasks: Sequence[Task], settings: Settings, *, trained: bool = False
 ) -> Bank:  # fmt: skip
     """The untrained bank of a space with the heads of all tasks; of a recursive space an empty
     one, which grows. One to read `trained` weights into has no optimizer's state."""
-    from nas.grammar.count import cover
-
     given, most = settings.supernet, settings.supernet.memory_mb or None
     optimizer = None if trained else given.optimizer
     if not grammar.finite:
@@ -169,15 +175,11 @@ def make_bank(
             share=grammar.share, grows=True, memory_mb=most,
         )  # fmt: skip
 
-    def covering(*, largest: bool) -> list[Plan]:
-        found = cover(grammar, input=tasks[0].input, largest=largest)
-        return [plan(one, heads=tasks) for one in found]
-
-    plans = covering(largest=True)
+    plans = covering(grammar, tasks)
     bank = Bank.of(
         plans, seed=settings.seed, device=settings.device, optimizer=optimizer,
         share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
     )  # fmt: skip
     if given.nested and not trained:
-        nest(bank, plans, covering(largest=False))
+        nest(bank, plans, covering(grammar, tasks, largest=False))
     return bank

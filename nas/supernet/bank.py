@@ -98,9 +98,17 @@ class Bank:
         return slices(param.shape, self.params[key].shape, param.centred)
 
     def fits(self, plans: Iterable[Plan]) -> bool:
-        """Whether memory suffices for what some plans ask for."""
-        more = self._lacking(step for plan in plans for step in named(plan, self.share))
-        return self._mb({**self.params, **more}.values()) <= self.most_mb
+        """Whether memory suffices for what some plans ask for; nothing is made."""
+        try:
+            self.require(plans)
+        except BankError:
+            return False
+        return True
+
+    def require(self, plans: Iterable[Plan]) -> None:
+        """Raise BankError where memory does not suffice for what some plans ask for; nothing is
+        made."""
+        self._afford(self._lacking(step for plan in plans for step in named(plan, self.share)))
 
     def lease(self, plans: Sequence[Plan]) -> Lease:
         """The tensors some plans touch, for one training step.
@@ -156,8 +164,7 @@ class Bank:
             fresh[slices(self.tensors[key].shape, param.shape, param.centred)] = self.tensors[key]
         return fresh
 
-    def _hold(self, params: Mapping[str, Param]) -> None:
-        """Make or enlarge slots; raises BankError where memory does not suffice."""
+    def _afford(self, params: Mapping[str, Param]) -> None:
         needed = self._mb({**self.params, **params}.values())
         if needed > self.most_mb:
             raise BankError(
@@ -165,6 +172,10 @@ class Bank:
                 f"{self.most_mb:,.0f} MB are free or allowed: narrow the space's widths, allow "
                 "more with supernet.memory_mb, or use a machine with more memory"
             )
+
+    def _hold(self, params: Mapping[str, Param]) -> None:
+        """Make or enlarge slots; raises BankError where memory does not suffice."""
+        self._afford(params)
         for key, param in params.items():
             held = self.tensors.get(key)
             self.tensors[key] = self._enlarged(key, param)

@@ -251,6 +251,11 @@ def test_over_one_batch_gradients_add_up_and_over_several_they_are_averaged() ->
             )
 
 
+def test_a_turn_that_teaches_has_one_batch_since_logits_of_others_would_be_taught() -> None:
+    with pytest.raises(ValueError, match="a turn that teaches sees one batch"):
+        Turn((SPACE.largest, SPACE.smallest), teach=True, batches="each")
+
+
 def test_a_block_that_is_bypassed_has_no_statistics() -> None:
     kept, bypassed = plan(SPACE.largest), plan(SPACE.smallest)
     bank, x = Bank.of([kept]), DIGITS.splits().train.x[:64]
