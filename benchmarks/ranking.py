@@ -53,7 +53,7 @@ class Setting(NamedTuple):
 
 SPACES = {
     "mobile": Setting(epochs=5, lr=0.1, batch=64),
-    "fbnetv5-small": Setting(epochs=4, lr=0.2, batch=128, drawn="spread"),
+    "fbnetv5-small": Setting(epochs=5, lr=0.1, batch=64, drawn="spread"),
 }
 
 

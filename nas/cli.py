@@ -94,7 +94,6 @@ def search(
     """Search a space for one task or several at once."""
     from nas.search import Settings
     from nas.search import search as run_search
-    from nas.search.loop import prepare
     from nas.search.settings import seconds
 
     facts: dict[str, Any] = {}
@@ -118,8 +117,6 @@ def search(
         if not facts["space"] or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
         settings = Settings.of(facts, str(config or "settings"))
-        for one in prepare(settings)[2]:
-            err.print(one.describe(), markup=False, style="dim")
         if dry_run:
             _dry_run(settings)
             return
@@ -212,7 +209,10 @@ def _front_table(front: ParetoFront, title: str = "") -> None:
 
 def _dry_run(settings: Any) -> None:
     from nas.search.estimate import estimate
+    from nas.task import Task
 
+    for spec in settings.tasks:
+        err.print(Task.load(spec).describe(), markup=False, soft_wrap=True)
     show([estimate(settings)], ["bank_mb", "step_ms", "evaluation_ms", "eta_s"], "What it costs")
 
 

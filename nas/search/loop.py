@@ -51,11 +51,14 @@ def search(
     settings: any of `Settings`. Raises GrammarError, TaskError, SettingsError, RunError.
     """
     chosen = Settings.of({"space": space, "tasks": tuple(tasks), **settings})
+    listener = listener or _silent
     chosen, grammar, found = prepare(chosen)
+    for n, task in enumerate(found, 1):
+        listener("task", n, len(found), {"says": task.describe()})
     chosen = chosen.model_copy(update={"tasks": tuple(task.spec for task in found)})
     create(Path(out), chosen, grammar, found)
     Archive.create(Path(out)).close()
-    return _proceed(load(out, trust_code=True), listener or _silent)
+    return _proceed(load(out, trust_code=True), listener)
 
 
 def resume(
@@ -168,8 +171,8 @@ class _Search:
         self.wanted = self._wanted()
 
     def _listed(self) -> list[Derivation]:
-        """What is gone through whole: the chain of a sorted supernet, or every architecture of a
-        space so small that trials suffice, but for those over a limit that can be counted."""
+        """What is gone through whole, but for those over a limit that can be counted: the chain of
+        a sorted supernet, or every architecture of a space so small that trials suffice."""
         run, settings, input = self.run, self.settings, self.run.tasks[0].input
         if not self.alone and (members := chained(settings, run.grammar, run.tasks)):
             return members

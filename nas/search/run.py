@@ -92,12 +92,7 @@ class Run:
     def costs(self, derivation: Derivation) -> dict[str, float] | None:
         """What can be counted of an architecture with the heads of the run's tasks; None where that
         is more than the run's limits."""
-        from nas.measure import costs
-        from nas.plan import plan
-
-        found = {m.name: m.value for m in costs(plan(derivation, heads=self.tasks))}
-        kept = all(found[one.name] <= one.at_most for one in self.limits if one.name in found)
-        return found if kept else None
+        return costs_of(derivation, self.tasks, self.limits)
 
     @property
     def evaluator(self) -> str:
@@ -197,6 +192,19 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
+
+
+def costs_of(
+    derivation: Derivation, tasks: Sequence[Task], limits: Sequence[Limit]
+) -> dict[str, float] | None:
+    """What can be counted of an architecture with the heads of some tasks; None where that is more
+    than limits allow."""
+    from nas.measure import costs
+    from nas.plan import plan
+
+    found = {m.name: m.value for m in costs(plan(derivation, heads=tasks))}
+    kept = all(found[one.name] <= one.at_most for one in limits if one.name in found)
+    return found if kept else None
 
 
 def load(folder: str | Path, *, trust_code: bool = False) -> Run:

@@ -12,7 +12,7 @@ from nas.front import Limit
 from nas.grammar import Derivation, Grammar
 from nas.plan import plan
 from nas.search.propose import OPEN_SIZE, within
-from nas.search.run import Run, RunError, columns_of
+from nas.search.run import Run, RunError, columns_of, costs_of
 from nas.search.settings import Settings
 from nas.search.worker import covering, kind, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
@@ -69,8 +69,9 @@ def train_bank(run: Run, archive: Archive, listener: Listener) -> None:
 
 
 def check_shared(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
-    """Raise RunError for what only a finite space can have, BankError where the bank of one does
-    not fit memory, and ValueError for a strategy of the user's that is none."""
+    """Raise RunError for what only a finite space can have and for limits that no network of a
+    chain keeps, BankError where the bank of a finite space does not fit memory, and ValueError for
+    a strategy of the user's that is none."""
     given = settings.supernet
     if given.strategy not in STRATEGIES:
         of_user(given.strategy)
@@ -86,14 +87,23 @@ def check_shared(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) ->
             {}, optimizer=given.optimizer, share=grammar.share, memory_mb=given.memory_mb or None
         )
         empty.require(covering(grammar, tasks))
+        chained(settings, grammar, tasks)
 
 
 def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list[Derivation]:
-    """The chain that a run trains whose strategy is sorted, what there is to select from: its ends
-    first, and then those between them, so that any first part is spread over it."""
+    """What there is to select from in a run whose strategy is sorted, the members of the chain that
+    keep the limits: the ends first, and then those between them, so that any first part is spread
+    over it. Raises RunError where there are none."""
     if settings.supernet.strategy != "sorted" or kind(settings, grammar) != "shared":
         return []
-    found = chain(space_of(settings, grammar, tasks).largest)
+    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
+    whole = chain(space_of(settings, grammar, tasks).largest)
+    found = [one for one in whole if costs_of(one, tasks, limits)]
+    if not found:
+        raise RunError(
+            f"none of the {len(whole)} networks of the chain keeps the limits "
+            f"{', '.join(settings.limits)}: allow more, or take another supernet.strategy"
+        )
     last = len(found) - 1
     between = (round(evenly(i) * last) for i in range(1, 4 * len(found)))
     return [found[i] for i in dict.fromkeys([0, last, *between])]

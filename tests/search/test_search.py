@@ -108,6 +108,34 @@ def test_what_a_sorted_supernet_is_selected_from_is_its_chain(tiny: Path, tmp_pa
     assert tried[:2] == [members[0], members[-1]]  # so that a budget's end leaves no end out
 
 
+def test_of_a_chain_only_what_keeps_the_limits_is_tried(tiny: Path, tmp_path: Path) -> None:
+    given = {**QUICK, "supernet": {**QUICK["supernet"], "strategy": "sorted"}, "trials": 50}
+    grammar, task = Grammar.load(tiny), Task.load("digits")
+    members = chain(Space(grammar, (1, 8, 8)).largest)
+    flops = sorted(plan(one, heads=[task]).flops for one in members)
+
+    def tried(most: int, folder: str) -> list[float]:
+        limits = (f"flops={most}",)
+        run = search(str(tiny), ["digits"], out=tmp_path / folder, limits=limits, **given)
+        return sorted(m.value for t in run.trials for m in t.measurements if m.name == "flops")
+
+    assert tried(flops[1], "two") == flops[:2]
+    with pytest.raises(RunError, match="none of the 4 networks of the chain keeps the limits"):
+        tried(flops[0] - 1, "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_listener_is_told_of_every_task_before_anything_is_trained(tmp_path: Path) -> None:
+    heard: list[tuple[str, object]] = []
+
+    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
+        heard.append((phase, facts.get("says")))
+
+    search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **QUICK)
+    assert heard[0] == ("task", Task.load("digits").describe())
+    assert [phase for phase, _ in heard].count("task") == 1
+
+
 def test_the_same_seed_gives_the_same_archive(run_folder: Path, tmp_path: Path) -> None:
     search("mobile", ["digits"], out=tmp_path / "again", **QUICK)
     assert facts(tmp_path / "again") == facts(run_folder)
