@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive, Measurement
 from nas.retrain import retrain
 from nas.search import load
-
-Listener = Callable[[str, int, int, dict[str, Any]], None]
+from nas.train import Listener
 
 
 def retrain_finalists(

@@ -18,9 +18,8 @@ from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
 from nas.supernet.bank import facts_of
-from nas.train import Trainer, Turn, train
+from nas.train import Listener, Trainer, Turn, train
 
-Listener = Callable[[str, int, int, dict[str, Any]], None]
 CHECKPOINT_S = 20.0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, isfinite, pi
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from nas.op import BATCH
 from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan, plan, run
 from nas.task import Task, loss, soft_loss
+
+Listener: TypeAlias = Callable[[str, int, int, dict[str, Any]], None]
+"""Hears how far some work is: a phase's name, how much of how much is done, and figures of it."""
 
 
 @dataclass(frozen=True)

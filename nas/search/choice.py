@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from nas.search.run import TRUST, Run, RunError, load
 from nas.search.settings import Settings
 from nas.search.shared import chained
 from nas.search.worker import Pool, kind, make_pool, short_steps
+from nas.train import Listener
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, said
 
-Listener = Callable[[str, int, int, dict[str, Any]], None]
 FEWEST = 8  # architectures of which anything is told
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,8 @@ from nas.search.shared import chained, check_shared, train_bank
 from nas.search.weights import Weights
 from nas.search.worker import Job, Outcome, Pool, kind, make_pool
 from nas.task import Task, TaskError
+from nas.train import Listener
 
-Listener = Callable[[str, int, int, dict[str, Any]], None]
 STALE_GENERATIONS = 30
 SMALL = 1_000  # architectures that a search enumerates, where it may have as many trials
 

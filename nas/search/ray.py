@@ -14,7 +14,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from nas.retrain import retrain, retrained
 from nas.search.run import RunError
 from nas.search.settings import Settings
 from nas.search.worker import Job, Outcome, RunEvaluator
+from nas.train import Listener
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ENVIRONMENT = {  # Ray reads some of it on import
@@ -43,7 +44,6 @@ import ray  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray.exceptions import RayError, RayTaskError  # noqa: E402
 
-Listener = Callable[[str, int, int, dict[str, Any]], None]
 SHARED_S, STANDALONE_S = 600.0, 24 * 3600.0  # the longest an evaluation may take
 START_S = 300.0  # the longest a worker may take to load a run, or to get its cores
 JOIN_S = 5.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from nas.archive import Archive
 from nas.front import Limit
@@ -20,9 +19,8 @@ from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
 from nas.supernet.strategies import FINITE, of_user
 from nas.task import Task
-from nas.train import Trainer, TrainingError, Turn, train
+from nas.train import Listener, Trainer, TrainingError, Turn, train
 
-Listener = Callable[[str, int, int, dict[str, Any]], None]
 DRAWS = 100  # of a turn that a bank which grows has memory for
 TIMED = 8  # steps from which is told what one takes
 
