@@ -3,10 +3,11 @@
 64 architectures of a space, trained from scratch on reduced Fashion-MNIST with two seeds (see
 truth.py), ranked by supernets of three seeds each: validation accuracy and NLL against the mean
 test accuracy from scratch. Strategies are compared at equal forward FLOPs and at equal CPU time of
-training; on mobile single-path also at half and twice the FLOPs. Beside them: counts, synflow, 80
-steps from scratch, and the ceiling, which is one stand-alone seed against the other. τ is
-Kendall's, the mean over the supernets' seeds, with a 90 % interval by bootstrap over the
-architectures; differences are on the same draws.
+training; on mobile single-path also at half and twice the FLOPs. Of single-path and spread subnets
+are scored once more after 20 steps alone ("tuned"). Beside them: counts, synflow, 80 steps from
+scratch, and the ceiling, which is one stand-alone seed against the other. τ is Kendall's, the mean
+over the supernets' seeds, with a 90 % interval by bootstrap over the architectures; differences are
+on the same draws.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from measure import report
 from ranking import SPACES, Job, architectures, as_scored, begin, compute, fashion, scored, truth
 
 if TYPE_CHECKING:
+    from nas.search.settings import Settings
     from nas.supernet import Bank, Space
     from nas.task import Task
     from nas.trust.table import Calibration, Row, Scored
@@ -34,6 +36,7 @@ STRATEGIES = ("single-path", "spread", "fair", "sandwich")
 BUDGETS = {"flops": "equal FLOPs", "time": "equal CPU time"}  # in common with single-path
 CURVE = {"half": "half the FLOPs", "twice": "twice the FLOPs"}
 SHARE = {"half": 0.5, "flops": 1.0, "twice": 2.0}
+TUNED = ("single-path", "spread")  # also scored after training on alone
 COUNTS, PROXIES = ("flops", "params"), ("synflow", "short")
 
 
@@ -51,6 +54,13 @@ class Supernet(NamedTuple):
         plain = () if self.nested else ("plain",)
         return Job(__file__, "/".join([self.space, self.strategy, self.budget,
                                        str(self.seed), *plain]))  # fmt: skip
+
+    @property
+    def tuned(self) -> Job | None:
+        """The job of scoring its subnets trained on alone, where that is done."""
+        if self.strategy not in TUNED or self.budget != "flops" or not self.nested:
+            return None
+        return Job(__file__, f"{self.job.name}/tuned")
 
     @staticmethod
     def of(name: str) -> Supernet:
@@ -78,6 +88,7 @@ def main(data: str | None, spaces: Sequence[str]) -> None:
     fashion(data)
     for space in spaces:
         compute([Job(__file__, f"{space}/proxies"), *(one.job for one in supernets(space))])
+        compute(one.tuned for one in supernets(space) if one.tuned)
         tell(space)
 
 
@@ -109,6 +120,10 @@ def table(space: str) -> list[dict[str, Any]]:
         trained |= {name} if one.budget in BUDGETS else set()
         scores = one.job.figures()["scored"]
         found += [replace(as_scored(score, name), seed=one.seed) for score in scores]
+        if one.tuned:
+            trained.add(f"{name}, tuned")
+            found += [replace(as_scored(score, f"{name}, tuned"), seed=one.seed)
+                      for score in one.tuned.figures()]  # fmt: skip
     whole = calibration(space, found)
     return [
         {
@@ -163,20 +178,24 @@ def calibration(space: str, more: Sequence[Scored] = ()) -> Calibration:
     return Calibration.of([*alone, *counts, *more], {"fashion": "accuracy"}, {})
 
 
+def settings_of(one: Supernet, task: Task) -> Settings:
+    from nas.search.settings import Settings
+
+    return Settings.of({
+        "space": one.space, "tasks": [task.spec], "seed": one.seed,
+        "supernet": {"lr": LR, "batch": BATCH, "nested": one.nested},
+    })  # fmt: skip
+
+
 def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     """A supernet's bank after its training, and its steps and CPU seconds."""
     import nas
-    from nas.search.settings import Settings
     from nas.search.worker import make_bank
     from nas.supernet import Space, strategy_of
     from nas.train import Trainer, train
 
-    grammar = nas.Grammar.load(one.space)
+    grammar, settings = nas.Grammar.load(one.space), settings_of(one, task)
     space, steps = Space(grammar, task.input), STEPS[one.space]
-    settings = Settings.of({
-        "space": one.space, "tasks": [task.spec], "seed": one.seed,
-        "supernet": {"lr": LR, "batch": BATCH, "nested": one.nested},
-    })  # fmt: skip
 
     def made() -> Any:
         return make_bank(grammar, [task], settings)
@@ -205,11 +224,10 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
 def loaded(one: Supernet, task: Task) -> Bank:
     """The bank that a supernet's training left."""
     import nas
-    from nas.search.settings import Settings
     from nas.search.worker import make_bank
 
-    settings = Settings.of({"space": one.space, "tasks": [task.spec]})
-    bank: Bank = make_bank(nas.Grammar.load(one.space), [task], settings)
+    grammar, settings = nas.Grammar.load(one.space), settings_of(one, task)
+    bank: Bank = make_bank(grammar, [task], settings, trained=True)
     bank.load(one.job.path.with_suffix(".safetensors"))
     return bank
 
@@ -238,7 +256,8 @@ def one(job: Job) -> None:
     import torch
 
     import nas
-    from nas.trust.evaluators import baseline, from_scratch, on_bank
+    from nas.search.worker import tuning
+    from nas.trust.evaluators import baseline, from_scratch, on_bank, tuned_on_bank
 
     torch.set_num_threads(1)
     task, facts = fashion(None), {}
@@ -246,6 +265,10 @@ def one(job: Job) -> None:
     if job.name.endswith("/proxies"):
         recipe = SPACES[space].recipe(100)
         evaluators = [baseline("synflow"), from_scratch(recipe, steps=SHORT)]
+    elif job.name.endswith("/tuned"):
+        net = Supernet.of(job.name.removesuffix("/tuned"))
+        recipe = tuning(settings_of(net, task), [task], net.seed)
+        evaluators = [tuned_on_bank(loaded(net, task), recipe, samples=512)]
     else:
         bank, facts = trained(Supernet.of(job.name), task)
         bank.save(job.path.with_suffix(".safetensors"))

@@ -258,11 +258,13 @@ def extract(
     trust_code: TrustCode = False,
 ) -> None:
     """Take a network out: model.py, weights.safetensors, architecture.json, recipe.toml."""
+    from nas.search.worker import BANKED
+
     with told():
         chosen = nas.load(run, trust_code=trust_code)
         taken = chosen.save(id or chosen.best(), to)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
-        if chosen.evaluator != "shared":
+        if chosen.evaluator not in BANKED:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")
         write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
 

@@ -82,6 +82,35 @@ def shared(
     ) + costs(subnet.plan)  # fmt: skip
 
 
+def tuned(
+    bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
+    split: SplitName = "valid", samples: int = 512, device: str = "cpu",
+    limit_s: float | None = None,
+) -> list[Measurement]:  # fmt: skip
+    """Metrics of a derivation's subnet of a bank, trained on alone: see `tune`."""
+    network = tune(
+        bank, derivation, tasks, recipe, samples=samples, device=device, limit_s=limit_s
+    )
+    return scores(
+        network.plan, network.tensors(), tasks, split, evaluator="tuned",
+        fidelity=f"{bank.version} supernet steps and {recipe.steps(tasks)} alone",
+        bank_version=bank.version, seed=recipe.seed, device=device,
+    ) + costs(network.plan)  # fmt: skip
+
+
+def tune(
+    bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
+    samples: int = 512, device: str = "cpu", limit_s: float | None = None,
+) -> Network:  # fmt: skip
+    """A derivation's subnet of a bank as a network of its own, trained on alone by `recipe`. The
+    bank stays as it is. Raises TrainingError as `fit` does."""
+    weights = bank.part(plan(derivation, heads=tasks), optimizer=recipe.optimizer)
+    fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
+    return network_of(
+        weights, derivation, tasks, samples=samples, seed=recipe.seed, device=device
+    )
+
+
 def standalone(
     derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName = "valid",
     device: str = "cpu", evaluator: str = "standalone", limit_s: float | None = None,

@@ -19,7 +19,7 @@ from nas.grammar import Derivation
 from nas.search.run import Run
 from nas.search.settings import Settings
 from nas.search.shared import chained, space_of
-from nas.search.worker import Job, Pool, short_steps
+from nas.search.worker import BANKED, Job, Pool, short_steps
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
 from nas.supernet.strategies import spread
@@ -76,10 +76,13 @@ class Scores:
         bank = run.folder / "bank.safetensors"
         version = f"{facts_of(bank)['version']} supernet steps" if bank.exists() else ""
         alone = f"{settings.standalone.epochs:g} epochs"
+        tuned = f"{settings.trust.tuning} alone"
         short = f"{short_steps(settings, run.tasks)} steps"
         # of standalone seeds of their own: what shares its chance with the truth would agree more
         self.wanted: list[tuple[str, int, str]] = [
-            *((("shared", first, version),) if version else ()), ("short", first, short),
+            *((("shared", first, version), ("tuned", first, f"{version} and {tuned}"))
+              if version else ()),
+            ("short", first, short),
             *((ALONE, first + 1 + i, alone) for i in range(seeds)),
             *((name, first, "") for name in BASELINES),
         ]  # fmt: skip
@@ -119,7 +122,7 @@ class Scores:
         """All that is known of some architectures, and `more` of them by derivation."""
         trained = spent(self.archive, "bank")
         known = [*self.of(texts), *(more[text] for text in texts if more and text in more)]
-        return Calibration.of(known, self.metrics, {"shared": trained})
+        return Calibration.of(known, self.metrics, dict.fromkeys(BANKED, trained))
 
     def _keys(self, text: str) -> list[tuple[str, str, int, str]]:
         return [(text, *one) for one in self.wanted]

@@ -17,7 +17,7 @@ from nas.search.calibration import Scores, architectures, batches, inherited, sp
 from nas.search.run import TRUST, Run, RunError, load
 from nas.search.settings import Settings
 from nas.search.shared import chained
-from nas.search.worker import Pool, kind, make_pool, short_steps
+from nas.search.worker import BANKED, Pool, banked, kind, make_pool, short_steps
 from nas.train import Listener
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, said
@@ -88,7 +88,7 @@ def _most(run: Run, evaluators: Iterable[str], trials: int = 0) -> dict[str, flo
         held = count(run.grammar, input=run.tasks[0].input)
     most = dict.fromkeys(evaluators, min(held, trials or held))
     if members := chained(run.settings, run.grammar, run.tasks):
-        most["shared"] = len(members)
+        most |= dict.fromkeys(BANKED, len(members))
     return most
 
 
@@ -120,8 +120,9 @@ def _foretold(scores: Scores, text: str) -> float:
     """Seconds that calibrating with an architecture will take, from those of its short training."""
     settings = scores.settings
     (short,) = (one.seconds for one in scores.of([text]) if one.evaluator == "short")
-    steps = settings.standalone.recipe(0).steps(scores.run.tasks)
-    return short * (1 + settings.trust.seeds * steps / short_steps(settings, scores.run.tasks))
+    alone = settings.trust.seeds * settings.standalone.recipe(0).steps(scores.run.tasks)
+    more = settings.trust.tuning if banked(settings, scores.run.grammar) else 0
+    return short * (1 + (alone + more) / short_steps(settings, scores.run.tasks))
 
 
 def trust(
@@ -148,7 +149,7 @@ def trust(
         given = settings.standalone.model_dump() | {"epochs": epochs}
         settings = Settings.of(settings.model_dump() | {"standalone": given})
     usual = kind(settings, run.grammar)
-    if usual == "shared":
+    if usual in BANKED:
         run.bank()  # which says where there is none
     with Archive.open(run.folder, write=True) as archive:
         pool = make_pool(run.folder, settings, trust_code=trust_code)

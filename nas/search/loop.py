@@ -33,7 +33,7 @@ from nas.search.run import Run, RunError, columns_of, create, load, objectives_o
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import chained, check_shared, train_bank
 from nas.search.weights import Weights
-from nas.search.worker import Job, Outcome, Pool, kind, make_pool
+from nas.search.worker import BANKED, Job, Outcome, Pool, banked, make_pool
 from nas.task import Task, TaskError
 from nas.train import Listener
 
@@ -102,7 +102,7 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     if settings.start and not breeds(sampler, grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
-    if kind(settings, grammar) == "shared":
+    if banked(settings, grammar):
         check_shared(settings, grammar, tasks)
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
@@ -127,7 +127,7 @@ def _silent(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
 
 def _proceed(run: Run, listener: Listener) -> Run:
     with Archive.open(run.folder, write=True) as archive:
-        if kind(run.settings, run.grammar) == "shared":
+        if banked(run.settings, run.grammar):
             train_bank(run, archive, listener)
         pool = make_pool(run.folder, run.settings, trust_code=run.trust_code)
         try:
@@ -147,7 +147,7 @@ class _Search:
         self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
         self.settings = settings = run.settings
         self.objectives, self.limits = run.objectives, run.limits
-        self.evaluator, self.alone = evaluator, evaluator != "shared"
+        self.evaluator, self.alone = evaluator, evaluator not in BANKED
         self.listed = self._listed()
         self.proposer = Proposer(
             run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
@@ -259,7 +259,7 @@ class _Search:
         kept = self.weights.of(lineage.parents) if lineage else ()
         name = "inherited" if self.settings.standalone.child_epochs else self.evaluator
         return Job(
-            number, str(proposal.derivation), name if self.alone else "shared",
+            number, str(proposal.derivation), name if self.alone else self.evaluator,
             self.settings.seed, lineage if kept else None, kept,
         )  # fmt: skip
 

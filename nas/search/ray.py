@@ -25,7 +25,7 @@ from nas.archive import Measurement
 from nas.retrain import retrain, retrained
 from nas.search.run import RunError
 from nas.search.settings import Settings
-from nas.search.worker import Job, Outcome, RunEvaluator
+from nas.search.worker import BANKED, Job, Outcome, RunEvaluator
 from nas.train import Listener
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -172,7 +172,7 @@ class RayPool:
                 self._hire()
                 while waiting and self.free:
                     worker, job = self.free.pop(0), waiting.pop()
-                    limit_s = SHARED_S if job.evaluator == "shared" else STANDALONE_S
+                    limit_s = SHARED_S if job.evaluator in BANKED else STANDALONE_S
                     self._note(worker.evaluate.remote(job), worker, job, limit_s)
                 yield from self._heard()
         finally:

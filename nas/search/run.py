@@ -150,17 +150,26 @@ class Run:
 
     def network(self, id: str) -> Network:
         """A trial's network: its subnet's weights and statistics, as they were measured, where the
-        run shares weights, freshly initialised ones otherwise."""
-        from nas.evaluate import network_of
+        run shares weights (trained on alone once more, where it was); freshly initialised ones
+        otherwise."""
+        from nas.evaluate import network_of, tune
+        from nas.measure.latency import threads
         from nas.network import Network
+        from nas.search.worker import tuning
 
-        derivation = self.derivation(id)
+        derivation, settings = self.derivation(id), self.settings
         if self.evaluator == "shared":
             return network_of(
-                self.bank(), derivation, self.tasks, seed=self.settings.seed,
-                samples=self.settings.supernet.samples,
+                self.bank(), derivation, self.tasks, seed=settings.seed,
+                samples=settings.supernet.samples,
             )  # fmt: skip
-        return Network(derivation, heads=self.tasks, seed=self.settings.seed).eval()
+        if self.evaluator == "tuned":
+            with threads(1):  # as it was measured
+                return tune(
+                    self.bank(), derivation, self.tasks,
+                    tuning(settings, self.tasks, settings.seed), samples=settings.supernet.samples,
+                )  # fmt: skip
+        return Network(derivation, heads=self.tasks, seed=settings.seed).eval()
 
     def extract(self, id: str) -> nn.Module:
         """A trial's network as a plain torch module that needs nothing of nas; eval mode."""

@@ -13,7 +13,7 @@ from nas.plan import plan
 from nas.search.propose import OPEN_SIZE, within
 from nas.search.run import Run, RunError, columns_of, costs_of
 from nas.search.settings import Settings
-from nas.search.worker import covering, kind, make_bank
+from nas.search.worker import banked, covering, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
@@ -92,7 +92,7 @@ def chained(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> list
     """What there is to select from in a run whose strategy is sorted, the members of the chain that
     keep the limits: the ends first, and then those between them, so that any first part is spread
     over it. Raises RunError where there are none."""
-    if settings.supernet.strategy != "sorted" or kind(settings, grammar) != "shared":
+    if settings.supernet.strategy != "sorted" or not banked(settings, grammar):
         return []
     limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
     whole = chain(space_of(settings, grammar, tasks).largest)

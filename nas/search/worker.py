@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,18 @@ from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
 from nas.supernet.nested import nest
 from nas.task import Task
-from nas.trust.evaluators import BASELINES, Evaluator, baseline, from_scratch, on_bank
+from nas.train import Recipe
+from nas.trust.evaluators import (
+    BASELINES,
+    Evaluator,
+    baseline,
+    epochs,
+    from_scratch,
+    on_bank,
+    tuned_on_bank,
+)
+
+BANKED = ("shared", "tuned")  # evaluators by shared weights
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class RunEvaluator:
         self.grammar = Grammar.parse(text, name=settings.space, trust_code=trust_code)
         self.tasks = [Task.load(spec, trust_code=trust_code) for spec in settings.tasks]
         self.bank: Bank | None = None
-        if kind(settings, self.grammar) == "shared":
+        if banked(settings, self.grammar):
             self.bank = make_bank(self.grammar, self.tasks, settings, trained=True)
             self.bank.load(folder / "bank.safetensors")
 
@@ -102,6 +113,12 @@ class RunEvaluator:
             return on_bank(
                 self.bank, samples=settings.supernet.samples, seed=seed, device=settings.device
             )
+        if name == "tuned":
+            assert self.bank is not None
+            return tuned_on_bank(
+                self.bank, tuning(settings, self.tasks, seed), samples=settings.supernet.samples,
+                device=settings.device, limit_s=given.limit_s,
+            )  # fmt: skip
         steps = short_steps(settings, self.tasks) if name == "short" else None
         recipe = given.recipe(seed)
         return from_scratch(recipe, steps=steps, device=settings.device, limit_s=given.limit_s)
@@ -147,6 +164,18 @@ def kind(settings: Settings, grammar: Grammar) -> str:
     if settings.evaluator != "auto":
         return settings.evaluator
     return "shared" if grammar.finite else "standalone"
+
+
+def banked(settings: Settings, grammar: Grammar) -> bool:
+    """Whether a run trains shared weights."""
+    return kind(settings, grammar) in BANKED
+
+
+def tuning(settings: Settings, tasks: Sequence[Task], seed: int) -> Recipe:
+    """How a subnet is trained on alone: as the supernet was, more gently, for a few steps."""
+    given = settings.supernet
+    recipe = replace(given.recipe(seed), lr=given.lr / 3)
+    return replace(recipe, epochs=epochs(recipe, tasks, settings.trust.tuning))
 
 
 def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:

@@ -89,6 +89,16 @@ class Bank:
         with torch.no_grad():
             return [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
 
+    def part(self, plan: Plan, *, optimizer: str | None = None) -> Bank:
+        """A bank of its own with copies of what a plan takes of this one."""
+        values = self.views(plan)
+        own = Bank.of([plan], seed=self.seed, device=self.device, optimizer=optimizer)
+        with torch.no_grad():
+            for step, given in zip(named(plan), values, strict=True):
+                for param, key in step:
+                    own.tensors[key].copy_(given[param.name])
+        return own
+
     def _made(self, param: Param, key: str, get: Callable[[Param, str], Tensor]) -> Tensor:
         return made(param, [get(*source) for source in sources(self.kernels, param, key)])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nas.archive import Measurement
-from nas.evaluate import shared, standalone
+from nas.evaluate import shared, standalone, tuned
 from nas.grammar import Derivation
 from nas.measure import costs
 from nas.network import Network
@@ -28,7 +28,7 @@ class Evaluator:
     """A derivation and tasks → measurements, each task's metric and NLL among them or, of a
     baseline, one of its own name. `before_s`: seconds spent before it can score the first."""
 
-    name: str  # shared, inherited, short, standalone, or one of BASELINES
+    name: str  # shared, tuned, inherited, short, standalone, or one of BASELINES
     measure: Measure
     before_s: float = 0.0
 
@@ -42,6 +42,20 @@ def on_bank(
         return shared(bank, derivation, tasks, samples=samples, seed=seed, device=device)
 
     return Evaluator("shared", measure, before_s)
+
+
+def tuned_on_bank(
+    bank: Bank, recipe: Recipe, *, samples: int, device: str = "cpu",
+    limit_s: float | None = None, before_s: float = 0.0,
+) -> Evaluator:  # fmt: skip
+    """`tuned`: the subnets of a trained bank, each trained on alone by a recipe."""
+
+    def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:
+        return tuned(
+            bank, derivation, tasks, recipe, samples=samples, device=device, limit_s=limit_s
+        )
+
+    return Evaluator("tuned", measure, before_s)
 
 
 def from_scratch(

@@ -11,9 +11,10 @@ from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import against_all, expected_gain, pairwise
 from nas.trust.table import ALONE, Calibration, Estimate, Row, ceiling, rows
 
-ELIGIBLE = ("shared", "short", "standalone")  # that a search can use from its beginning
+ELIGIBLE = ("shared", "tuned", "short", "standalone")  # that a search can use from its beginning
 NAMES = {
-    "shared": "shared weights", "inherited": "inherited weights", "short": "short training",
+    "shared": "shared weights", "tuned": "tuned shared weights",
+    "inherited": "inherited weights", "short": "short training",
     "standalone": "stand-alone training", "flops": "FLOPs", "params": "params",
     "synflow": "synflow",
 }  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nas.archive import Archive
+from nas.evaluate import scores, shared
 from nas.grammar import Derivation, Grammar
 from nas.grammar.count import count, enumerate_all
 from nas.grammar.trace import cost_of
@@ -39,6 +40,7 @@ QUICK: dict[str, Any] = {
     "trials": 8, "generation": 4, "supernet": {"steps": 12, "samples": 64},
     "objectives": ("accuracy", "flops"), "standalone": {"epochs": 0.5},
 }  # fmt: skip
+SCORES = 8  # of an architecture: shared, tuned, short, twice alone, three baselines
 BUDGET: dict[str, Any] = {**QUICK, "budget_s": 1e4, "trust": {"architectures": 8, "least": 8}}
 
 
@@ -134,7 +136,9 @@ def test_the_set_of_a_sorted_run_is_its_chain_within_the_limits(ran: Run, tmp_pa
     allowed = [str(one) for one in members if plan(one, heads=ran.tasks).flops <= 20_000]
     assert 0 < len(allowed) < len(members)
     assert sorted(architectures(run)) == sorted(allowed)
-    assert _most(run, ["shared", "short"]) == {"shared": len(allowed), "short": 50}
+    assert _most(run, ["shared", "short"]) == {
+        "shared": len(allowed), "tuned": len(allowed), "short": 50
+    }  # fmt: skip
 
 
 def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
@@ -143,15 +147,16 @@ def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
     run, facts = calibrated
     rows = facts["tasks"]["digits"]["rows"]
     assert [(row["evaluator"], row["score"]) for row in rows] == [
-        *((name, score) for name in ("shared", "short", "standalone")
+        *((name, score) for name in ("shared", "tuned", "short", "standalone")
           for score in ("accuracy", "nll")),
         ("flops", "flops"), ("params", "params"), ("synflow", "synflow"),
     ]  # fmt: skip
     by = {(row["evaluator"], row["score"]): row for row in rows}
-    assert by["shared", "nll"]["before_s"] > 0 == by["short", "nll"]["before_s"]
+    assert by["shared", "nll"]["before_s"] == by["tuned", "nll"]["before_s"] > 0
+    assert by["short", "nll"]["before_s"] == 0
     assert by["standalone", "nll"]["cpu_s"] > by["flops", "flops"]["cpu_s"]
     assert len(facts["architectures"]) == 9
-    assert facts["verdict"]["evaluator"] in ("shared", "short", "standalone")
+    assert facts["verdict"]["evaluator"] in ("shared", "tuned", "short", "standalone")
     assert json.loads((run.folder / "trust.json").read_text()) == json.loads(json.dumps(facts))
     assert len(run.trials) == 8
     assert not {t.derivations[""] for t in run.front().trials} - {
@@ -183,7 +188,7 @@ def test_trust_again_does_nothing_twice_and_more_architectures_extend_it(
     assert more["architectures"][:9] == facts["architectures"]
     after = scored(folder)
     assert after[: len(before)] == before
-    assert len(after) == len(before) + 7  # shared, short, twice alone, three baselines
+    assert len(after) == len(before) + SCORES
 
 
 @pytest.mark.parametrize("lines", [3, 20, 41])
@@ -255,11 +260,11 @@ def test_a_search_with_a_budget_measures_its_evaluators_and_uses_the_verdict(cho
     evaluators = {m.evaluator for t in chosen.trials for m in t.measurements if m.task}
     assert evaluators == {verdict["evaluator"]}
     assert [t.number for t in chosen.trials] == list(range(8))
-    assert len(scored(chosen.folder)) == 8 * 7
+    assert len(scored(chosen.folder)) == 8 * SCORES
     assert (chosen.folder / "trust.json").exists()
 
 
-@pytest.mark.parametrize("lines", [5, 30, 58, 60])
+@pytest.mark.parametrize("lines", [5, 30, 66, 68])
 def test_a_search_killed_while_or_after_it_calibrates_ends_as_the_whole_one(
     chosen: Run, tmp_path: Path, lines: int
 ) -> None:
@@ -271,7 +276,7 @@ def test_a_search_killed_while_or_after_it_calibrates_ends_as_the_whole_one(
     assert outcome(load(folder)) == outcome(chosen)
     with Archive.open(folder) as archive:
         assert len(archive.notes("verdict")) == 1
-    assert len(scored(folder)) == 8 * 7
+    assert len(scored(folder)) == 8 * SCORES
 
 
 def test_what_is_measured_of_a_run_later_takes_nothing_from_its_budget(
@@ -353,6 +358,27 @@ def test_a_verdict_other_than_the_default_is_what_evaluates_the_trials(
     fresh = Network(run.derivation(trial.id), heads=run.tasks, seed=run.settings.seed)
     taken = run.network(trial.id).state_dict()
     assert all(torch.equal(value, taken[key]) for key, value in fresh.state_dict().items())
+
+
+def test_a_network_of_tuned_weights_is_the_one_that_was_measured(
+    space: Path, tmp_path: Path
+) -> None:
+    words = {**QUICK, "trials": 3, "generation": 3, "evaluator": "tuned", "trust": {"tuning": 40}}
+    run = search(str(space), ["digits"], out=tmp_path / "run", **words)
+    before = (run.folder / "bank.safetensors").read_bytes()
+    assert run.evaluator == "tuned"
+    for trial in run.trials:
+        measured = {m.name: m for m in trial.measurements if m.task}
+        assert {(m.evaluator, m.fidelity, m.bank_version) for m in measured.values()} == {
+            ("tuned", "12 supernet steps and 40 alone", 12)
+        }
+        network = run.network(trial.id)
+        for one in scores(network.plan, network.tensors(), run.tasks, "valid", evaluator=""):
+            assert one.value == pytest.approx(measured[one.name].value, abs=1e-6)
+        (alike,) = (m.value for m in shared(run.bank(), run.derivation(trial.id), run.tasks,
+                                            samples=64) if m.name == "nll")  # fmt: skip
+        assert measured["nll"].value < alike - 1e-3
+    assert (run.folder / "bank.safetensors").read_bytes() == before
 
 
 def test_short_training_can_be_asked_for_and_has_no_children(space: Path, tmp_path: Path) -> None:
