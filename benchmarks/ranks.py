@@ -3,11 +3,10 @@
 64 architectures of a space, trained from scratch on reduced Fashion-MNIST with two seeds (see
 truth.py), ranked by supernets of three seeds each: validation accuracy and NLL against the mean
 test accuracy from scratch. Strategies are compared at equal forward FLOPs and at equal CPU time of
-training; on mobile single-path also at half and twice the FLOPs. Of single-path and spread subnets
-are scored once more after 20 steps alone ("tuned"). Beside them: counts, synflow, 80 steps from
-scratch, and the ceiling, which is one stand-alone seed against the other. τ is Kendall's, the mean
-over the supernets' seeds, with a 90 % interval by bootstrap over the architectures; differences are
-on the same draws.
+training. Of single-path and spread subnets are scored once more after 20 steps alone ("tuned").
+Beside them: counts, synflow, 80 steps from scratch, and the ceiling, which is one stand-alone seed
+against the other. τ is Kendall's, the mean over the supernets' seeds, with a 90 % interval by
+bootstrap over the architectures; differences are on the same draws.
 """
 
 from __future__ import annotations
@@ -34,8 +33,6 @@ BATCH, LR, SHORT = 64, 0.15, 80
 STEPS = {"mobile": 3000, "fbnetv5-small": 1000}  # of single-path, which sets what all may spend
 STRATEGIES = ("single-path", "spread", "fair", "sandwich")
 BUDGETS = {"flops": "equal FLOPs", "time": "equal CPU time"}  # in common with single-path
-CURVE = {"half": "half the FLOPs", "twice": "twice the FLOPs"}
-SHARE = {"half": 0.5, "flops": 1.0, "twice": 2.0}
 TUNED = ("single-path", "spread")  # also scored after training on alone
 COUNTS, PROXIES = ("flops", "params"), ("synflow", "short")
 
@@ -80,7 +77,6 @@ def supernets(space: str) -> Iterator[Supernet]:
             for budget in ["flops"] if strategy == "single-path" else BUDGETS:
                 yield Supernet(space, strategy, budget, seed)
         if space == "mobile":
-            yield from (Supernet(space, "single-path", budget, seed) for budget in CURVE)
             yield Supernet(space, "single-path", "flops", seed, nested=False)
 
 
@@ -115,9 +111,9 @@ def table(space: str) -> list[dict[str, Any]]:
 
     found, trained = [as_scored(one) for one in Job(__file__, f"{space}/proxies").figures()], set()
     for one in supernets(space):
-        name = f"{one.strategy}, {(BUDGETS | CURVE)[one.budget]}"
+        name = f"{one.strategy}, {BUDGETS[one.budget]}"
         name += "" if one.nested else ", plain beginning"
-        trained |= {name} if one.budget in BUDGETS else set()
+        trained.add(name)
         scores = one.job.figures()["scored"]
         found += [replace(as_scored(score, name), seed=one.seed) for score in scores]
         if one.tuned:
@@ -200,8 +196,8 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     def made() -> Any:
         return make_bank(grammar, [task], settings)
 
-    if one.budget in SHARE:
-        whole = SHARE[one.budget] * steps * _flops(space, "single-path", task)
+    if one.budget == "flops":
+        whole = steps * _flops(space, "single-path", task)
         steps = round(whole / _flops(space, one.strategy, task))
     else:
         recipe = settings.supernet.recipe(one.seed)
