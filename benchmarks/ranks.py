@@ -3,10 +3,10 @@
 64 architectures of a space, trained from scratch on reduced Fashion-MNIST with two seeds (see
 truth.py), ranked by supernets of three seeds each: validation accuracy and NLL against the mean
 test accuracy from scratch. Strategies are compared at equal forward FLOPs and at equal CPU time of
-training. Of single-path and spread subnets are scored once more after 20 steps alone ("tuned").
-Beside them: counts, synflow, 80 steps from scratch, and the ceiling, which is one stand-alone seed
-against the other. τ is Kendall's, the mean over the supernets' seeds, with a 90 % interval by
-bootstrap over the architectures; differences are on the same draws.
+training. Subnets of single-path and spread are scored once more when fine-tuned, each alone for 20
+steps. Beside them: counts, synflow, 80 steps from scratch, and the ceiling, which is one
+stand-alone seed against the other. τ is Kendall's, the mean over the supernets' seeds, with a 90 %
+interval by bootstrap over the architectures; differences are on the same draws.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH, LR, SHORT = 64, 0.15, 80
 STEPS = {"mobile": 3000, "fbnetv5-small": 1000}  # of single-path, which sets what all may spend
 STRATEGIES = ("single-path", "spread", "fair", "sandwich")
 BUDGETS = {"flops": "equal FLOPs", "time": "equal CPU time"}  # in common with single-path
-TUNED = ("single-path", "spread")  # also scored after training on alone
+FINETUNED = ("single-path", "spread")  # also scored after training on alone
 COUNTS, PROXIES = ("flops", "params"), ("synflow", "short")
 
 
@@ -53,11 +53,11 @@ class Supernet(NamedTuple):
                                        str(self.seed), *plain]))  # fmt: skip
 
     @property
-    def tuned(self) -> Job | None:
+    def finetuned(self) -> Job | None:
         """The job of scoring its subnets trained on alone, where that is done."""
-        if self.strategy not in TUNED or self.budget != "flops" or not self.nested:
+        if self.strategy not in FINETUNED or self.budget != "flops" or not self.nested:
             return None
-        return Job(__file__, f"{self.job.name}/tuned")
+        return Job(__file__, f"{self.job.name}/finetuned")
 
     @staticmethod
     def of(name: str) -> Supernet:
@@ -84,7 +84,7 @@ def main(data: str | None, spaces: Sequence[str]) -> None:
     fashion(data)
     for space in spaces:
         compute([Job(__file__, f"{space}/proxies"), *(one.job for one in supernets(space))])
-        compute(one.tuned for one in supernets(space) if one.tuned)
+        compute(one.finetuned for one in supernets(space) if one.finetuned)
         tell(space)
 
 
@@ -116,10 +116,10 @@ def table(space: str) -> list[dict[str, Any]]:
         trained.add(name)
         scores = one.job.figures()["scored"]
         found += [replace(as_scored(score, name), seed=one.seed) for score in scores]
-        if one.tuned:
-            trained.add(f"{name}, tuned")
-            found += [replace(as_scored(score, f"{name}, tuned"), seed=one.seed)
-                      for score in one.tuned.figures()]  # fmt: skip
+        if one.finetuned:
+            trained.add(f"{name}, fine-tuned")
+            found += [replace(as_scored(score, f"{name}, fine-tuned"), seed=one.seed)
+                      for score in one.finetuned.figures()]  # fmt: skip
     whole = calibration(space, found)
     return [
         {
@@ -252,8 +252,8 @@ def one(job: Job) -> None:
     import torch
 
     import nas
-    from nas.search.worker import tuning
-    from nas.trust.evaluators import baseline, from_scratch, on_bank, tuned_on_bank
+    from nas.search.worker import finetuning
+    from nas.trust.evaluators import baseline, finetuned_on_bank, from_scratch, on_bank
 
     torch.set_num_threads(1)
     task, facts = fashion(None), {}
@@ -261,10 +261,10 @@ def one(job: Job) -> None:
     if job.name.endswith("/proxies"):
         recipe = SPACES[space].recipe(100)
         evaluators = [baseline("synflow"), from_scratch(recipe, steps=SHORT)]
-    elif job.name.endswith("/tuned"):
-        net = Supernet.of(job.name.removesuffix("/tuned"))
-        recipe = tuning(settings_of(net, task), [task], net.seed)
-        evaluators = [tuned_on_bank(loaded(net, task), recipe, samples=512)]
+    elif job.name.endswith("/finetuned"):
+        net = Supernet.of(job.name.removesuffix("/finetuned"))
+        recipe = finetuning(settings_of(net, task), [task], net.seed)
+        evaluators = [finetuned_on_bank(loaded(net, task), recipe, samples=512)]
     else:
         bank, facts = trained(Supernet.of(job.name), task)
         bank.save(job.path.with_suffix(".safetensors"))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import nas
-from nas.terminal import err, live, out, show, show_trust, told, write
-
-if TYPE_CHECKING:
-    from nas.front import ParetoFront
-    from nas.search import Run
+from nas.terminal import err, live, out, show, show_front, show_run, show_trust, told, write
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -122,7 +118,7 @@ def search(
             return
         with live() as listener:
             run = run_search(**facts, out=folder, listener=listener)
-        _finished(run)
+        show_run(run)
 
 
 @app.command(epilog="Example: nas resume runs/first")
@@ -133,7 +129,7 @@ def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
     with told(f"nas resume {run} carries on where it was."):
         with live() as listener:
             done = run_resume(run, listener=listener, trust_code=trust_code)
-        _finished(done)
+        show_run(done)
 
 
 @app.command(
@@ -177,36 +173,6 @@ def _columns(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _finished(run: Run) -> None:
-    front = run.front()
-    _front_table(front, f"The Pareto front of {run.folder}")
-    for name, one in run.fronts().items():
-        if name:
-            _front_table(one, f"\nFor {name} alone")
-    if len(run.trials) < run.settings.trials:
-        out.print(f"\n{len(run.trials)} trials: the space holds no more, or the budget ended.")
-    if not front.trials:
-        out.print(f"No trial lies within the limits; see them all: nas report {run.folder}")
-        return
-    best = front.trials[0].id
-    out.print(
-        f"\nLook at it:      nas report {run.folder}{run.trust}\n"
-        f"Choose from it:  nas front {run.folder} --sort flops\n"
-        f"Take a network:  nas extract {run.folder} --id {best} --to net{run.trust}\n"
-        f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
-        f"Leave with ONNX: nas export net --onnx", markup=False,
-    )  # fmt: skip
-
-
-def _front_table(front: ParetoFront, title: str = "") -> None:
-    names, rows = [o.name for o in front.objectives], front.rows()
-    costs = [
-        c for c in ("flops", "params", "latency_ms")
-        if c not in names and any(row.get(c) is not None for row in rows)
-    ]  # fmt: skip
-    show(rows, ["id", *names, *costs], title)
-
-
 def _dry_run(settings: Any) -> None:
     from nas.search.estimate import estimate
     from nas.task import Task
@@ -238,7 +204,7 @@ def front(
         if csv:
             write(found.to_csv())
         else:
-            _front_table(found)
+            show_front(found)
 
 
 @app.command(epilog="Example: nas report runs/first")

@@ -82,23 +82,23 @@ def shared(
     ) + costs(subnet.plan)  # fmt: skip
 
 
-def tuned(
+def finetuned(
     bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
     split: SplitName = "valid", samples: int = 512, device: str = "cpu",
     limit_s: float | None = None,
 ) -> list[Measurement]:  # fmt: skip
-    """Metrics of a derivation's subnet of a bank, trained on alone: see `tune`."""
-    network = tune(
+    """Metrics of a derivation's subnet of a bank, trained on alone: see `finetune`."""
+    network = finetune(
         bank, derivation, tasks, recipe, samples=samples, device=device, limit_s=limit_s
     )
     return scores(
-        network.plan, network.tensors(), tasks, split, evaluator="tuned",
+        network.plan, network.tensors(), tasks, split, evaluator="finetuned",
         fidelity=f"{bank.version} supernet steps and {recipe.steps(tasks)} alone",
         bank_version=bank.version, seed=recipe.seed, device=device,
     ) + costs(network.plan)  # fmt: skip
 
 
-def tune(
+def finetune(
     bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
     samples: int = 512, device: str = "cpu", limit_s: float | None = None,
 ) -> Network:  # fmt: skip

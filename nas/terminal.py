@@ -7,12 +7,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Eta
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from nas.front import ParetoFront
+    from nas.search import Run
 
 PHASES = {
     "supernet": "training the supernet", "trials": "evaluating subnets",
@@ -138,6 +142,38 @@ def show_trust(facts: Mapping[str, Any]) -> None:
              f"scratch, {many} architectures, {seeds} seeds [90 % interval]")  # fmt: skip
         out.print(f"ceiling, one seed with another: τ {estimate(each['ceiling'])}\n", markup=False)
     out.print(facts["verdict"]["says"], markup=False, soft_wrap=True)
+
+
+def show_run(run: Run) -> None:
+    """A run's fronts, and what may be done next."""
+    front = run.front()
+    show_front(front, f"The Pareto front of {run.folder}")
+    for name, one in run.fronts().items():
+        if name:
+            show_front(one, f"\nFor {name} alone")
+    if len(run.trials) < run.settings.trials:
+        out.print(f"\n{len(run.trials)} trials: the space holds no more, or the budget ended.")
+    if not front.trials:
+        out.print(f"No trial lies within the limits; see them all: nas report {run.folder}")
+        return
+    best = front.trials[0].id
+    out.print(
+        f"\nLook at it:      nas report {run.folder}{run.trust}\n"
+        f"Choose from it:  nas front {run.folder} --sort flops\n"
+        f"Take a network:  nas extract {run.folder} --id {best} --to net{run.trust}\n"
+        f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
+        f"Leave with ONNX: nas export net --onnx", markup=False,
+    )  # fmt: skip
+
+
+def show_front(front: ParetoFront, title: str = "") -> None:
+    """A table of a front: its objectives, and what else it costs."""
+    names, rows = [o.name for o in front.objectives], front.rows()
+    costs = [
+        c for c in ("flops", "params", "latency_ms")
+        if c not in names and any(row.get(c) is not None for row in rows)
+    ]  # fmt: skip
+    show(rows, ["id", *names, *costs], title)
 
 
 def write(text: str) -> None:

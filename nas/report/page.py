@@ -24,7 +24,7 @@ NOTED = {
 }  # fmt: skip
 EVALUATORS = {
     "shared": "weights shared with all trials; batch statistics of its own",
-    "tuned": "weights shared with all trials, then trained on alone for a few steps",
+    "finetuned": "weights shared with all trials, then trained on alone for a few steps",
     "standalone": "trained alone, from scratch",
     "short": "trained alone, from scratch, for a few steps",
     "inherited": "trained on from the weights of its parents",
@@ -258,7 +258,7 @@ def _reading(trials: Sequence[Trial]) -> str:
     evaluators = {one.evaluator for trial in trials for one in trial.measurements if one.task}
     if "shared" in evaluators:
         how = "on the validation split, with weights that all trials of the run share"
-    elif "tuned" in evaluators:
+    elif "finetuned" in evaluators:
         how = "on the validation split, each trained on for a few steps from weights that all share"
     elif evaluators & {"standalone", "short", "inherited"}:
         how = "on the validation split, each network trained alone for the time stated"

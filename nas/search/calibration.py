@@ -76,11 +76,11 @@ class Scores:
         bank = run.folder / "bank.safetensors"
         version = f"{facts_of(bank)['version']} supernet steps" if bank.exists() else ""
         alone = f"{settings.standalone.epochs:g} epochs"
-        tuned = f"{settings.trust.tuning} alone"
+        more = f"{settings.trust.finetune} alone"
         short = f"{short_steps(settings, run.tasks)} steps"
         # of standalone seeds of their own: what shares its chance with the truth would agree more
         self.wanted: list[tuple[str, int, str]] = [
-            *((("shared", first, version), ("tuned", first, f"{version} and {tuned}"))
+            *((("shared", first, version), ("finetuned", first, f"{version} and {more}"))
               if version else ()),
             ("short", first, short),
             *((ALONE, first + 1 + i, alone) for i in range(seeds)),

@@ -88,7 +88,7 @@ def _most(run: Run, evaluators: Iterable[str], trials: int = 0) -> dict[str, flo
         held = count(run.grammar, input=run.tasks[0].input)
     most = dict.fromkeys(evaluators, min(held, trials or held))
     if members := chained(run.settings, run.grammar, run.tasks):
-        most |= dict.fromkeys(BANKED, len(members))
+        most |= {name: len(members) for name in BANKED if name in most}
     return most
 
 
@@ -121,7 +121,7 @@ def _foretold(scores: Scores, text: str) -> float:
     settings = scores.settings
     (short,) = (one.seconds for one in scores.of([text]) if one.evaluator == "short")
     alone = settings.trust.seeds * settings.standalone.recipe(0).steps(scores.run.tasks)
-    more = settings.trust.tuning if banked(settings, scores.run.grammar) else 0
+    more = settings.trust.finetune if banked(settings, scores.run.grammar) else 0
     return short * (1 + (alone + more) / short_steps(settings, scores.run.tasks))
 
 

@@ -10,8 +10,7 @@ from nas.network import Network
 from nas.search.loop import prepare
 from nas.search.settings import Settings
 from nas.search.shared import space_of, step_s
-from nas.search.worker import kind, short_steps
-from nas.trust.evaluators import from_scratch, on_bank
+from nas.search.worker import banked, evaluator_of, kind
 
 
 def estimate(settings: Settings) -> dict[str, float]:
@@ -21,18 +20,12 @@ def estimate(settings: Settings) -> dict[str, float]:
     rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
     drawn = [space.draw(rng) for _ in range(3)]
-    steps, name = 0, kind(settings, grammar)
-    evaluator = from_scratch(
-        settings.standalone.recipe(0), device=settings.device,
-        steps=short_steps(settings, tasks) if name == "short" else None,
-    )  # fmt: skip
-    if name == "shared":
+    steps, bank = 0, None
+    if banked(settings, grammar):
         each, bank = step_s(settings, grammar, tasks)
         found = {"bank_mb": bank.most_mb if bank.grows else bank.size_mb, "step_ms": each * 1e3}
         steps = settings.supernet.steps
-        evaluator = on_bank(
-            bank, samples=settings.supernet.samples, device=settings.device
-        )
+    evaluator = evaluator_of(kind(settings, grammar), settings, tasks, bank, seed=settings.seed)
     begun = time.perf_counter()
     for derivation in drawn:
         evaluator.measure(derivation, tasks)

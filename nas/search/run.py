@@ -152,10 +152,10 @@ class Run:
         """A trial's network: its subnet's weights and statistics, as they were measured, where the
         run shares weights (trained on alone once more, where it was); freshly initialised ones
         otherwise."""
-        from nas.evaluate import network_of, tune
+        from nas.evaluate import finetune, network_of
         from nas.measure.latency import threads
         from nas.network import Network
-        from nas.search.worker import tuning
+        from nas.search.worker import finetuning
 
         derivation, settings = self.derivation(id), self.settings
         if self.evaluator == "shared":
@@ -163,12 +163,12 @@ class Run:
                 self.bank(), derivation, self.tasks, seed=settings.seed,
                 samples=settings.supernet.samples,
             )  # fmt: skip
-        if self.evaluator == "tuned":
+        if self.evaluator == "finetuned":
             with threads(1):  # as it was measured
-                return tune(
-                    self.bank(), derivation, self.tasks,
-                    tuning(settings, self.tasks, settings.seed), samples=settings.supernet.samples,
-                )  # fmt: skip
+                recipe = finetuning(settings, self.tasks, settings.seed)
+                return finetune(
+                    self.bank(), derivation, self.tasks, recipe, samples=settings.supernet.samples
+                )
         return Network(derivation, heads=self.tasks, seed=settings.seed).eval()
 
     def extract(self, id: str) -> nn.Module:

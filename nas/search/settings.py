@@ -125,8 +125,8 @@ class Trust(_Strict):
     """What a search measures of its evaluators where it has a budget and may choose: at most
     `share` of the budget (0: nothing) trains up to so many architectures stand-alone, with so many
     seeds each; with fewer than `least` nothing is told. `steps` are those of short training, which
-    takes at most half the steps of stand-alone training; `tuning` those that a subnet is trained on
-    alone from the shared weights, at a third of the supernet's lr.
+    takes at most half the steps of stand-alone training; `finetune` those that a subnet is
+    trained on alone from the shared weights, at a third of the supernet's lr.
     """
 
     share: float = Field(0.2, ge=0, lt=1)
@@ -134,7 +134,7 @@ class Trust(_Strict):
     least: int = Field(12, ge=8)
     seeds: int = Field(2, ge=2)
     steps: int = Field(80, ge=1)
-    tuning: int = Field(20, ge=1)
+    finetune: int = Field(20, ge=1)
 
     @model_validator(mode="after")
     def _enough(self) -> Trust:
@@ -160,7 +160,7 @@ class Settings(_Strict):
     sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = "auto"
     objectives: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
-    evaluator: Literal["auto", "shared", "tuned", "short", "standalone"] = "auto"
+    evaluator: Literal["auto", "shared", "finetuned", "short", "standalone"] = "auto"
     on: str = "local"
     workers: int = Field(0, ge=0)
     device: str = "cpu"

@@ -24,12 +24,12 @@ from nas.trust.evaluators import (
     Evaluator,
     baseline,
     epochs,
+    finetuned_on_bank,
     from_scratch,
     on_bank,
-    tuned_on_bank,
 )
 
-BANKED = ("shared", "tuned")  # evaluators by shared weights
+BANKED = ("shared", "finetuned")  # evaluators by shared weights
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,7 @@ class RunEvaluator:
 
     def named(self, name: str, seed: int) -> Evaluator:
         """The evaluator of a name, as the run's settings have it."""
-        settings, given = self.settings, self.settings.standalone
-        if name in BASELINES:
-            return baseline(name, seed=seed)
-        if name == "shared":
-            assert self.bank is not None
-            return on_bank(
-                self.bank, samples=settings.supernet.samples, seed=seed, device=settings.device
-            )
-        if name == "tuned":
-            assert self.bank is not None
-            return tuned_on_bank(
-                self.bank, tuning(settings, self.tasks, seed), samples=settings.supernet.samples,
-                device=settings.device, limit_s=given.limit_s,
-            )  # fmt: skip
-        steps = short_steps(settings, self.tasks) if name == "short" else None
-        recipe = given.recipe(seed)
-        return from_scratch(recipe, steps=steps, device=settings.device, limit_s=given.limit_s)
+        return evaluator_of(name, self.settings, self.tasks, self.bank, seed=seed)
 
     def _inherited(self, job: Job, derivation: Derivation) -> tuple[list[Measurement], bytes]:
         """Trained on from the job's parents, from scratch where it has none; and the weights."""
@@ -171,11 +155,31 @@ def banked(settings: Settings, grammar: Grammar) -> bool:
     return kind(settings, grammar) in BANKED
 
 
-def tuning(settings: Settings, tasks: Sequence[Task], seed: int) -> Recipe:
+def evaluator_of(
+    name: str, settings: Settings, tasks: Sequence[Task], bank: Bank | None, *, seed: int
+) -> Evaluator:  # fmt: skip
+    """The evaluator of a name, as settings have it; those by shared weights score the bank's
+    subnets."""
+    given, samples, device = settings.standalone, settings.supernet.samples, settings.device
+    if name in BASELINES:
+        return baseline(name, seed=seed)
+    if name in BANKED:
+        assert bank is not None
+        if name == "shared":
+            return on_bank(bank, samples=samples, seed=seed, device=device)
+        recipe = finetuning(settings, tasks, seed)
+        return finetuned_on_bank(
+            bank, recipe, samples=samples, device=device, limit_s=given.limit_s
+        )
+    steps = short_steps(settings, tasks) if name == "short" else None
+    return from_scratch(given.recipe(seed), steps=steps, device=device, limit_s=given.limit_s)
+
+
+def finetuning(settings: Settings, tasks: Sequence[Task], seed: int) -> Recipe:
     """How a subnet is trained on alone: as the supernet was, more gently, for a few steps."""
     given = settings.supernet
     recipe = replace(given.recipe(seed), lr=given.lr / 3)
-    return replace(recipe, epochs=epochs(recipe, tasks, settings.trust.tuning))
+    return replace(recipe, epochs=epochs(recipe, tasks, settings.trust.finetune))
 
 
 def short_steps(settings: Settings, tasks: Sequence[Task]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nas.archive import Measurement
-from nas.evaluate import shared, standalone, tuned
+from nas.evaluate import finetuned, shared, standalone
 from nas.grammar import Derivation
 from nas.measure import costs
 from nas.network import Network
@@ -26,36 +26,35 @@ BASELINES = ("flops", "params", "synflow")  # nothing of them is trained
 @dataclass(frozen=True)
 class Evaluator:
     """A derivation and tasks → measurements, each task's metric and NLL among them or, of a
-    baseline, one of its own name. `before_s`: seconds spent before it can score the first."""
+    baseline, one of its own name."""
 
-    name: str  # shared, tuned, inherited, short, standalone, or one of BASELINES
+    name: str  # shared, finetuned, inherited, short, standalone, or one of BASELINES
     measure: Measure
-    before_s: float = 0.0
 
 
 def on_bank(
-    bank: Bank, *, samples: int, seed: int = 0, device: str = "cpu", before_s: float = 0.0
+    bank: Bank, *, samples: int, seed: int = 0, device: str = "cpu"
 ) -> Evaluator:
     """`shared`: the subnets of a trained bank, recalibrated on `samples` training inputs."""
 
     def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:
         return shared(bank, derivation, tasks, samples=samples, seed=seed, device=device)
 
-    return Evaluator("shared", measure, before_s)
+    return Evaluator("shared", measure)
 
 
-def tuned_on_bank(
+def finetuned_on_bank(
     bank: Bank, recipe: Recipe, *, samples: int, device: str = "cpu",
-    limit_s: float | None = None, before_s: float = 0.0,
+    limit_s: float | None = None,
 ) -> Evaluator:  # fmt: skip
-    """`tuned`: the subnets of a trained bank, each trained on alone by a recipe."""
+    """`finetuned`: the subnets of a trained bank, each trained on alone by a recipe."""
 
     def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:
-        return tuned(
+        return finetuned(
             bank, derivation, tasks, recipe, samples=samples, device=device, limit_s=limit_s
         )
 
-    return Evaluator("tuned", measure, before_s)
+    return Evaluator("finetuned", measure)
 
 
 def from_scratch(

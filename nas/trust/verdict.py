@@ -11,9 +11,9 @@ from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import against_all, expected_gain, pairwise
 from nas.trust.table import ALONE, Calibration, Estimate, Row, ceiling, rows
 
-ELIGIBLE = ("shared", "tuned", "short", "standalone")  # that a search can use from its beginning
+ELIGIBLE = ("shared", "finetuned", "short", "standalone")  # that a search may begin with
 NAMES = {
-    "shared": "shared weights", "tuned": "tuned shared weights",
+    "shared": "shared weights", "finetuned": "fine-tuned shared weights",
     "inherited": "inherited weights", "short": "short training",
     "standalone": "stand-alone training", "flops": "FLOPs", "params": "params",
     "synflow": "synflow",

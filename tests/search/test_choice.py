@@ -23,6 +23,7 @@ from nas.plan import plan
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures
 from nas.search.choice import _most, trust
+from nas.search.estimate import estimate
 from nas.search.run import create
 from nas.search.settings import Settings, Supernet
 from nas.search.worker import RunEvaluator
@@ -136,9 +137,8 @@ def test_the_set_of_a_sorted_run_is_its_chain_within_the_limits(ran: Run, tmp_pa
     allowed = [str(one) for one in members if plan(one, heads=ran.tasks).flops <= 20_000]
     assert 0 < len(allowed) < len(members)
     assert sorted(architectures(run)) == sorted(allowed)
-    assert _most(run, ["shared", "short"]) == {
-        "shared": len(allowed), "tuned": len(allowed), "short": 50
-    }  # fmt: skip
+    assert _most(run, ["shared", "short"]) == {"shared": len(allowed), "short": 50}
+    assert _most(run, ["finetuned", "short"]) == {"finetuned": len(allowed), "short": 50}
 
 
 def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
@@ -147,16 +147,16 @@ def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
     run, facts = calibrated
     rows = facts["tasks"]["digits"]["rows"]
     assert [(row["evaluator"], row["score"]) for row in rows] == [
-        *((name, score) for name in ("shared", "tuned", "short", "standalone")
+        *((name, score) for name in ("shared", "finetuned", "short", "standalone")
           for score in ("accuracy", "nll")),
         ("flops", "flops"), ("params", "params"), ("synflow", "synflow"),
     ]  # fmt: skip
     by = {(row["evaluator"], row["score"]): row for row in rows}
-    assert by["shared", "nll"]["before_s"] == by["tuned", "nll"]["before_s"] > 0
+    assert by["shared", "nll"]["before_s"] == by["finetuned", "nll"]["before_s"] > 0
     assert by["short", "nll"]["before_s"] == 0
     assert by["standalone", "nll"]["cpu_s"] > by["flops", "flops"]["cpu_s"]
     assert len(facts["architectures"]) == 9
-    assert facts["verdict"]["evaluator"] in ("shared", "tuned", "short", "standalone")
+    assert facts["verdict"]["evaluator"] in ("shared", "finetuned", "short", "standalone")
     assert json.loads((run.folder / "trust.json").read_text()) == json.loads(json.dumps(facts))
     assert len(run.trials) == 8
     assert not {t.derivations[""] for t in run.front().trials} - {
@@ -360,17 +360,17 @@ def test_a_verdict_other_than_the_default_is_what_evaluates_the_trials(
     assert all(torch.equal(value, taken[key]) for key, value in fresh.state_dict().items())
 
 
-def test_a_network_of_tuned_weights_is_the_one_that_was_measured(
+def test_a_network_of_finetuned_weights_is_the_one_that_was_measured(
     space: Path, tmp_path: Path
 ) -> None:
-    words = {**QUICK, "trials": 3, "generation": 3, "evaluator": "tuned", "trust": {"tuning": 40}}
+    words = {**QUICK, "trials": 3, "evaluator": "finetuned", "trust": {"finetune": 40}}
     run = search(str(space), ["digits"], out=tmp_path / "run", **words)
     before = (run.folder / "bank.safetensors").read_bytes()
-    assert run.evaluator == "tuned"
+    assert run.evaluator == "finetuned"
     for trial in run.trials:
         measured = {m.name: m for m in trial.measurements if m.task}
         assert {(m.evaluator, m.fidelity, m.bank_version) for m in measured.values()} == {
-            ("tuned", "12 supernet steps and 40 alone", 12)
+            ("finetuned", "12 supernet steps and 40 alone", 12)
         }
         network = run.network(trial.id)
         for one in scores(network.plan, network.tensors(), run.tasks, "valid", evaluator=""):
@@ -379,6 +379,18 @@ def test_a_network_of_tuned_weights_is_the_one_that_was_measured(
                                             samples=64) if m.name == "nll")  # fmt: skip
         assert measured["nll"].value < alike - 1e-3
     assert (run.folder / "bank.safetensors").read_bytes() == before
+
+
+def test_an_estimate_is_of_the_evaluator_that_is_asked_for(space: Path) -> None:
+    def cost(**more: Any) -> dict[str, float]:
+        words = {**QUICK, "space": str(space), "tasks": ("digits",), **more}
+        return estimate(Settings.of(words))
+
+    shared, finetuned = cost(), cost(evaluator="finetuned", trust={"finetune": 200})
+    assert shared["bank_mb"] == finetuned["bank_mb"] > 0
+    assert finetuned["step_ms"] > 0
+    assert finetuned["evaluation_ms"] > 2 * shared["evaluation_ms"]
+    assert cost(evaluator="short")["bank_mb"] == 0
 
 
 def test_short_training_can_be_asked_for_and_has_no_children(space: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from nas.plan import plan
 from nas.supernet import Bank
 from nas.task import Task
 from nas.train import Recipe
-from nas.trust.evaluators import baseline, from_scratch, on_bank, synflow, tuned_on_bank
+from nas.trust.evaluators import baseline, finetuned_on_bank, from_scratch, on_bank, synflow
 
 DIGITS = Task.load("digits")
 TINY = Grammar.parse("net = conv({4, 8}, stride=2) batchnorm relu output(coarse)")
@@ -63,14 +63,13 @@ def test_every_evaluator_answers_the_same_question() -> None:
     recipe = Recipe(epochs=1)
     bank = Bank.of([plan(derivation, heads=[DIGITS])])
     evaluators = [
-        on_bank(bank, samples=64, before_s=3.0),
-        tuned_on_bank(bank, recipe, samples=64, before_s=4.0), from_scratch(recipe),
+        on_bank(bank, samples=64),
+        finetuned_on_bank(bank, recipe, samples=64), from_scratch(recipe),
         from_scratch(recipe, steps=5), *map(baseline, ("flops", "params", "synflow")),
     ]  # fmt: skip
     assert [e.name for e in evaluators] == [
-        "shared", "tuned", "standalone", "short", "flops", "params", "synflow"
+        "shared", "finetuned", "standalone", "short", "flops", "params", "synflow"
     ]  # fmt: skip
-    assert [e.before_s for e in evaluators] == [3.0, 4.0, 0, 0, 0, 0, 0]
     for one in evaluators[:4]:
         found = {m.name: m for m in one.measure(derivation, [DIGITS]) if m.task}
         assert set(found) == {"accuracy", "nll"}
@@ -81,15 +80,15 @@ def test_every_evaluator_answers_the_same_question() -> None:
         assert only.value > 0
 
 
-def test_tuning_begins_with_the_weights_shared_and_leaves_the_bank_alone() -> None:
+def test_finetuning_begins_with_the_weights_shared_and_leaves_the_bank_alone() -> None:
     large, small = (derive(TINY, lambda site, options, i=i: i, input=INPUT) for i in (1, 0))
     bank = Bank.of([plan(large, heads=[DIGITS])])
     before = {key: value.clone() for key, value in bank.tensors.items()}
-    still = tuned_on_bank(bank, Recipe(epochs=1, lr=1e-12, seed=3), samples=64)
+    still = finetuned_on_bank(bank, Recipe(epochs=1, lr=1e-12, seed=3), samples=64)
     alike = on_bank(bank, samples=64, seed=3).measure(small, [DIGITS])
     values = {m.name: m.value for m in still.measure(small, [DIGITS])}
     assert values == pytest.approx({m.name: m.value for m in alike})
-    moved = tuned_on_bank(bank, Recipe(epochs=5, lr=0.1, seed=3), samples=64)
+    moved = finetuned_on_bank(bank, Recipe(epochs=5, lr=0.1, seed=3), samples=64)
     found = {m.name: m.value for m in moved.measure(small, [DIGITS])}
     assert found["nll"] < values["nll"] - 0.02
     assert all(torch.equal(value, before[key]) for key, value in bank.tensors.items())
