@@ -196,6 +196,18 @@ def ceiling(calibration: Calibration, task: str) -> Estimate:
     return _estimate(left_out(truth, truth, weights))
 
 
+def ahead(calibration: Calibration, task: str) -> Estimate:
+    """By how much subnets of the shared weights are better than the same architectures trained from
+    scratch, on average and in units of the metric; NaN where no weights are shared."""
+    if "shared" not in calibration.evaluators:
+        return _estimate(np.full(2, np.nan))
+    truth = calibration.truth(task).mean(1)
+    gained = calibration.scores(task, "shared", calibration.metrics[task]).mean(1) - truth
+    n = len(calibration.derivations)
+    drawn = np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))])
+    return _estimate(gained[drawn].mean(1))
+
+
 def _estimate(replicates: Array) -> Estimate:
     """Of replicates whose first is the whole."""
     return Estimate(float(replicates[0]), *interval(replicates[1:]))

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import against_all, expected_gain, pairwise
-from nas.trust.table import ALONE, Calibration, Estimate, Row, ceiling, rows
+from nas.trust.table import ALONE, Calibration, Estimate, Row, ahead, ceiling, rows
 
 ELIGIBLE = ("shared", "finetuned", "short", "standalone")  # that a search may begin with
 NAMES = {
@@ -63,7 +63,8 @@ def judge(
     doubt = _doubt(best, gains[best])
     reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
     reason = f"on {len(calibration.derivations)} architectures {reason}"
-    return Verdict(default if doubt else best, reason, _warning(table), gains), table
+    warnings = filter(None, (_warning(table), _too_short(calibration)))
+    return Verdict(default if doubt else best, reason, " ".join(warnings), gains), table
 
 
 def _why(best: str, gains: Mapping[str, Gain]) -> str:
@@ -163,6 +164,22 @@ def _warning(table: Mapping[str, list[Row]]) -> str:
         return ""
     where = f" for {', '.join(lost)}" if len(table) > 1 else ""
     return f"No evaluator was shown to rank better than counting FLOPs or params{where}."
+
+
+def _too_short(calibration: Calibration) -> str:
+    """Plain words where networks were trained from scratch for so short a time that subnets of the
+    shared weights are better: then the truth is how fast networks learn."""
+    for task, metric in calibration.metrics.items():
+        if ahead(calibration, task).low > 0:
+            alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
+                             for name in (ALONE, "shared"))  # fmt: skip
+            return (
+                f"Training from scratch was short for {task}: it came to {metric} {alone:.3f} on "
+                f"average, subnets of the shared weights to {shared:.3f}. So the ranking is by how "
+                "fast networks learn; more epochs (standalone.epochs, or --epochs of nas trust) "
+                "would tell how good they become."
+            )
+    return ""
 
 
 def _above(row: Row) -> bool:

@@ -18,10 +18,10 @@ SECONDS = {"standalone": 10.0, "short": 1.0, "shared": 0.1}
 
 def scored(
     noise: Mapping[str, float], *, n: int = 40, seed_noise: float = 0.3, sized: float = 0.3,
-    before_s: Mapping[str, float] | None = None,
+    before_s: Mapping[str, float] | None = None, shared_ahead: float = 0.0,
 ) -> Calibration:  # fmt: skip
     """Architectures of normal quality, and evaluators that see it with so much noise; `sized` is
-    the noise with which FLOPs do."""
+    the noise with which FLOPs do. Shared weights are better in accuracy by `shared_ahead`."""
     rng = np.random.default_rng(3)
     quality = rng.normal(size=n)
     found: list[Scored] = []
@@ -41,7 +41,8 @@ def scored(
     for seed in (1, 2):
         say("standalone", seed, {"accuracy": seen(seed_noise), "nll": -seen(seed_noise)})
     for name, much in noise.items():
-        say(name, 0, {"accuracy": seen(2 * much), "nll": -seen(much)})
+        more = shared_ahead if name == "shared" else 0.0
+        say(name, 0, {"accuracy": more + seen(2 * much), "nll": -seen(much)})
     for name in ("flops", "params"):
         say(name, 0, {name: np.exp(seen(sized))})
     return Calibration.of(found, {"t": "accuracy"}, before_s or {})
@@ -144,6 +145,17 @@ def test_counting_that_ranks_as_well_is_warned_of() -> None:
     )  # fmt: skip
     assert alone.evaluator == "standalone"
     assert not alone.warning
+
+
+def test_training_from_scratch_that_is_too_short_is_warned_of() -> None:
+    def warning(more: float) -> str:
+        calibration = scored({"shared": 0.1}, sized=2.0, shared_ahead=more)
+        found, _ = judge(calibration, default="shared", left_s=left(9, "shared"), most=upto(9))
+        return found.warning
+
+    assert "Training from scratch was short for t" in warning(0.5)
+    assert not warning(0.0)
+    assert not warning(-0.5)
 
 
 def test_every_two_rows_are_compared_on_the_same_draws() -> None:
