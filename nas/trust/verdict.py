@@ -52,7 +52,8 @@ def judge(
     chosen; most: how many architectures each could evaluate at all; scores: by what
     a task's trials may be ranked, by default its metric or NLL, whichever has the greater lower
     bound of τ. Evaluators are compared by that bound; where the interval of the best is wider than
-    ±0.3, or the bound not above 0, the verdict is the default.
+    ±0.3, or the bound not above 0, or training from scratch was too short, the verdict is the
+    default.
     """
     table = {task: rows(calibration, task) for task in calibration.metrics}
     gains = {}
@@ -60,11 +61,10 @@ def judge(
         fitting = workers * max(0.0, left_s[name]) / max(calibration.mean(name, "seconds"), 1e-9)
         gains[name] = _gain(name, table, calibration, min(most[name], fitting), scores)
     best = max(gains, key=lambda name: gains[name].value)
-    doubt = _doubt(best, gains[best])
+    doubt = too_short(calibration) or _doubt(best, gains[best])
     reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
     reason = f"on {len(calibration.derivations)} architectures {reason}"
-    warnings = filter(None, (_warning(table), _too_short(calibration)))
-    return Verdict(default if doubt else best, reason, " ".join(warnings), gains), table
+    return Verdict(default if doubt else best, reason, _warning(table), gains), table
 
 
 def _why(best: str, gains: Mapping[str, Gain]) -> str:
@@ -82,6 +82,22 @@ def _why(best: str, gains: Mapping[str, Gain]) -> str:
 
 def _by(gain: Gain) -> str:
     return " by NLL" if "nll" in gain.scores.values() else ""
+
+
+def too_short(calibration: Calibration) -> str:
+    """Why training from scratch was too short to be the truth, "" where nothing says so: subnets of
+    the shared weights are better. Then it ranks networks by how fast they learn, and a still
+    shorter training agrees with that for the same reason."""
+    for task, metric in calibration.metrics.items():
+        if ahead(calibration, task).low > 0:
+            alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
+                             for name in (ALONE, "shared"))  # fmt: skip
+            return (
+                f"training from scratch came to {metric} {alone:.3f} for {task}, and subnets of "
+                f"the shared weights to {shared:.3f}: it was too short to tell how good networks "
+                "become (standalone.epochs sets it, and --epochs of nas trust)"
+            )
+    return ""
 
 
 def _doubt(name: str, gain: Gain) -> str:
@@ -164,22 +180,6 @@ def _warning(table: Mapping[str, list[Row]]) -> str:
         return ""
     where = f" for {', '.join(lost)}" if len(table) > 1 else ""
     return f"No evaluator was shown to rank better than counting FLOPs or params{where}."
-
-
-def _too_short(calibration: Calibration) -> str:
-    """Plain words where networks were trained from scratch for so short a time that subnets of the
-    shared weights are better: then the truth is how fast networks learn."""
-    for task, metric in calibration.metrics.items():
-        if ahead(calibration, task).low > 0:
-            alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
-                             for name in (ALONE, "shared"))  # fmt: skip
-            return (
-                f"Training from scratch was short for {task}: it came to {metric} {alone:.3f} on "
-                f"average, subnets of the shared weights to {shared:.3f}. So the ranking is by how "
-                "fast networks learn; more epochs (standalone.epochs, or --epochs of nas trust) "
-                "would tell how good they become."
-            )
-    return ""
 
 
 def _above(row: Row) -> bool:

@@ -41,7 +41,7 @@ QUICK: dict[str, Any] = {
     "trials": 8, "generation": 4, "supernet": {"steps": 12, "samples": 64},
     "objectives": ("accuracy", "flops"), "standalone": {"epochs": 0.5},
 }  # fmt: skip
-SCORES = 8  # of an architecture: shared, tuned, short, twice alone, three baselines
+SCORES = 8  # of an architecture: shared, finetuned, short, twice alone, three baselines
 BUDGET: dict[str, Any] = {**QUICK, "budget_s": 1e4, "trust": {"architectures": 8, "least": 8}}
 
 
@@ -379,6 +379,20 @@ def test_a_network_of_finetuned_weights_is_the_one_that_was_measured(
                                             samples=64) if m.name == "nll")  # fmt: skip
         assert measured["nll"].value < alike - 1e-3
     assert (run.folder / "bank.safetensors").read_bytes() == before
+
+
+def test_training_from_scratch_that_is_shown_to_be_too_short_ends_the_calibration(
+    space: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {
+        **QUICK, "budget_s": 1e4, "trust": {"architectures": 16, "least": 12},
+        "supernet": {"steps": 200, "samples": 64}, "standalone": {"epochs": 0.2},
+    }  # fmt: skip
+    run = search(str(space), ["digits"], out=tmp_path / "run", **given)
+    told = json.loads((run.folder / "trust.json").read_text())
+    assert run.evaluator == told["verdict"]["evaluator"] == "shared"
+    assert "too short to tell how good networks become" in told["verdict"]["reason"]
+    assert len(told["architectures"]) < 12
 
 
 def test_an_estimate_is_of_the_evaluator_that_is_asked_for(space: Path) -> None:

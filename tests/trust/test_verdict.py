@@ -11,17 +11,17 @@ import pytest
 from nas.archive import Measurement
 from nas.trust.statistics import expected_gain, tau
 from nas.trust.table import Calibration, Scored, ceiling, label, rows
-from nas.trust.verdict import judge
+from nas.trust.verdict import Verdict, judge
 
 SECONDS = {"standalone": 10.0, "short": 1.0, "shared": 0.1}
 
 
 def scored(
     noise: Mapping[str, float], *, n: int = 40, seed_noise: float = 0.3, sized: float = 0.3,
-    before_s: Mapping[str, float] | None = None, shared_ahead: float = 0.0,
+    before_s: Mapping[str, float] | None = None, shared_ahead: float = -100.0,
 ) -> Calibration:  # fmt: skip
     """Architectures of normal quality, and evaluators that see it with so much noise; `sized` is
-    the noise with which FLOPs do. Shared weights are better in accuracy by `shared_ahead`."""
+    the noise with which FLOPs do. Shared weights are better by `shared_ahead` in accuracy."""
     rng = np.random.default_rng(3)
     quality = rng.normal(size=n)
     found: list[Scored] = []
@@ -147,15 +147,16 @@ def test_counting_that_ranks_as_well_is_warned_of() -> None:
     assert not alone.warning
 
 
-def test_training_from_scratch_that_is_too_short_is_warned_of() -> None:
-    def warning(more: float) -> str:
-        calibration = scored({"shared": 0.1}, sized=2.0, shared_ahead=more)
-        found, _ = judge(calibration, default="shared", left_s=left(9, "shared"), most=upto(9))
-        return found.warning
+def test_by_training_from_scratch_that_is_too_short_nothing_is_chosen() -> None:
+    def verdict(more: float) -> Verdict:
+        calibration = scored({"shared": 0.5, "short": 0.1}, shared_ahead=more)
+        found, _ = judge(
+            calibration, default="shared", left_s=left(100, "shared", "short"), most=upto(100)
+        )
+        return found
 
-    assert "Training from scratch was short for t" in warning(0.5)
-    assert not warning(0.0)
-    assert not warning(-0.5)
+    assert [verdict(more).evaluator for more in (0.5, 0.0, -0.5)] == ["shared", "short", "short"]
+    assert "it was too short to tell how good networks become" in verdict(0.5).reason
 
 
 def test_every_two_rows_are_compared_on_the_same_draws() -> None:
