@@ -88,7 +88,7 @@ def searched(name: str, tasks: Sequence[str]) -> Run:
 def progress(phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
     """Ten lines a phase on stderr."""
     if done == total or done % max(1, total // 10) == 0:
-        said = " ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        said = " ".join(f"{name} {_text(value)}" for name, value in facts.items())
         Console(stderr=True, highlight=False).print(f"{phase} {done}/{total} {said}")
 
 

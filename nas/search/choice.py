@@ -20,7 +20,7 @@ from nas.search.shared import chained
 from nas.search.worker import BANKED, Pool, banked, kind, make_pool, short_steps
 from nas.train import Listener
 from nas.trust.table import Calibration, Row
-from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, said, too_short
+from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, outdone, said
 
 FEWEST = 8  # architectures of which anything is told
 
@@ -58,7 +58,7 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
     if not found.derivations and run.limits:
         return Verdict(usual, "no random architecture keeps the run's limits, so it is the space's "
                               "default")  # fmt: skip
-    if len(found.derivations) < given.least and not too_short(found):
+    if len(found.derivations) < given.least and not outdone(found):
         why, fix = "can be trained from scratch", ""
         if needed_s:
             why += f" in {given.share:.0%} of the budget"
@@ -93,9 +93,9 @@ def _most(run: Run, evaluators: Iterable[str], trials: int = 0) -> dict[str, flo
 
 
 def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], float]:
-    """Calibrate with as many architectures as fit the share of the budget, or show that training
-    from scratch is too short to tell anything: which they are, and, where the share ended them, the
-    seconds of a budget whose share would do for the fewest."""
+    """Calibrate with as many architectures as fit the share of the budget, or as show that training
+    from scratch is no truth: which they are, and, where the share ended them, the seconds of a
+    budget whose share would do for the fewest."""
     assert scores.pool is not None
     given, workers = run.settings.trust, scores.pool.workers
     share_s = given.share * (run.settings.budget_s or 0.0)
@@ -114,7 +114,7 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
         found += batch
         costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
         listener("trust", len(found), given.architectures, {})
-        if len(found) >= FEWEST and too_short(scores.calibration(found)):
+        if len(found) >= FEWEST and outdone(scores.calibration(found)):
             break
     return found, 0.0
 

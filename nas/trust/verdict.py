@@ -52,8 +52,8 @@ def judge(
     chosen; most: how many architectures each could evaluate at all; scores: by what
     a task's trials may be ranked, by default its metric or NLL, whichever has the greater lower
     bound of τ. Evaluators are compared by that bound; where the interval of the best is wider than
-    ±0.3, or the bound not above 0, or training from scratch was too short, the verdict is the
-    default.
+    ±0.3, or the bound not above 0, or training from scratch outdone by shared weights, the
+    verdict is the default.
     """
     table = {task: rows(calibration, task) for task in calibration.metrics}
     gains = {}
@@ -61,7 +61,7 @@ def judge(
         fitting = workers * max(0.0, left_s[name]) / max(calibration.mean(name, "seconds"), 1e-9)
         gains[name] = _gain(name, table, calibration, min(most[name], fitting), scores)
     best = max(gains, key=lambda name: gains[name].value)
-    doubt = too_short(calibration) or _doubt(best, gains[best])
+    doubt = outdone(calibration) or _doubt(best, gains[best])
     reason = f"{doubt}, so the space's default is used" if doubt else _why(best, gains)
     reason = f"on {len(calibration.derivations)} architectures {reason}"
     return Verdict(default if doubt else best, reason, _warning(table), gains), table
@@ -84,18 +84,18 @@ def _by(gain: Gain) -> str:
     return " by NLL" if "nll" in gain.scores.values() else ""
 
 
-def too_short(calibration: Calibration) -> str:
-    """Why training from scratch was too short to be the truth, "" where nothing says so: subnets of
-    the shared weights are better. Then it ranks networks by how fast they learn, and a still
-    shorter training agrees with that for the same reason."""
+def outdone(calibration: Calibration) -> str:
+    """Why training from scratch is not the truth, "" where nothing says so: subnets of the shared
+    weights are better. Then it ranks networks by how fast they learn, and a still shorter training
+    agrees with that for the same reason."""
     for task, metric in calibration.metrics.items():
         if ahead(calibration, task).low > 0:
             alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
                              for name in (ALONE, "shared"))  # fmt: skip
             return (
                 f"training from scratch came to {metric} {alone:.3f} for {task}, and subnets of "
-                f"the shared weights to {shared:.3f}: it was too short to tell how good networks "
-                "become (standalone.epochs sets it, and --epochs of nas trust)"
+                f"the shared weights to {shared:.3f}: it does not tell how good networks become "
+                "(standalone.epochs makes it longer, and --epochs of nas trust)"
             )
     return ""
 

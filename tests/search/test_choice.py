@@ -381,7 +381,7 @@ def test_a_network_of_finetuned_weights_is_the_one_that_was_measured(
     assert (run.folder / "bank.safetensors").read_bytes() == before
 
 
-def test_training_from_scratch_that_is_shown_to_be_too_short_ends_the_calibration(
+def test_training_from_scratch_that_shared_weights_outdo_ends_the_calibration(
     space: Path, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {
@@ -391,7 +391,7 @@ def test_training_from_scratch_that_is_shown_to_be_too_short_ends_the_calibratio
     run = search(str(space), ["digits"], out=tmp_path / "run", **given)
     told = json.loads((run.folder / "trust.json").read_text())
     assert run.evaluator == told["verdict"]["evaluator"] == "shared"
-    assert "too short to tell how good networks become" in told["verdict"]["reason"]
+    assert "does not tell how good networks become" in told["verdict"]["reason"]
     assert len(told["architectures"]) < 12
 
 

@@ -147,7 +147,7 @@ def test_counting_that_ranks_as_well_is_warned_of() -> None:
     assert not alone.warning
 
 
-def test_by_training_from_scratch_that_is_too_short_nothing_is_chosen() -> None:
+def test_by_training_from_scratch_that_shared_weights_outdo_nothing_is_chosen() -> None:
     def verdict(more: float) -> Verdict:
         calibration = scored({"shared": 0.5, "short": 0.1}, shared_ahead=more)
         found, _ = judge(
@@ -156,7 +156,7 @@ def test_by_training_from_scratch_that_is_too_short_nothing_is_chosen() -> None:
         return found
 
     assert [verdict(more).evaluator for more in (0.5, 0.0, -0.5)] == ["shared", "short", "short"]
-    assert "it was too short to tell how good networks become" in verdict(0.5).reason
+    assert "it does not tell how good networks become" in verdict(0.5).reason
 
 
 def test_every_two_rows_are_compared_on_the_same_draws() -> None:
