@@ -38,7 +38,8 @@ COUNTS, PROXIES = ("flops", "params"), ("synflow", "short")
 
 
 class Supernet(NamedTuple):
-    """One training of shared weights, and what its job is called."""
+    """One training of shared weights, and what its job is called. `budget`: one of BUDGETS, or a
+    number of steps."""
 
     space: str
     strategy: str
@@ -196,7 +197,9 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     def made() -> Any:
         return make_bank(grammar, [task], settings)
 
-    if one.budget == "flops":
+    if one.budget.isdigit():
+        steps = int(one.budget)
+    elif one.budget == "flops":
         whole = steps * _flops(space, "single-path", task)
         steps = round(whole / _flops(space, one.strategy, task))
     else:
