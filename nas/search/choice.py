@@ -20,9 +20,7 @@ from nas.search.shared import chained
 from nas.search.worker import BANKED, Pool, banked, kind, make_pool, short_steps
 from nas.train import Listener
 from nas.trust.table import Calibration, Row
-from nas.trust.verdict import ELIGIBLE, Verdict, facts, judge, outdone, said
-
-FEWEST = 8  # architectures of which anything is told
+from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
 
 def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
@@ -114,7 +112,7 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
         found += batch
         costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
         listener("trust", len(found), given.architectures, {})
-        if len(found) >= FEWEST and outdone(scores.calibration(found)):
+        if outdone(scores.calibration(found)):
             break
     return found, 0.0
 

@@ -11,6 +11,7 @@ from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import against_all, expected_gain, pairwise
 from nas.trust.table import ALONE, Calibration, Estimate, Row, ahead, ceiling, rows
 
+FEWEST = 8  # architectures of which anything is told
 ELIGIBLE = ("shared", "finetuned", "short", "standalone")  # that a search may begin with
 NAMES = {
     "shared": "shared weights", "finetuned": "fine-tuned shared weights",
@@ -89,7 +90,7 @@ def outdone(calibration: Calibration) -> str:
     weights are better. Then it ranks networks by how fast they learn, and a still shorter training
     agrees with that for the same reason."""
     for task, metric in calibration.metrics.items():
-        if ahead(calibration, task).low > 0:
+        if len(calibration.derivations) >= FEWEST and ahead(calibration, task).low > 0:
             alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
                              for name in (ALONE, "shared"))  # fmt: skip
             return (

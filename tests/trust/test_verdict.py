@@ -148,8 +148,8 @@ def test_counting_that_ranks_as_well_is_warned_of() -> None:
 
 
 def test_by_training_from_scratch_that_shared_weights_outdo_nothing_is_chosen() -> None:
-    def verdict(more: float) -> Verdict:
-        calibration = scored({"shared": 0.5, "short": 0.1}, shared_ahead=more)
+    def verdict(more: float, n: int = 40) -> Verdict:
+        calibration = scored({"shared": 0.5, "short": 0.1}, shared_ahead=more, n=n)
         found, _ = judge(
             calibration, default="shared", left_s=left(100, "shared", "short"), most=upto(100)
         )
@@ -157,6 +157,7 @@ def test_by_training_from_scratch_that_shared_weights_outdo_nothing_is_chosen() 
 
     assert [verdict(more).evaluator for more in (0.5, 0.0, -0.5)] == ["shared", "short", "short"]
     assert "it does not tell how good networks become" in verdict(0.5).reason
+    assert verdict(9.0, n=7).evaluator == "short"  # so few do not show it
 
 
 def test_every_two_rows_are_compared_on_the_same_draws() -> None:
