@@ -22,6 +22,8 @@ from nas.train import Listener
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
+MARGIN = 1.3  # of a budget that is advised: architectures differ in size, and machines are shared
+
 
 def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     """The evaluator of a run's trials. Where the settings leave it open and there is a budget, a
@@ -60,7 +62,7 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         why, fix = "can be trained from scratch", ""
         if needed_s:
             why += f" in {given.share:.0%} of the budget"
-            fix = f" (a budget of {ceil(needed_s / 60)} minutes would do)"
+            fix = f" (a budget of {ceil(MARGIN * needed_s / 60)} minutes would do)"
         return Verdict(usual, (
             f"too few architectures {why}, {len(found.derivations)} where {given.least} are "
             f"needed, so it is the space's default{fix}"
