@@ -23,6 +23,7 @@ from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
 MARGIN = 1.3  # of a budget that is advised: architectures differ in size, and machines are shared
+HOPELESS = 2.0  # times the share: what a few took says no more than this about all
 
 
 def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
@@ -107,7 +108,8 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
         known = costs or [_foretold(scores, batch[0])]
         fewest = given.least * sum(known) / len(known)
         next_s = sum(costs) + len(batch) * max(known)
-        over = max(fewest if costs else 0.0, next_s) > share_s * workers
+        hopeless = costs and fewest > HOPELESS * share_s * workers
+        over = hopeless or next_s > share_s * workers
         if (over or time.perf_counter() > ends) and not all(map(scores.whole, batch)):
             return found, fewest / workers / given.share
         scores.make(batch)
