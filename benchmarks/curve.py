@@ -59,13 +59,13 @@ def table(space: str) -> list[dict[str, Any]]:
         found.append({
             "space": space, "training": steps, **agreement(row),
             "of seeds": " ".join(f"{one:.2f}" for one in ranks.by_seed(whole, row)),
-            **spread([[score["values"]["accuracy"] for score in each["scored"]] for each in mine]),
+            **level([[score["values"]["accuracy"] for score in each["scored"]] for each in mine]),
             "CPU s": statistics.mean(each["cpu_s"] for each in mine),
         })  # fmt: skip
     alone = [one["runs"] for one in truth(space)]
     found.append({
         "space": space, "training": ALONE, **agreement(by["standalone", "accuracy"]),
-        **spread([[run["test_accuracy"] for run in seed] for seed in zip(*alone, strict=True)]),
+        **level([[run["test_accuracy"] for run in seed] for seed in zip(*alone, strict=True)]),
         "CPU s": statistics.mean(run["cpu_s"] for runs in alone for run in runs),
     })  # fmt: skip
     return found
@@ -76,7 +76,7 @@ def agreement(row: Any) -> dict[str, Any]:
             "given both": row.given_both.value}  # fmt: skip
 
 
-def spread(by_seed: Sequence[Sequence[float]]) -> dict[str, float]:
+def level(by_seed: Sequence[Sequence[float]]) -> dict[str, float]:
     """Mean and standard deviation of architectures' accuracies, averaged over the seeds."""
     return {"accuracy": statistics.mean(map(statistics.mean, by_seed)),
             "sd": statistics.mean(map(statistics.pstdev, by_seed))}  # fmt: skip

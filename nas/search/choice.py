@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
 MARGIN = 1.3  # of a budget that is advised: architectures differ in size, and machines are shared
-HOPELESS = 2.0  # times the share: what a few took says no more than this about all
 
 
 def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
@@ -107,9 +106,8 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
             scores.make(batch[:1], only="short")
         known = costs or [_foretold(scores, batch[0])]
         fewest = given.least * sum(known) / len(known)
-        next_s = sum(costs) + len(batch) * max(known)
-        hopeless = costs and fewest > HOPELESS * share_s * workers
-        over = hopeless or next_s > share_s * workers
+        over = sum(costs) + len(batch) * max(known) > share_s * workers
+        over = over or hopeless(costs, given.least, share_s * workers)
         if (over or time.perf_counter() > ends) and not all(map(scores.whole, batch)):
             return found, fewest / workers / given.share
         scores.make(batch)
@@ -119,6 +117,12 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
         if outdone(scores.calibration(found)):
             break
     return found, 0.0
+
+
+def hopeless(costs: Sequence[float], least: int, share_s: float) -> bool:
+    """Whether `least` architectures would take more than twice the share, if all took what some did
+    on average. Twice, since one large among a few may double their average."""
+    return bool(costs) and least * sum(costs) / len(costs) > 2 * share_s
 
 
 def _foretold(scores: Scores, text: str) -> float:

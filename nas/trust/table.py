@@ -163,7 +163,7 @@ def _sign(score: str) -> int:
 def rows(calibration: Calibration, task: str) -> list[Row]:
     """A row for each evaluator and score, in the order of `Calibration.evaluators`."""
     n, metric = len(calibration.derivations), calibration.metrics[task]
-    drawn = np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))])
+    drawn = _drawn(n)
     draws = _Draws(calibration, task, drawn, counted(drawn))
     wanted = [
         (name, score) for name in calibration.evaluators
@@ -192,8 +192,7 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
 def ceiling(calibration: Calibration, task: str) -> Estimate:
     """τ of one stand-alone seed with the mean of the others; with two, of one with the other."""
     truth, n = calibration.truth(task), len(calibration.derivations)
-    weights = counted(np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))]))
-    return _estimate(left_out(truth, truth, weights))
+    return _estimate(left_out(truth, truth, counted(_drawn(n))))
 
 
 def ahead(calibration: Calibration, task: str) -> Estimate:
@@ -203,9 +202,12 @@ def ahead(calibration: Calibration, task: str) -> Estimate:
         return _estimate(np.full(2, np.nan))
     truth = calibration.truth(task).mean(1)
     gained = calibration.scores(task, "shared", calibration.metrics[task]).mean(1) - truth
-    n = len(calibration.derivations)
-    drawn = np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))])
-    return _estimate(gained[drawn].mean(1))
+    return _estimate(gained[_drawn(len(gained))].mean(1))
+
+
+def _drawn(n: int) -> NDArray[np.intp]:  # (1 + replicates, n)
+    """The whole set of n architectures, then its bootstrap replicates: the same on every call."""
+    return np.concatenate([np.arange(n)[None], resampled(n, np.random.default_rng(0))])
 
 
 def _estimate(replicates: Array) -> Estimate:

@@ -22,7 +22,7 @@ from nas.network import Network
 from nas.plan import plan
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures
-from nas.search.choice import _most, trust
+from nas.search.choice import _most, hopeless, trust
 from nas.search.estimate import estimate
 from nas.search.run import create
 from nas.search.settings import Settings, Supernet
@@ -393,6 +393,13 @@ def test_training_from_scratch_that_shared_weights_outdo_ends_the_calibration(
     assert run.evaluator == told["verdict"]["evaluator"] == "shared"
     assert "does not tell how good networks become" in told["verdict"]["reason"]
     assert len(told["architectures"]) < 12
+
+
+def test_a_large_architecture_among_the_first_does_not_end_a_calibration_that_may_fit() -> None:
+    first = [4.2, 2.3, 13.9]  # seconds, of which the next nine may take a few each
+    assert not hopeless(first, least=12, share_s=60.0)
+    assert hopeless(first, least=12, share_s=30.0)
+    assert not hopeless([], least=12, share_s=0.1)
 
 
 def test_an_estimate_is_of_the_evaluator_that_is_asked_for(space: Path) -> None:
