@@ -6,95 +6,30 @@ Lines are written and fsynced before a call returns, so a crash can only tear th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import fcntl
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+from weakref import WeakSet
 
-from nas.journal import JSON, ArchiveError, holds_event, read_line, write_line
+from nas.files import sync
+from nas.journal import JSON, ArchiveError, checksum, holds_event, read_line, write_line
+from nas.trial import NOTES, Measurement, Trial, checked_event, plain
 
-FORMAT = 1
+__all__ = ["Archive", "ArchiveError", "Measurement", "Trial", "plain"]
+
+FORMAT = 2  # 1 had checksums of each line alone
 RESERVED = ("journal", "trial", "measure")  # kinds of event that a note cannot have
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One number that was measured, with everything needed to say what it means."""
-
-    name: str  # accuracy, nll, flops, params, latency_ms, size_mb …
-    value: float
-    unit: str = ""  # fraction, FLOPs, ms …
-    task: str | None = None
-    split: str | None = None  # valid, test
-    evaluator: str = ""  # shared, standalone, retrained, arithmetic, torch-eager …
-    bank_version: int | None = None
-    fidelity: str = ""  # "supernet 600 steps", "20 epochs"
-    seed: int | None = None
-    device: str = ""  # of a latency: runtime, device, threads, batch and dtype in one text
-    spread: float | None = None  # half the interquartile range, in the unit of the value
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One proposed derivation (or one a task) and all that was measured of it."""
-
-    number: int  # order of proposal, from 0
-    id: str  # short, unique in the run: "3f9ac21b"
-    derivations: Mapping[str, str] = field(hash=False)  # {"": text}, or one text a task
-    state: Literal["finished", "failed"]
-    reason: str = ""  # why it failed
-    measurements: tuple[Measurement, ...] = ()  # oldest first
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-
-    def value(self, column: str) -> float | None:
-        """The newest measurement of a column (see `columns`), or None where there is none."""
-        return self.columns().get(column)
-
-    def columns(self) -> dict[str, float]:
-        """The newest value of every column: `digits_accuracy` and, short, `accuracy`; `newest` has
-        the rule."""
-        return {column: one.value for column, one in self.newest().items()}
-
-    def newest(self) -> dict[str, Measurement]:
-        """The newest measurement of every column.
-
-        A task's "-" becomes "_". The short form is there when exactly one task measured the name,
-        and belongs to the measurement without a task if there is one. What was measured on the
-        test split is `digits_test_accuracy`, `test_accuracy`; what a retrained network reached
-        elsewhere is `digits_retrained_accuracy`: neither ever answers for the plain column.
-        """
-        long: dict[str, Measurement] = {}
-        short: dict[str, dict[str, Measurement]] = {}
-        for one in self.measurements:
-            column = _plain_or_apart(one)
-            if one.task is None:
-                long[column] = one
-            else:
-                task = one.task.replace("-", "_")
-                long[f"{task}_{column}"] = one
-                short.setdefault(column, {})[one.task] = one
-        alone = {name: one for name, by in short.items() if len(by) == 1 for one in by.values()}
-        return alone | long
-
-
-def _plain_or_apart(measurement: Measurement) -> str:
-    if measurement.split == "test":
-        return f"test_{measurement.name}"
-    if measurement.evaluator == "retrained":
-        return f"retrained_{measurement.name}"
-    return measurement.name
-
 
 class Archive:
     """The append-only journal of one run: `journal.jsonl`, one checksummed line an event.
 
     One process writes, from one thread; any number may read, each what was there when it opened.
+    A process that is forked from the one that writes does not.
     """
 
     def __init__(self, path: Path, fd: int | None) -> None:
@@ -102,6 +37,8 @@ class Archive:
         self._path = path
         self._fd = fd
         self._size = 0  # bytes of whole events
+        self._format, self._last = FORMAT, 0  # the checksum of the last line
+        _OPEN.add(self)
         self._trials: dict[str, Trial] = {}
         self._numbers: set[int] = set()
         self._notes: list[dict[str, JSON]] = []
@@ -121,7 +58,7 @@ class Archive:
         try:
             archive._append(_HEADER)
             with _explained(path.parent, "cannot be synced"):
-                _sync(path.parent)
+                sync(path.parent)
         except BaseException:
             archive.close()
             path.unlink(missing_ok=True)
@@ -141,7 +78,7 @@ class Archive:
         try:
             if write:
                 with _explained(path, "cannot be opened for writing"):
-                    archive._fd = os.open(path, os.O_RDWR | os.O_APPEND)
+                    archive._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
                 archive._lock()
             archive._read()
             if write:
@@ -207,29 +144,40 @@ class Archive:
         self.close()
 
     def _add(self, *events: dict[str, JSON]) -> None:
-        lines = [write_line(event) for event in events]
-        # memory holds what a reader sees
-        changes = [self._understood(read_line(line[:-1]) or {}) for line in lines]
+        lines, before, changes = list[bytes](), self._before(), list[Trial | dict[str, JSON]]()
+        for event in events:
+            lines.append(write_line(event, before))
+            # memory holds what a reader sees
+            changes.append(self._understood(read_line(lines[-1][:-1], before) or {}))
+            before = checksum(lines[-1]) if self._format > 1 else 0
         self._append(b"".join(lines))
         for change in changes:
             self._fold(change)
 
+    def _before(self) -> int:
+        """The checksum that the next line goes on from; in the first format there was none."""
+        return self._last if self._format > 1 else 0
+
     def _understood(self, event: dict[str, Any]) -> Trial | dict[str, JSON]:
         """The trial as it is after this event, or the note that the event is."""
-        if event["kind"] == "trial":
-            trial = _trial_of(event)
+        kind = event["kind"]
+        if kind == "trial":
+            trial: Trial = checked_event(event)
             if trial.id in self._trials:
                 raise ArchiveError(f"trial {trial.id!r} is already in {self._path}")
             if trial.number in self._numbers:
                 raise ArchiveError(f"trial number {trial.number} is already in {self._path}")
             return trial
-        if event["kind"] != "measure":
+        if kind in NOTES:
+            checked = checked_event(event)
+        if kind != "measure":
             return event
-        trial = self._trials[event["id"]]
+        if checked.id not in self._trials:
+            raise ArchiveError(f"there is no trial {checked.id!r} to measure")
+        trial = self._trials[checked.id]
         if trial.state != "finished":
             raise ArchiveError(f"trial {trial.id!r} has failed: it takes no measurements")
-        more = tuple(Measurement(**one) for one in event["measurements"])
-        return replace(trial, measurements=trial.measurements + more)
+        return replace(trial, measurements=trial.measurements + tuple(checked.measurements))
 
     def _fold(self, change: Trial | dict[str, JSON]) -> None:
         if isinstance(change, Trial):
@@ -260,6 +208,7 @@ class Archive:
             self._cut()
             raise
         self._size += len(line)
+        self._last = checksum(line[:-1].rpartition(b"\n")[2])
 
     def _cut(self) -> None:
         """Truncate to whole events; if even that fails, write no more: reopening cuts."""
@@ -276,29 +225,45 @@ class Archive:
             data = self._path.read_bytes()
         if _HEADER.startswith(data):
             self._size = len(data) if data == _HEADER else 0  # killed while it was created
+            self._last = checksum(_HEADER)
             return
         for number, line in enumerate(io.BytesIO(data), start=1):
-            event = read_line(line[:-1]) if line.endswith(b"\n") else None
-            if number == 1:
-                _check_header(self._path, event)
-            elif event is not None:
-                self._replay(event, number)
-            elif self._size + len(line) == len(data) and not holds_event(line):
+            whole = line.endswith(b"\n")
+            if not whole and number > 1 and not holds_event(line, self._before()):
                 return  # torn: it was never reported as written
-            else:
+            event = read_line(line[:-1], self._before()) if whole else None
+            if number == 1:
+                self._format = _format(self._path, event)
+            elif event is None:
                 raise ArchiveError(f"{self._path}:{number}: {_DAMAGED}")
+            else:
+                self._replay(event, number)
             self._size += len(line)
+            self._last = checksum(line)
 
     def _replay(self, event: dict[str, Any], number: int) -> None:
         try:
             self._fold(self._understood(event))
-        except (ArchiveError, KeyError, TypeError) as error:
-            raise ArchiveError(f"{self._path}:{number}: not a valid event: {error}") from error
+        except ArchiveError as error:
+            raise ArchiveError(f"{self._path}:{number}: not a valid event: {error}") from None
+
+
+_OPEN: WeakSet[Archive] = WeakSet()
+
+
+def _forget_after_fork() -> None:
+    """A forked child holds no lock and writes nothing."""
+    for archive in list(_OPEN):
+        archive.close()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 _DAMAGED = (
-    "the line does not match its checksum: it was changed or damaged after it was written. "
-    "Restore the journal from a copy, or delete this line to go on without its event."
+    "the line does not match its checksum: it, or one before it, was changed, damaged or removed "
+    "after it was written. Restore the journal from a copy, or cut it before this line to go on "
+    "without what follows."
 )
 
 
@@ -310,46 +275,16 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         raise ArchiveError(f"{path} {what}: {error.strerror}") from error
 
 
-def _sync(folder: Path) -> None:
-    """Make the name of a new file durable too."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-FRACTIONS = ("value", "spread", "seconds", "cpu_s")
-
-
-def plain(record: Measurement | Trial) -> dict[str, JSON]:
-    """The fields of a record that are not at their default."""
-    said: dict[str, Any] = {}
-    for one in dataclasses.fields(record):
-        value = getattr(record, one.name)
-        if value == one.default:
-            continue
-        if one.name == "measurements":
-            value = [plain(measurement) for measurement in value]
-        said[one.name] = float(value) if one.name in FRACTIONS else value
-    return said
-
-
-def _trial_of(event: Mapping[str, Any]) -> Trial:
-    said = {name: value for name, value in event.items() if name != "kind"}
-    said["measurements"] = tuple(Measurement(**one) for one in said.get("measurements", ()))
-    if said.get("state") not in ("finished", "failed"):
-        raise ArchiveError(f"a trial is finished or failed, not {said.get('state')!r}")
-    return Trial(**said)
-
-
-def _check_header(path: Path, event: dict[str, Any] | None) -> None:
-    if event is None or event["kind"] != "journal" or not isinstance(event.get("format"), int):
+def _format(path: Path, event: dict[str, Any] | None) -> int:
+    """The format that a journal's first line says; raises ArchiveError where it says none."""
+    number = event.get("format") if event and event["kind"] == "journal" else None
+    if type(number) is not int or number < 1:
         first = _HEADER.decode().rstrip()
         raise ArchiveError(f"{path}:1: not the journal of a run. One of today begins: {first}")
-    if event["format"] > FORMAT:
-        found = f"{path} is of format {event['format']}, this version reads up to {FORMAT}"
-        raise ArchiveError(f"{found}. Install a newer version of nas.")
+    if number > FORMAT:
+        text = f"{path} is of format {number}, this version reads up to {FORMAT}"
+        raise ArchiveError(f"{text}. Install a newer version of nas.")
+    return number
 
 
 _HEADER = write_line({"kind": "journal", "format": FORMAT})

@@ -1,6 +1,7 @@
 """One line of a journal: a checksum and an event as canonical JSON.
 
-A line is the crc32 of its JSON in eight hex digits, a space, the JSON with sorted keys, a newline.
+A line is a crc32 in eight hex digits, a space, the JSON with sorted keys, a newline. The checksum
+is of the JSON, going on from that of the line before: so a line that is gone is noticed too.
 """
 
 from __future__ import annotations
@@ -19,35 +20,42 @@ class ArchiveError(ValueError):
     """A run's journal that cannot be read, written or understood; the message says what to do."""
 
 
-def write_line(event: Mapping[str, JSON]) -> bytes:
+def write_line(event: Mapping[str, JSON], before: int = 0) -> bytes:
+    """The line of an event; `before` is the checksum that it goes on from."""
     try:
         plain = _escape(event)
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArchiveError(f"an event of kind {event['kind']!r} is no JSON: {error}") from error
     body = text.encode("ascii")
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+    return b"%08x %s\n" % (zlib.crc32(body, before), body)
 
 
-def read_line(line: bytes) -> dict[str, Any] | None:
-    """The event, or None if the line is not exactly what was written."""
-    if line[:9] != b"%08x " % zlib.crc32(line[9:]):
+def checksum(line: bytes) -> int:
+    """The checksum that a line says it has."""
+    return int(line[:8], 16)
+
+
+def read_line(line: bytes, before: int = 0) -> dict[str, Any] | None:
+    """The event, or None if the line is not exactly what was written after `before`."""
+    if line[:9] != b"%08x " % zlib.crc32(line[9:], before):
         return None
     try:
         event = _unescape(json.loads(line[9:]))
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", event) if isinstance(event, dict) and "kind" in event else None
+    known = isinstance(event, dict) and isinstance(event.get("kind"), str)
+    return cast("dict[str, Any]", event) if known else None
 
 
-def holds_event(line: bytes) -> bool:
+def holds_event(line: bytes, before: int = 0) -> bool:
     """Whether a whole event stands before other bytes: then a newline was lost, nothing torn."""
     text = line.rstrip(b"\n").decode("ascii", "replace")  # one character a byte
     try:
         _, end = json.JSONDecoder().raw_decode(text, 9)
     except (ValueError, RecursionError):
         return False
-    return end < len(text) and read_line(line[:end]) is not None
+    return end < len(text) and read_line(line[:end], before) is not None
 
 
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}

@@ -218,7 +218,10 @@ def _unnamed(values: Sequence[int]) -> dict[str, int]:
 @lru_cache(maxsize=256)
 def _head_grammar(term: str, streams: int, classes: int, height: int, width: int) -> Grammar:
     text = f"head(classes={classes}, height={height}, width={width}) = {term}"
-    return Grammar.parse(text, name="head", streams=streams)
+    head = Grammar.parse(text, name="head", streams=streams, alone=True)
+    if list(head.rules) != ["head"]:
+        raise ValueError(f"a head is one term of operators, as 'pool linear(classes)': {term!r}")
+    return head
 
 
 class _Writer:

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nas.archive import RESERVED, Archive, ArchiveError, Measurement, Trial
+from nas.trial import NOTES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +74,7 @@ def plain(value: Any) -> str:
 
 
 def trial(number: int, *measured: Measurement, state: Any = "finished") -> Trial:
-    return Trial(number, f"t{number:04d}", {"": f"conv({number})"}, state, measurements=measured)
+    return Trial(number, f"{number:08x}", {"": f"conv({number})"}, state, measurements=measured)
 
 
 def filled(folder: Path) -> bytes:
@@ -82,8 +83,8 @@ def filled(folder: Path) -> bytes:
         archive.note("phase", name="warmup")
         archive.record(trial(0, Measurement("accuracy", 0.5, task="digits", split="valid")))
         archive.record(dataclasses.replace(trial(1, state="failed"), reason="out of memory"))
-        archive.measure({"t0000": [Measurement("latency_ms", math.nan)]})
-        archive.note("bank", version=2)
+        archive.measure({"00000000": [Measurement("latency_ms", math.nan)]})
+        archive.note("bank", version=2, seconds=1.5)
     return (folder / "journal.jsonl").read_bytes()
 
 
@@ -109,7 +110,7 @@ def test_any_sequence_of_events_reads_back_equal(sequence: list[Any]) -> None:
         for kind, *said in sequence:
             if kind == "record":
                 texts, state, measured, seconds = said
-                one = Trial(len(expected), f"id{len(expected)}", texts, state, "", tuple(measured))
+                one = Trial(len(expected), f"{len(expected):x}", texts, state, "", tuple(measured))
                 expected.append(dataclasses.replace(one, seconds=seconds))
                 archive.record(expected[-1])
             elif kind == "measure" and expected and expected[-1].state == "finished":
@@ -163,7 +164,7 @@ def test_kill_9_loses_nothing_that_was_reported(tmp_path: Path, lines: int) -> N
         from nas.archive import Archive, Trial
         archive = Archive.create(Path(sys.argv[1]))
         for number in range(10**9):
-            archive.record(Trial(number, f"t{number}", {"": "x" * 20_000}, "finished"))
+            archive.record(Trial(number, f"{number:x}", {"": "x" * 20_000}, "finished"))
             print(number, flush=True)
     """
     child = python(code, tmp_path)
@@ -206,14 +207,14 @@ def test_a_full_disk_is_an_error_and_the_journal_stays_readable(tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
             for number in range(100):
                 try:
-                    archive.record(Trial(number, f"t{number}", {"": "x" * 300}, "finished"))
+                    archive.record(Trial(number, f"{number:x}", {"": "x" * 300}, "finished"))
                 except ArchiveError as error:
                     print(error, len(archive.trials) == number, sep="|")
                     break
             size = (Path(sys.argv[1]) / "journal.jsonl").read_bytes()
             print(size.endswith(b"\\n"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-            archive.record(Trial(number, f"t{number}", {"": "again"}, "finished"))
+            archive.record(Trial(number, f"{number:x}", {"": "again"}, "finished"))
             print(number)
     """
     message, whole, number = python(code, tmp_path).communicate()[0].splitlines()
@@ -258,9 +259,9 @@ def test_an_interrupt_leaves_no_part_of_a_line(
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    body = b'{"format":2,"kind":"journal"}'
+    body = b'{"format":3,"kind":"journal"}'
     (tmp_path / "journal.jsonl").write_bytes(b"%08x %s\n" % (zlib.crc32(body), body))
-    with pytest.raises(ArchiveError, match="format 2, this version reads up to 1"):
+    with pytest.raises(ArchiveError, match="format 3, this version reads up to 2"):
         Archive.open(tmp_path)
 
 
@@ -274,14 +275,121 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, data: bytes) -> 
 
 def test_a_valid_line_that_makes_no_sense_is_refused_with_its_number(tmp_path: Path) -> None:
     filled(tmp_path)
-    for body in (b'{"kind":"trial","number":7}', b'{"id":"none","kind":"measure"}'):
+    for body in (b'{"kind":"trial","number":7}', b'{"id":"0","kind":"measure"}'):
         with (tmp_path / "journal.jsonl").open("r+b") as file:
             kept = b"".join(file.readlines()[:6])
             file.seek(0)
             file.truncate()
-            file.write(kept + b"%08x %s\n" % (zlib.crc32(body), body))
+            before = int(kept.splitlines()[-1][:8], 16)
+            file.write(kept + b"%08x %s\n" % (zlib.crc32(body, before), body))
         with pytest.raises(ArchiveError, match="jsonl:7: not a valid event"):
             Archive.open(tmp_path)
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_in_a_line_that_was_torn(tmp_path: Path) -> None:
+    """Also in the last record: what is whole is never taken for a torn write."""
+    data = filled(tmp_path)
+    whole = Archive.open(tmp_path)
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        (tmp_path / "journal.jsonl").write_bytes(bytes(flipped))
+        with pytest.raises(ArchiveError):
+            Archive.open(tmp_path)
+    (tmp_path / "journal.jsonl").write_bytes(data)
+    assert plain(Archive.open(tmp_path).trials) == plain(whole.trials)
+
+
+def test_a_line_that_was_removed_or_moved_is_noticed(tmp_path: Path) -> None:
+    lines = filled(tmp_path).splitlines(keepends=True)
+    for i in range(1, len(lines) - 1):
+        without = lines[:i] + lines[i + 1 :]
+        swapped = [*lines[:i], lines[i + 1], lines[i], *lines[i + 2 :]]
+        for changed in (without, swapped):
+            (tmp_path / "journal.jsonl").write_bytes(b"".join(changed))
+            with pytest.raises(ArchiveError, match=rf"jsonl:{i + 1}: the line does not match"):
+                Archive.open(tmp_path)
+
+
+def test_a_journal_of_the_first_format_is_read_and_carried_on(tmp_path: Path) -> None:
+    bodies = [b'{"format":1,"kind":"journal"}', b'{"kind":"phase","name":"warmup"}']
+    lines = b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies)
+    (tmp_path / "journal.jsonl").write_bytes(lines)
+    with Archive.open(tmp_path, write=True) as archive:
+        archive.record(trial(0))
+        archive.record(trial(1))
+    assert [one.number for one in Archive.open(tmp_path).trials] == [0, 1]
+    assert (tmp_path / "journal.jsonl").read_bytes().startswith(lines)
+
+
+def test_a_forked_child_neither_writes_nor_holds_the_lock(tmp_path: Path) -> None:
+    archive = Archive.create(tmp_path)
+    held, told = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            archive.record(trial(0))
+            os._exit(1)
+        except ArchiveError:
+            os.write(told, b"x")
+            signal.pause()
+        finally:
+            os._exit(2)
+    assert os.read(held, 1) == b"x"
+    archive.close()
+    try:
+        Archive.open(tmp_path, write=True).close()  # the child lives, and has no lock
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_an_id_is_hex_alone_since_folders_are_named_by_it(tmp_path: Path) -> None:
+    archive = Archive.create(tmp_path)
+    for id in ("../../x", "/abs", "", "a b", "[/x]", "=1+1", "A", "0" * 65):
+        with pytest.raises(ArchiveError, match="trial: id is"):
+            archive.record(dataclasses.replace(trial(0), id=id))
+
+
+wrong: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_record_of_any_types_is_read_or_refused(data: st.DataObject) -> None:
+    """Valid checksums over wrong content: what somebody who writes a journal by hand may send."""
+    kind = data.draw(st.sampled_from([*NOTES, "trial", "journal", "any"]))
+    whole: dict[str, Any] = {
+        "number": 0, "id": "0", "derivations": {"": "x"}, "state": "finished",
+        "measurements": [{"name": "nll", "value": 1.0}], "seconds": 1.0, "version": 1, "steps": 1,
+        "reason": "", "evaluator": "shared", "warning": "", "derivation": "x", "seed": 0,
+        "made": "", "cpu_s": 0.0,
+    }  # fmt: skip
+    schema = {"trial": Trial, **NOTES}.get(kind)
+    known = {f.name for f in dataclasses.fields(schema)} if schema else set(whole)
+    record = {"kind": kind, **{k: v for k, v in whole.items() if k in known}}
+    for name in data.draw(st.lists(st.sampled_from(list(record)), max_size=3)):
+        if data.draw(st.booleans()):
+            record[name] = data.draw(wrong)
+        else:
+            record.pop(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        Archive.create(Path(folder)).close()
+        path = Path(folder) / "journal.jsonl"
+        header = path.read_bytes()
+        body = json.dumps(record).encode()
+        line = b"%08x %s\n" % (zlib.crc32(body, int(header[:8], 16)), body)
+        path.write_bytes(header + line)
+        try:
+            archive = Archive.open(Path(folder))
+        except ArchiveError:
+            return
+        for one in archive.trials:
+            one.columns()
 
 
 def test_a_journal_is_created_once_and_in_a_folder_that_exists(tmp_path: Path) -> None:
@@ -300,10 +408,10 @@ def test_what_cannot_be_recorded_is_refused_and_changes_nothing(tmp_path: Path) 
     archive.record(trial(1, state="failed"))
     before = (tmp_path / "journal.jsonl").read_bytes()
     refused: dict[str, Callable[[], None]] = {
-        "'t0000' is already": lambda: archive.record(dataclasses.replace(trial(2), id="t0000")),
-        "number 0 is already": lambda: archive.record(dataclasses.replace(trial(0), id="x")),
-        "not 'running'": lambda: archive.record(trial(2, state="running")),
-        "has failed": lambda: archive.measure({"t0001": [Measurement("nll", 1.0)]}),
+        "'0{8}' is already": lambda: archive.record(dataclasses.replace(trial(2), id="0" * 8)),
+        "number 0 is already": lambda: archive.record(dataclasses.replace(trial(0), id="c")),
+        "state is 'running'": lambda: archive.record(trial(2, state="running")),
+        "has failed": lambda: archive.measure({"00000001": [Measurement("nll", 1.0)]}),
         "no trial 'x'": lambda: archive.measure({"x": [Measurement("nll", 1.0)]}),
         "is no JSON": lambda: archive.note("bank", version=object()),  # type: ignore[arg-type]
         "not all text": lambda: archive.note("bank", by={1: 2}),  # type: ignore[dict-item]

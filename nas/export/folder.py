@@ -122,7 +122,8 @@ def load(
         raise ExportError(
             f"{folder / ARCHITECTURE}: {error} is missing or of another type; save it again"
         ) from None
-    derivation = Derivation.read(derived, Grammar.parse(text, name=name, trust_code=trust_code))
+    grammar = Grammar.parse(text, name=name, trust_code=trust_code, alone=True)
+    derivation = Derivation.read(derived, grammar)
     network = Network(derivation, input, heads=tasks or None)
     _fill(network, folder / WEIGHTS)
     return network.eval(), tasks, _read_recipe(folder / RECIPE), source

@@ -17,6 +17,7 @@ from nas.grammar.parser import GrammarError, Import, fault, parse
 from nas.grammar.rules import Rule, calls_in, choice_in
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
+from nas.user_code import file_digest
 
 _ALIVE: WeakValueDictionary[str, Grammar] = WeakValueDictionary()
 
@@ -101,30 +102,29 @@ class Grammar:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @staticmethod
-    def load(name_or_path: str | Path, *, trust_code: bool = True) -> Grammar:
+    def load(name_or_path: str | Path, *, trust_code: bool = False) -> Grammar:
         """A shipped grammar by its bare name, or a file (with a slash or a suffix).
 
-        Raises GrammarError for an unknown name or a fault in the text, and, with `trust_code`
-        off, for a grammar whose operators are the user's own code.
+        Raises GrammarError for an unknown name or a fault in the text, and, without
+        `trust_code`, for a grammar whose operators are the user's own code.
         """
         path = _find(str(name_or_path))
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise GrammarError(f"{path}: cannot be read: {error.strerror}") from None
+        text = _text(path, f"{path}:")
         return Grammar.parse(text, name=str(name_or_path), path=path, trust_code=trust_code)
 
     @staticmethod
     def parse(
-        text: str, *, name: str = "grammar", path: Path | None = None, trust_code: bool = True,
-        streams: int = 1, used: Mapping[str, str] = MappingProxyType({}),
+        text: str, *, name: str = "grammar", path: Path | None = None, trust_code: bool = False,
+        streams: int = 1, used: Mapping[str, str] = MappingProxyType({}), alone: bool = False,
     ) -> Grammar:  # fmt: skip
         """The grammar written in `text`; imports and files are looked up beside `path`.
         `streams` is how many tensors enter it; `used` are operators of the user's own that it may
-        use without saying so."""
+        use without saying so; a text that is to stand `alone` imports nothing. Raises GrammarError
+        for a fault in the text and, without `trust_code`, for operators of the user's own."""
         source = str(path or name)
         above = (path.resolve(),) if path else ()
-        found, own, share = _gather(text, source, path.parent if path else Path(), above)
+        folder = None if alone else path.parent if path else Path()
+        found, own, share = _gather(text.removeprefix("\ufeff"), source, folder, above)
         used = {**used, **own}
         seeds = {name: rule for name, rule in found.items() if rule.seed}
         rules = {name: rule for name, rule in found.items() if not rule.seed}
@@ -133,7 +133,8 @@ class Grammar:
         if own and not trust_code:
             targets = ", ".join(own.values())
             raise GrammarError(
-                f"{name} uses code of its own ({targets}); if you trust it, say --trust-code"
+                f"{name} uses code of its own ({targets}), which is not run unasked: read it, then "
+                "allow it with --trust-code (from Python trust_code=True)"
             )
         return Grammar(name, rules, used, streams, source, seeds, share)
 
@@ -185,10 +186,10 @@ def _find(name: str) -> Path:
 
 
 def _gather(
-    text: str, name: str, folder: Path, above: tuple[Path, ...]
+    text: str, name: str, folder: Path | None, above: tuple[Path, ...]
 ) -> tuple[dict[str, Rule], dict[str, str], str]:
     """Rules and used operators of a text and its imports, and by what weights are shared; what the
-    importer says wins whole.
+    importer says wins whole. Without a `folder` there may be no imports.
 
     The start is the text's first rule, or the imported grammar's where that rule replaces one
     of its own.
@@ -208,6 +209,8 @@ def _gather(
             what = "an operator of the library" if use.name in OPERATORS else "a rule"
             raise fault(text, name, use.where, f"{use.name!r} is {what}: use it as another name")
     for imported in imports:
+        if folder is None:
+            raise fault(text, name, imported.where, "this text stands alone: it imports nothing")
         try:
             path = _beside(imported.name, folder)
             their_rules, their_used, theirs = _imported(imported, path, above)
@@ -228,11 +231,19 @@ def _imported(
     if place in above:
         names = " imports ".join(p.name for p in (*above[above.index(place) :], place))
         raise GrammarError(f"{imported.name!r} leads back to itself: {names}; remove one import")
+    if path.suffix != ".grammar":  # an error shows a line of what is read: never of any other file
+        reason = f"{imported.name!r} is no grammar: a file that is imported ends .grammar"
+        raise GrammarError(reason)
+    return _gather(_text(path, repr(imported.name)), str(path), path.parent, (*above, place))
+
+
+def _text(path: Path, said: str) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise GrammarError(f"{imported.name!r} cannot be read: {error.strerror}") from None
-    return _gather(text, str(path), path.parent, (*above, place))
+        raise GrammarError(f"{said} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise GrammarError(f"{said} is no UTF-8 text ({error.reason}): save it as such") from None
 
 
 def _beside(name: str, folder: Path) -> Path:
@@ -244,18 +255,16 @@ def _without(rules: Mapping[str, Rule], own: Mapping[str, Rule]) -> dict[str, Ru
     return {name: rule for name, rule in rules.items() if name not in own}
 
 
-def _absolute(target: str, folder: Path) -> str:
+def _absolute(target: str, folder: Path | None) -> str:
     """A target's file made absolute, so that a grammar kept elsewhere still finds it."""
     source, _, attribute = target.rpartition(":")
-    return f"{(folder / source).resolve()}:{attribute}" if "/" in source else target
+    return f"{((folder or Path()) / source).resolve()}:{attribute}" if "/" in source else target
 
 
 def _content(target: str) -> str:
     """A target with the digest of its file in place of its path."""
-    source, _, attribute = target.rpartition(":")
-    if not source.endswith(".py") or not Path(source).is_file():
-        return target
-    return f"{hashlib.sha256(Path(source).read_bytes()).hexdigest()}:{attribute}"
+    digest = file_digest(target)
+    return f"{digest}:{target.rpartition(':')[2]}" if digest else target
 
 
 def _quoted(target: str) -> str:

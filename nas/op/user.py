@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
+from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, infer
 from nas.op.lazy import torch
 from nas.op.shape import Shape, ShapeError
-from nas.user_code import user_attribute
+from nas.user_code import content_digest, user_attribute
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,8 @@ class UserOperator(Operator):
     A module class is called with the grammar's arguments, and with `shape` (without the batch
     axis) where it takes one; a plain function takes the tensors first and the arguments by name.
     Shapes, parameters and FLOPs are those of a run on the meta device. Sizes are part of the
-    slot's key: such an operator is shared whole or not at all.
+    slot's key: such an operator is shared whole or not at all. Two are equal when what they name
+    is: a function that was edited is another operator.
     """
 
     nonlinear, whole = True, True
@@ -34,10 +35,15 @@ class UserOperator(Operator):
         self._built: dict[Any, Any] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UserOperator) and self.target == other.target
+        same = isinstance(other, UserOperator) and self.target == other.target
+        return same and self.digest == other.digest  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash(self.target)
+        return hash((self.target, self.digest))
+
+    @cached_property
+    def digest(self) -> str:
+        return content_digest(self.target)
 
     @cached_property
     def function(self) -> Callable[..., Any]:
@@ -145,18 +151,30 @@ class UserOperator(Operator):
     def forward(
         self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
     ) -> tuple[Tensor, ...]:
+        shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
+        written = [x._version for x in xs if not x.is_inference()]
         try:
             if not self.is_module:
                 result = self.function(*xs, **a)
             else:
-                shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
                 module = self._meta(shapes, a).train(phase.training)
                 result = torch.func.functional_call(module, dict(p), xs)
-        except Exception as error:
-            raise RuntimeError(
-                f"operator {self.name!r} ({self.target}) raises {type(error).__name__}: {error}"
-            ) from error
-        return result if isinstance(result, tuple) else (result,)
+        except (Exception, SystemExit) as error:
+            raise self._fault(f"raises {type(error).__name__}: {error}") from error
+        results = result if isinstance(result, tuple) else (result,)
+        if written != [x._version for x in xs if not x.is_inference()]:
+            raise self._fault("writes into its input, which others read: return a new tensor")
+        found = [tuple(y.shape[1:]) for y in results]
+        said = [shape.dims for shape in infer(self, shapes, a).outputs]
+        if found != said:
+            raise self._fault(
+                f"gives {found} where it said {said} on the meta device: a shape must depend on "
+                "shapes alone"
+            )
+        return results
+
+    def _fault(self, reason: str) -> RuntimeError:
+        return RuntimeError(f"operator {self.name!r} ({self.target}) {reason}")
 
     def code(self, xs: Shapes, a: Args) -> Code:
         source, _, attribute = self.target.rpartition(":")

@@ -14,7 +14,7 @@ class LocalPool:
 
     workers = 1
 
-    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
+    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
         self.evaluator = RunEvaluator(folder, settings, trust_code=trust_code)
 
     def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]:

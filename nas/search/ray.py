@@ -144,7 +144,7 @@ class RayPool:
     """Evaluators in actors, a core each. One that dies or hangs fails its job and is replaced;
     one that cannot start is not."""
 
-    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
+    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
         self.gpus, self.device = _device(settings.device)
         self.free: list[Any] = []

@@ -56,7 +56,8 @@ class Run:
     def grammar(self) -> Grammar:
         path = self.folder / "space.grammar"
         return Grammar.parse(
-            path.read_text(encoding="utf-8"), name=self.settings.space, trust_code=self.trust_code
+            path.read_text(encoding="utf-8"), name=self.settings.space, trust_code=self.trust_code,
+            alone=True,
         )
 
     @cached_property

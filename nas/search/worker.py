@@ -69,10 +69,12 @@ class Pool(Protocol):
 class RunEvaluator:
     """Loads a run's space, tasks and bank, and evaluates derivations on one thread each."""
 
-    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool = True):
+    def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
         self.settings = settings
         text = (folder / "space.grammar").read_text(encoding="utf-8")
-        self.grammar = Grammar.parse(text, name=settings.space, trust_code=trust_code)
+        self.grammar = Grammar.parse(
+            text, name=settings.space, trust_code=trust_code, alone=True
+        )
         self.tasks = [Task.load(spec, trust_code=trust_code) for spec in settings.tasks]
         self.bank: Bank | None = None
         if banked(settings, self.grammar):
@@ -125,7 +127,7 @@ class RunEvaluator:
         return found, trained(bank)
 
 
-def make_pool(folder: Path, settings: Settings, *, trust_code: bool = True) -> Pool:
+def make_pool(folder: Path, settings: Settings, *, trust_code: bool) -> Pool:
     """Where the settings say: in this process, or on Ray."""
     if settings.on == "local":
         from nas.search.local import LocalPool

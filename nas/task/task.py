@@ -96,7 +96,7 @@ class Task:
     title: str = field(default="", repr=False, compare=False)
 
     @staticmethod
-    def load(spec: str, *, trust_code: bool = True) -> Task:
+    def load(spec: str, *, trust_code: bool = False) -> Task:
         """The task `spec` names: a shipped word, a path of a TOML file, or name=source.
 
         Raises TaskError, also when reading the data would run the user's code unallowed.

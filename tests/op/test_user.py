@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 def grammar(folder: Path, attribute: str, body: str) -> Grammar:
     path = folder / "space.grammar"
     path.write_text(f"use ./mine.py:{attribute} as own\nnet = {body}\n")
-    return Grammar.load(path)
+    return Grammar.load(path, trust_code=True)
 
 
 def trained_a_step(network: Network, x: torch.Tensor) -> list[bool]:
@@ -123,7 +123,7 @@ def test_bad_target_is_a_clear_error(folder: Path, target: str, reason: str) -> 
     path = folder / "space.grammar"
     path.write_text(f"use {target} as own\nnet = conv(3) own\n")
     with pytest.raises(GrammarError, match=reason):
-        sample(Grammar.load(path), random.Random(0), input=(1, 4, 4))
+        sample(Grammar.load(path, trust_code=True), random.Random(0), input=(1, 4, 4))
 
 
 def test_what_is_no_function_is_a_clear_error(folder: Path) -> None:
@@ -159,11 +159,11 @@ def test_moving_a_project_keeps_its_grammars_identity_and_changing_its_code_does
 def test_code_of_ones_own_needs_trust(folder: Path) -> None:
     grammar(folder, "double", "own")
     with pytest.raises(GrammarError, match="--trust-code"):
-        Grammar.load(folder / "space.grammar", trust_code=False)
+        Grammar.load(folder / "space.grammar")
 
 
 def test_operator_of_the_library_is_not_replaced(folder: Path) -> None:
     path = folder / "space.grammar"
     path.write_text("use ./mine.py:double as relu\nnet = relu\n")
     with pytest.raises(GrammarError, match=r"space.grammar:1:1: 'relu' is an operator"):
-        Grammar.load(path)
+        Grammar.load(path, trust_code=True)

@@ -269,14 +269,14 @@ def code(tmp_path: Path) -> str:
 def test_a_function_returns_a_dataset_or_several(
     code: str, function: str, sizes: tuple[int, ...]
 ) -> None:
-    task = Task.load(f"{code}:{function}")
+    task = Task.load(f"{code}:{function}", trust_code=True)
     found = task.splits()
     assert task.input == (3, 6, 6)
     assert (len(found.train), len(found.valid), len(found.test)) == sizes
 
 
 def test_a_function_may_name_classes_by_words(code: str) -> None:
-    assert Task.load(f"{code}:words").classes == ("a", "b")
+    assert Task.load(f"{code}:words", trust_code=True).classes == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -285,23 +285,23 @@ def test_a_function_may_name_classes_by_words(code: str) -> None:
 )
 def test_a_function_that_fails_is_named(code: str, function: str, says: str) -> None:
     with pytest.raises(TaskError, match=says):
-        Task.load(f"{code}:{function}")
+        Task.load(f"{code}:{function}", trust_code=True)
 
 
 def test_a_module_that_is_not_installed_is_named() -> None:
     with pytest.raises(TaskError, match="ModuleNotFoundError.*write ./file.py:function"):
-        Task.load("mine=no_such_module.data:make")
+        Task.load("mine=no_such_module.data:make", trust_code=True)
 
 
 def test_untrusted_code_is_named_and_never_run(code: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"would run traced\(\) of .*own.py.*--trust-code"):
-        Task.load(f"{code}:traced", trust_code=False)
+        Task.load(f"{code}:traced")
     (tmp_path / "own.toml").write_text(
         'name = "mine"\ntitle = "t"\nsource = "s"\nlicence = "l"\n'
         '[data]\nkind = "code"\nfunction = "./own.py:traced"\n'
     )
     with pytest.raises(TaskError, match="--trust-code"):
-        Task.load(f"{tmp_path}/own.toml", trust_code=False)
+        Task.load(f"{tmp_path}/own.toml")
     assert not (tmp_path / "ran").exists()
-    assert Task.load(f"{tmp_path}/own.toml").target == "class"
+    assert Task.load(f"{tmp_path}/own.toml", trust_code=True).target == "class"
     assert (tmp_path / "ran").exists()
