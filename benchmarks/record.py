@@ -26,9 +26,10 @@ from nas.grammar import Grammar
 from nas.measure import costs
 from nas.plan import plan
 from nas.search import Settings
-from nas.search.loop import identity
+from nas.search.generations import identity
 from nas.search.propose import Proposer
 from nas.search.run import objectives_of
+from nas.supernet import Space
 from nas.task import Task
 
 SEED, TRIALS, GENERATION = 0, 200, 20
@@ -115,8 +116,8 @@ def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
     objectives = objectives_of(settings, [task])
     rng = random.Random(SEED)
     proposer = Proposer(
-        Grammar.load("mobile"), task.input, sampler, objectives, [],
-        seed=SEED, generation=GENERATION,
+        Space(Grammar.load("mobile"), task.input), sampler, objectives, [],
+        seed=SEED, population=GENERATION,
     )  # fmt: skip
     study: Any = proposer.study
     study.ask = watch.within("ask sampler", study.ask)

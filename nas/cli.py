@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,13 @@ def search(
         str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")
     ] = None,
     max: Annotated[
-        list[str] | None, typer.Option("--max", help="A limit, as latency_ms=1 or flops=2M.")
+        list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
+    ] = None,
+    min: Annotated[
+        list[str] | None, typer.Option("--min", help="At least, as accuracy=0.9.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
     ] = None,
     on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. [local]")] = None,
     workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
@@ -86,6 +93,7 @@ def search(
         Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Search a space for one task or several at once."""
     from nas.search import Settings
@@ -98,37 +106,68 @@ def search(
             facts = Settings.read(config)
     named_out = facts.pop("out", None)
     folder = out or Path(named_out or Path("runs") / (Path(space or "run").stem))
-    with told(f"nas resume {folder} carries on where it was."):
-        facts["tasks"] = list(task) if task else facts.get("tasks", [])
+    with told(_carry_on(folder)):
+        facts["tasks"] = [_laid_out(t, layout) for t in task or facts.get("tasks", [])]
+        limits = [_bound(text, "<=") for text in max or ()]
+        limits += [_bound(text, ">=") for text in min or ()]
         named = {
             "space": space or None, "trials": trials, "seed": seed, "sampler": sampler, "on": on,
-            "workers": workers, "device": device, "limits": max or None,
+            "workers": workers, "device": device, "limits": limits or None,
             "objectives": _columns(objectives or "") or None,
             "budget_s": seconds(budget) if budget else None,
         }  # fmt: skip
         facts |= {key: value for key, value in named.items() if value is not None}
-        if facts.get("budget_s") and "trials" not in facts:
-            facts["trials"] = 0
         facts.setdefault("space", "")
         if not facts["space"] or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
         settings = Settings.of(facts, str(config or "settings"))
         if dry_run:
-            _dry_run(settings)
+            _dry_run(settings, trust_code)
             return
         with live() as listener:
-            run = run_search(**facts, out=folder, listener=listener)
+            run = run_search(**facts, out=folder, listener=listener, trust_code=trust_code)
         show_run(run)
 
 
-@app.command(epilog="Example: nas resume runs/first")
-def resume(run: RunFolder, trust_code: TrustCode = False) -> None:
-    """Carry an interrupted run on to its end."""
-    from nas.search import resume as run_resume
+def _carry_on(folder: Path) -> str:
+    return f"nas resume {shlex.quote(str(folder))} carries on where it was."
 
-    with told(f"nas resume {run} carries on where it was."):
+
+def _bound(text: str, sign: str) -> str:
+    """A limit as settings write it."""
+    return text if "<" in text or ">" in text else text.replace("=", sign, 1)
+
+
+def _laid_out(task: str, layout: str | None) -> str:
+    """A task with its layout, where it is data of the user's own."""
+    own = layout and "=" in task and "?layout=" not in task
+    return f"{task}?layout={layout}" if own else task
+
+
+@app.command(
+    epilog="Examples:\n\nnas resume runs/first\n\n"
+    "nas resume runs/first --trials 500 --on ray   (more of a run that has ended, on Ray)\n\n"
+    "nas resume runs/first --budget 1h             (as many more as fit an hour)"
+)
+def resume(
+    run: RunFolder,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, from now on.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time from now on: 90s, 10m, 2h.")] = None,
+    on: Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")] = "local",
+    workers: Annotated[int, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = 0,
+    device: Device = "cpu",
+    trust_code: TrustCode = False,
+) -> None:
+    """Carry an interrupted run on to its end, or a finished one further."""
+    from nas.search import resume as run_resume
+    from nas.search.settings import seconds
+
+    with told(_carry_on(run)):
         with live() as listener:
-            done = run_resume(run, listener=listener, trust_code=trust_code)
+            done = run_resume(
+                run, trials=trials, budget_s=seconds(budget) if budget else None, on=on,
+                workers=workers, device=device, listener=listener, trust_code=trust_code,
+            )  # fmt: skip
         show_run(done)
 
 
@@ -173,13 +212,14 @@ def _columns(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _dry_run(settings: Any) -> None:
+def _dry_run(settings: Any, trust_code: bool) -> None:
     from nas.search.estimate import estimate
-    from nas.task import Task
+    from nas.task import load_tasks
 
-    for spec in settings.tasks:
-        err.print(Task.load(spec).describe(), markup=False, soft_wrap=True)
-    show([estimate(settings)], ["bank_mb", "step_ms", "evaluation_ms", "eta_s"], "What it costs")
+    for task in load_tasks(settings.tasks, trust_code=trust_code):
+        err.print(task.describe(), markup=False, soft_wrap=True)
+    costs = estimate(settings, trust_code=trust_code)
+    show([costs], ["bank_mb", "step_ms", "evaluation_ms", "eta_s"], "What it costs")
 
 
 @app.command(
@@ -280,6 +320,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A network's folder, as net.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
     with told():
@@ -289,7 +330,7 @@ def export(
 
         for wanted, writer in ((onnx, to_onnx), (torch, to_torch_export)):
             if wanted:
-                write(f"wrote {writer(folder)}, outputs equal to PyTorch's")
+                write(f"wrote {writer(folder, trust_code=trust_code)}, outputs equal to PyTorch's")
 
 
 @app.command(
@@ -305,6 +346,7 @@ def check(
     network: Annotated[
         Path | None, typer.Option(help="A network written in operators: print its derivation.")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Read a space: how many architectures, their FLOPs, params and depth, and a few of them."""
     import json
@@ -313,13 +355,13 @@ def check(
 
     if network:
         with told():
-            found = read(space, input, network)
+            found = read(space, input, network, trust_code=trust_code)
         write(json.dumps(found, indent=2) if as_json else "{derivation}\n  = {network}\n"
               "{params:,} params, {flops:,} FLOPs".format(**found))  # fmt: skip
         return
     with told(), live() as shown:
         found = survey(
-            space, input, samples=samples, show=show_few,
+            space, input, samples=samples, show=show_few, trust_code=trust_code,
             listener=lambda done, total: shown("drawing derivations", done, total, {}),
         )  # fmt: skip
         if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive, Measurement
-from nas.retrain import retrain
+from nas.retrain import retrain, retrained
 from nas.search import load
 from nas.train import Listener
 
@@ -18,7 +18,8 @@ def retrain_finalists(
     listener: Listener | None = None, trust_code: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
-    archive. What comes back is a row a network and metric, with its values before and after.
+    archive. What comes back is a row a network and metric, with its values before and after. One
+    that was retrained by the same recipe is not again.
 
     Raises ValueError without ids, ArchiveError for unknown ones.
     """
@@ -27,29 +28,36 @@ def retrain_finalists(
     if not from_scratch and on != "local":
         raise ValueError("--from-weights is for --on local: on Ray finalists start from scratch")
     run = load(folder, trust_code=trust_code)
-    trials = [run.trial(id) for id in ids]
+    trials = [run.trial(id) for id in dict.fromkeys(ids)]
     nets = [folder / "nets" / trial.id for trial in trials]
-    for trial, net in zip(trials, nets, strict=True):
-        if not net.exists():
-            run.save(trial.id, net)
-    if on == "local":
-        found = {
-            net: retrain(net, epochs=epochs, lr=lr, device=device, from_scratch=from_scratch,
-                         listener=listener, trust_code=trust_code)[1]
-            for net in nets
-        }  # fmt: skip
-    else:
-        from nas.search.ray import retrain_on_ray
-
-        found = retrain_on_ray(
-            nets, on=on, epochs=epochs, lr=lr, device=device, listener=listener,
-            trust_code=trust_code, storage=folder / "tune",
-        )  # fmt: skip
+    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
     rows: list[dict[str, Any]] = []
     with Archive.open(folder, write=True) as archive:
         for trial, net in zip(trials, nets, strict=True):
-            archive.measure({trial.id: [m for m in found[net] if m.task]})
-            rows += [_row(net, m) for m in found[net] if m.task]
+            if not net.exists():
+                run.save(trial.id, net)
+
+        def measured(net: Path, found: list[Measurement]) -> None:
+            id = trials[nets.index(net)].id
+            new = [m for m in found if m.task and m not in archive.trial(id).measurements]
+            if new:
+                archive.measure({id: new})
+            rows.extend(_row(net, m) for m in found if m.task)
+
+        if on == "local":
+            for net in nets:
+                done = retrained(net, from_scratch=from_scratch, **given)
+                measured(net, done or retrain(
+                    net, device=device, from_scratch=from_scratch, listener=listener, **given
+                )[1])  # fmt: skip
+        else:
+            from nas.search.ray import retrain_on_ray
+
+            found = retrain_on_ray(
+                nets, on=on, device=device, listener=listener, storage=folder / "tune", **given
+            )
+            for net in nets:
+                measured(net, found[net])
     return rows
 
 

@@ -11,7 +11,7 @@ import io
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -50,20 +50,44 @@ class Objective:
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound that a trial must keep to be on a front."""
+    """A bound that a trial must keep to be on a front: at most, or at least, a value."""
 
     name: str
-    at_most: float
+    bound: float
+    least: bool = False  # whether the bound is the least there may be
 
     @staticmethod
     def parse(text: str, known: Iterable[str]) -> Limit:
-        """Read `latency_ms=1` or `flops=2M` (k, M and G are 1e3, 1e6 and 1e9)."""
-        match = re.fullmatch(r"\s*([^\s<>=!]+)\s*=\s*([^\s=]+)\s*", text)
-        at_most = _number(match[2]) if match else None
-        if match is None or at_most is None:
-            raise ValueError(f"limit {text!r} is not like latency_ms=1 or flops=2M")
-        _check(match[1], known)
-        return Limit(match[1], at_most)
+        """Read `latency_ms=1`, `flops<=2M` or `accuracy>=0.9` (k, M and G are 1e3, 1e6 and 1e9);
+        `=` is at most. Raises ValueError for a bound on the side where a column is better."""
+        match = re.fullmatch(r"\s*([^\s<>=!]+)\s*(<=|>=|=)\s*([^\s=]+)\s*", text)
+        bound = _number(match[3]) if match else None
+        if match is None or bound is None:
+            raise ValueError(f"limit {text!r} is not like latency_ms=1, flops<=2M or accuracy>=0.9")
+        name, sign, said = match.groups()
+        _check(name, known)
+        if _maximized(name) and sign != ">=":
+            raise ValueError(
+                f"limit {text!r}: larger is better for {name}, so it is bounded from below: "
+                f"--min {name}={said} (in settings {name}>={said})"
+            )
+        if not _maximized(name) and sign == ">=":
+            raise ValueError(
+                f"limit {text!r}: smaller is better for {name}, so it is bounded from above: "
+                f"--max {name}={said} (in settings {name}<={said})"
+            )
+        return Limit(name, bound, sign == ">=")
+
+    def excess(self, value: float) -> float:
+        """How far a value is beyond the bound, in its unit; at most 0 where it keeps it."""
+        return self.bound - value if self.least else value - self.bound
+
+    def keeps(self, columns: Mapping[str, float]) -> bool:
+        """Whether a trial's columns keep the bound; one that was not measured does not."""
+        return self.excess(columns.get(self.name, math.nan)) <= 0
+
+    def __str__(self) -> str:
+        return f"{self.name} {'>=' if self.least else '<='} {self.bound:g}"
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -265,7 +289,7 @@ def _one_version(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> 
 
 
 def _keeps(columns: dict[str, float], limits: Sequence[Limit]) -> bool:
-    return all(columns.get(limit.name, math.nan) <= limit.at_most for limit in limits)
+    return all(limit.keeps(columns) for limit in limits)
 
 
 def _maximized(name: str) -> bool:

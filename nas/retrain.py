@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import inf
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
-from nas.archive import Measurement
+from nas.archive import Measurement, plain
 from nas.evaluate import measured, network_of
 from nas.export import ExportError, load, note, save_weights
+from nas.export.folder import WEIGHTS
+from nas.files import sweep, write
 from nas.journal import JSON
 from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
 from nas.supernet.bank import facts_of
-from nas.train import Listener, Trainer, Turn, train
+from nas.train import Listener, Recipe, Trainer, Turn, train
 
+CHECKPOINT, BEFORE = "training.safetensors", "weights.before.safetensors"
 CHECKPOINT_S = 20.0
 
 
@@ -28,7 +35,8 @@ def retrain(
     from_scratch: bool = True, listener: Listener | None = None, trust_code: bool = False,
     kept: Callable[[Path, int, int, float], None] | None = None,
 ) -> tuple[list[Measurement], list[Measurement]]:  # fmt: skip
-    """Train the network of a `net` folder by its recipe, and keep the weights there.
+    """Train the network of a `net` folder by its recipe, and keep the weights there; those that
+    were there before stay beside them as weights.before.safetensors.
 
     It begins with new weights, or, with `from_scratch` off, with those of the folder: where
     the supernet's are nearly at rest, a fresh start has ended better.
@@ -38,26 +46,25 @@ def retrain(
     a checkpoint is written each epoch and told of: its file, steps done, all steps, the loss.
     Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
     """
-    network, tasks, recipe, _ = load(folder, trust_code=trust_code)
-    recipe = replace(
-        recipe, epochs=recipe.epochs if epochs is None else epochs,
-        lr=recipe.lr if lr is None else lr,
-    )  # fmt: skip
-    if recipe.epochs <= 0 or not 0 < recipe.lr <= 10:
-        raise ExportError(
-            f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 and "
-            "at most 10; the weights are as they were"
-        )
-    made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
-    derivation, last = network.derivation, folder / "training.safetensors"
+    network, tasks, recipe, source = load(folder, trust_code=trust_code)
+    sweep(folder)
+    recipe = _changed(recipe, epochs, lr)
+    derivation, last = network.derivation, folder / CHECKPOINT
     weights = Bank.of([network.plan], seed=recipe.seed, device=device, optimizer=recipe.optimizer)
-    before = measured(network, tasks, recipe, split="test", evaluator="extracted")
     if not from_scratch:
         _copy(network, weights, network.plan)
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
+    made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
     if last.exists():
-        _same(last, made)
+        known = _same(last, made)
+        if source.get("training") == known["training"]:  # it had ended, but for this file
+            return _end(folder, _figures(source))
         weights.load(last)
+    else:
+        before = measured(network, tasks, recipe, split="test", evaluator="extracted")
+        known = made | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
+        write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
+        weights.save(last, state=True, facts=known)
     saved, epoch = time.perf_counter(), max(1, round(trainer.steps / (recipe.epochs or 1)))
 
     def on_step(done: int, value: float) -> None:
@@ -67,28 +74,61 @@ def retrain(
             listener("retraining", done, trainer.steps, {"loss": value})
         at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
         if at_end or time.perf_counter() - saved > CHECKPOINT_S:
-            weights.save(last, state=True, facts=made)
+            weights.save(last, state=True, facts=known)
             saved = time.perf_counter()
             if kept:
                 kept(last, done, trainer.steps, value)
 
-    try:
-        train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
-    except KeyboardInterrupt:
-        weights.save(last, state=True, facts=made)
-        raise
+    train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
-    save_weights(trained, folder)
-    metrics: list[JSON] = [asdict(m) for m in after if m.task]
-    note(folder, test_before=_values(before), test_after=_values(after), epochs=recipe.epochs,
-         measurements=metrics)  # fmt: skip
-    last.unlink(missing_ok=True)
-    return before, after
+    facts: dict[str, JSON] = {
+        **made, "training": known["training"], "epochs": recipe.epochs,
+        "before": json.loads(known["before"]), "measurements": [plain(m) for m in after],
+    }  # fmt: skip
+    save_weights(trained, folder, facts)  # the weights and what is said of them, at once
+    return _end(folder, _figures(facts))
 
 
-def _same(last: Path, made: dict[str, str]) -> None:
-    """Raise ExportError where a checkpoint was made by another recipe than is asked for."""
+def _changed(recipe: Recipe, epochs: float | None, lr: float | None) -> Recipe:
+    recipe = replace(
+        recipe, epochs=recipe.epochs if epochs is None else epochs,
+        lr=recipe.lr if lr is None else lr,
+    )  # fmt: skip
+    if not 0 < recipe.epochs < inf or not 0 < recipe.lr <= 10:
+        raise ExportError(
+            f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 and "
+            "at most 10; the weights are as they were"
+        )
+    return recipe
+
+
+def _end(
+    folder: Path, figures: tuple[list[Measurement], list[Measurement]]
+) -> tuple[list[Measurement], list[Measurement]]:
+    """Say in architecture.json what the weights' own file says already, and drop the checkpoint."""
+    before, after = figures
+    note(folder, test_before=_values(before), test_after=_values(after))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return figures
+
+
+def _figures(facts: Mapping[str, Any]) -> tuple[list[Measurement], list[Measurement]]:
+    """The test metrics before and after that are known of weights."""
+    return _measurements(facts.get("before")), _measurements(facts.get("measurements"))
+
+
+def _measurements(given: Any) -> list[Measurement]:
+    try:
+        return TypeAdapter(list[Measurement]).validate_python(given)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ExportError(f"the figures of a retrained network cannot be read: {said}") from None
+
+
+def _same(last: Path, made: dict[str, str]) -> dict[str, str]:
+    """What a checkpoint says of itself; raises ExportError where it was made by another recipe than
+    is asked for."""
     before = facts_of(last)
     for name, value in made.items():
         if before.get(name) != value:
@@ -96,19 +136,22 @@ def _same(last: Path, made: dict[str, str]) -> None:
                 f"{last} is of an interrupted retraining with {name} {before.get(name)}, and "
                 f"{value} is asked for: repeat that one's options, or remove the file"
             )
+    if "training" not in before or "before" not in before:
+        raise ExportError(f"{last} is of an older version of nas: remove it to start anew")
+    return before
 
 
 def retrained(
-    folder: Path, *, epochs: float | None = None, trust_code: bool = False
-) -> list[Measurement] | None:
-    """The test metrics that a retraining of as many epochs left in its folder, without costs;
+    folder: Path, *, epochs: float | None = None, lr: float | None = None,
+    from_scratch: bool = True, trust_code: bool = False,
+) -> list[Measurement] | None:  # fmt: skip
+    """The test metrics that a retraining by the same recipe left in its folder, without costs;
     None where there was none, or it has not ended."""
     _, _, recipe, facts = load(folder, trust_code=trust_code)
-    wanted = recipe.epochs if epochs is None else epochs
-    found: Any = facts.get("measurements")
-    if found is None or facts["epochs"] != wanted or (folder / "training.safetensors").exists():
+    made = {"recipe": f"{_changed(recipe, epochs, lr)}", "from_scratch": f"{from_scratch}"}
+    if any(facts.get(k) != v for k, v in made.items()) or (folder / CHECKPOINT).exists():
         return None
-    return [Measurement(**{**each, "value": float(each["value"])}) for each in found]
+    return [m for m in _figures(facts)[1] if m.task]
 
 
 def _copy(network: Network, weights: Bank, plan: Plan) -> None:
@@ -120,5 +163,3 @@ def _copy(network: Network, weights: Bank, plan: Plan) -> None:
 
 def _values(measurements: list[Measurement]) -> dict[str, float]:
     return {f"{m.task}_{m.name}": m.value for m in measurements if m.task}
-
-

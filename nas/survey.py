@@ -21,7 +21,8 @@ QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 def survey(
-    space: str, input: str, *, samples: int = 200, show: int = 3, listener: Listener | None = None
+    space: str, input: str, *, samples: int = 200, show: int = 3, listener: Listener | None = None,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Counts, ranges of FLOPs, params, size and depth, and a few derivations of a space.
 
@@ -31,7 +32,7 @@ def survey(
     or an operator before copies are written out). Of a recursive grammar also how it grows, and
     of one with seeds what they cost, or why one does not fit the input.
     """
-    grammar, shape = Grammar.load(space), Shape.read(input)
+    grammar, shape = Grammar.load(space, trust_code=trust_code), Shape.read(input)
     drawn: list[Derivation] = []
     begun = time.process_time()
     for number in range(max(1, samples)):
@@ -81,11 +82,13 @@ def _seed(grammar: Grammar, name: str, input: Shape) -> dict[str, Any]:
     return {"seed": name, "params": known.params, "flops": known.flops, "depth": known.depth}
 
 
-def read(space: str, input: str, file: str | Path) -> dict[str, Any]:
+def read(
+    space: str, input: str, file: str | Path, *, trust_code: bool = False
+) -> dict[str, Any]:
     """The derivation of the network written in a file, its operators, params and FLOPs.
 
     Raises GrammarError where it does not fit its input or the space's rules."""
-    grammar, shape = Grammar.load(space), Shape.read(input)
+    grammar, shape = Grammar.load(space, trust_code=trust_code), Shape.read(input)
     try:
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:

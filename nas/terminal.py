@@ -3,81 +3,37 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeRemainingColumn as Eta
+from rich.markup import escape
 from rich.table import Table
+
+from nas.progress import err, live
+
+__all__ = [
+    "err", "human", "live", "out", "show", "show_front", "show_run", "show_trust", "told", "write",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
     from nas.search import Run
 
-PHASES = {
-    "supernet": "training the supernet", "trials": "evaluating subnets",
-    "trust": "calibrating",
-}  # fmt: skip
 TRUST = {
     "tau": "τ", "given_flops": "given FLOPs", "given_params": "given params",
     "regret_1": "regret@1", "regret_5": "regret@5", "behind": "behind the best",
 }  # fmt: skip
 
 out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, emoji=False, highlight=False)
 
 
-class Live:
-    """Progress of a run: a bar for each phase on a terminal, a line each tenth elsewhere.
-    `total` may change as more is known."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("ETA"), Eta(compact=True), TextColumn("[dim]{task.fields[facts]}"),
-        )  # fmt: skip
-        self.bars = Progress(*columns, console=err)
-        self.known: dict[str, TaskID] = {}
-        self.begun: dict[str, tuple[float, int, int]] = {}  # when, with how many; tenths told
-        self.last = time.perf_counter()  # where a phase begins that is heard of for the first time
-
-    def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
-        if "says" in facts:
-            err.print(facts["says"], markup=False, soft_wrap=True)
-            return
-        said = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
-        name = PHASES.get(phase, phase)
-        if not err.is_terminal:
-            self._line(name, done, total, said)
-            return
-        if phase not in self.known:
-            self.bars.start()
-            self.known[phase] = self.bars.add_task(name, total=total, facts="")
-        self.bars.update(self.known[phase], completed=done, total=total, facts=said)
-
-    def _line(self, name: str, done: int, total: int, said: str) -> None:
-        now, tenth = time.perf_counter(), 10 * done // total
-        start, first, told = self.begun.get(name, (self.last, done - 1, 0))
-        if tenth > told or done == total:
-            each = (now - start) / max(1, done - first)
-            err.print(f"{name}: {done}/{total}  ETA {each * (total - done):.0f} s  {said}")
-            told = tenth
-        self.begun[name], self.last = (start, first, told), now
-
-
-@contextmanager
-def live() -> Iterator[Live]:
-    """A listener for a search or retraining, shown while inside."""
-    shown = Live()
-    try:
-        yield shown
-    finally:
-        if shown.known:
-            shown.bars.stop()
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, a cluster's way to stop a job: as an interrupt."""
 
 
 @contextmanager
@@ -85,19 +41,26 @@ def told(carry_on: str = "") -> Iterator[None]:
     """Errors in one line on stderr and an exit code; NAS_DEBUG=1 shows the traceback instead."""
     import typer
 
+    def terminated(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
-    except KeyboardInterrupt:
-        err.print(f"[bold]stopped.[/bold] {carry_on}")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as stop:
+        err.print("[bold]stopped.[/bold] ", end="")
+        err.print(carry_on, markup=False, soft_wrap=True)
+        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("NAS_DEBUG"):
             raise
         err.print("[bold red]error:[/bold red] ", end="")
         err.print(str(error), markup=False, soft_wrap=True)
         if carry_on and isinstance(error, OSError):
-            err.print(carry_on)
+            err.print(carry_on, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def human(value: object, column: str = "") -> str:
@@ -114,12 +77,12 @@ def human(value: object, column: str = "") -> str:
 
 def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: str = "") -> None:
     """A table on stdout."""
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         words = any(isinstance(row.get(column), str) for row in rows)
-        table.add_column(column, justify="left" if words else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if words else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(human(row.get(column), column) for column in columns))
+        table.add_row(*(escape(human(row.get(column), column)) for column in columns))
     out.print(table)
 
 
@@ -151,19 +114,33 @@ def show_run(run: Run) -> None:
     for name, one in run.fronts().items():
         if name:
             show_front(one, f"\nFor {name} alone")
-    if len(run.trials) < run.settings.trials:
-        out.print(f"\n{len(run.trials)} trials: the space holds no more, or the budget ended.")
+    folder, trials = shlex.quote(str(run.folder)), run.trials
+    if len(trials) < run.settings.trials:
+        out.print(f"\n{len(trials)} trials: the space holds no more, or the budget ended.")
     if not front.trials:
-        out.print(f"No trial lies within the limits; see them all: nas report {run.folder}")
+        out.print(f"\n{_why_empty(run)}; see them all: nas report {folder}", markup=False)
         return
-    best = front.trials[0].id
+    best = shlex.quote(front.trials[0].id)
     out.print(
-        f"\nLook at it:      nas report {run.folder}{run.trust}\n"
-        f"Choose from it:  nas front {run.folder} --sort flops\n"
-        f"Take a network:  nas extract {run.folder} --id {best} --to net{run.trust}\n"
+        f"\nLook at it:      nas report {folder}{run.trust}\n"
+        f"Choose from it:  nas front {folder} --sort flops\n"
+        f"Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
-        f"Leave with ONNX: nas export net --onnx", markup=False,
+        f"Leave with ONNX: nas export net --onnx{run.trust}", markup=False,
     )  # fmt: skip
+
+
+def _why_empty(run: Run) -> str:
+    """What a front lacks."""
+    finished = [trial.columns() for trial in run.trials if trial.state == "finished"]
+    if not run.trials:
+        return "No network was evaluated in the time there was: give a longer --budget"
+    if not finished:
+        return f"All {len(run.trials)} trials failed, the last: {run.trials[-1].reason}"
+    for objective in run.objectives:
+        if not any(objective.name in columns for columns in finished):
+            return f"No trial has {objective.name}"
+    return "No trial lies within the limits " + ", ".join(map(str, run.limits))
 
 
 def show_front(front: ParetoFront, title: str = "") -> None:

@@ -5,10 +5,12 @@ A step leases from some weights the tensors that its subnets touch, and updates 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, isfinite, pi
 from typing import Any, Literal, Protocol, TypeAlias
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -44,11 +46,11 @@ class Recipe:
     seed: int = 0
     optimizer: Literal["sgd", "adam"] = "sgd"
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step of `steps`."""
+    def rate(self, step: float, steps: int) -> float:
+        """The learning rate of a step of `steps`, or between two."""
         warm = max(1, round(self.warmup * steps))
         if step < warm:
-            return self.lr * (step + 1) / warm
+            return self.lr * min(1.0, (step + 1) / warm)
         return self.lr * 0.5 * (1 + cos(pi * (step - warm) / max(1, steps - warm)))
 
     def steps(self, tasks: Iterable[Task]) -> int:
@@ -80,6 +82,37 @@ class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is no number, for one."""
 
 
+class StepError(TrainingError):
+    """A training step that failed and changed nothing: which, on which derivation, and why."""
+
+    def __init__(self, step: int, derivation: str, reason: str):
+        super().__init__(step, derivation, reason)
+        self.step, self.derivation, self.reason = step, derivation, reason
+
+    def __str__(self) -> str:
+        return f"step {self.step} failed: {self.reason}"
+
+
+@contextmanager
+def _blamed(step: int, derivation: Derivation) -> Iterator[None]:
+    try:
+        yield
+    except TrainingError as error:
+        raise StepError(step, str(derivation), str(error)) from None
+    except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise StepError(step, str(derivation), reason) from error
+
+
+@contextmanager
+def chance(*parts: object) -> Iterator[None]:
+    """Inside, torch's random numbers follow from these parts alone; outside they are as before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(crc32("/".join(map(str, parts)).encode()))
+        yield
+
+
 class Weights(Protocol):
     """What can be trained: it leases the tensors of some plans."""
 
@@ -88,14 +121,19 @@ class Weights(Protocol):
 
 def update(lease: Lease, recipe: Recipe, rate: float) -> None:
     """One step of the recipe's optimizer on the leased elements; everything else stays as it is,
-    bit by bit."""
+    bit by bit. Raises TrainingError, before anything moves, where a gradient is not finite."""
     used = [i for i, leaf in enumerate(lease.leaves) if leaf.grad is not None]
     values, states = [lease.values[i] for i in used], [lease.states[i] for i in used]
     optimizer = OPTIMIZERS[recipe.optimizer]
     with torch.no_grad():
-        if recipe.clip:
-            torch.nn.utils.clip_grad_norm_([lease.leaves[i] for i in used], recipe.clip)
         grads = [grad for leaf in lease.leaves if (grad := leaf.grad) is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if not isfinite(float(norm)):
+            raise TrainingError("a gradient is not finite")
+        if recipe.clip:
+            torch.nn.utils.clip_grads_with_norm_(
+                [lease.leaves[i] for i in used], recipe.clip, norm
+            )
         moving = [(values[k], *states[k].values()) for k in range(len(used))]
         masked = [(mask, part, part.clone()) for k, i in enumerate(used)
                   if (mask := lease.masks[i]) is not None for part in moving[k]]  # fmt: skip
@@ -109,10 +147,10 @@ def update(lease: Lease, recipe: Recipe, rate: float) -> None:
 
 
 def groups(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Tasks that share their inputs, together."""
-    grouped: dict[int, list[Task]] = {}
+    """Tasks whose inputs are the same, sample by sample, together."""
+    grouped: dict[str, list[Task]] = {}
     for task in tasks:
-        grouped.setdefault(id(task.splits().train.x), []).append(task)
+        grouped.setdefault(task.splits().inputs, []).append(task)
     return list(grouped.values())
 
 
@@ -153,27 +191,32 @@ class Trainer:
             for group in self.groups
         ]
 
-    def step(self, step: int, turn: Turn) -> float:
+    def step(self, step: int, turn: Turn, place: float | None = None) -> float:
         """Train one step; what comes back is the first derivation's loss, summed over tasks.
 
-        Raises TrainingError where a loss is no finite number; the weights are then as before.
+        place: where in the schedule it is, in steps, if not at its number. Raises StepError where
+        a network raises something, or a loss or gradient is no finite number; the weights are then
+        as before.
         """
         plans = [plan(d, heads=self.tasks) for d in turn.derivations]
         lease = self.weights.lease(plans)
         teacher: Mapping[str, Tensor] = {}
         losses = []
         own = turn.batches == "each"
-        for number, (one, params) in enumerate(zip(plans, lease.params, strict=True)):
-            at = step * len(plans) + number if own else step
-            logits, value = self._loss(at, one, params, teacher)
-            if turn.teach and number == 0:
-                teacher = {name: found.detach() for name, found in logits.items()}
-            losses.append(float(value.detach()))
-            (value / len(plans) if own else value).backward()
-        if not all(map(isfinite, losses)):
-            lost = sum(losses)
-            raise TrainingError(f"the loss at step {step} is {lost}: lower the learning rate?")
-        update(lease, self.recipe, self.recipe.rate(step, self.steps))
+        with chance(self.recipe.seed, step):
+            for number, (one, params) in enumerate(zip(plans, lease.params, strict=True)):
+                at = step * len(plans) + number if own else step
+                with _blamed(step, turn.derivations[number]):
+                    logits, value = self._loss(at, one, params, teacher)
+                    if turn.teach and number == 0:
+                        teacher = {name: found.detach() for name, found in logits.items()}
+                    losses.append(float(value.detach()))
+                    if not isfinite(losses[-1]):
+                        raise TrainingError(f"the loss is {losses[-1]}: lower the learning rate?")
+                    (value / len(plans) if own else value).backward()
+        with _blamed(step, turn.derivations[0]):
+            rate = self.recipe.rate(step if place is None else place, self.steps)
+            update(lease, self.recipe, rate)
         return losses[0]
 
     def _loss(

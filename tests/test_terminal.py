@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nas.terminal import Live
+from nas.progress import Live
 
 
 def test_a_line_comes_each_tenth_also_where_more_turns_out_to_be_to_do(

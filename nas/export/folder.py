@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
 from nas.export.code import ExportError, model_source
+from nas.export.record import GrammarRecord, Record, TaskRecord, checked_record
+from nas.files import new_folder, refuse_links, write
 from nas.grammar import Derivation, Grammar
 from nas.journal import JSON
 from nas.network import Network
 from nas.op import Shape
 from nas.optimizer import OPTIMIZERS
 from nas.plan import run
-from nas.task import Head, Splits, Task
+from nas.task import Splits, Task, load_tasks
 from nas.train import Recipe
 
 __all__ = [
     "ExportError", "Recipe", "difference", "facts", "load", "note", "outputs", "plain",
-    "read_record", "save", "save_weights", "write",
+    "read_record", "save", "save_weights",
 ]  # fmt: skip
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.py", "weights.safetensors"
 ARCHITECTURE, RECIPE = "architecture.json", "recipe.toml"
+FACTS = "facts"  # the name in the metadata of weights
 COUNTER = "num_batches_tracked"  # torch's BatchNorm keeps it, a Network has no use for it
 TOLERANCE = 1e-5  # in shares of the largest output, where that is above 1
 _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
@@ -52,19 +55,31 @@ _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, wha
 }
 
 
+class Data:
+    """The data of a network's tasks, read together and once, when it is first asked for: a folder
+    loads where its data is not."""
+
+    def __init__(self, specs: Sequence[str], trust_code: bool):
+        self.specs, self.trust_code = tuple(specs), trust_code
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        return load_tasks(self.specs, trust_code=self.trust_code)
+
+
 @dataclass(frozen=True)
 class Reading:
-    """Reads a task's data when it is asked for: a folder loads where its data is not."""
+    """Reads one task's splits; the same object at every call."""
 
-    spec: str
+    data: Data
+    number: int
     classes: tuple[str, ...]
-    trust_code: bool
 
     def __call__(self) -> Splits:
-        found = Task.load(self.spec, trust_code=self.trust_code)
+        found = self.data.tasks[self.number]
         if found.classes != self.classes:
             raise ExportError(
-                f"{self.spec} now has the classes {', '.join(found.classes)}, and the network was "
+                f"{found.spec} now has the classes {', '.join(found.classes)}, and the network was "
                 f"made for {', '.join(self.classes)}: give the data it was made for"
             )
         return found.splits()
@@ -85,7 +100,6 @@ def save(
     compute what the network does.
     """
     folder = Path(folder)
-    _refuse_full(folder)
     named = list(network.plan.outputs)
     if tasks and [task.name for task in tasks] != named:
         raise ExportError(
@@ -95,11 +109,11 @@ def save(
     _same_as_plain(network)
     said, title = _recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / MODEL, model_source(network.plan, title=title).encode())
-    write(folder / RECIPE, said.encode())
-    save_weights(network, folder)
-    _write_record(folder, record)  # last: what holds one is whole
+    with new_folder(folder) as part:
+        write(part / MODEL, model_source(network.plan, title=title).encode())
+        write(part / RECIPE, said.encode())
+        save_weights(network, part)
+        _write_record(part, record)
 
 
 def load(
@@ -113,48 +127,71 @@ def load(
     """
     folder = Path(folder)
     record = read_record(folder)
-    try:
-        text, name = record["grammar"]["text"], record["grammar"]["name"]
-        derived, input = record["derivation"], Shape.read(record["input"])
-        tasks = [_read_task(each, trust_code) for each in record["tasks"]]
-        source = dict(record["source"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ExportError(
-            f"{folder / ARCHITECTURE}: {error} is missing or of another type; save it again"
-        ) from None
-    grammar = Grammar.parse(text, name=name, trust_code=trust_code, alone=True)
-    derivation = Derivation.read(derived, grammar)
-    network = Network(derivation, input, heads=tasks or None)
-    _fill(network, folder / WEIGHTS)
+    grammar = Grammar.parse(
+        record.grammar.text, name=record.grammar.name, trust_code=trust_code, alone=True
+    )
+    data = Data([each.spec for each in record.tasks], trust_code)
+    tasks = [each.task(Reading(data, i, each.classes)) for i, each in enumerate(record.tasks)]
+    derivation = Derivation.read(record.derivation, grammar)
+    network = Network(derivation, Shape.read(record.input), heads=tasks or None)
+    noted = _fill(network, folder / WEIGHTS)
+    source = {**record.source, **noted}
     return network.eval(), tasks, _read_recipe(folder / RECIPE), source
 
 
-def save_weights(network: Network, folder: Path) -> None:
-    """Replace the weights in a folder by the network's, at once or not at all."""
-    write(Path(folder) / WEIGHTS, tensor_bytes(_weights(network), {"format": "pt"}))
+def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | None = None) -> None:
+    """Replace the weights in a folder by the network's, and with them what is known of these, both
+    at once or not at all."""
+    said = {"format": "pt"}
+    if facts:
+        said[FACTS] = json.dumps(_finite(facts), allow_nan=False)
+    write(Path(folder) / WEIGHTS, tensor_bytes(_weights(network), said))
 
 
 def note(folder: Path, **facts: JSON) -> None:
     """Add facts to what architecture.json says of the source; a known name gets the new value."""
     record = read_record(Path(folder))
-    record["source"] = {**record["source"], **facts}
-    _write_record(Path(folder), record)
+    _write_record(Path(folder), replace(record, source={**record.source, **facts}))
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """The `source` of a folder's network with all that was noted, without loading it."""
-    return dict(read_record(Path(folder))["source"])
+    """The `source` of a folder's network with all that was noted, and what is known of its weights,
+    without loading it."""
+    return {**read_record(Path(folder)).source, **_known_of_weights(Path(folder) / WEIGHTS)}
+
+
+def _known_of_weights(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: {error}; save the weights again") from None
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def plain(network: Network) -> nn.Module:
     """The network as model.py has it: a module of torch alone, in eval mode, on the CPU."""
-    module = ModuleType("model")
     text = model_source(network.plan, title="model")
-    exec(compile(text, "<model.py>", "exec"), module.__dict__)
-    model: nn.Module = module.Model()
+    model: nn.Module = _class_of(text)()
     counters = {k: v for k, v in model.state_dict().items() if k.endswith(COUNTER)}
     model.load_state_dict(counters | _weights(network))
     return model.eval()
+
+
+def _class_of(text: str) -> Any:
+    """The class `Model` of a model.py's text, whose instances can be pickled and copied."""
+    module = ModuleType("model")
+    exec(compile(text, "<model.py>", "exec"), module.__dict__)
+    model = module.Model
+    model.__reduce_ex__ = lambda self, protocol: (_bare, (text,), self.__dict__)
+    return model
+
+
+def _bare(text: str) -> nn.Module:
+    """A `Model` without content, to be filled as it is unpickled."""
+    kind = _class_of(text)
+    model: nn.Module = kind.__new__(kind)
+    return model
 
 
 def outputs(model: nn.Module, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -180,28 +217,6 @@ def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
         scale = y[y.isfinite()].abs().max().item() if y.isfinite().any() else 1.0
         worst = max(worst, gap.max().item() / max(1.0, scale))
     return worst
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
-    waiting = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with waiting.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(waiting, path)
-    finally:
-        waiting.unlink(missing_ok=True)
-
-
-def _refuse_full(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder} is a file; give a folder that does not exist yet")
-    if folder.is_dir() and any(folder.iterdir()):
-        whole = (folder / ARCHITECTURE).exists()
-        held = "a network" if whole else "files, and none is overwritten"
-        raise ExportError(f"{folder} already holds {held}: give another folder, or empty this one")
 
 
 def _weights(network: Network) -> dict[str, Tensor]:
@@ -236,42 +251,26 @@ def _title(network: Network, tasks: Sequence[Task], source: Mapping[str, JSON]) 
 
 def _record(
     network: Network, tasks: Sequence[Task], title: str, source: Mapping[str, JSON]
-) -> dict[str, Any]:
-    derivation = network.derivation
+) -> Record:
+    derivation, planned = network.derivation, network.plan
     grammar = derivation.grammar
-    return {
-        "format": FORMAT,
-        "name": title,
-        "input": str(network.plan.input),
-        "outputs": {name: str(shape) for name, shape in network.plan.output_shapes().items()},
-        "params": network.plan.params,
-        "flops": network.plan.flops,
-        "network": derivation.network_text,
-        "derivation": str(derivation),
-        "tasks": [_task_record(task) for task in tasks],
-        "grammar": {"name": grammar.name, "hash": grammar.hash, "text": grammar.text},
-        "source": dict(source),
-    }
+    return Record(
+        format=FORMAT,
+        name=title,
+        input=str(planned.input),
+        outputs={name: str(shape) for name, shape in planned.output_shapes().items()},
+        params=planned.params,
+        flops=planned.flops,
+        network=derivation.network_text,
+        derivation=str(derivation),
+        tasks=tuple(TaskRecord.of(task) for task in tasks),
+        grammar=GrammarRecord(grammar.name, grammar.hash, grammar.text),
+        source=dict(source),
+    )
 
 
-_TASK = ("name", "spec", "input", "target", "classes", "metric", "source", "licence", "title")
-
-
-def _task_record(task: Task) -> dict[str, Any]:
-    return {name: getattr(task, name) for name in _TASK} | {"head": asdict(task.head)}
-
-
-def _read_task(record: Mapping[str, Any], trust_code: bool) -> Task:
-    said = {name: record[name] for name in _TASK}
-    classes = tuple(said["classes"])
-    head = Head(tuple(record["head"]["reads"]), record["head"]["term"])
-    loader = Reading(said["spec"], classes, trust_code)
-    made = {"input": tuple(said["input"]), "classes": classes, "head": head, "loader": loader}
-    return Task(**{**said, **made})
-
-
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
+def _write_record(folder: Path, record: Record) -> None:
+    text = json.dumps(_finite(asdict(record)), indent=2, ensure_ascii=False, allow_nan=False)
     write(folder / ARCHITECTURE, (text + "\n").encode())
 
 
@@ -284,27 +283,32 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> Record:
+    """What architecture.json holds. Raises ExportError where it is none, or of another format, and
+    FolderError where there are links in the folder."""
     path = folder / ARCHITECTURE
+    if folder.is_dir():
+        refuse_links(folder)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ExportError(
             f"{path}: {error.strerror}; give a folder that `nas extract` wrote"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: cannot be read as JSON: {error}; save it again") from None
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise ExportError(
-            f"{path}: format {found!r} is not {FORMAT}, which this version reads; use the version "
-            "of nas that wrote it, or save it again"
+            f"{path}: format {found!r:.60} is not {FORMAT}, which this version reads; use the "
+            "version of nas that wrote it, or save it again"
         )
-    return dict(record)
+    return checked_record(record, path)
 
 
-def _fill(network: Network, path: Path) -> None:
-    """Load weights by name, shapes compared; raises ExportError and changes nothing."""
+def _fill(network: Network, path: Path) -> dict[str, Any]:
+    """Load weights by name, shapes compared, and give what is known of them; raises ExportError and
+    changes nothing."""
     try:
         given = read_tensors(path.read_bytes())
     except OSError as error:
@@ -324,6 +328,7 @@ def _fill(network: Network, path: Path) -> None:
             f"{path} holds the weights of another network: {'; '.join(wrong[:3])}{more}"
         )
     network.load_state_dict({name: given[name] for name in wanted})
+    return _known_of_weights(path)
 
 
 def _recipe_text(recipe: Recipe) -> str:
@@ -336,13 +341,13 @@ def _recipe_text(recipe: Recipe) -> str:
 
 def _read_recipe(path: Path) -> Recipe:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         for name, value in table.items():
             _allow(name, value)
         return Recipe(**table)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}; put a recipe there") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: {error}; correct the file") from None
 
 
@@ -352,7 +357,7 @@ def _allow(name: str, value: Any) -> None:
         raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
     least, most, whole, said = _RULES[name]
     if name == "optimizer":
-        if value not in OPTIMIZERS:
+        if not isinstance(value, str) or value not in OPTIMIZERS:
             raise ExportError(f"optimizer = {value!r} must say {said}")
         return
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nas.export.folder import MODEL, ExportError, difference, outputs, read_record, write
+from nas.export.folder import MODEL, ExportError, difference, load, outputs, plain
+from nas.files import write
 from nas.op import Shape
 
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
@@ -39,8 +39,10 @@ class Named(nn.Module):
         return tuple(seen)
 
 
-def to_onnx(folder: Path, *, opset: int = 18, dynamic_batch: bool = True) -> Path:
-    """Write model.onnx from the folder's model.py, which is run, and give its path.
+def to_onnx(
+    folder: Path, *, opset: int = 18, dynamic_batch: bool = True, trust_code: bool = False
+) -> Path:
+    """Write model.onnx, of the network as model.py computes it, and give its path.
 
     Input `x` is (batch, *input), or (1, *input) where `dynamic_batch` is off; the outputs have the
     names of the tasks. Raises ExportError where torch cannot export the model, or ONNX Runtime
@@ -48,41 +50,41 @@ def to_onnx(folder: Path, *, opset: int = 18, dynamic_batch: bool = True) -> Pat
     """
     import onnx
 
-    plain, path = _plain(Path(folder)), Path(folder) / "model.onnx"
-    example = torch.zeros(2 if dynamic_batch else 1, *plain.input.dims)
+    taken, path = _plain(Path(folder), trust_code), Path(folder) / "model.onnx"
+    example = torch.zeros(2 if dynamic_batch else 1, *taken.input.dims)
     with _quiet(), _teaching(folder, "ONNX"):
         program: Any = torch.onnx.export(
-            Named(plain.model).eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
-            input_names=["x"], output_names=list(plain.names),
+            Named(taken.model).eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
+            input_names=["x"], output_names=list(taken.names),
             dynamic_shapes=_dynamic(dynamic_batch),
         )  # fmt: skip
         made = program.model_proto
         onnx.checker.check_model(made, full_check=True)
         data = made.SerializeToString()
-        runs = _runtime(data, plain.names)
+        runs = _runtime(data, taken.names)
     written = next(each.version for each in made.opset_import if not each.domain)
     if written != opset:
         raise ExportError(
             f"{path} is not written: torch wrote opset {written}, and {opset} was asked for, into "
             f"which this model cannot be converted; ask for {written}"
         )
-    _check(path, "ONNX Runtime", runs, plain, BATCHES if dynamic_batch else (1,))
+    _check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
     write(path, data)
     return path
 
 
-def to_torch_export(folder: Path) -> Path:
-    """Write model.pt2, a program for torch.export.load, from the folder's model.py, which is run.
+def to_torch_export(folder: Path, *, trust_code: bool = False) -> Path:
+    """Write model.pt2, a program for torch.export.load, of the network as model.py computes it.
 
     Its results are a tuple in the order of the tasks. Raises ExportError where torch cannot
     export the model, or what is read back differs from it by more than 1e-4.
     """
-    plain, path = _plain(Path(folder)), Path(folder) / "model.pt2"
+    taken, path = _plain(Path(folder), trust_code), Path(folder) / "model.pt2"
     buffer = BytesIO()
     with _quiet(), _teaching(folder, "torch.export"):
-        example = torch.zeros(2, *plain.input.dims)
+        example = torch.zeros(2, *taken.input.dims)
         program = torch.export.export(
-            Named(plain.model).eval(), (example,), dynamic_shapes=_dynamic(True)
+            Named(taken.model).eval(), (example,), dynamic_shapes=_dynamic(True)
         )
         torch.export.save(program, buffer)
         buffer.seek(0)
@@ -90,9 +92,9 @@ def to_torch_export(folder: Path) -> Path:
 
     def runs(x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            return dict(zip(plain.names, back(x), strict=True))
+            return dict(zip(taken.names, back(x), strict=True))
 
-    _check(path, "torch.export", runs, plain, BATCHES)
+    _check(path, "torch.export", runs, taken, BATCHES)
     write(path, buffer.getvalue())
     return path
 
@@ -105,21 +107,10 @@ class Plain(NamedTuple):
     names: tuple[str, ...]
 
 
-def _plain(folder: Path) -> Plain:
-    record = read_record(folder)
-    spec = importlib.util.spec_from_file_location("model", folder / MODEL)
-    if spec is None or spec.loader is None:
-        raise ExportError(f"{folder / MODEL} cannot be imported; save the network again")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        model = module.load()
-    except Exception as error:
-        raise ExportError(
-            f"{folder / MODEL} does not load: {type(error).__name__}: {error}; save the network "
-            "again, or correct what was changed in it"
-        ) from None
-    return Plain(model, Shape.read(record["input"]), tuple(record["outputs"]))
+def _plain(folder: Path, trust_code: bool) -> Plain:
+    """The folder's network as architecture.json and the weights have it; no code of it is run."""
+    network, _, _, _ = load(folder, trust_code=trust_code)
+    return Plain(plain(network), network.plan.input, tuple(network.plan.outputs))
 
 
 def _dynamic(batch: bool) -> Any:
@@ -167,14 +158,14 @@ def _runtime(data: bytes, names: Sequence[str]) -> Runs:
     return runs
 
 
-def _check(path: Path, runtime: str, runs: Runs, plain: Plain, batches: Sequence[int]) -> None:
+def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence[int]) -> None:
     """Raise ExportError where a runtime's results on random batches are not the model's."""
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
-        x = torch.randn(batch, *plain.input.dims, generator=generator)
+        x = torch.randn(batch, *taken.input.dims, generator=generator)
         with _teaching(path.parent, runtime):
             found = runs(x)
-        gap = difference(found, outputs(plain.model, x, plain.names))
+        gap = difference(found, outputs(taken.model, x, taken.names))
         if gap > TOLERANCE:
             raise ExportError(
                 f"{path} is not written: on a batch of {batch} {runtime} differs from torch by "

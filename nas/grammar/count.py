@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from nas.grammar.derivation import Derivation
 from nas.grammar.derive import Input, derive
@@ -19,12 +20,30 @@ from nas.grammar.walk import Choose
 from nas.op import Shape
 
 
+T = TypeVar("T")
+
+
 def _finite(grammar: Grammar) -> Machine:
     if not grammar.finite:
         raise GrammarError(f"{grammar.name} is recursive: it holds architectures without end")
     return Machine(grammar)
 
 
+def _kept(function: Callable[..., T]) -> Callable[..., T]:
+    """With what was found of a grammar kept in its memory."""
+
+    @wraps(function)
+    def found(grammar: Grammar, **words: Any) -> T:
+        words["input"] = Shape.of(words["input"])
+        key = (function.__name__, *sorted(words.items()))
+        if key not in grammar.memory:
+            grammar.memory[key] = function(grammar, **words)
+        return grammar.memory[key]  # type: ignore[no-any-return]
+
+    return found
+
+
+@_kept
 def count(grammar: Grammar, *, input: Input) -> int:
     """How many derivations a finite grammar has for an input, exactly."""
     machine, memo = _finite(grammar), dict[Any, int | None]()
@@ -37,6 +56,7 @@ def count(grammar: Grammar, *, input: Input) -> int:
     return total or 0
 
 
+@_kept
 def extreme(
     grammar: Grammar, *, input: Input, of: str = "flops", largest: bool = True
 ) -> Derivation:
@@ -100,7 +120,8 @@ def _begin(prefix: list[int]) -> Choose:
     return lambda site, options: next(left, 0)
 
 
-def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> list[Derivation]:
+@_kept
+def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> Sequence[Derivation]:
     """Derivations among which every option of every site occurs, and every parameter's largest
     (or smallest) sizes: no derivation has a parameter larger (smaller) than the elementwise
     largest (smallest) of these.
@@ -127,7 +148,7 @@ def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> list[Deriv
             for label, following in _completed(machine, memo, waiting, usual.get(name)):
                 todo.append((following, (*labels, label), (name, label)))
         visited.add(state)
-    return found
+    return tuple(found)
 
 
 def _completed(
@@ -168,7 +189,8 @@ def _extend(
     return grew
 
 
-def table(grammar: Grammar, *, input: Input) -> dict[str, tuple[str, ...]]:
+@_kept
+def table(grammar: Grammar, *, input: Input) -> Mapping[str, tuple[str, ...]]:
     """Every site of a finite grammar with all its labels, in the order first met."""
     sites: dict[str, dict[str, None]] = {}
     for derivation in cover(grammar, input=input):

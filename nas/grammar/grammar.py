@@ -61,7 +61,6 @@ class Grammar:
         self.finite = is_finite(self.rules, self.start)
         self.least = least_sizes(self.rules)
         self._share = share
-        _ALIVE[self.hash] = self
 
     @cached_property
     def text(self) -> str:
@@ -136,7 +135,12 @@ class Grammar:
                 f"{name} uses code of its own ({targets}), which is not run unasked: read it, then "
                 "allow it with --trust-code (from Python trust_code=True)"
             )
-        return Grammar(name, rules, used, streams, source, seeds, share)
+        grammar = Grammar(name, rules, used, streams, source, seeds, share)
+        known = _ALIVE.get(grammar.hash)  # with all that was learned of it
+        if known and (known.name, known.text) == (name, grammar.text) and streams == 1:
+            return known
+        _ALIVE[grammar.hash] = grammar
+        return grammar
 
     @staticmethod
     def known(name: str, hash: str) -> Grammar:

@@ -45,16 +45,12 @@ class Phase(NamedTuple):
     """How an operator with statistics runs.
 
     training: normalise with this batch's statistics, and update running ones if there are any
-    with `momentum` (None: the cumulative average over `seen` earlier batches).
+    with `momentum` (None: to those of this batch and `seen` earlier samples together).
     """
 
     training: bool = False
     momentum: float | None = 0.1
     seen: int = 0
-
-    @property
-    def rate(self) -> float:
-        return 1.0 / (self.seen + 1) if self.momentum is None else self.momentum
 
 
 EVAL = Phase()

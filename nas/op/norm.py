@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.op.base import Args, Code, Composite, Operator, Param, Part, Phase, Shapes
-from nas.op.lazy import F
+from nas.op.lazy import F, torch
 from nas.op.shape import ShapeError, wants_image
 
 if TYPE_CHECKING:
@@ -41,11 +41,26 @@ class BatchNorm(Operator):
     ) -> tuple[Tensor, ...]:
         mean, var = p.get("running_mean"), p.get("running_var")
         training = phase.training or mean is None
-        return (F.batch_norm(xs[0], mean, var, p["weight"], p["bias"], training, phase.rate),)
+        rate = phase.momentum
+        if mean is not None and var is not None and rate is None:
+            _join(xs[0], mean, var, phase.seen)
+            mean = var = None
+        return (F.batch_norm(xs[0], mean, var, p["weight"], p["bias"], training, rate or 0.0),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         rank = max(1, len(xs[0].space))
         return Code(f"nn.BatchNorm{rank}d({xs[0].channels})", "{m}({0})")
+
+
+def _join(x: Tensor, mean: Tensor, var: Tensor, seen: int) -> None:
+    """Make the mean and variance of `seen` samples those of these and x's together (Chan et al.
+    1979, "Updating formulae and a pairwise algorithm for computing sample variances", eq. 2.1)."""
+    share = len(x) / (seen + len(x))
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    new_var, new_mean = torch.var_mean(x, axes, correction=0)
+    apart = new_mean - mean
+    var.lerp_(new_var, share).add_(apart.square(), alpha=share * (1 - share))
+    mean.lerp_(new_mean, share)
 
 
 class LayerNorm(Operator):

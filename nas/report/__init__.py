@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.files import write
 from nas.report.figures import Run, figure, front_png
 from nas.report.page import render
 
@@ -20,12 +21,7 @@ def report(run: Run, path: Path | None = None) -> Path:
     The file is whole or not there: an older page stays until the new one is complete.
     """
     path = run.folder / "report.html" if path is None else Path(path)
-    text = render(run)
+    page = render(run).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write(path, page)
     return path

@@ -181,9 +181,9 @@ def _layout(
 
 def _bound(limit: Limit) -> dict[str, Any]:
     return {
-        "type": "line", "xref": "x", "yref": "paper", "x0": limit.at_most, "x1": limit.at_most,
+        "type": "line", "xref": "x", "yref": "paper", "x0": limit.bound, "x1": limit.bound,
         "y0": 0, "y1": 1, "line": {"color": MUTED, "width": 1, "dash": "dot"},
-        "label": {"text": f"limit {human(limit.name, limit.at_most)}", "textposition": "end",
+        "label": {"text": f"limit {human(limit.name, limit.bound)}", "textposition": "end",
                   "textangle": 0, "xanchor": "right", "yanchor": "top"},
     }  # fmt: skip
 

@@ -95,7 +95,10 @@ def render(run: Run) -> str:
         space=_space(run), tasks=run.tasks, facts=_facts(run, trials), sections=sections,
         failed=[trial for trial in trials if trial.state == "failed"], finished=_finished(trials),
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
-        limits=[(names.label(m.name), m.name, text.human(m.name, m.at_most)) for m in run.limits],
+        limits=[
+            (names.label(m.name), str(m), ("at least " if m.least else "at most ")
+             + text.human(m.name, m.bound)) for m in run.limits
+        ],
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names), reading=_reading(trials), after=bool(names.after),
         folder=text.shown(run.folder), settings=_file(run.folder / "run.toml"),

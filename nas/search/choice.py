@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive
+from nas.files import write as write_file
 from nas.grammar.count import count
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
 from nas.search.run import TRUST, Run, RunError, load
@@ -22,6 +23,7 @@ from nas.train import Listener
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
+LEAST_S = 10.0  # of a share in which there may be time to train anything alone
 MARGIN = 1.3  # of a budget that is advised: architectures differ in size, and machines are shared
 
 
@@ -50,6 +52,12 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
 
 def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usual: str) -> Verdict:
     settings, given = run.settings, run.settings.trust
+    share_s = given.share * (settings.budget_s or 0.0)
+    if share_s < LEAST_S:
+        return Verdict(usual, (
+            f"too few architectures can be trained from scratch in {given.share:.0%} of the "
+            f"budget, which is {share_s:.1f} s, so it is the space's default"
+        ))  # fmt: skip
     if settings.standalone.child_epochs:
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, settings, archive, pool)
@@ -204,7 +212,5 @@ def write(
 ) -> dict[str, Any]:
     """Write a calibration, its table and the verdict to the run's trust.json; the same as facts."""
     told = facts(found, verdict, table)
-    part = run.folder / f"{TRUST}.part"
-    part.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
-    part.replace(run.folder / TRUST)
+    write_file(run.folder / TRUST, json.dumps(told, indent=1, allow_nan=False).encode())
     return told

@@ -13,10 +13,10 @@ from nas.search.shared import space_of, step_s
 from nas.search.worker import banked, evaluator_of, kind
 
 
-def estimate(settings: Settings) -> dict[str, float]:
+def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float]:
     """bank_mb (of a recursive space the most that it may grow to), step_ms, evaluation_ms (latency
     included) and eta_s of a search, by trying a few of each; nothing is written."""
-    settings, grammar, tasks = prepare(settings)
+    settings, grammar, tasks = prepare(settings, trust_code=trust_code)
     rng, space = random.Random(settings.seed), space_of(settings, grammar, tasks)
     found = {"bank_mb": 0.0, "step_ms": 0.0}
     drawn = [space.draw(rng) for _ in range(3)]

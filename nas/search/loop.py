@@ -1,99 +1,149 @@
-"""The loop: train the bank, measure what evaluates best, then ask, evaluate, record and tell
-until trials or time run out.
+"""A search from its arguments to its end: check, write the run, train the bank, measure what
+evaluates best, then go through generations until trials or time run out.
 
-A resumed run goes through the same loop. Proposals depend on the seed and on what was told, so
-the archive serves as memory: what it holds is not evaluated again, and the run ends as it would
-have without the interruption.
+A resumed run goes through the same; what the archive holds is not done again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
+import os
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.archive import Archive, Trial
-from nas.front import Limit, ParetoFront
-from nas.grammar import Derivation, Grammar, GrammarError, sample, seed
-from nas.grammar.count import count, enumerate_all
-from nas.grammar.trace import cost_of
-from nas.measure import latency
-from nas.network import Network
+from nas.archive import Archive
+from nas.files import sweep
+from nas.front import Limit
+from nas.grammar import Grammar, sample
 from nas.plan import plan
+from nas.progress import shown
 from nas.search.calibration import spent
 from nas.search.choice import decide
-from nas.search.propose import Proposal, Proposer, breeds, resolved, within
-from nas.search.run import Run, RunError, columns_of, create, load, objectives_of
+from nas.search.generations import Search
+from nas.search.given import Given, Tasks
+from nas.search.propose import breeds, resolved, within
+from nas.search.run import (
+    Run,
+    column_clash,
+    columns_of,
+    create,
+    load,
+    objectives_of,
+    save_settings,
+    vacant,
+)
 from nas.search.settings import Settings, SettingsError
-from nas.search.shared import chained, check_shared, train_bank
-from nas.search.weights import Weights
-from nas.search.worker import BANKED, Job, Outcome, Pool, banked, make_pool
-from nas.task import Task, TaskError
+from nas.search.shared import CHECKPOINT, check_shared, space_of, train_bank
+from nas.search.start import started
+from nas.search.trial_run import tried
+from nas.search.worker import banked, make_pool
+from nas.supernet.bank import facts_of
+from nas.task import Task, TaskError, load_tasks
 from nas.train import Listener
-
-STALE_GENERATIONS = 30
-SMALL = 1_000  # architectures that a search enumerates, where it may have as many trials
 
 
 def search(
-    space: str, tasks: Sequence[str] = (), *, out: str | Path, listener: Listener | None = None,
+    space: str | Path | Grammar,
+    tasks: Tasks = (),
+    *,
+    out: str | Path,
+    listener: Listener | None = None,
+    trust_code: bool = False,
     **settings: Any,
-) -> Run:  # fmt: skip
+) -> Run:
     """Search a space for tasks; the run is kept in the folder `out`.
 
-    space: a shipped grammar's name or a path. tasks: names, TOML files, or name=source.
-    settings: any of `Settings`. Raises GrammarError, TaskError, SettingsError, RunError.
+    space: a shipped grammar's name, a path, or a Grammar. tasks: one or several of names, TOML
+    files, name=source, or a Task that was loaded; or a mapping of names to sources or to arrays
+    (x, y), which are kept in the run. listener: hears how far it is; by default progress is shown.
+    trust_code: whether code that the space or tasks name is run. settings: any of `Settings`.
+    Raises GrammarError, TaskError, SettingsError, RunError.
     """
-    chosen = Settings.of({"space": space, "tasks": tuple(tasks), **settings})
-    listener = listener or _silent
-    chosen, grammar, found = prepare(chosen)
-    for n, task in enumerate(found, 1):
-        listener("task", n, len(found), {"says": task.describe()})
-    chosen = chosen.model_copy(update={"tasks": tuple(task.spec for task in found)})
-    create(Path(out), chosen, grammar, found)
-    Archive.create(Path(out)).close()
-    return _proceed(load(out, trust_code=True), listener)
+    folder, begun = Path(out), time.perf_counter()
+    vacant(folder)
+    known = space if isinstance(space, Grammar) else None
+    with shown(listener) as heard, Given(tasks, folder) as given:
+        facts = {"space": known.name if known else str(space), "tasks": given.specs, **settings}
+        chosen, grammar, found = prepare(Settings.of(facts), known, trust_code=trust_code)
+        for n, task in enumerate(found, 1):
+            heard("task", n, len(found), {"says": task.describe()})
+        threads = chosen.supernet.threads or torch.get_num_threads()
+        chosen = chosen.model_copy(
+            update={
+                "tasks": tuple(given.settled(task.spec) for task in found),
+                "supernet": chosen.supernet.model_copy(update={"threads": threads}),
+            }
+        )
+        create(folder, chosen, grammar, found)
+        given.settle()
+        Archive.create(folder).close()
+        execution = {"on": chosen.on, "workers": chosen.workers, "device": chosen.device}
+        return _proceed(load(folder, trust_code=trust_code, **execution), heard, begun)
 
 
 def resume(
-    folder: str | Path, *, listener: Listener | None = None, trust_code: bool = False
+    folder: str | Path,
+    *,
+    trials: int | None = None,
+    budget_s: float | None = None,
+    listener: Listener | None = None,
+    trust_code: bool = False,
+    **execution: Any,
 ) -> Run:
     """Carry a run on to its end; nothing recorded is done again.
 
-    A run that needs code of the user's own runs it only with `trust_code`.
+    trials: how many there shall be in all, also of a run that has ended. budget_s: seconds from
+    now on, for as many trials as fit, or for `trials`. execution: on, workers and device, which are
+    no part of a run. A run that needs code of the user's own runs it only with `trust_code`.
     """
-    run = load(folder, trust_code=trust_code)
+    begun = time.perf_counter()
+    run = load(folder, trust_code=trust_code, **execution)
+    sweep(run.folder)
     if not (run.folder / "journal.jsonl").exists():
         Archive.create(run.folder).close()
-    return _proceed(run, listener or _silent)
+    if trials is not None or budget_s is not None:
+        with Archive.open(run.folder, write=True) as archive:
+            changed: dict[str, Any] = {"trials": trials or 0}
+            without = None if run.settings.supernet.steps else math.inf
+            changed["budget_s"] = budget_s + _spent(run, archive) if budget_s else without
+            settings = Settings.of({**run.settings.model_dump(), **changed})
+            save_settings(run.folder, run.said, settings)
+        run = load(folder, trust_code=trust_code, **execution)
+    with shown(listener) as heard:
+        return _proceed(run, heard, begun)
 
 
-def prepare(settings: Settings) -> tuple[Settings, Grammar, list[Task]]:
+def prepare(
+    settings: Settings, grammar: Grammar | None = None, *, trust_code: bool = False
+) -> tuple[Settings, Grammar, list[Task]]:
     """The space and tasks of a search, checked against each other before anything is written, and
     the settings as they suit the space."""
-    grammar = Grammar.load(settings.space)
+    grammar = grammar or Grammar.load(settings.space, trust_code=trust_code)
     settings = settings.suited(grammar)
-    tasks = [Task.load(spec) for spec in settings.tasks]
+    tasks = load_tasks(settings.tasks, trust_code=trust_code)
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise TaskError(f"task names must differ, and these are {', '.join(names)}")
+    if clash := column_clash(tasks):
+        raise TaskError(clash)
     for task in tasks[1:]:
         if task.input != tasks[0].input:
             raise TaskError(
                 f"tasks of one run share their input's shape: {tasks[0].name} takes "
                 f"{tasks[0].input}, {task.name} takes {task.input}"
             )
-    run_checks(settings, grammar, tasks)
+    run_checks(settings, grammar, tasks, trust_code)
     return settings, grammar, tasks
 
 
-def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> None:
+def run_checks(
+    settings: Settings, grammar: Grammar, tasks: Sequence[Task], trust_code: bool
+) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     objectives_of(settings, tasks)
     check_device(settings.device)
@@ -102,13 +152,14 @@ def run_checks(settings: Settings, grammar: Grammar, tasks: Sequence[Task]) -> N
     if settings.start and not breeds(sampler, grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     started(settings, grammar, tasks[0].input, limits)
+    space_of(settings, grammar, tasks)
     if banked(settings, grammar):
-        check_shared(settings, grammar, tasks)
+        check_shared(settings, grammar, tasks, trust_code)
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
     plan(first, heads=tasks)
     if grammar.used:
-        Network(first, heads=tasks).eval()(torch.zeros((2, *tasks[0].input)))
+        tried(first, settings, trust_code)
 
 
 def check_device(device: str) -> None:
@@ -121,264 +172,42 @@ def check_device(device: str) -> None:
         raise SettingsError(f"device {device!r}: {reason}; torch sees {', '.join(seen)}") from None
 
 
-def _silent(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
-    pass
-
-
-def _proceed(run: Run, listener: Listener) -> Run:
+def _proceed(run: Run, listener: Listener, begun: float) -> Run:
+    """Carry on from what is there; time counts from `begun`."""
+    settings = run.settings
+    check_device(settings.device)
     with Archive.open(run.folder, write=True) as archive:
-        if banked(run.settings, run.grammar):
-            train_bank(run, archive, listener)
-        pool = make_pool(run.folder, run.settings, trust_code=run.trust_code)
+        asked = {"trials": settings.trials, "budget_s": settings.budget_s}
+        ended, bank = archive.notes("ended"), run.folder / "bank.safetensors"
+        whole = bank.exists() or not banked(settings, run.grammar)
+        if ended and whole and all(ended[-1].get(k) == value for k, value in asked.items()):
+            return run
+        left = math.inf
+        if settings.budget_s is not None:
+            left = settings.budget_s - _spent(run, archive)
+        ends = begun + left
         try:
-            evaluator = decide(run, archive, pool, listener)
-            _Search(run, archive, pool, listener, evaluator).go()
-        finally:
-            pool.close()
+            if banked(settings, run.grammar):
+                train_bank(run, archive, listener, ends)
+            pool = make_pool(run.folder, settings, trust_code=run.trust_code)
+            try:
+                evaluator = decide(run, archive, pool, listener)
+                Search(run, archive, pool, listener, evaluator, ends).go()
+            finally:
+                pool.close()
+        except KeyboardInterrupt:
+            if archive.notes("begun"):
+                archive.note("stopped")
+            raise
+        archive.note("ended", **asked)
     return run
 
 
-class _Search:
-    """Asking, evaluating, recording, telling: a generation at a time, told in number order."""
-
-    def __init__(
-        self, run: Run, archive: Archive, pool: Pool, listener: Listener, evaluator: str
-    ):
-        self.run, self.archive, self.pool, self.listener = run, archive, pool, listener
-        self.settings = settings = run.settings
-        self.objectives, self.limits = run.objectives, run.limits
-        self.evaluator, self.alone = evaluator, evaluator not in BANKED
-        self.listed = self._listed()
-        self.proposer = Proposer(
-            run.grammar, run.tasks[0].input, settings.sampler, self.objectives, self.limits,
-            seed=settings.seed, key=self._key, size=settings.size,
-            start=self.listed or started(settings, run.grammar, run.tasks[0].input, run.limits),
-            population=settings.population if settings.sampler == "evolution"
-            else settings.generation,
-        )  # fmt: skip
-        self.recorded = {
-            self._key(Derivation.read(trial.derivations[""], run.grammar)): trial
-            for trial in archive.trials
-        }
-        self.weights = Weights(run.folder / "weights")
-        self.known: dict[str, Trial] = {}
-        self.ids = {trial.id for trial in archive.trials}
-        self.best: dict[str, float] = {}
-        named = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
-        self.clocked = "latency_ms" in named
-        self.begun, self.before = time.perf_counter(), len(self.recorded)
-        self.ends = self.begun + self._left()
-        self.wanted = self._wanted()
-
-    def _listed(self) -> list[Derivation]:
-        """What is gone through whole, but for those over a limit that can be counted: the chain of
-        a sorted supernet, or every architecture of a space so small that trials suffice."""
-        run, settings, input = self.run, self.settings, self.run.tasks[0].input
-        if not self.alone and (members := chained(settings, run.grammar, run.tasks)):
-            return members
-        most = min(settings.trials or SMALL, SMALL)
-        if not run.grammar.finite or count(run.grammar, input=input) > most:
-            return []
-        found = [one for one in enumerate_all(run.grammar, input=input) if run.costs(one)]
-        random.Random(f"{settings.seed}/all").shuffle(found)
-        return found
-
-    def _left(self) -> float:
-        """Seconds of the budget not yet spent, by what the archive tells."""
-        if self.settings.budget_s is None:
-            return float("inf")
-        each = spent(self.archive, "finalist") + sum(t.seconds for t in self.recorded.values())
-        once = spent(self.archive, "bank", "verdict")
-        return self.settings.budget_s - once - each / self.pool.workers
-
-    def _wanted(self) -> int:
-        """The trials to be made, if time suffices: not more than there are to make."""
-        wanted = self.settings.trials or 10**9
-        if self.run.grammar.finite:
-            wanted = min(wanted, count(self.run.grammar, input=self.run.tasks[0].input))
-        return min(wanted, len(self.listed)) if self.listed else wanted
-
-    def _expected(self) -> int:
-        """The trials there will be when time is over, at the pace so far."""
-        now, done = time.perf_counter(), len(self.recorded)
-        pace = (done - self.before) / (now - self.begun)
-        return int(min(self.wanted, done + max(0.0, self.ends - now) * pace))
-
-    def go(self) -> None:
-        stale = 0
-        while len(self.known) < self.wanted and stale < STALE_GENERATIONS:
-            before = len(self.known)
-            whole = self._generation()
-            spent = self._over() and len(self.known) >= len(self.recorded)
-            if spent or not whole:
-                break
-            stale = stale + 1 if len(self.known) == before else 0
-        if self.alone and self.settings.standalone.child_epochs:
-            self._finalists()
-
-    def _key(self, derivation: Derivation) -> str:
-        """What two trials must not share: where each is trained alone, the architecture. "" for
-        one of an open grammar in which there is nothing to learn."""
-        if not self.alone:
-            return str(derivation)
-        made = plan(derivation)
-        return "" if not self.run.grammar.finite and made.trivial else made.fingerprint
-
-    def _generation(self) -> bool:
-        """Whether a generation was evaluated to its end, and told."""
-        proposals = [self.proposer.ask() for _ in range(self.settings.generation)]
-        keys = [self._key(proposal.derivation) for proposal in proposals]
-        first: dict[str, Proposal] = {}
-        for key, proposal in zip(keys, proposals, strict=True):
-            if key and key not in self.known:
-                first.setdefault(key, proposal)
-        fresh = list(first)[: self.wanted - len(self.known)]
-        numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
-        jobs = [
-            self._job(number, first[key]) for key, number in numbers.items()
-            if key not in self.recorded
-        ]  # fmt: skip
-        for outcome in self.pool.evaluate(jobs):
-            key = next(key for key, number in numbers.items() if number == outcome.number)
-            self._record(outcome, key, str(first[key].derivation))
-            if self._over() and self.settings.on == "local":
-                break
-        if any(key not in self.recorded for key in numbers):
-            return False
-        self._time({self.recorded[key].id: first[key].derivation for key in numbers})
-        for key in numbers:
-            self.known[key] = self.archive.trial(self.recorded[key].id)
-        self._tell(proposals, keys)
-        if jobs:
-            self.weights.keep(self.proposer.population())
-        return True
-
-    def _job(self, number: int, proposal: Proposal) -> Job:
-        """An evaluation, with the weights of its parents where all are kept."""
-        lineage = proposal.lineage
-        kept = self.weights.of(lineage.parents) if lineage else ()
-        name = "inherited" if self.settings.standalone.child_epochs else self.evaluator
-        return Job(
-            number, str(proposal.derivation), name if self.alone else self.evaluator,
-            self.settings.seed, lineage if kept else None, kept,
-        )  # fmt: skip
-
-    def _record(self, outcome: Outcome, key: str, text: str) -> None:
-        id = identity(text, self.ids)
-        if outcome.weights:
-            self.weights.put(text, outcome.weights)
-        self.ids.add(id)
-        trial = Trial(
-            outcome.number, id, {"": text}, "failed" if outcome.reason else "finished",
-            outcome.reason, outcome.measurements, outcome.seconds, outcome.cpu_s,
-        )  # fmt: skip
-        self.archive.record(trial)
-        self.recorded[key] = trial
-        self._note_best(trial)
-        self.listener("trials", len(self.recorded), self._expected(), self.best)
-
-    def _finalists(self) -> None:
-        """Train from scratch the front's trials that went on from their parents, and who comes to
-        the front then, up to so many: else old lineages, trained longest, would seem the best."""
-        given = self.settings.standalone
-        tried = {str(note["id"]) for note in self.archive.notes("finalist")}
-        while time.perf_counter() < self.ends:
-            front = ParetoFront.of(self.archive.trials, self.objectives, self.limits).trials
-            todo = [t for t in front if t.id not in tried and _went_on(t)]
-            todo = todo[: given.finalists - len(tried)]
-            if not todo:
-                return
-            jobs = {t.number: t for t in todo}
-            tried |= {t.id for t in todo}
-            for out in self.pool.evaluate([
-                Job(n, t.derivations[""], "standalone", self.settings.seed)
-                for n, t in jobs.items()
-            ]):  # fmt: skip
-                id = jobs[out.number].id
-                self.archive.note("finalist", id=id, seconds=out.seconds, reason=out.reason)
-                if not out.reason:
-                    self.archive.measure({id: out.measurements})
-                self.listener("finalists", len(tried), given.finalists, {})
-                if time.perf_counter() > self.ends and self.settings.on == "local":
-                    break
-
-    def _over(self) -> bool:
-        """Whether the budget is spent, but for what training the finalists from scratch takes."""
-        given, budget, kept = self.settings.standalone, self.settings.budget_s, 0.0
-        if given.child_epochs and budget:
-            alone = [t.seconds for t in self.recorded.values() if not _went_on(t)]
-            kept = min(given.finalists * sum(alone) / max(len(alone), 1), 0.3 * budget)
-        return time.perf_counter() + kept > self.ends
-
-    def _note_best(self, trial: Trial) -> None:
-        """Keep the best value so far of the first objective, to show it."""
-        first, value = self.objectives[0], trial.value(self.objectives[0].name)
-        if value is not None:
-            name = f"best {first.name}"
-            self.best = {name: (max if first.maximize else min)(value, self.best.get(name, value))}
-
-    def _time(self, derivations: Mapping[str, Derivation]) -> None:
-        """Measure the latencies that trials lack, while no evaluation runs."""
-        if not self.clocked:
-            return
-        found = {}
-        for id, derivation in derivations.items():
-            trial = self.archive.trial(id)
-            if trial.state == "finished" and trial.value("latency_ms") is None:
-                network = Network(derivation, heads=self.run.tasks).eval().to(self.settings.device)
-                found[id] = [
-                    latency(network.plan, network.tensors(), device=self.settings.device)
-                ]
-        if found:
-            self.archive.measure(found)
-
-    def _tell(self, proposals: Sequence[Proposal], keys: Sequence[str]) -> None:
-        for proposal, key in zip(proposals, keys, strict=True):
-            trial = self.known.get(key)
-            finished = trial is not None and trial.state == "finished"
-            found = as_searched(trial).columns() if trial and finished else None
-            self.proposer.tell(proposal, found)
-
-
-def started(
-    settings: Settings, grammar: Grammar, input: tuple[int, ...], limits: Sequence[Limit]
-) -> list[Derivation]:
-    """The seeds that a search begins from. Raises RunError for one that is over a limit, and
-    GrammarError for one that does not fit the input."""
-    most, found = within(limits), list[Derivation]()
-    for name in grammar.seeds if "mix" in settings.start else settings.start:
-        try:
-            one = seed(grammar, name, input=input)
-        except GrammarError:
-            if "mix" in settings.start:
-                continue
-            raise
-        cost = cost_of(one)
-        if most.allow(cost):
-            found.append(one)
-        elif "mix" not in settings.start:
-            raise RunError(
-                f"the seed {name} has {cost}, and this search allows {most}: allow more with "
-                "--max, or start from another"
-            )
-    return found
-
-
-def _went_on(trial: Trial) -> bool:
-    """Whether what was last measured of a trial's tasks is with weights of its parents."""
-    evaluators = [m.evaluator for m in trial.measurements if m.task and m.split == "valid"]
-    return evaluators[-1:] == ["inherited"]
-
-
-def as_searched(trial: Trial) -> Trial:
-    """A trial without what it came to as a finalist, which the proposals after it did not know."""
-    if not any(m.evaluator == "inherited" for m in trial.measurements):
-        return trial
-    told = tuple(m for m in trial.measurements if m.evaluator != "standalone")
-    return replace(trial, measurements=told)
-
-
-def identity(text: str, taken: Collection[str] = ()) -> str:
-    """A trial's id: as much of its derivation's hash as tells it from those taken."""
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return next(digest[:n] for n in (8, 12, 16, 64) if digest[:n] not in taken)
+def _spent(run: Run, archive: Archive) -> float:
+    """Seconds that a run has taken, by what the archive and the last checkpoint tell."""
+    settings = run.settings
+    workers = 1 if settings.on == "local" else settings.workers or os.cpu_count() or 1
+    apart = spent(archive, "finalist") + sum(trial.seconds for trial in archive.trials)
+    last = run.folder / CHECKPOINT
+    training = float(facts_of(last).get("seconds", 0)) if last.exists() else 0.0
+    return spent(archive, "bank", "verdict") + training + apart / workers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
@@ -12,13 +13,12 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 
 from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, Limits, derive
-from nas.grammar.count import extreme, follow_table, table
-from nas.grammar.derive import Input, Size
+from nas.grammar.count import follow_table, table
+from nas.grammar.derive import Size
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
 from nas.search.evolve import EvolutionSampler, RandomDerivations
 from nas.search.tree import TreeSampler
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+from nas.supernet import Space
 
 OPEN_TERMINALS, OPEN_PARAMS, OPEN_FLOPS, OPEN_ACTIVATIONS = 256, 5_000_000, 50_000_000, 1_000_000
 
@@ -58,6 +58,9 @@ class Proposer:
     derivation does not reach are ignored. An open grammar, and any for samplers that breed
     derivations, asks for its sites as it meets them.
 
+    What is proposed of a finite grammar keeps the space's limits: where the sites that Optuna asks
+    for do not, the nearest that do are taken.
+
     start: the first proposals; without them, those of a finite grammar are the ends of the space,
     the fewest FLOPs and the most: random draws crowd around the middle. key: what no two proposals
     of a sampler that breeds share. size: the operators of its random derivations; 8 to 200 where a
@@ -65,35 +68,32 @@ class Proposer:
     """
 
     def __init__(
-        self, grammar: Grammar, input: Input, sampler: str, objectives: Sequence[Objective],
+        self, space: Space, sampler: str, objectives: Sequence[Objective],
         limits: Sequence[Limit], *, seed: int, population: int, start: Sequence[Derivation] = (),
-        key: Key | None = None, size: Size | None = None,
+        key: Key | None = None,
     ):  # fmt: skip
-        self.grammar, self.input = grammar, input
+        self.space, self.grammar = space, space.grammar
         self.objectives, self.limits = objectives, limits
-        self.within = None if grammar.finite else within(limits)
-        sampler = resolved(sampler, grammar)
-        bred = breeds(sampler, grammar)
-        usual = None if grammar.finite else OPEN_SIZE
+        sampler = resolved(sampler, self.grammar)
+        bred = breeds(sampler, self.grammar)
         self.sites: dict[str, CategoricalDistribution] = {}
-        if grammar.finite and not bred:
+        if self.grammar.finite and not bred:
             self.sites = {
                 name: CategoricalDistribution(labels)
-                for name, labels in table(grammar, input=input).items()
+                for name, labels in table(self.grammar, input=space.input).items()
             }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _quiet():
             self.study = optuna.create_study(
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
-                sampler=BRED[sampler](seed, population, start, key, size or usual)
+                sampler=BRED[sampler](seed, population, start, key, space.size)
                 if bred
                 else FIXED[sampler](seed, population),
             )
             ends = start if not bred else ()
-            if grammar.finite and not start:
-                ends = [extreme(grammar, input=input, largest=most) for most in (False, True)]
+            if self.grammar.finite and not start:
+                ends = list(space.ends())
             for end in ends:
-                text = {attribute(grammar): str(end)}
+                text = {attribute(self.grammar): str(end)}
                 self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
 
     def population(self) -> set[str]:
@@ -107,11 +107,12 @@ class Proposer:
     def ask(self) -> Proposal:
         if self.sites:
             trial = self.study.ask(dict(self.sites))
-            choose = follow_table(trial.params)
+            derivation = self.space.derive(follow_table(trial.params))
         else:
             trial = self.study.ask()
-            choose = choose_with(trial)
-        derivation = derive(self.grammar, choose, input=self.input, limits=self.within)
+            derivation = derive(
+                self.grammar, choose_with(trial), input=self.space.input, limits=self.space.limits
+            )
         return Proposal(derivation, trial, Lineage.of(self.study, trial, self.grammar))
 
     def tell(self, proposal: Proposal, values: Mapping[str, float] | None) -> None:
@@ -120,7 +121,7 @@ class Proposer:
             self.study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
             return
         for limit in self.limits:
-            proposal.trial.set_constraint(limit.name, values[limit.name] - limit.at_most)
+            proposal.trial.set_constraint(limit.name, limit.excess(values[limit.name]))
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])
 
 
@@ -139,9 +140,29 @@ def breeds(sampler: str, grammar: Grammar) -> bool:
 def within(limits: Sequence[Limit]) -> Limits:
     """What derivations of an open grammar may cost at most: the run's limits on parameters, FLOPs
     and activations, and otherwise what can be trained from scratch in reasonable time."""
-    most = {limit.name: int(limit.at_most) for limit in limits}
-    return Limits(
-        OPEN_TERMINALS, most.get("params", OPEN_PARAMS), most.get("flops", OPEN_FLOPS),
-        most.get("activations", OPEN_ACTIVATIONS),
-    )  # fmt: skip
+    most = {"params": OPEN_PARAMS, "flops": OPEN_FLOPS, "activations": OPEN_ACTIVATIONS}
+    return Limits(OPEN_TERMINALS, **(most | counted(limits)))
 
+
+def counted(limits: Sequence[Limit]) -> dict[str, int]:
+    """The bounds on what can be counted of a derivation, by the name that `Limits` has for it."""
+    found: dict[str, int] = {}
+    for limit in limits:
+        name = "params" if limit.name == "size_mb" else limit.name
+        bound = int(limit.bound * 1e6 / 4 if limit.name == "size_mb" else limit.bound)
+        if name in ("params", "flops", "activations"):
+            found[name] = min(bound, found.get(name, bound))
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's lines for each study and its notes on what is experimental."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

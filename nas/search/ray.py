@@ -10,11 +10,14 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,11 @@ from typing import Any
 import torch
 
 from nas.archive import Measurement
+from nas.files import alive
 from nas.retrain import retrain, retrained
 from nas.search.run import RunError
 from nas.search.settings import Settings
-from nas.search.worker import BANKED, Job, Outcome, RunEvaluator
+from nas.search.worker import BANKED, Job, Outcome, RunEvaluator, longest_s
 from nas.train import Listener
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -44,11 +48,11 @@ import ray  # noqa: E402
 from ray._private import ray_constants  # noqa: E402
 from ray.exceptions import RayError, RayTaskError  # noqa: E402
 
-SHARED_S, STANDALONE_S = 600.0, 24 * 3600.0  # the longest an evaluation may take
 START_S = 300.0  # the longest a worker may take to load a run, or to get its cores
 JOIN_S = 5.0
 FILES = ("space.grammar", "bank.safetensors")
 OBJECTS_MB = 100
+SCRATCH = "/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir()  # short: it holds sockets
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +67,13 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
     if ray.is_initialized():
         yield
         return
-    scratch = tempfile.mkdtemp(prefix="nas-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    _sweep()
+    scratch = tempfile.mkdtemp(prefix=f"nas-{os.getpid()}-", dir=SCRATCH)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if on == "ray":
             _loopback(True)
+            _guarded()
             ray.init(
                 "local", num_cpus=cpus, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
                 include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
@@ -74,10 +81,30 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
             )  # fmt: skip
         else:
             _join(on if on.startswith("ray://") else on.removeprefix("ray:"))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process without a word
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _guarded() -> None:
+    """A token without which nobody else on this machine may use a Ray started here, where the user
+    has not chosen otherwise."""
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _sweep() -> None:
+    """Remove the scratch folders of this user's processes that are no more."""
+    for path in Path(SCRATCH).glob("nas-*-*"):
+        owner = re.fullmatch(r"nas-(\d+)-\w+", path.name)
+        with contextlib.suppress(OSError):
+            mine = not path.is_symlink() and path.stat().st_uid == os.getuid()
+            if owner and mine and not alive(int(owner[1])):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _loopback(alone: bool) -> None:
@@ -145,6 +172,8 @@ class RayPool:
     one that cannot start is not."""
 
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
+        self.limit_s = longest_s(settings)
+        self.used = "\nuse " in "\n" + (folder / "space.grammar").read_text(encoding="utf-8")
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
         self.gpus, self.device = _device(settings.device)
         self.free: list[Any] = []
@@ -163,18 +192,24 @@ class RayPool:
         fitting = int(found.get("CPU", 1))
         return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
 
-    def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def evaluate(
+        self, jobs: Sequence[Job], *, begun: Callable[[Job], None] = lambda job: None,
+        ends: float = float("inf"),
+    ) -> Iterator[Outcome]:  # fmt: skip
         """Outcomes as they come. Raises what a worker raises on loading the run, and RunError
         where none can start."""
         waiting = list(reversed(jobs))
         try:
             while waiting or any(call.job for call in self.calls.values()):
+                if time.monotonic() > ends:
+                    return
                 self._hire()
                 while waiting and self.free:
                     worker, job = self.free.pop(0), waiting.pop()
-                    limit_s = SHARED_S if job.evaluator in BANKED else STANDALONE_S
-                    self._note(worker.evaluate.remote(job), worker, job, limit_s)
-                yield from self._heard()
+                    if self.used or job.evaluator not in BANKED:
+                        begun(job)
+                    self._note(worker.evaluate.remote(job), worker, job, self.limit_s)
+                yield from self._heard(ends)
         finally:
             for ref in [ref for ref, call in self.calls.items() if call.job]:
                 ray.kill(self.calls.pop(ref).worker)
@@ -191,9 +226,9 @@ class RayPool:
         now = time.monotonic()
         self.calls[ref] = Call(worker, job, now, now + limit_s)
 
-    def _heard(self) -> Iterator[Outcome]:
-        """Wait until a call ends or is over its time."""
-        soonest = min(call.until for call in self.calls.values())
+    def _heard(self, ends: float) -> Iterator[Outcome]:
+        """Wait until a call ends or is over its time, or all time is over."""
+        soonest = min(ends, *(call.until for call in self.calls.values()))
         done, _ = ray.wait(list(self.calls), timeout=max(0.0, soonest - time.monotonic()))
         for ref in done:
             call = self.calls.pop(ref)
@@ -258,15 +293,14 @@ def retrain_on_ray(
     cluster under the same path.
 
     Interrupted ones carry on from their `training.safetensors`; those that have been retrained
-    for as many epochs are not again, unless `again`. Raises RunError naming those that failed,
+    by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
     after the others have finished.
     """
-    known: dict[str, Any] = {"epochs": epochs, "trust_code": trust_code}
+    known: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
     todo = [f for f in folders if again or retrained(f, **known) is None]
     if todo:
-        words = {**known, "lr": lr}
         with connected(on, min(len(todo), os.cpu_count() or 1)):
-            failed = _tune(todo, words, device, listener, storage)
+            failed = _tune(todo, known, device, listener, storage)
         if failed:
             each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
             raise RunError(f"{len(failed)} of {len(folders)} networks were not retrained: {each}")

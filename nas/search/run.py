@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.archive import Archive, Trial
+from nas.files import refuse_links, write
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
-from nas.search.settings import Settings
-from nas.task import Task
+from nas.search.settings import EXECUTION, Settings
+from nas.task import Task, TaskError, load_tasks
+from nas.task.metrics import NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +40,19 @@ class TaskName(NamedTuple):
 
     name: str
     metric: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What run.toml holds."""
+
+    format: int = 0
+    grammar: str = ""  # the space's hash
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str | int] = field(default_factory=dict)
+    tasks: tuple[TaskName, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class RunError(ValueError):
@@ -43,32 +60,55 @@ class RunError(ValueError):
 
 
 class Run:
-    """A run folder, for reading. `trials` are as the journal stands now."""
+    """A run folder, for reading. `trials` are as the journal stands now.
 
-    def __init__(self, folder: Path, *, trust_code: bool = False):
+    changed: settings other than in run.toml, as where it is carried on. Raises FolderError where
+    the folder holds links, RunError where it is no run, SettingsError for settings that cannot be.
+    """
+
+    def __init__(self, folder: Path, *, trust_code: bool = False, **changed: Any):
         self.folder = folder
         self.trust_code = trust_code
-        facts = _read(folder)
-        self.facts: Mapping[str, Any] = {k: v for k, v in facts.items() if k != "settings"}
-        self.settings = Settings.of(facts.get("settings", {}), str(folder / "run.toml"))
+        if folder.is_dir():
+            refuse_links(folder)
+        self.said = _read(folder)
+        known = {k: v for k, v in self.said.settings.items() if k not in EXECUTION}
+        self.settings = Settings.of({**known, **changed}, str(folder / "run.toml"))
 
     @cached_property
     def grammar(self) -> Grammar:
         path = self.folder / "space.grammar"
-        return Grammar.parse(
+        grammar = Grammar.parse(
             path.read_text(encoding="utf-8"), name=self.settings.space, trust_code=self.trust_code,
             alone=True,
         )
+        if self.said.grammar not in ("", grammar.hash):
+            raise RunError(
+                f"{path}: the space has changed since the run began (it was {self.said.grammar} "
+                f"and is {grammar.hash}), or a file of operators that it uses: put back what was "
+                "there, or search the new space in a run of its own"
+            )
+        return grammar
 
     @cached_property
     def tasks(self) -> list[Task]:
-        return [Task.load(spec, trust_code=self.trust_code) for spec in self.settings.tasks]
+        try:
+            return load_tasks(self.settings.tasks, trust_code=self.trust_code)
+        except TaskError as error:
+            if "--trust-code" in str(error):
+                raise
+            where = f"{self.folder / 'run.toml'} names the data, under [settings] tasks"
+            raise TaskError(f"{error} ({where}; if it moved, write its path there)") from None
 
     @cached_property
     def named(self) -> Sequence[TaskName | Task]:
         """The tasks' names and metrics as run.toml holds them."""
-        facts = self.facts.get("tasks", ())
-        return [TaskName(task["name"], task["metric"]) for task in facts] or self.tasks
+        return self.said.tasks or self.tasks
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of how the run came about: machine, versions."""
+        return {"machine": self.said.machine, "versions": self.said.versions}
 
     @property
     def trust(self) -> str:
@@ -93,7 +133,8 @@ class Run:
     def costs(self, derivation: Derivation) -> dict[str, float] | None:
         """What can be counted of an architecture with the heads of the run's tasks; None where that
         is more than the run's limits."""
-        return costs_of(derivation, self.tasks, self.limits)
+        found = costs_of(derivation, self.tasks)
+        return found if kept(found, self.limits) else None
 
     @property
     def evaluator(self) -> str:
@@ -114,10 +155,11 @@ class Run:
         return tuple(Limit.parse(text, known) for text in self.settings.limits)
 
     def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
-        """The Pareto front over the run's objectives, or over the columns named."""
-        known = columns_of(self.named)
+        """The Pareto front over the run's objectives, or over any columns that trials have."""
+        trials = self.trials
+        known = {*columns_of(self.named), *(name for t in trials for name in t.columns())}
         chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
-        return ParetoFront.of(self.trials, chosen, self.limits)
+        return ParetoFront.of(trials, chosen, self.limits)
 
     def fronts(self) -> dict[str, ParetoFront]:
         """The front over everything under "", and where there are several tasks one for each:
@@ -157,19 +199,18 @@ class Run:
         from nas.measure.latency import threads
         from nas.network import Network
         from nas.search.worker import finetuning
+        from nas.train import chance
 
         derivation, settings = self.derivation(id), self.settings
-        if self.evaluator == "shared":
-            return network_of(
-                self.bank(), derivation, self.tasks, seed=settings.seed,
-                samples=settings.supernet.samples,
-            )  # fmt: skip
-        if self.evaluator == "finetuned":
-            with threads(1):  # as it was measured
-                recipe = finetuning(settings, self.tasks, settings.seed)
-                return finetune(
-                    self.bank(), derivation, self.tasks, recipe, samples=settings.supernet.samples
+        samples = settings.supernet.samples
+        with threads(1), chance(settings.seed, derivation):  # as it was measured
+            if self.evaluator == "shared":
+                return network_of(
+                    self.bank(), derivation, self.tasks, seed=settings.seed, samples=samples
                 )
+            if self.evaluator == "finetuned":
+                recipe = finetuning(settings, self.tasks, settings.seed)
+                return finetune(self.bank(), derivation, self.tasks, recipe, samples=samples)
         return Network(derivation, heads=self.tasks, seed=settings.seed).eval()
 
     def extract(self, id: str) -> nn.Module:
@@ -204,25 +245,26 @@ class Run:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
 
 
-def costs_of(
-    derivation: Derivation, tasks: Sequence[Task], limits: Sequence[Limit]
-) -> dict[str, float] | None:
-    """What can be counted of an architecture with the heads of some tasks; None where that is more
-    than limits allow."""
+def costs_of(derivation: Derivation, tasks: Sequence[Task]) -> dict[str, float]:
+    """What can be counted of an architecture with the heads of some tasks."""
     from nas.measure import costs
     from nas.plan import plan
 
-    found = {m.name: m.value for m in costs(plan(derivation, heads=tasks))}
-    kept = all(found[one.name] <= one.at_most for one in limits if one.name in found)
-    return found if kept else None
+    return {m.name: m.value for m in costs(plan(derivation, heads=tasks))}
 
 
-def load(folder: str | Path, *, trust_code: bool = False) -> Run:
+def kept(columns: Mapping[str, float], limits: Sequence[Limit]) -> bool:
+    """Whether limits are kept by those columns that are known."""
+    return all(limit.keeps(columns) for limit in limits if limit.name in columns)
+
+
+def load(folder: str | Path, *, trust_code: bool = False, **changed: Any) -> Run:
     """The run in a folder; raises RunError where it is none or of a newer version.
 
-    Code of the user's own that its space or tasks name is only run with `trust_code`.
+    Code of the user's own that its space or tasks name is only run with `trust_code`. `changed`
+    are settings to be carried on with, as `device`.
     """
-    return Run(Path(folder), trust_code=trust_code)
+    return Run(Path(folder), trust_code=trust_code, **changed)
 
 
 def create(
@@ -232,41 +274,60 @@ def create(
 
     Raises RunError where the folder holds anything already.
     """
-    import tomli_w
+    vacant(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "space.grammar", grammar.text.encode())
+    facts = Facts(
+        FORMAT, grammar.hash, versions(), machine(),
+        tuple(TaskName(task.name, task.metric, task.title) for task in tasks),
+    )  # fmt: skip
+    save_settings(folder, facts, settings)
 
+
+def vacant(folder: Path) -> None:
+    """Raise RunError where a run cannot be written to a folder."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RunError(f"{folder} is a file or a link: name a folder that does not exist yet")
     if folder.exists() and any(folder.iterdir()):
         known = (folder / "run.toml").exists()
         fix = f"nas resume {folder}" if known else "name another with --out"
         raise RunError(f"{folder} exists and is not empty: {fix}, or remove it first")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "space.grammar").write_text(grammar.text, encoding="utf-8")
-    facts = {
-        "format": FORMAT,
-        "grammar": grammar.hash,
-        "versions": versions(),
-        "machine": machine(),
-        "tasks": [{"name": task.name, "metric": task.metric} for task in tasks],
-        "settings": settings.model_dump(mode="json", exclude_none=True),
-    }
-    part = folder / "run.toml.part"
-    part.write_text(tomli_w.dumps(facts), encoding="utf-8")
-    part.replace(folder / "run.toml")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise RunError(f"{folder} cannot be written: {there} is read-only; name another with --out")
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def save_settings(folder: Path, facts: Facts, settings: Settings) -> None:
+    """Write run.toml."""
+    import tomli_w
+
+    said = {**asdict(facts), "settings": settings.written()}
+    said["tasks"] = [task._asdict() for task in facts.tasks]
+    write(folder / "run.toml", tomli_w.dumps(said).encode())
+
+
+def _read(folder: Path) -> Facts:
+    from pydantic import TypeAdapter, ValidationError
+
     path = folder / "run.toml"
     try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{folder} is no run: it has no run.toml; nas search makes one") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
-    if facts.get("format", 0) > FORMAT:
+    try:
+        found = TypeAdapter(Facts).validate_python(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(f"{path}: {place} is {first['input']!r:.60}: {first['msg']}") from None
+    if found.format > FORMAT:
         raise RunError(
-            f"{folder} was written by a newer nas (run format {facts['format']}, this one reads "
+            f"{folder} was written by a newer nas (run format {found.format}, this one reads "
             f"{FORMAT}): pip install -U nas-engine"
         )
-    return facts
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -281,8 +342,6 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What the run was made on, without names of hosts or users."""
-    import os
-
     return {
         "system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count() or 1,
         "processor": _processor(),
@@ -309,6 +368,27 @@ def columns_of(tasks: Sequence[TaskName | Task]) -> list[str]:
     long = [f"{t.name.replace('-', '_')}_{m}" for t in tasks for m in (t.metric, "nll")]
     short = [tasks[0].metric, "nll"] if len(tasks) == 1 else []
     return [*short, *COSTS, *long]
+
+
+def column_clash(tasks: Sequence[Task]) -> str:
+    """Why the columns of some tasks cannot be told apart, "" where they can."""
+    whose: dict[str, str] = dict.fromkeys(COSTS, "a cost")
+    for task in tasks:
+        for metric in NAMES[task.target]:
+            for part in ("", "test_", "retrained_"):
+                whose.setdefault(f"{part}{metric}", "a run's own")
+    for task in tasks:
+        name = task.name.replace("-", "_")
+        for metric in NAMES[task.target]:
+            for part in ("", "test_", "retrained_"):
+                column = f"{name}_{part}{metric}"
+                if column in whose:
+                    return (
+                        f"the task {task.name!r} would have the column {column}, which is "
+                        f"{whose[column]} already: give it another name, as mine={task.spec}"
+                    )
+                whose[column] = f"that of {task.name!r}"
+    return ""
 
 
 def objectives_of(

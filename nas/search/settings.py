@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nas.grammar import Grammar
 from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
 
+EXECUTION = ("on", "workers", "device")  # how a run is carried on, each time anew: no part of it
 ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
 
@@ -41,7 +41,9 @@ class Supernet(_Strict):
     and weight_decay are 0.005 and 0.05 unless said. kernel_transform: smaller kernels are larger
     ones' middles times a learned matrix. nested: before training subnets of a finite space compute
     what the smallest inside them does. memory_mb: what the bank may take, 0 all that is free.
-    checkpoint_s: seconds between checkpoints, from which training resumes.
+    checkpoint_s: seconds between checkpoints, from which training resumes. threads: of a training
+    step, on which its results depend in the last digits; 0 is what torch takes on the machine that
+    begins the run, which is written down.
     """
 
     steps: int = Field(1500, ge=0)
@@ -58,6 +60,7 @@ class Supernet(_Strict):
     nested: bool = True
     memory_mb: float = Field(0, ge=0)
     checkpoint_s: float = Field(20, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +110,7 @@ class Standalone(Training):
 
     With `child_epochs` a child goes on from its parents' weights for so many epochs, where the
     sampler has parents; in the end up to `finalists` of the front are trained from scratch.
+    limit_s: the longest that an evaluation may take.
     """
 
     epochs: float = Field(4, gt=0)
@@ -145,11 +149,13 @@ class Trust(_Strict):
 
 
 class Settings(_Strict):
-    """A search. Times in seconds; `trials` 0 means as many as the budget allows.
+    """A search. Times in seconds; `trials` 0 means as many as the budget allows, which is also
+    meant where there is a budget and nothing is said of trials.
 
-    generation: trials evaluated before the sampler is told. population: of evolution, whose
-    tournaments take a tenth of it. size: operators of the random derivations of recursive grammars.
-    start: the space's seeds to begin from, by name; "mix" is all that fit the input and the limits.
+    on, workers and device say how it is carried on and are no part of what it is. generation:
+    trials evaluated before the sampler is told. population: of evolution, whose tournaments take a
+    tenth of it. size: operators of the random derivations of recursive grammars. start: the space's
+    seeds to begin from, by name; "mix" is all that fit the input and the limits.
     """
 
     space: str
@@ -172,6 +178,12 @@ class Settings(_Strict):
     standalone: Standalone = Standalone()
     trust: Trust = Trust()
     retrain: Retrain = Retrain()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_as_fit(cls, given: Any) -> Any:
+        budgeted = isinstance(given, Mapping) and given.get("budget_s") is not None
+        return {"trials": 0, **given} if budgeted else given
 
     @model_validator(mode="after")
     def _ends(self) -> Settings:
@@ -220,21 +232,28 @@ class Settings(_Strict):
         if path.name == str(path) and not path.suffix:
             path = _preset(path.name)
         try:
-            facts = tomllib.loads(path.read_text(encoding="utf-8"))
+            facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SettingsError(f"{path}: is no TOML: {error}") from None
         if "budget" in facts:
             facts["budget_s"] = seconds(str(facts.pop("budget")))
-        for flag, name in (("task", "tasks"), ("max", "limits")):
+        if "task" in facts:
+            facts["tasks"] = _listed(facts.pop("task"))
+        for flag, sign in (("max", "<="), ("min", ">=")):
             if flag in facts:
-                value = facts.pop(flag)
-                facts[name] = [value] if isinstance(value, str) else value
+                said = [str(one).replace("=", sign, 1) for one in _listed(facts.pop(flag))]
+                facts["limits"] = [*facts.get("limits", ()), *said]
         return facts
 
-    def toml(self) -> str:
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+    def written(self) -> dict[str, Any]:
+        """What a run is, as plain values: all but how it is carried on."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=set(EXECUTION))
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _preset(name: str) -> Path:
@@ -251,14 +270,18 @@ def _first(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"])) or "settings"
     if first["type"] == "extra_forbidden":
-        close = get_close_matches(key, Settings.model_fields, n=1)
-        there = ", ".join(Settings.model_fields)
+        *within, last = first["loc"]
+        fields: Any = Settings.model_fields
+        for part in within:
+            fields = getattr(fields[part].annotation, "model_fields", {}) if part in fields else {}
+        close = get_close_matches(str(last), fields, n=1)
+        there = ", ".join(fields)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {there}"
         return f"{source}: {key!r} is no setting; {hint}"
     reason = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return f"{source}: {reason}"
-    said = f" is {first['input']!r}" if first["type"] != "missing" else ""
+    said = f" is {first['input']!r:.60}" if first["type"] != "missing" else ""
     return f"{source}: {key}{said}: {reason}"
 
 

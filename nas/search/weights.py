@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from nas.files import sweep, write
 
 
 class Weights:
@@ -17,13 +18,7 @@ class Weights:
     def put(self, derivation: str, data: bytes) -> None:
         """Keep the weights of a derivation; on disk when this returns."""
         self.folder.mkdir(exist_ok=True)
-        path = self._path(derivation)
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write(self._path(derivation), data)
 
     def of(self, derivations: Sequence[str]) -> tuple[bytes, ...]:
         """The weights of some derivations; none where any has none."""
@@ -31,7 +26,10 @@ class Weights:
         return tuple(p.read_bytes() for p in paths) if all(p.exists() for p in paths) else ()
 
     def keep(self, derivations: Collection[str]) -> None:
-        """Remove the weights of all others."""
+        """Remove the weights of all others, and what was left half written."""
+        if not self.folder.exists():
+            return
+        sweep(self.folder)
         kept = {self._path(text) for text in derivations}
         for path in self.folder.glob("*.safetensors"):
             if path not in kept:

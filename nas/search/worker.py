@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +17,8 @@ from nas.search.breed import Lineage
 from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
 from nas.supernet.nested import nest
-from nas.task import Task
-from nas.train import Recipe
+from nas.task import Task, load_tasks
+from nas.train import Recipe, chance
 from nas.trust.evaluators import (
     BASELINES,
     Evaluator,
@@ -58,12 +58,28 @@ class Outcome:
 
 
 class Pool(Protocol):
-    """Evaluates jobs, yielding outcomes as they come, in any order; so many at a time."""
+    """Evaluates jobs, yielding outcomes as they come, in any order; so many at a time.
+
+    `begun` hears of a job that may misbehave before it begins. At the end of time, by
+    `time.monotonic()`, what is not done is left.
+    """
 
     @property
     def workers(self) -> int: ...
-    def evaluate(self, jobs: Sequence[Job]) -> Iterator[Outcome]: ...
+    def evaluate(
+        self, jobs: Sequence[Job], *, begun: Callable[[Job], None] = ..., ends: float = ...
+    ) -> Iterator[Outcome]: ...
     def close(self) -> None: ...
+
+
+def risky(evaluator: str, grammar: Grammar) -> bool:
+    """Whether an evaluation may hang or crash: it trains alone, or runs code of the user's own."""
+    return bool(grammar.used) or evaluator not in (*BANKED, *BASELINES)
+
+
+def longest_s(settings: Settings) -> float:
+    """Seconds after which an evaluation that did not end by itself is ended."""
+    return 1.2 * settings.standalone.limit_s + 10
 
 
 class RunEvaluator:
@@ -75,7 +91,7 @@ class RunEvaluator:
         self.grammar = Grammar.parse(
             text, name=settings.space, trust_code=trust_code, alone=True
         )
-        self.tasks = [Task.load(spec, trust_code=trust_code) for spec in settings.tasks]
+        self.tasks = load_tasks(settings.tasks, trust_code=trust_code)
         self.bank: Bank | None = None
         if banked(settings, self.grammar):
             self.bank = make_bank(self.grammar, self.tasks, settings, trained=True)
@@ -86,12 +102,12 @@ class RunEvaluator:
         found: list[Measurement] = []
         weights = b""
         try:
-            with threads(1):
+            with threads(1), chance(job.seed, job.derivation):
                 found, weights = self._measure(job)
             wrong = [m for m in found if m.value != m.value and m.name == self._metric(m.task)]
             if wrong:
                 reason = f"{wrong[0].name} is {wrong[0].value}"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
         return Outcome(job.number, tuple(found), reason, seconds, weights, cpu_s)

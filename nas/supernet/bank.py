@@ -14,12 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nas.files import replacing
 from nas.network import initial
 from nas.op import Param
 from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan
 from nas.supernet.kernels import Kernels, kernels_of, made, sources
 from nas.supernet.slots import BankError, Box, around, larger, largest, named, slices, within
+
+STATE = "/"  # begins the names of the optimizer's state in a file, and never a slot's
 
 
 class Bank:
@@ -202,7 +205,7 @@ class Bank:
         atomically."""
         tensors = dict(self.tensors)
         for name, kept in self.state.items() if state else ():
-            tensors |= {f"{name}/{key}": value for key, value in kept.items()}
+            tensors |= {f"{STATE}{name}/{key}": value for key, value in kept.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         metadata = {
             "version": str(self.version), "seed": str(self.seed), "share": self.share,
@@ -210,14 +213,10 @@ class Bank:
         }  # fmt: skip
         if self.grows:
             metadata["slots"] = json.dumps(self.params)
-        part = path.with_suffix(".part")
         try:
-            save_file(whole, part, metadata={**metadata, **(facts or {})})
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
+            with replacing(path) as part:
+                save_file(whole, part, metadata={**metadata, **(facts or {})})
         except (SafetensorError, OSError) as error:
-            part.unlink(missing_ok=True)
             raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
 
     def load(self, path: Path) -> None:
@@ -229,19 +228,25 @@ class Bank:
             with safe_open(path, framework="pt") as file:
                 metadata, names = file.metadata() or {}, set(file.keys())
                 self._agree(path, metadata)
-                states = metadata.get("state", "").split()
+                states = [f"{STATE}{name}/" for name in metadata.get("state", "").split()]
+                if not any(name.startswith(STATE) for name in names):  # as they once were named
+                    states = [prefix.removeprefix(STATE) for prefix in states]
                 self._match(path, {
                     key: tuple(file.get_slice(key).get_shape())
-                    for key in names if key.partition("/")[0] not in states
+                    for key in names if not key.startswith(tuple(states))
                 })
                 for key, tensor in self.tensors.items():
                     tensor.copy_(file.get_tensor(key))
-                    for name, state in self.state.items():
-                        if f"{name}/{key}" in names:
-                            state[key].copy_(file.get_tensor(f"{name}/{key}"))
+                    for prefix in states:
+                        state = self.state.get(prefix.removeprefix(STATE).rstrip("/"))
+                        if state is not None:
+                            state[key].copy_(file.get_tensor(prefix + key))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
-        self.version = int(metadata.get("version", 0))
+        version = metadata.get("version", "0")
+        if not version.isdecimal():
+            raise BankError(f"{path} is damaged: its version is {version[:60]!r}")
+        self.version = int(version)
 
     def _agree(self, path: Path, metadata: Mapping[str, str]) -> None:
         """Make the slots that a file says, where the bank grows; raise BankError where the file
@@ -250,9 +255,12 @@ class Bank:
         if share != self.share:
             raise BankError(f"{path} shares weights by {share}, and this space by {self.share}")
         if self.grows:
-            slots: dict[str, Any] = json.loads(metadata.get("slots", "{}"))
-            for key, (name, shape, *said) in slots.items():
-                self._hold({key: Param(name, tuple(shape), *said)})
+            try:
+                slots: dict[str, Any] = json.loads(metadata.get("slots", "{}"))
+                for key, (name, shape, *said) in slots.items():
+                    self._hold({key: Param(name, tuple(map(int, shape)), *said)})
+            except (ValueError, TypeError, AttributeError, OverflowError) as error:
+                raise BankError(f"{path} is damaged: its slots cannot be read: {error}") from None
 
     def _match(self, path: Path, there: Mapping[str, tuple[int, ...]]) -> None:
         """Raise BankError, before anything is read, where a file's tensors are not this bank's."""

@@ -16,7 +16,8 @@ Statistics = list[dict[str, Tensor]]
 def calibrate(
     plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, *, batch: int = 128
 ) -> Statistics:
-    """Running means and variances for each step of a plan, averaged over the batches of `x`.
+    """Running means and variances for each step of a plan, over all samples of `x`: those of its
+    batches, which are as good as equal in size, joined by how many samples each has.
 
     x: (n, *input), of the training split. Without this a subnet of shared weights is ranked
     wrongly (Yu et al. 2020; Guo et al. 2020, section 3.3).
@@ -30,7 +31,8 @@ def calibrate(
         return statistics
     together = [{**given, **own} for given, own in zip(params, statistics, strict=True)]
     with torch.no_grad():
-        for seen, part in enumerate(x.split(batch)):
-            if len(part) > 1:
-                run(plan, together, part, Phase(training=True, momentum=None, seen=seen))
+        seen = 0
+        for part in x.tensor_split(max(1, -(-len(x) // max(batch, 2)))):
+            run(plan, together, part, Phase(training=True, momentum=None, seen=seen))
+            seen += len(part)
     return statistics

@@ -1,18 +1,30 @@
-"""`Space`: what a strategy draws from."""
+"""`Space`: what strategies and samplers draw from."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
-from nas.grammar import Choose, Derivation, Grammar, GrammarError, Limits, derive, sample
+from nas.grammar import (
+    Choose,
+    Derivation,
+    Grammar,
+    GrammarError,
+    Limits,
+    choose_at_random,
+    derive,
+    sample,
+)
 from nas.grammar.count import extreme
 from nas.grammar.derive import Input, Size
 from nas.grammar.trace import cost_of
 from nas.plan import nontrivial
 from nas.supernet.chain import shrinking
+
+TIGHTER = 16  # steps in which limits are drawn in where what must be kept besides is missed
 
 
 @dataclass(frozen=True)
@@ -20,24 +32,51 @@ class Space:
     """The derivations of a grammar for an input, within limits.
 
     size: the operators of random derivations of a recursive grammar; there, those with nothing to
-    learn are passed over.
+    learn are passed over. keeps: what a derivation of a finite grammar must keep besides, which its
+    own cost does not tell, as limits on a whole network with the heads of its tasks.
     """
 
     grammar: Grammar
     input: Input
     limits: Limits | None = None
     size: Size | None = None
+    keeps: Callable[[Derivation], bool] | None = None
 
     def draw(self, rng: random.Random) -> Derivation:
         """A random derivation, every site by its options' weights."""
+        if self.grammar.finite:
+            return self.derive(choose_at_random(rng))
         return sample(
             self.grammar, rng, input=self.input, limits=self.limits, size=self.size,
-            where=None if self.grammar.finite else nontrivial,
+            where=nontrivial,
         )  # fmt: skip
 
     def derive(self, choose: Choose) -> Derivation:
-        """The derivation that `choose` leads to, within the limits."""
-        return derive(self.grammar, choose, input=self.input, limits=self.limits, size=self.size)
+        """The derivation that `choose` leads to, within the limits. Where what is kept besides is
+        missed `choose` is asked again within tighter limits, and in the end it is the smallest."""
+        for limits in self._tighter:
+            found = derive(self.grammar, choose, input=self.input, limits=limits, size=self.size)
+            if self.keeps is None or self.keeps(found):
+                return found
+        return self.smallest
+
+    @cached_property
+    def _tighter(self) -> tuple[Limits | None, ...]:
+        """No limits at first, the limits, and some that end at the smallest derivation's cost."""
+        if self.keeps is None:
+            return (self.limits,)
+        if self.limits is None:
+            return (None,) * TIGHTER
+        least = cost_of(self.smallest)  # what no head reads counts in a derivation's own cost
+        ends = {name: most for name in ("params", "flops", "activations")
+                if (most := getattr(self.limits, name)) is not None}  # fmt: skip
+        return None, *(
+            replace(self.limits, **{
+                name: most - max(0, most - getattr(least, name)) * step // TIGHTER
+                for name, most in ends.items()
+            })
+            for step in range(TIGHTER)
+        )  # fmt: skip
 
     @cached_property
     def largest(self) -> Derivation:
@@ -48,11 +87,29 @@ class Space:
         """
         top = extreme(self.grammar, input=self.input, of="params")
         for one in chain([top], shrinking(top, nested=False)):
-            if self.limits is None or self.limits.allow(cost_of(one)):
+            if self._allows(one):
                 return one
-        raise GrammarError(f"{self.grammar.name} has no architecture with {self.limits}")
+        return self.smallest
 
     @cached_property
     def smallest(self) -> Derivation:
-        """The derivation with the fewest parameters, of those the one with the fewest FLOPs."""
-        return extreme(self.grammar, input=self.input, of="params", largest=False)
+        """The derivation with the fewest parameters, of those the one with the fewest FLOPs; where
+        limits exclude it, the one with the least of something else that they allow.
+
+        Raises GrammarError where they allow none of these.
+        """
+        for cost in ("params", "flops", "activations"):
+            one = extreme(self.grammar, input=self.input, of=cost, largest=False)
+            if self._allows(one):
+                return one
+        raise GrammarError(f"{self.grammar.name} has no architecture with {self.limits}")
+
+    def ends(self) -> Iterator[Derivation]:
+        """The smallest and the largest derivation by FLOPs, as far as limits allow."""
+        for largest in (False, True):
+            one = extreme(self.grammar, input=self.input, largest=largest)
+            yield one if self._allows(one) else (self.largest if largest else self.smallest)
+
+    def _allows(self, one: Derivation) -> bool:
+        within = self.limits is None or self.limits.allow(cost_of(one))
+        return within and (self.keeps is None or self.keeps(one))

@@ -15,6 +15,7 @@ from nas.task.task import (
     Splits,
     Task,
     TaskError,
+    load_tasks,
     shipped,
     shipped_tasks,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Splits",
     "Task",
     "TaskError",
+    "load_tasks",
     "loss",
     "score",
     "shipped",

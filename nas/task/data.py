@@ -27,7 +27,7 @@ from nas.user_code import user_attribute
 
 WORDS = (("x", "y"), ("images", "labels"))
 IDX = {"train": "train", "test": "t10k"}
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+KEYS = (("x", "y"), ("image", "label"), ("img", "label"), ("input", "target"), ("data", "target"))
 
 
 def read(loader: Loader) -> Found:
@@ -46,7 +46,8 @@ def read(loader: Loader) -> Found:
     else:
         raw = run_code(source) if kind == "code" else read_path(Path(source))
         found = prepare(
-            replace(raw, layout=loader.layout or raw.layout, classes=classes or raw.classes)
+            replace(raw, layout=loader.layout or raw.layout, classes=classes or raw.classes),
+            loader.like.found if loader.like else None,
         )
     declared = (("target", loader.target, found.target), ("classes", classes, found.classes))
     for key, said, is_so in declared:
@@ -146,6 +147,8 @@ def read_folder(path: Path) -> Raw:
         return read_published(path)
     if files:
         return named_arrays({file.stem: load_npy(file) for file in files}, path)
+    from nas.task.pictures import read_pictures
+
     return read_pictures(path)
 
 
@@ -187,53 +190,6 @@ def read_idx(path: Path) -> Array:
     return values.reshape(shape)
 
 
-def read_pictures(path: Path) -> Raw:
-    """One sub-folder a class, in the folder itself or in its train, valid and test."""
-    within = {s: path / n for s, names in SPLITS.items() for n in names if (path / n).is_dir()}
-    if "train" not in within:
-        within = {"train": path}
-    files = {split: _pictures(folder) for split, folder in within.items()}
-    everything = [file for split in files.values() for file in split]
-    if not files["train"]:
-        raise TaskError(
-            f"{path}: holds no idx files, no .npy files and no sub-folder of pictures; "
-            "put each class's pictures into a sub-folder of the class's name"
-        )
-    pixels = dict(zip(everything, _decoded(everything), strict=True))
-    pairs = {
-        split: (np.stack([pixels[f] for f in some]), np.array([f.parent.name for f in some]))
-        for split, some in files.items()
-    }
-    return Raw(str(path), pairs, "nhw" if pairs["train"][0].ndim == 3 else "nhwc")
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.glob("*/*") if f.suffix.lower() in PICTURES)
-    return [f for f in files if not f.parent.name.startswith(".")]
-
-
-def _decoded(files: list[Path]) -> list[Array]:
-    """(height, width) of greys when all pictures are grey, else (height, width, 3)."""
-    try:
-        from PIL import Image
-    except ImportError:
-        raise TaskError("reading pictures needs Pillow: pip install pillow") from None
-    found = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                found.append(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-        except OSError as error:
-            raise TaskError(f"{file}: is no readable picture ({error}); remove it") from None
-        if found[-1].size != found[0].size:
-            raise TaskError(
-                f"{file}: {found[-1].size} pixels, but {files[0]} has {found[0].size}; "
-                "all pictures must be of one size: resize them"
-            )
-    grey = all(image.mode == "L" for image in found)
-    return [np.asarray(image if grey else image.convert("RGB")) for image in found]
-
-
 def run_code(source: str) -> Raw:
     """What module:function returns, called without arguments: a Dataset, 2 or 3, or a dict."""
     try:
@@ -259,11 +215,28 @@ def _stacked(dataset: Any, where: str) -> tuple[Array, Array]:
     sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     try:
         items = [dataset[i] for i in range(len(dataset))] if sized else list(dataset)
-        columns = [[np.asarray(part) for part in column] for column in zip(*items, strict=True)]
+        pairs = [_pair(item, where) for item in items]
+        columns = [[np.asarray(part) for part in column] for column in zip(*pairs, strict=True)]
         x, y = (np.stack(column) for column in columns)
+    except TaskError:
+        raise
     except (ValueError, TypeError) as error:
         raise TaskError(
             f"{where}: items cannot be stacked ({error}); each must be (x, y), every x of one "
             "size: resize or pad them, and give each an (x, y)"
         ) from error
     return x, y
+
+
+def _pair(item: Any, where: str) -> Any:
+    """An item's x and y; of a dict by the names that they most often have."""
+    if not isinstance(item, Mapping):
+        return item
+    for x, y in KEYS:
+        if x in item and y in item:
+            return item[x], item[y]
+    known = ", ".join(f"{x} and {y}" for x, y in KEYS)
+    raise TaskError(
+        f"{where}: an item has {', '.join(map(str, item))}, of which none are known as x and y "
+        f"({known}): give (x, y), or rename two of them"
+    )

@@ -17,14 +17,18 @@ def loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean loss in nats, a scalar: cross entropy a sample or a pixel, binary a label.
+    """Mean loss in nats, a scalar: cross entropy a sample or a pixel, binary a label. Pixels of no
+    class (y below 0) are passed over; a batch of nothing else has a loss of 0.
 
     Smoothing mixes the target with the uniform distribution (Szegedy et al. 2016, section 7).
     """
     from torch.nn import functional as F
 
     check_logits(task, logits)
-    if task.target != "labels":
+    if task.target == "pixels":
+        known = (y >= 0).sum().clamp(min=1)
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="sum") / known
+    if task.target == "class":
         return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
     smooth = y * (1 - label_smoothing) + 0.5 * label_smoothing
     return F.binary_cross_entropy_with_logits(logits, smooth)

@@ -52,7 +52,8 @@ def score(
 
 
 def _agreement(said: Tensor, y: Tensor) -> float:
-    return float((said == y).double().mean())
+    known = y >= 0
+    return float((said == y)[known].double().mean())
 
 
 def average_precision(
@@ -76,13 +77,14 @@ def average_precision(
 
 def mean_iou(
     said: Tensor,  # (n, height, width) class numbers
-    y: Tensor,  # (n, height, width) class numbers
+    y: Tensor,  # (n, height, width) class numbers, below 0 where there is none
     classes: int,
 ) -> float:
-    """Intersection over union, mean over the classes that occur in prediction or target."""
+    """Intersection over union, mean over the classes that occur in prediction or target; pixels of
+    no class are passed over."""
     import torch
 
-    pairs = torch.bincount((y * classes + said).flatten(), minlength=classes**2)
+    pairs = torch.bincount((y * classes + said)[y >= 0], minlength=classes**2)
     confusion = pairs.reshape(classes, classes).double()  # [target, prediction]
     both = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - both
@@ -96,7 +98,8 @@ def prior(task: Task) -> Tensor:
     y = task.splits().train.y
     if task.target == "labels":
         return y.double().mean(0)
-    return torch.bincount(y.flatten(), minlength=len(task.classes)).double() / y.numel()
+    counts = torch.bincount(y[y >= 0], minlength=len(task.classes)).double()
+    return counts / counts.sum()
 
 
 def trivial_score(task: Task) -> dict[str, float]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.task.task import Split, Splits, Target, TaskError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = npt.NDArray[Any]
 Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
@@ -20,16 +25,24 @@ SPLITS = {
     "test": ("test",),
 }
 CHUNK = 2**22  # values that are float64 at a time
+LAYOUTS = ("nf", "nhw", "nlc", "ncl", "nhwc", "nchw")
+SERIES_CHANNELS = 4  # of an axis with more one may think as a picture's side,
+LONGEST = 4  # if the other is at most so many times as long
+IGNORED = 255  # the value of a mask that belongs to no class
+NO_CLASS = -100  # the same as y: what torch's losses pass over
 TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a reader hands over: splits ready to train on, and what they turned out to be."""
+    """What a reader hands over: splits ready to train on, and what they turned out to be; of what
+    content x is, and where train was cut which of its samples went where."""
 
     splits: Splits
     target: Target
     classes: tuple[str, ...]
+    content: str = ""
+    parts: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,11 @@ class Raw:
     notes: tuple[str, ...] = ()  # on where the arrays come from
 
 
-def prepare(raw: Raw) -> Found:
-    """Checked, laid out, cut and normalised: raw arrays made ready to train on."""
+def prepare(raw: Raw, like: Found | None = None) -> Found:
+    """Checked, laid out, cut and normalised: raw arrays made ready to train on.
+
+    like: what was made of the same x for another task: its cut is taken, and its x.
+    """
     layout = raw.layout or _layout(raw.pairs["train"][0].shape, raw.where)
     xs: dict[str, Array] = {}
     ys: dict[str, Array] = {}
@@ -59,46 +75,115 @@ def prepare(raw: Raw) -> Found:
             )
         xs[split] = lay_out(_floats(x, where), layout, where)
         ys[split] = _plain_y(y, where)
-    target, classes, ys = encode(ys, raw)
+    target, classes, ys, said = encode(ys, raw)
     _check_shapes(xs, ys, raw.where)
     _check_counts(ys["train"], classes, raw.where)
-    xs, ys, notes = _cut_missing(xs, ys, raw)
+    _one_scale(raw)
+    shares = {s: share for s, share in (("test", TEST), ("valid", VALID)) if s not in xs}
+    parts, notes = None, said
+    if shares and like is not None and like.parts is not None:
+        parts = like.parts
+        notes += ("cut as the other task of the same samples",)
+    elif shares:
+        parts = cut(ys["train"], shares.get("test", 0), shares.get("valid", 0), raw.where)
+        how = "stratified" if ys["train"].ndim == 1 else "at random"
+        words = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
+        notes += (f"{words} cut from train, {how}, always the same",)
+    if parts is not None:
+        ys |= {split: ys["train"][i] for split, i in parts.items()}
+        _check_occurring(ys["train"], classes, raw.where)
     if target == "labels" and all((y.sum(1) == 1).all() for y in ys.values()):
         notes += ("every y has exactly one 1: if it is one class a sample, give y.argmax(1)",)
+    if like is not None:
+        notes = (*raw.notes, *notes, *like.splits.notes[-1:])
+        return Found(_splits(like.splits, ys, notes), target, classes, like.content, parts)
+    content = _content(raw, layout)
+    if parts is not None:
+        xs |= {split: xs["train"][i] for split, i in parts.items()}
     xs, note = normalise(xs)
     notes = (*raw.notes, f"axes read as {layout}", *notes, note)
-    return Found(_splits(xs, ys, notes), target, classes)
+    return Found(_splits(xs, ys, notes), target, classes, content, parts)
 
 
-def _splits(xs: dict[str, Array], ys: dict[str, Array], notes: tuple[str, ...]) -> Splits:
+def _splits(
+    xs: Mapping[str, Array] | Splits, ys: dict[str, Array], notes: tuple[str, ...]
+) -> Splits:
     import torch
 
-    parts = {s: Split(torch.from_numpy(xs[s]), torch.from_numpy(ys[s])) for s in SPLITS}
-    return Splits(**parts, notes=notes)
+    def x(split: str) -> Tensor:
+        known: Tensor = (
+            getattr(xs, split).x if isinstance(xs, Splits) else torch.from_numpy(xs[split])
+        )
+        return known
+
+    return Splits(**{s: Split(x(s), torch.from_numpy(ys[s])) for s in SPLITS}, notes=notes)
+
+
+def _content(raw: Raw, layout: str) -> str:
+    """A digest of the samples as they were found."""
+    digest = hashlib.blake2b(layout.encode(), digest_size=16)
+    for split in sorted(raw.pairs):
+        x = raw.pairs[split][0]
+        digest.update(f"{split} {x.dtype} {x.shape}".encode())
+        digest.update(np.ascontiguousarray(x).data)
+    return digest.hexdigest()
+
+
+def _one_scale(raw: Raw) -> None:
+    """Raise TaskError where some splits are bytes, which are divided by 255, and others are not."""
+    kinds = {split: x.dtype == np.uint8 for split, (x, _) in raw.pairs.items()}
+    if len(set(kinds.values())) > 1:
+        said = ", ".join(f"{split} {x.dtype}" for split, (x, _) in raw.pairs.items())
+        raise TaskError(
+            f"{raw.where}: x is {said}; bytes are read as shares of 255 and other numbers as they "
+            "are, so this would be two scales: convert all splits to one type"
+        )
 
 
 def _layout(shape: tuple[int, ...], where: str) -> str:
-    if len(shape) == 3:
-        return "nhw"
-    if len(shape) == 4:
-        last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-        return "nhwc" if last else "nchw"
+    """What the axes of x are, where that is beyond doubt; raises TaskError where it is asked."""
+    few = (1, 3, 4)
+    if len(shape) == 2:
+        return "nf"
+    if len(shape) == 3 and shape[1] > SERIES_CHANNELS and shape[2] > SERIES_CHANNELS:
+        if max(shape[1:]) <= LONGEST * min(shape[1:]):
+            return "nhw"
+    elif len(shape) == 4 and shape[2:] == (1, 1):
+        return "nchw"
+    elif len(shape) == 4:
+        first, last = shape[1] in few, shape[3] in few
+        if first != last:
+            return "nchw" if first else "nhwc"
+        if not first and shape[2] == shape[3] != shape[1]:
+            return "nchw"
+        if first and shape[2] == shape[3]:
+            return "nchw"
+    elif len(shape) != 3:
+        raise TaskError(
+            f"{where}: x has shape {list(shape)}; it must be (n, features), (n, height, width), or "
+            "have one axis of channels: reshape it"
+        )
+    known = [layout for layout in LAYOUTS if len(layout) == len(shape)]
     raise TaskError(
-        f"{where}: x has shape {list(shape)}; it must be (n, height, width) or have one axis of "
-        "channels more: reshape it, e.g. a table of features with x[:, :, None, None]"
+        f"{where}: x has shape {list(shape)}, and its axes may be {' or '.join(known)} (n samples, "
+        f"c channels, l length, h height, w width): say which, as --layout {known[-1]} or "
+        f"layout = {known[-1]!r} under [data]"
     )
 
 
 def lay_out(x: Array, layout: str, where: str) -> Array:
-    """x as (n, channels, ...): nhw gains the axis, nhwc moves it, nchw and ncl stay."""
-    if layout not in ("nhw", "nhwc", "nchw", "ncl") or x.ndim != len(layout):
+    """x as (n, channels, ...): nhw gains the axis, nhwc and nlc move it, nf has two more of one,
+    nchw and ncl stay."""
+    if layout not in LAYOUTS or x.ndim != len(layout):
         raise TaskError(
             f"{where}: x of shape {list(x.shape)} is not laid out as {layout!r}; "
-            "a layout is one of nhw, nhwc, nchw and ncl, a letter an axis: correct either"
+            f"a layout is one of {', '.join(LAYOUTS)}, a letter an axis: correct either"
         )
+    if layout == "nf":
+        return x[:, :, None, None]
     if layout == "nhw":
         return x[:, None]
-    return np.moveaxis(x, -1, 1) if layout == "nhwc" else x
+    return np.moveaxis(x, -1, 1) if layout in ("nhwc", "nlc") else x
 
 
 def _floats(x: Array, where: str) -> Array:
@@ -135,9 +220,19 @@ def _plain_y(y: Array, where: str) -> Array:
     return y if y.dtype.kind == "U" else y.astype(np.int64)
 
 
-def encode(ys: dict[str, Array], raw: Raw) -> tuple[Target, tuple[str, ...], dict[str, Array]]:
-    """(target, class names, y as in Split): what y is follows from its axes."""
-    train = ys["train"]
+def encode(
+    ys: dict[str, Array], raw: Raw
+) -> tuple[Target, tuple[str, ...], dict[str, Array], tuple[str, ...]]:
+    """(target, class names, y as in Split, notes): what y is follows from its axes."""
+    train, ignored = ys["train"], dict[str, Array]()
+    notes: tuple[str, ...] = ()
+    if train.ndim == 3 and train.dtype.kind != "U" and len(raw.classes or ()) <= IGNORED:
+        least = [value for value in np.unique(train).tolist() if value != IGNORED]
+        if len(least) > 1 and any((y == IGNORED).any() for y in ys.values()):
+            ignored = {split: y == IGNORED for split, y in ys.items()}
+            ys = {split: np.where(ignored[split], least[0], y) for split, y in ys.items()}
+            train = ys["train"]
+            notes = (f"pixels of {IGNORED} belong to no class and are passed over",)
     if train.ndim == 2:
         values, named = np.arange(2), tuple(map(str, range(train.shape[1])))
         classes = raw.classes or named
@@ -153,8 +248,9 @@ def encode(ys: dict[str, Array], raw: Raw) -> tuple[Target, tuple[str, ...], dic
         raise TaskError(f"{raw.where}: classes {list(classes)} repeat; name each class once")
     coded = {s: _numbered(y, values, f"{raw.where}, {s}") for s, y in ys.items()}
     if train.ndim == 2:
-        return "labels", classes, {s: y.astype(np.float32) for s, y in coded.items()}
-    return "class" if train.ndim == 1 else "pixels", classes, coded
+        return "labels", classes, {s: y.astype(np.float32) for s, y in coded.items()}, notes
+    coded |= {s: np.where(mask, NO_CLASS, coded[s]) for s, mask in ignored.items()}
+    return "class" if train.ndim == 1 else "pixels", classes, coded, notes
 
 
 def _numbered(y: Array, values: Array, where: str) -> Array:
@@ -193,7 +289,7 @@ def _check_counts(y: Array, classes: tuple[str, ...], where: str) -> None:
     if y.ndim == 2:
         counts = np.array([(y == 0).sum(), (y == 1).sum()])
     else:
-        counts = np.bincount(y.ravel(), minlength=len(classes))
+        counts = np.bincount(y[y >= 0], minlength=len(classes))
     if (counts > 0).sum() < 2:
         raise TaskError(
             f"{where}: every y of train is the same; there must be two classes to tell apart: "
@@ -230,21 +326,16 @@ def cut(y: Array, test: float, valid: float, where: str) -> dict[str, Array]:
     return {split: rng.permutation(part) for split, part in parts.items() if len(part)}
 
 
-def _cut_missing(
-    xs: dict[str, Array], ys: dict[str, Array], raw: Raw
-) -> tuple[dict[str, Array], dict[str, Array], tuple[str, ...]]:
-    shares = {s: share for s, share in (("test", TEST), ("valid", VALID)) if s not in xs}
-    if not shares:
-        return xs, ys, ()
-    x, y = xs["train"], ys["train"]
-    parts = cut(y, shares.get("test", 0), shares.get("valid", 0), raw.where)
-    how = "stratified" if y.ndim == 1 else "at random"
-    said = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
-    return (
-        xs | {split: x[i] for split, i in parts.items()},
-        ys | {split: y[i] for split, i in parts.items()},
-        (f"{said} cut from train, {how}, always the same",),
-    )
+def _check_occurring(y: Array, classes: tuple[str, ...], where: str) -> None:
+    """Raise TaskError where a cut left a class without a sample to train on."""
+    if y.ndim == 1:
+        counts = np.bincount(y, minlength=len(classes))
+        if not counts.all():
+            raise TaskError(
+                f"{where}: no sample of class {classes[int(counts.argmin())]!r} is left in train "
+                "after it was cut as the other task of the same samples is: give splits of your "
+                "own, name this task first, or add samples"
+            )
 
 
 def normalise(

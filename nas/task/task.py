@@ -6,10 +6,11 @@ A task is loaded from a shipped definition (`digits`), from a definition of the 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,15 @@ class Splits:
     valid: Split
     test: Split
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def inputs(self) -> str:
+        """A digest of every x: the same where two tasks have the same samples in the same order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for split in (self.train, self.valid, self.test):
+            digest.update(str(tuple(split.x.shape)).encode())
+            digest.update(split.x.contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ class Loader:
     classes: tuple[str, ...] | None = None  # declared, or None to infer
     sizes: tuple[int, int, int] | None = None  # of a rebuilt set, as in DataSource
     seed: int = 0
+    like: Loader | None = None  # of another task with the same samples, which are cut as there
 
     def __call__(self) -> Splits:
         return self.found.splits
@@ -171,7 +182,7 @@ class Loader:
         return self.classes or languages(self.source)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loader, astuple(self)
+        return Loader, tuple(getattr(self, each.name) for each in fields(self))
 
 
 @dataclass(frozen=True)
@@ -181,7 +192,7 @@ class DataSource:
     kind: Literal["digits", "scenes", "addnist", "multnist", "language", "file", "code"]
     path: str = ""  # an .npz or a folder, relative to the definition; of idx files or word lists
     function: str = ""  # of kind code: package.module:function or ./file.py:function
-    layout: Literal["nchw", "nhwc", "nhw", "ncl"] | None = None
+    layout: Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"] | None = None
     sizes: tuple[int, int, int] | None = None  # samples of a rebuilt set; None for as published
     seed: int = 0  # of a rebuilt set
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -192,16 +203,39 @@ class Definition:
     """A task as its TOML file says it; None is inferred from the data or from the target."""
 
     name: str
-    title: str
-    source: str
-    licence: str
     data: DataSource
+    title: str = ""
+    source: str = "not stated"
+    licence: str = "not stated"
     input: tuple[int, ...] | None = None
     target: Target | None = None
     classes: tuple[str, ...] | None = None
     metric: Metric | None = None
     head: Head | None = None
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
+    """The tasks that specs name. Where two have the same samples, they are cut alike, as the first
+    is, so that no task learns from what another is validated with. Raises TaskError."""
+    tasks: list[Task] = []
+    for spec in specs:
+        task = Task.load(spec, trust_code=trust_code)
+        tasks.append(_cut_alike(task, tasks))
+    return tasks
+
+
+def _cut_alike(task: Task, others: Sequence[Task]) -> Task:
+    own = task.loader
+    if not isinstance(own, Loader) or own.kind not in ("file", "code"):
+        return task
+    for other in others:
+        theirs = other.loader
+        if not isinstance(theirs, Loader) or theirs.kind not in ("file", "code"):
+            continue
+        if own.found.content == theirs.found.content:
+            return replace(task, loader=replace(own, like=theirs))
+    return task
 
 
 def shipped(kind: str) -> Path:
@@ -261,16 +295,18 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, str]:
     if not trust_code:
         raise TaskError(
             f"{text!r}: reading this data would run {function}() of {module}; "
-            "code runs only where it is trusted: read it, then allow it with --trust-code"
+            "code runs only where it is trusted: read it, then allow it with --trust-code "
+            "(from Python trust_code=True)"
         )
     return "code", f"{module}:{function}"
 
 
 def _from_source(name: str, text: str, trust_code: bool) -> Task:
+    text, asked, layout = text.partition("?layout=")
     if text.endswith(".toml"):
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     kind, source = _located(text, Path.cwd(), trust_code)
-    loader = Loader(kind, source)
+    loader = Loader(kind, source, layout or None)
     return Task(
         name=name,
         input=tuple(loader().train.x.shape[1:]),
@@ -280,7 +316,7 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
         metric=PRIMARY[loader.found.target],
         source=source,
         licence="not stated",
-        spec=f"{name}={source}",
+        spec=f"{name}={source}{asked}{layout}",
         loader=loader,
     )
 
@@ -331,11 +367,11 @@ def _definition(path: Path) -> Definition:
     if path.suffix != ".toml":
         raise TaskError(_nameless(str(path)))
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         return TypeAdapter(Definition).validate_python(table)
     except ValidationError as error:
         raise TaskError("\n".join(_explained(path, e) for e in error.errors())) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise TaskError(f"{path}: cannot be read as TOML: {error}; correct the file") from None
 
 

@@ -12,7 +12,8 @@ from nas.archive import Archive, Measurement, Trial
 from nas.grammar import Grammar, GrammarError, seed
 from nas.grammar.trace import cost_of
 from nas.search import Run, RunError, SettingsError, load, resume, search
-from nas.search.loop import as_searched, started
+from nas.search.generations import as_searched
+from nas.search.start import started
 from nas.search.settings import Settings
 
 SPACE = """

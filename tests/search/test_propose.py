@@ -12,13 +12,21 @@ from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import choose_with
-from nas.search.propose import Proposer
+from nas.search.propose import OPEN_SIZE, Proposer, within
+from nas.supernet import Space
 
 MOBILE = Grammar.load("mobile")
 INPUT = (1, 8, 8)
 EINSPACE = Grammar.load("einspace")
 SAMPLERS = ["random", "tpe", "nsga2", "tree", "evolution"]
 OBJECTIVES = (Objective("worth", True), Objective("flops", False))
+
+
+def space(grammar: Grammar, limits: tuple[Limit, ...]) -> Space:
+    """As a run draws from it."""
+    if grammar.finite:
+        return Space(grammar, INPUT)
+    return Space(grammar, INPUT, within(limits), OPEN_SIZE)
 
 
 def worth(derivation: Derivation) -> float:
@@ -31,7 +39,7 @@ def worth(derivation: Derivation) -> float:
 
 
 def volume(sampler: str, seed: int, trials: int = 200) -> float:
-    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=seed, population=20)
+    proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=seed, population=20)
     points = []
     for _ in range(trials // 20):
         asked = [proposer.ask() for _ in range(20)]
@@ -54,7 +62,7 @@ def test_evolution_really_evolves_on_a_planted_optimum() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
     def go() -> list[str]:
-        proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=5, population=4)
+        proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=5, population=4)
         texts = []
         for _ in range(4):
             asked = [proposer.ask() for _ in range(4)]
@@ -67,7 +75,7 @@ def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
 
 
 def test_a_failed_trial_is_told_and_never_the_best() -> None:
-    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), "nsga2", OBJECTIVES, (), seed=0, population=4)
     proposer.tell(proposer.ask(), None)
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 2.0})
     states = [t.state for t in proposer.study.trials]
@@ -76,7 +84,7 @@ def test_a_failed_trial_is_told_and_never_the_best() -> None:
 
 def test_limits_reach_optuna_as_constraints() -> None:
     limits = (Limit("flops", 1.0),)
-    proposer = Proposer(MOBILE, INPUT, "nsga2", OBJECTIVES, limits, seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), "nsga2", OBJECTIVES, limits, seed=0, population=4)
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 3.0})
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 0.5})
     assert [t.constraints for t in proposer.study.trials] == [{"flops": 2.0}, {"flops": -0.5}]
@@ -96,7 +104,7 @@ def test_a_plain_optuna_study_drives_a_derivation(name: str) -> None:
 
 
 def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
-    proposer = Proposer(MOBILE, INPUT, "random", OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), "random", OBJECTIVES, (), seed=0, population=4)
     names = {frozenset(proposer.ask().trial.params) for _ in range(5)}
     assert names == {frozenset(proposer.sites)}
     assert len(proposer.sites) > 20
@@ -104,7 +112,7 @@ def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> None:
-    proposer = Proposer(MOBILE, INPUT, sampler, OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=0, population=4)
     found = [plan(proposer.ask().derivation).flops for _ in range(4)]
     ends = [plan(extreme(MOBILE, input=INPUT, largest=end)).flops for end in (False, True)]
     assert found[:2] == ends
@@ -114,7 +122,7 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
 @pytest.mark.parametrize("sampler", ["random", "tree", "evolution"])
 def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> None:
     limits = tuple(map(Limit, ("flops", "params", "activations"), (2e5, 2e4, 1e4)))
-    proposer = Proposer(EINSPACE, INPUT, sampler, OBJECTIVES, limits, seed=0, population=4)
+    proposer = Proposer(space(EINSPACE, limits), sampler, OBJECTIVES, limits, seed=0, population=4)
     for _ in range(15):
         proposal = proposer.ask()
         one = plan(proposal.derivation)
@@ -127,13 +135,13 @@ def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> Non
 
 def test_finite_spaces_go_to_nsga2_and_recursive_ones_to_the_tree_sampler() -> None:
     for grammar, sampler in ((MOBILE, "NSGAIISampler"), (EINSPACE, "TreeSampler")):
-        proposer = Proposer(grammar, INPUT, "auto", OBJECTIVES, (), seed=0, population=4)
+        proposer = Proposer(space(grammar, ()), "auto", OBJECTIVES, (), seed=0, population=4)
         assert type(proposer.study.sampler).__name__ == sampler
 
 
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE])
 def test_a_bred_proposal_says_its_parents_and_is_never_proposed_again(grammar: Grammar) -> None:
-    proposer = Proposer(grammar, INPUT, "tree", OBJECTIVES, (), seed=0, population=6)
+    proposer = Proposer(space(grammar, ()), "tree", OBJECTIVES, (), seed=0, population=6)
     found: list[str] = []
     for _ in range(4):
         asked = [proposer.ask() for _ in range(6)]
@@ -151,7 +159,7 @@ def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
         one = plan(derivation)
         return "" if one.trivial else one.fingerprint
 
-    proposer = Proposer(EINSPACE, INPUT, "tree", OBJECTIVES, (), seed=0, population=5, key=key)
+    proposer = Proposer(space(EINSPACE, ()), "tree", OBJECTIVES, (), seed=0, population=5, key=key)
     found = []
     for _ in range(25):
         proposal = proposer.ask()
@@ -164,7 +172,7 @@ def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
 def test_a_start_is_proposed_first() -> None:
     start = [sample(MOBILE, random.Random(seed), input=INPUT) for seed in range(3)]
     proposer = Proposer(
-        MOBILE, INPUT, "evolution", OBJECTIVES, (), seed=0, population=4, start=start
+        Space(MOBILE, INPUT), "evolution", OBJECTIVES, (), seed=0, population=4, start=start
     )
     assert [proposer.ask().derivation for _ in range(3)] == start
 

@@ -120,7 +120,7 @@ def test_of_a_chain_only_what_keeps_the_limits_is_tried(tiny: Path, tmp_path: Pa
         return sorted(m.value for t in run.trials for m in t.measurements if m.name == "flops")
 
     assert tried(flops[1], "two") == flops[:2]
-    with pytest.raises(RunError, match="none of the 4 networks of the chain keeps the limits"):
+    with pytest.raises(RunError, match="no network of .* has flops of at most .* the smallest for digits has"):
         tried(flops[0] - 1, "none")
     assert not (tmp_path / "none").exists()
 
@@ -219,7 +219,7 @@ def test_limits_hold_on_the_front(tmp_path: Path) -> None:
     run = search("mobile", ["digits"], out=tmp_path / "run", **{**QUICK, "limits": ("flops=400k",)})
     front = run.front()
     assert all(t.value("flops") <= 400_000 for t in front.trials)
-    assert any(t.value("flops") > 400_000 for t in run.trials)
+    assert all(t.value("flops") <= 400_000 for t in run.trials)
 
 
 def test_latency_says_what_it_was_measured_on(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_trial_that_fails_says_why_and_the_run_goes_on(tmp_path: Path) -> None
     )
     settings = {**QUICK, "trials": 2, "generation": 4, "evaluator": "standalone",
                 "standalone": {"epochs": 0.2}}  # fmt: skip
-    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", **settings)
+    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", trust_code=True, **settings)
     states = {t.state: t for t in run.trials}
     assert set(states) == {"finished", "failed"}
     assert "nan" in states["failed"].reason
@@ -303,7 +303,10 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
             "space": "einspace", "evaluator": "shared", "supernet": {"kernel_transform": True},
         }),
         (SettingsError, "is none of single-path, spread", {"supernet": {"strategy": "best"}}),
-        (ValueError, "is no strategy", {"supernet": {"strategy": "./none.py:mine"}}),
+        (ValueError, "is no strategy", {
+            "supernet": {"strategy": "./none.py:mine"}, "trust_code": True,
+        }),
+        (RunError, "--trust-code", {"supernet": {"strategy": "./none.py:mine"}}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
         (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
     ]
@@ -477,7 +480,8 @@ def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed
     run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **settings)
     first = [(trial.number, trial.id) for trial in run.trials]
     assert [number for number, _ in first] == [0, 1, 2]
-    again = resume(tmp_path / "run", listener=listener)
+    assert resume(tmp_path / "run", listener=listener).trials == run.trials  # it has ended
+    again = resume(tmp_path / "run", listener=listener, budget_s=500.0)
     assert [(trial.number, trial.id) for trial in again.trials][:3] == first
     assert [trial.number for trial in again.trials] == list(range(8))
 
@@ -485,8 +489,10 @@ def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed
 def test_settings_read_back_equal(run_folder: Path) -> None:
     import tomllib
 
+    import tomli_w
+
     settings = load(run_folder).settings
-    assert Settings.of(tomllib.loads(settings.toml())) == settings
+    assert Settings.of(tomllib.loads(tomli_w.dumps(settings.written()))) == settings
     assert os.path.exists(run_folder / "run.toml")
 
 

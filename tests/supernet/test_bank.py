@@ -264,7 +264,7 @@ def test_a_lost_loss_leaves_the_weights_as_they_were() -> None:
     next(t for k, t in bank.tensors.items() if k.startswith("stem/conv")).fill_(float("nan"))
     before = {key: t.clone() for key, t in bank.tensors.items()}
     trainer = Trainer(bank, [DIGITS], Recipe(), 10)
-    with pytest.raises(TrainingError, match="loss at step 0 is nan"):
+    with pytest.raises(TrainingError, match="step 0 failed: the loss is nan"):
         trainer.step(0, Turn((drawn(0),)))
     for key, tensor in bank.tensors.items():
         assert torch.equal(tensor.nan_to_num(7), before[key].nan_to_num(7))

@@ -161,7 +161,6 @@ def test_a_definition_may_read_three_axes_as_channels_and_length(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (('title = "Mine"', ""), "title is missing"),
         (('title = "Mine"', 'titel = "Mine"'), "titel is no key .*did you mean 'title'"),
         (('path = "data.npz"', 'path = "data.npz"\npaht = 1'), "data.paht is no key"),
         (('"file"', '"fil"'), "data.kind = 'fil'"),

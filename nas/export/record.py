@@ -1,0 +1,78 @@
+"""What architecture.json holds, with a schema: a folder may come from somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from nas.export.code import ExportError
+from nas.task import METRICS, Head, Splits, Task
+from nas.task.task import NAME
+
+
+@dataclass(frozen=True)
+class GrammarRecord:
+    name: str
+    hash: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task without its data, which `spec` names."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+    spec: str
+    input: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+    target: Literal["class", "labels", "pixels"]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
+    source: str
+    licence: str
+    title: str
+    head: Head
+
+    @staticmethod
+    def of(task: Task) -> TaskRecord:
+        return TaskRecord(**{each.name: getattr(task, each.name) for each in fields(TaskRecord)})
+
+    def task(self, loader: Callable[[], Splits]) -> Task:
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Task(**said, loader=loader)
+
+
+@dataclass(frozen=True)
+class Record:
+    format: int
+    name: str
+    input: str
+    outputs: dict[str, str]
+    params: int
+    flops: int
+    network: str
+    derivation: str
+    tasks: tuple[TaskRecord, ...]
+    grammar: GrammarRecord
+    source: dict[str, Any]
+
+
+@cache
+def _schema() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def checked_record(record: Any, path: Path) -> Record:
+    """A record read from JSON; raises ExportError naming what is missing or of another type."""
+    try:
+        return _schema().validate_python(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ExportError(
+            f"{path}: {place} is missing or wrong ({first['msg']}); save the network again"
+        ) from None

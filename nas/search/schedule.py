@@ -1,0 +1,39 @@
+"""Where in its schedule a training is, by its steps or by the clock."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from pathlib import Path
+
+
+class Schedule:
+    """The place of each step in a schedule of so many steps: its number, or, where there are
+    `seconds`, the share of them that is gone if that is more. So training ends in time on a machine
+    that became slower, and with the learning rate that it should end with.
+
+    Places by the clock are written down as they are taken: a training that is resumed repeats them.
+    """
+
+    def __init__(self, path: Path, steps: int, seconds: float | None):
+        self.path, self.steps, self.seconds = path, steps, seconds
+        self.known = array("d")
+        if seconds is not None and path.exists():
+            data = path.read_bytes()
+            self.known.frombytes(data[: len(data) // 8 * 8])
+        before = self.known[-1] / steps if self.known and steps else 0.0
+        self.begun = time.perf_counter() - before * (seconds or 0.0)
+
+    def at(self, step: int) -> float | None:
+        """The place of a step, in steps; None where training is over. Ask for each in turn."""
+        if self.seconds is None:
+            return step if step < self.steps else None
+        if step < len(self.known):
+            place = self.known[step]
+        else:
+            gone = (time.perf_counter() - self.begun) / max(self.seconds, 1e-9)
+            place = max(float(step), gone * self.steps)
+            self.known.append(place)
+            with self.path.open("ab") as file:
+                file.write(array("d", [place]).tobytes())
+        return place if place < self.steps else None
