@@ -54,7 +54,7 @@ class Live:
 
     def _line(self, name: str, done: int, total: int, said: str) -> None:
         now, tenth = time.perf_counter(), 10 * done // total
-        start, first, told = self.begun.get(name, (self.last, done - 1, 0))
+        start, first, told = self.begun.get(name, (self.last, done - 1, -1))
         if tenth > told or done == total:
             each = (now - start) / max(1, done - first)
             line = f"{name}: {done}/{total}  ETA {each * (total - done):.0f} s  {said}"

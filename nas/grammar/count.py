@@ -19,7 +19,6 @@ from nas.grammar.parser import GrammarError
 from nas.grammar.walk import Choose
 from nas.op import Shape
 
-
 T = TypeVar("T")
 
 

@@ -45,7 +45,7 @@ class Grammar:
         source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}), share: str = "",
     ):  # fmt: skip
         self.name = name
-        self.memory: dict[str, Any] = {}
+        self.memory: dict[Any, Any] = {}
         self.rules = dict(rules)
         self.used = dict(used)
         self.operators: dict[str, Operator] = {**OPERATORS}

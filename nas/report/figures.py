@@ -12,7 +12,6 @@ from nas.archive import Trial
 from nas.front import COSTS, Limit, Objective, ParetoFront, nondominated
 from nas.grammar import Grammar
 from nas.report.text import human, label, mark
-from nas.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found, unused-ignore]
@@ -35,6 +34,15 @@ class Settings(Protocol):
     def device(self) -> str: ...
 
 
+class TaskName(Protocol):
+    """Of a task, what a run's page says: its data may be elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+
+
 class Run(Protocol):
     """Of a run, what its page reads: `nas.search.Run` is one."""
 
@@ -49,7 +57,7 @@ class Run(Protocol):
     @property
     def grammar(self) -> Grammar: ...
     @property
-    def tasks(self) -> list[Task]: ...
+    def named(self) -> Sequence[TaskName]: ...
     @property
     def trials(self) -> tuple[Trial, ...]: ...
     @property
@@ -203,7 +211,7 @@ def front_png(run: Run, path: Path, *, width: int = 960, height: int = 540) -> P
         ) from None
     front, trials = run.fronts()[""], run.trials
     plane = next(iter(planes(front, trials)), (front.objectives[0], "flops"))
-    names = [task.name for task in run.tasks]
+    names = [task.name for task in run.named]
     with rc_context({"font.family": list(_installed(FONTS)), "font.size": 10.5}):
         drawn = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
         axes = drawn.add_axes((0.075, 0.125, 0.9, 0.755))

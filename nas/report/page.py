@@ -45,7 +45,7 @@ class Names:
 
     @staticmethod
     def of(run: Run, trials: Sequence[Trial]) -> Names:
-        tasks = tuple(task.name for task in run.tasks)
+        tasks = tuple(task.name for task in run.named)
         wanted = [objective.name for objective in run.objectives]
         found: dict[str, bool] = dict.fromkeys([*wanted, *COSTS], False)
         for trial in trials:
@@ -92,7 +92,7 @@ def render(run: Run) -> str:
         "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
     }
     return here.get_template("page.html").render(
-        space=_space(run), tasks=run.tasks, facts=_facts(run, trials), sections=sections,
+        space=_space(run), tasks=run.named, facts=_facts(run, trials), sections=sections,
         failed=[trial for trial in trials if trial.state == "failed"], finished=_finished(trials),
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[

@@ -114,7 +114,8 @@ class Run:
     def trust(self) -> str:
         """What commands on this run need said: " --trust-code" where it names code, or ""."""
         uses = re.search(r"^use ", (self.folder / "space.grammar").read_text(), flags=re.M)
-        code = any(re.search(r"=.*:\w+$", spec) for spec in self.settings.tasks)
+        named = (*self.settings.tasks, f"={self.settings.supernet.strategy}")
+        code = any(re.search(r"=.*:\w+$", spec) for spec in named)
         return " --trust-code" if uses or code else ""
 
     @property

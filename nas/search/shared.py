@@ -23,7 +23,7 @@ from nas.search.child import START_S, Child, Died
 from nas.search.propose import OPEN_SIZE, counted, within
 from nas.search.run import Run, RunError, columns_of, costs_of, kept
 from nas.search.schedule import Schedule
-from nas.search.settings import Settings
+from nas.search.settings import EXECUTION, Settings
 from nas.search.worker import banked, covering, longest_s, make_bank
 from nas.supernet import STRATEGIES, Bank, Space, chain, strategy_of
 from nas.supernet.bank import facts_of
@@ -183,7 +183,8 @@ def _train(
     connection: Connection[Any, Any], folder: Path, settings: Settings, trust_code: bool,
     given: Course,
 ) -> None:  # fmt: skip
-    run = Run(folder, trust_code=trust_code, settings=settings)
+    execution = {name: getattr(settings, name) for name in EXECUTION}
+    run = Run(folder, trust_code=trust_code, **execution)
     for event in training(run, given):
         connection.send(event)
 

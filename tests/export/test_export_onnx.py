@@ -93,15 +93,22 @@ def test_a_model_that_onnxruntime_computes_otherwise_is_refused(tmp_path, monkey
 
 
 def test_what_cannot_be_exported_says_why(tmp_path) -> None:
-    saved(tmp_path, TINY, (1, 8, 8))
-    text = (tmp_path / "model.py").read_text()
-    depends = "assert x.sum() > 0\n        return {"
-    (tmp_path / "model.py").write_text(text.replace("return {", depends))
+    (tmp_path / "ops.py").write_text(
+        "def depends(x):\n    if x.is_meta or x.sum() > 0:\n        return x\n    return 2 * x\n"
+    )
+    (tmp_path / "own.grammar").write_text("use ./ops.py:depends as mine\nnet = conv(4) mine\n")
+    grammar = Grammar.load(tmp_path / "own.grammar", trust_code=True)
+    network = Network(sample(grammar, random.Random(0), input=(1, 8, 8))).eval()
+    save(network, tmp_path / "net", tasks=[], recipe=Recipe(), source={})
     with pytest.raises(ExportError, match="cannot go to ONNX"):
-        to_onnx(tmp_path)
-    (tmp_path / "model.py").write_text(text.replace("return {", "return return {"))
-    with pytest.raises(ExportError, match="does not load: SyntaxError"):
-        to_onnx(tmp_path)
+        to_onnx(tmp_path / "net", trust_code=True)
+
+
+def test_a_model_py_from_somebody_else_is_not_run(tmp_path) -> None:
+    saved(tmp_path, TINY, (1, 8, 8))
+    (tmp_path / "model.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'w')\n")
+    assert to_onnx(tmp_path).exists()
+    assert not (tmp_path / "RAN").exists()
 
 
 def test_torch_export_agrees(tmp_path) -> None:

@@ -124,7 +124,7 @@ def test_commands_quote_what_a_shell_would_read(tmp_path: Path, monkeypatch) -> 
 def run_of(trials: tuple[Trial, ...]) -> Any:
     front = ParetoFront.of(trials, (ACCURACY, FLOPS, LATENCY))
     return SimpleNamespace(
-        trials=trials, fronts=lambda: {"": front}, tasks=[SimpleNamespace(name="digits")],
+        trials=trials, fronts=lambda: {"": front}, named=[SimpleNamespace(name="digits")],
         settings=SimpleNamespace(space="mobile"),
     )  # fmt: skip
 

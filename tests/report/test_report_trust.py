@@ -92,7 +92,10 @@ def test_the_time_of_calibrating_is_said_apart_from_training_and_evaluating(tmp_
     with Archive.open(run.folder, write=True) as archive:
         archive.note("bank", version=1, seconds=70.0)
         for _ in range(2):
-            archive.note("scored", seconds=20.0)
+            archive.note(
+                "scored", derivation="", evaluator="short", seed=0, made="", measurements=[],
+                reason="", seconds=20.0, cpu_s=1.0,
+            )  # fmt: skip
     said = Reader(render(run)).said
     assert "1 min 10 s of training shared weights" in said
     assert "40 s of calibrating" in said

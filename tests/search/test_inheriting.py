@@ -13,8 +13,8 @@ from nas.grammar import Grammar, GrammarError, seed
 from nas.grammar.trace import cost_of
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.generations import as_searched
-from nas.search.start import started
 from nas.search.settings import Settings
+from nas.search.start import started
 
 SPACE = """
 net = m output(coarse)

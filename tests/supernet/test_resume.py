@@ -103,7 +103,8 @@ def test_a_strategy_of_the_users_is_run_again_only_where_it_is_trusted(tmp_path:
         "def both(space, step, rng):\n    yield space.largest\n    yield space.draw(rng)\n"
     )
     given = settings(strategy=f"{tmp_path / 'mine.py'}:both", steps=4)
-    run = search(str(tmp_path / "s.grammar"), ["digits"], out=tmp_path / "run", trust_code=True, **given)
+    space = str(tmp_path / "s.grammar")
+    run = search(space, ["digits"], out=tmp_path / "run", trust_code=True, **given)
     before = load_file(run.folder / "bank.safetensors")
     (run.folder / "bank.safetensors").unlink()
     with pytest.raises(RunError, match="trains by code of its own .* --trust-code"):
