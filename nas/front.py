@@ -228,9 +228,10 @@ class ParetoFront:
     def to_csv(self) -> str:
         """The rows as comma-separated text with a header; empty where it was not measured."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["id", *self._columns()], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
+        names = ["id", *self._columns()]
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writerow({name: cell(name) for name in names})
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in self.rows())
         return text.getvalue()
 
     def _columns(self) -> list[str]:
@@ -261,6 +262,12 @@ class ParetoFront:
             return value is not None and not math.isnan(value) and compare(value, bound)
 
         return test
+
+
+def cell(value: object) -> object:
+    """A value for CSV: a text that a spreadsheet would take for a formula is quoted."""
+    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if formula else value
 
 
 def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
