@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -42,6 +43,11 @@ ENVIRONMENT = {  # Ray reads some of it on import
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends it, and checkpoints serve to go on
 }
+TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+OWN_TOKEN = Path("~/.ray/auth_token").expanduser()
+if not (OWN_TOKEN.exists() or "ray" in sys.modules or any(name in os.environ for name in TOKENS)):
+    # without it anybody on this machine could run code in a Ray that is started here; read but once
+    ENVIRONMENT |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 import ray  # noqa: E402
@@ -73,7 +79,6 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
     try:
         if on == "ray":
             _loopback(True)
-            _guarded()
             ray.init(
                 "local", num_cpus=cpus, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
                 include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
@@ -87,14 +92,6 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _guarded() -> None:
-    """A token without which nobody else on this machine may use a Ray started here, where the user
-    has not chosen otherwise."""
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _sweep() -> None:

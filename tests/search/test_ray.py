@@ -139,7 +139,7 @@ def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path)
 def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "SHARED_S", 6.0)
+    monkeypatch.setattr(on_ray, "longest_s", lambda settings: 6.0)
     (tmp_path / "mine.py").write_text(HURT)
     (tmp_path / "own.grammar").write_text(OWN.format(folder=tmp_path))
 
@@ -151,7 +151,7 @@ def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
     words = TINY | {"trials": 8}
     run = search(
         str(tmp_path / "own.grammar"), ["digits"], out=tmp_path / "run", on="ray", workers=2,
-        listener=listener, **words,
+        listener=listener, trust_code=True, **words,
     )  # fmt: skip
     assert len(run.trials) == 8
     reasons = sorted(trial.reason for trial in run.trials if trial.state == "failed")
