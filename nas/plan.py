@@ -232,6 +232,7 @@ class _Writer:
         self.steps: list[Step] = []
         self.named: dict[str, int] = {}
         self.names: set[str] = set()
+        self.numbers: Counter[str] = Counter()
 
     def write(self, terms: Iterable[Token], streams: list[int], scope: str = "") -> list[int]:
         """Write tokens onto the streams given; what comes back are the streams at the end."""
@@ -290,9 +291,9 @@ class _Writer:
 
     def _name(self, place: str) -> str:
         name = base = _identifier(place)
-        number = 2
         while name in self.names or name in RESERVED:
-            name, number = f"{base}_{number}", number + 1
+            self.numbers[base] = number = max(2, self.numbers[base] + 1)
+            name = f"{base}_{number}"
         self.names.add(name)
         return name
 

@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from math import inf, log10
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nas.op import Shape, ShapeError
 from nas.plan import Plan, plan
 
 Listener = Callable[[int, int], None]
+MOST_DRAWN = 60_000  # operators and choices of all random derivations together
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
@@ -34,11 +36,14 @@ def survey(
     """
     grammar, shape = Grammar.load(space, trust_code=trust_code), Shape.read(input)
     drawn: list[Derivation] = []
-    begun = time.process_time()
+    begun, size = time.process_time(), 0
     for number in range(max(1, samples)):
         drawn.append(sample(grammar, random.Random(number), input=shape))
+        size += drawn[-1].size + len(drawn[-1].choices)
         if listener:
             listener(number + 1, samples)
+        if size > MOST_DRAWN:
+            break
     seconds = time.process_time() - begun
     plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
     values = {
@@ -59,7 +64,7 @@ def survey(
     nodes = sum(len(one.choices) + operators(one.tokens, copies=False) for one in drawn)
     found: dict[str, Any] = {
         "space": space, "input": input, "hash": grammar.hash,
-        "architectures": f"{count(grammar, input=shape):,}" if grammar.finite else "endlessly many",
+        "architectures": _many(count(grammar, input=shape)) if grammar.finite else "endlessly many",
         "samples": len(drawn), "invalid": len(drawn) - len(plans),
         "trivial": sum(bool(one.trivial) for one in plans),
         "duplicates": len(plans) - len({one.fingerprint for one in plans}),
@@ -72,6 +77,11 @@ def survey(
     if grammar.seeds:
         found["seeds"] = [_seed(grammar, name, shape) for name in grammar.seeds]
     return found
+
+
+def _many(n: int) -> str:
+    """A count as a person reads it; of one that fills a page only its size."""
+    return f"{n:,}" if n < 10**100 else f"about 10^{int(n.bit_length() * log10(2))}"
 
 
 def _seed(grammar: Grammar, name: str, input: Shape) -> dict[str, Any]:
@@ -117,7 +127,10 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def _growth(grammar: Grammar) -> dict[str, Any]:
-    found = growth(grammar)
+    try:
+        found = growth(grammar)
+    except ValueError as error:
+        return {"by_derivation": inf, "by_instantiation": inf, "warning": str(error)}
     said = {"by_derivation": found.by_derivation, "by_instantiation": found.by_instantiation}
     if not found.tighten:
         return {**said, "mean_operators": found.size}

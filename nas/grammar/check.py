@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
+from nas.grammar.bounds import LEAST, REPEATS, VISITS
+from nas.grammar.bounds import NESTED as NESTING
 from nas.grammar.parser import GrammarError, fault
 from nas.grammar.rules import (
     CAPTURED,
@@ -44,6 +47,12 @@ def check(
     rules = {name: rule for name, rule in rules.items() if name in within}
     least = least_sizes(rules)
     for rule in rules.values():
+        _check_counts(rule)
+        if LEAST < least[rule.name] < INFINITE:
+            raise _fault(
+                rule, rule, f"{rule.name!r} comes to {least[rule.name]:,} operators at least, and "
+                f"{LEAST:,} are allowed: repeat less"
+            )  # fmt: skip
         if least[rule.name] >= INFINITE and _recursive(rules, rule.name):
             raise _fault(
                 rule, rule, f"{rule.name!r} cannot end: every alternative leads back to it; "
@@ -54,6 +63,16 @@ def check(
 
 def _fault(rule: Rule, at: Rule | Call, reason: str) -> GrammarError:
     return fault(rule.text, rule.source or "grammar", at.where, reason)
+
+
+def _check_counts(rule: Rule) -> None:
+    """Raise GrammarError where a rule repeats something more often than anyone would."""
+    for count in counts_in(rule.body):
+        if isinstance(count, Number) and count.value > REPEATS:
+            raise _fault(
+                rule, rule, f"{rule.name!r} repeats something {count} times, and {REPEATS} are "
+                "allowed: repeat a rule that repeats"
+            )  # fmt: skip
 
 
 def _check_names(
@@ -182,7 +201,21 @@ def _check_reach(
 
 def is_finite(rules: Mapping[str, Rule], start: str) -> bool:
     """Whether no rule that `start` reaches leads back to itself."""
-    return not any(_recursive(rules, name) for name in reachable(rules, start))
+    left: dict[str, int] = {}  # calls of each rule that are still to be followed
+    callers: dict[str, list[str]] = {}
+    within = reachable(rules, start)
+    for name in within:
+        called = {call.name for call in calls_in(rules[name].body)} & within
+        left[name] = len(called)
+        for other in called:
+            callers.setdefault(other, []).append(name)
+    ended = [name for name in within if not left[name]]
+    for name in ended:
+        for caller in callers.get(name, ()):
+            left[caller] -= 1
+            if not left[caller]:
+                ended.append(caller)
+    return len(ended) == len(within)
 
 
 def _recursive(rules: Mapping[str, Rule], name: str) -> bool:
@@ -196,13 +229,21 @@ def least_sizes(
     """The fewest operators each rule can end in, copies counted; INFINITE where it cannot.
     An operator counts as one, or as `operators` says."""
     least = dict(operators or {}) | dict.fromkeys(rules, INFINITE)
-    changed = True
-    while changed:
-        changed = False
-        for name, rule in rules.items():
-            size = term_size(rule.body, least)
-            if size < least[name]:
-                least[name], changed = size, True
+    callers: dict[str, set[str]] = {}
+    for name, rule in rules.items():
+        for call in calls_in(rule.body):
+            callers.setdefault(call.name, set()).add(name)
+    todo = deque(rules)
+    waiting = set(todo)
+    while todo:
+        name = todo.pop()
+        waiting.discard(name)
+        size = term_size(rules[name].body, least)
+        if size < least[name]:
+            least[name] = size
+            more = sorted(callers.get(name, set()) - waiting)
+            todo.extend(more)
+            waiting.update(more)
     return least
 
 
@@ -234,6 +275,7 @@ class _Arity:
     def __init__(self, rules: Mapping[str, Rule], operators: Mapping[str, Operator]):
         self.rules, self.operators = rules, operators
         self.inside: list[str] = []
+        self.visits = self.deep = 0
         self.known: dict[tuple[str, tuple[tuple[str, Value], ...], int], int | None] = {}
 
     def of_start(self, start: str, streams: int) -> None:
@@ -259,10 +301,22 @@ class _Arity:
             if self.inside.count(call.name) == NESTED:
                 return None
             self.known[key] = self.settled.get(key)
+            self._enter(rule)
             self.inside.append(call.name)
             self.known[key] = self.choice(rule.body, key[1], streams, rule, call.name)
             self.inside.pop()
+            self.deep -= 1
         return self.known[key]
+
+    def _enter(self, rule: Rule) -> None:
+        self.visits, self.deep = self.visits + 1, self.deep + 1
+        if self.deep > NESTING:
+            raise _fault(rule, rule, f"rules and brackets are nested deeper than {NESTING} here")
+        if self.visits > VISITS:
+            raise _fault(
+                rule, rule, f"{rule.name!r} is called with too many arguments: {VISITS:,} ways to "
+                "call a rule were followed"
+            )  # fmt: skip
 
     def choice(
         self, choice: Choice, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule,
@@ -290,11 +344,20 @@ class _Arity:
     def term(
         self, term: Term, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule
     ) -> int | None:
+        if isinstance(term, Call):
+            follow = self.rule if term.name in self.rules else self.operator
+            return follow(term, env, streams, rule)
+        self._enter(rule)
+        out = self._bracket(term, env, streams, rule)
+        self.deep -= 1
+        self.visits -= 1
+        return out
+
+    def _bracket(
+        self, term: Choice | Repeat | Streams | Copies, env: tuple[tuple[str, Value], ...],
+        streams: int, rule: Rule,
+    ) -> int | None:  # fmt: skip
         match term:
-            case Call() if term.name in self.rules:
-                return self.rule(term, env, streams, rule)
-            case Call():
-                return self.operator(term, env, streams, rule)
             case Choice():
                 return self.choice(term, env, streams, rule, rule.name)
             case Repeat():

@@ -8,6 +8,7 @@ from functools import wraps
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from nas.grammar.bounds import bounded
 from nas.grammar.derivation import Derivation
 from nas.grammar.derive import Input, derive
 from nas.grammar.fold import fold, key_of
@@ -16,7 +17,7 @@ from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
 from nas.grammar.parser import GrammarError
-from nas.grammar.walk import Choose
+from nas.grammar.walk import Choose, memory_of
 from nas.op import Shape
 
 T = TypeVar("T")
@@ -25,7 +26,9 @@ T = TypeVar("T")
 def _finite(grammar: Grammar) -> Machine:
     if not grammar.finite:
         raise GrammarError(f"{grammar.name} is recursive: it holds architectures without end")
-    return Machine(grammar)
+    machine = memory_of(grammar).machine
+    machine.spent = 0
+    return machine
 
 
 def _kept(function: Callable[..., T]) -> Callable[..., T]:
@@ -43,6 +46,7 @@ def _kept(function: Callable[..., T]) -> Callable[..., T]:
 
 
 @_kept
+@bounded
 def count(grammar: Grammar, *, input: Input) -> int:
     """How many derivations a finite grammar has for an input, exactly."""
     machine, memo = _finite(grammar), dict[Any, int | None]()
@@ -56,6 +60,7 @@ def count(grammar: Grammar, *, input: Input) -> int:
 
 
 @_kept
+@bounded
 def extreme(
     grammar: Grammar, *, input: Input, of: str = "flops", largest: bool = True
 ) -> Derivation:
@@ -120,6 +125,7 @@ def _begin(prefix: list[int]) -> Choose:
 
 
 @_kept
+@bounded
 def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> Sequence[Derivation]:
     """Derivations among which every option of every site occurs, and every parameter's largest
     (or smallest) sizes: no derivation has a parameter larger (smaller) than the elementwise

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 
+from nas.grammar.bounds import bounded
 from nas.grammar.derivation import Derivation, Token
 from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar
@@ -40,6 +41,7 @@ class Guide(ABC):
     def end(self, derivation: Derivation) -> None: ...
 
 
+@bounded
 def derive(
     grammar: Grammar, choose: Choose, /, *, input: Input, limits: Limits | None = None,
     size: Size | None = None,
@@ -67,6 +69,7 @@ def derive(
     return derivation
 
 
+@bounded
 def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
     """The operators of a grammar without choices, for any number of streams: a task's head.
 
@@ -136,6 +139,7 @@ class Follow(Guide):
         pass
 
 
+@bounded
 def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
     """The derivation whose chosen labels are `labels`; only that every shape fits is checked.
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from nas.grammar.frames import Cost, State, Waiting
 from nas.grammar.machine import Machine
+from nas.grammar.parser import TooLarge
 from nas.op import ShapeError, Shapes
 
 T = TypeVar("T")
@@ -63,8 +64,11 @@ def fold(
 
 def _reached(machine: Machine, state: State) -> Waiting | tuple[Shapes, Cost] | None:
     """Where a state comes to by itself; None where something does not fit."""
+    machine.spend(1)
     try:
         return machine.advance(*state)
+    except TooLarge:
+        raise
     except (ShapeError, ValueError) as error:
         machine.refused(error)
         return None

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakValueDictionary
 
+from nas.grammar.bounds import IMPORTS, LETTERS
 from nas.grammar.check import check, is_finite, least_sizes, reachable
 from nas.grammar.parser import GrammarError, Import, fault, parse
 from nas.grammar.rules import Rule, calls_in, choice_in
@@ -19,6 +20,7 @@ from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
 from nas.user_code import file_digest
 
+Gathered = tuple[dict[str, Rule], dict[str, str], str]
 _ALIVE: WeakValueDictionary[str, Grammar] = WeakValueDictionary()
 
 
@@ -123,7 +125,7 @@ class Grammar:
         source = str(path or name)
         above = (path.resolve(),) if path else ()
         folder = None if alone else path.parent if path else Path()
-        found, own, share = _gather(text.removeprefix("\ufeff"), source, folder, above)
+        found, own, share = _gather(text.removeprefix("\ufeff"), source, folder, above, {})
         used = {**used, **own}
         seeds = {name: rule for name, rule in found.items() if rule.seed}
         rules = {name: rule for name, rule in found.items() if not rule.seed}
@@ -190,10 +192,10 @@ def _find(name: str) -> Path:
 
 
 def _gather(
-    text: str, name: str, folder: Path | None, above: tuple[Path, ...]
-) -> tuple[dict[str, Rule], dict[str, str], str]:
+    text: str, name: str, folder: Path | None, above: tuple[Path, ...], read: dict[Path, Gathered]
+) -> Gathered:
     """Rules and used operators of a text and its imports, and by what weights are shared; what the
-    importer says wins whole. Without a `folder` there may be no imports.
+    importer says wins whole. Without a `folder` there may be no imports; each file is `read` once.
 
     The start is the text's first rule, or the imported grammar's where that rule replaces one
     of its own.
@@ -217,7 +219,7 @@ def _gather(
             raise fault(text, name, imported.where, "this text stands alone: it imports nothing")
         try:
             path = _beside(imported.name, folder)
-            their_rules, their_used, theirs = _imported(imported, path, above)
+            their_rules, their_used, theirs = _imported(imported, path, above, read)
         except GrammarError as error:
             if imported.where.line and str(error).startswith(repr(imported.name)):
                 raise fault(text, name, imported.where, str(error)) from None
@@ -229,21 +231,30 @@ def _gather(
 
 
 def _imported(
-    imported: Import, path: Path, above: tuple[Path, ...]
-) -> tuple[dict[str, Rule], dict[str, str], str]:
+    imported: Import, path: Path, above: tuple[Path, ...], read: dict[Path, Gathered]
+) -> Gathered:
     place = path.resolve()
+    if place in read:
+        return read[place]
+    if len(above) > IMPORTS:
+        raise GrammarError(f"{imported.name!r} is imported more than {IMPORTS} files deep")
     if place in above:
         names = " imports ".join(p.name for p in (*above[above.index(place) :], place))
         raise GrammarError(f"{imported.name!r} leads back to itself: {names}; remove one import")
     if path.suffix != ".grammar":  # an error shows a line of what is read: never of any other file
         reason = f"{imported.name!r} is no grammar: a file that is imported ends .grammar"
         raise GrammarError(reason)
-    return _gather(_text(path, repr(imported.name)), str(path), path.parent, (*above, place))
+    text = _text(path, repr(imported.name))
+    read[place] = _gather(text, str(path), path.parent, (*above, place), read)
+    return read[place]
 
 
 def _text(path: Path, said: str) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        if path.exists() and not path.is_file():
+            raise GrammarError(f"{said} is no file")
+        with path.open(encoding="utf-8-sig") as file:
+            return file.read(LETTERS + 1)  # where there are more, the error says so
     except OSError as error:
         raise GrammarError(f"{said} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from nas.grammar.bounds import bounded
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import Decision, Node, Parts
 from nas.grammar.options import probabilities
@@ -33,6 +34,7 @@ class Growth:
     tighten: str
 
 
+@bounded
 def growth(grammar: Grammar) -> Growth:
     """How a grammar grows. Raises ValueError where its rules take endlessly many arguments."""
     radii, sizes, tighten = {}, {}, ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nas.grammar.bounds import WORK
 from nas.grammar.compiler import ENDLESS, Compiler
 from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
 from nas.grammar.grammar import Grammar
@@ -26,6 +27,7 @@ from nas.grammar.nodes import (
     Sequence,
     Way,
 )  # fmt: skip
+from nas.grammar.parser import TooLarge, fault
 from nas.grammar.rules import Call
 from nas.op import ShapeError, Shapes
 
@@ -40,6 +42,7 @@ class Machine:
         self.grammar, self.depth = grammar, ENDLESS if depth is None else depth
         self.finite = grammar.finite
         self.compiler = Compiler(grammar)
+        self.spent, self.at = 0, grammar.start
         self._start = Call(grammar.start)  # kept: nodes are known by their terms' identity
         self._refusal = ""
         self._places: dict[tuple[int, str], Place] = {}
@@ -48,6 +51,17 @@ class Machine:
         self._joins: dict[Fork, Join] = {}
         self._copied: dict[int, Copied] = {}
         self._runs: dict[State, tuple[Events, Waiting | tuple[Shapes, Cost] | ShapeError]] = {}
+
+    def spend(self, steps: int) -> None:
+        """Count work; raises TooLarge where one question takes more than any space's should."""
+        self.spent += steps
+        if self.spent > WORK:
+            rule = self.grammar.rules[self.at]
+            raise TooLarge(str(fault(
+                rule.text, rule.source or self.grammar.name, rule.where,
+                f"working out what can be derived took more than {WORK:,} steps, the last in "
+                f"{rule.name!r}: repeat less, or let sizes come to fewer different shapes"
+            )))  # fmt: skip
 
     def refused(self, error: ValueError) -> None:
         """Remember why a way was closed, to say it where none is left."""
@@ -67,6 +81,7 @@ class Machine:
 
     def push(self, way: Way, next: Frame | None, place: Place, copies: int) -> Frame | None:
         """The frames of a way, before those of `next`."""
+        self.spend(len(way))
         if not self.finite:
             for child, node in reversed(way):
                 here = Place(place, child) if child else place
@@ -143,7 +158,9 @@ class Machine:
         cost = NOTHING
         while frame is not None:
             node = frame.node
+            self.spend(1)
             if isinstance(node, Decision):
+                self.at = node.rule or self.at
                 return Waiting(node, frame, streams, cost, self)
             if isinstance(node, Operation):
                 outputs = node.on(streams)

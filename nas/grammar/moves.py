@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 from nas.grammar.made import Made
@@ -98,13 +99,47 @@ def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
     if not isinstance(node, Decision):
         return ()
     if node.nothing is None:
-        sums = [[part.neutral for part in node.parts(i)] for i in range(len(node.options))]
-        able = [i for i, some in enumerate(sums) if None not in some]
-        node.nothing = min(able, key=lambda i: sum(n for n in sums[i] if n is not None))
+        _decide_nothing(node)
+    assert node.nothing is not None
     return (
         node.options[node.nothing].label,
         *(label for part in node.parts(node.nothing) for label in idle_labels(part, streams)),
     )
+
+
+def _decide_nothing(start: Decision) -> None:
+    """Choose for a decision, and all that it may lead to on the way to nothing, the option with the
+    fewest operators, and of these the one that ends in the fewest steps: so none leads back."""
+    reached, ways = [start], dict[Decision, list[tuple[int, int, list[Decision]]]]()
+    for node in reached:
+        ways[node] = []
+        for i in range(len(node.options)):
+            counts = [part.neutral for part in node.parts(i)]
+            if None not in counts:
+                inner = [d for part in node.parts(i) for d in _decisions(part)]
+                ways[node].append((i, sum(n for n in counts if n is not None), inner))
+                reached += [d for d in inner if d not in ways and d not in reached]
+    steps = dict.fromkeys(reached, inf)
+    moved = True
+    while moved:
+        moved = False
+        for node in reached:
+            least = min(count for _, count, _ in ways[node])
+            for i, count, inner in ways[node]:
+                taken = 1 + sum(steps[d] for d in inner)
+                if count == least and taken < steps[node]:
+                    steps[node], node.nothing, moved = taken, i, True
+
+
+def _decisions(part: Node) -> list[Decision]:
+    """The decisions that a part comes to, but for those behind captured sizes."""
+    if isinstance(part, Decision):
+        return [part]
+    if isinstance(part, Sequence | Multiple):
+        return [d for inner in part.parts() for d in _decisions(inner)]
+    if isinstance(part, Fork):
+        return [d for i in range(part.width) for inner in part.parts(i) for d in _decisions(inner)]
+    return []
 
 
 def decided(parts: Parts, at: int) -> bool:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
+from lark.exceptions import UnexpectedInput, UnexpectedToken
 
+from nas.grammar.bounds import EXPRESSION, NAME, oversized
 from nas.grammar.rules import (
     CAPTURED,
     Alternative,
@@ -78,16 +79,17 @@ _NL: /\r?\n(?![ \t|\r\n#])/
 """
 
 
+SHOWN = 160  # letters of a line that an error shows
+
+
 class GrammarError(ValueError):
     """A fault in a grammar's text or meaning; the message carries the place and the mend."""
 
 
-DEEPEST = 60  # brackets within brackets of a text
-
-
 @lru_cache(maxsize=1)
 def parser(strict: bool = False) -> Lark:
-    return Lark(SYNTAX, parser="lalr", propagate_positions=True, strict=strict)
+    """Reads a text straight to statements: no tree of it is held."""
+    return Lark(SYNTAX, parser="lalr", strict=strict, transformer=_Build())
 
 
 def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
@@ -95,9 +97,16 @@ def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
     lines = text.splitlines()
     shown = ""
     if 0 < where.line <= len(lines):
-        line = lines[where.line - 1].expandtabs(1)
-        shown = f"\n    {line}\n    {' ' * (where.column - 1)}^"
+        line, column = lines[where.line - 1].expandtabs(1), where.column
+        if len(line) > SHOWN:
+            start = max(0, column - SHOWN // 2)
+            line, column = f"…{line[start : start + SHOWN]}…", column - start + 1
+        shown = f"\n    {line}\n    {' ' * (column - 1)}^"
     return GrammarError(f"{name}:{where.line}:{where.column}: {reason}{shown}")
+
+
+class TooLarge(GrammarError):
+    """A grammar, as it turns out, of which to know what can be derived takes too long."""
 
 
 class _Misplaced(ValueError):
@@ -119,7 +128,8 @@ class _Build(Transformer[Token, Any]):
         return Name(str(parts[0]))
 
     def add(self, parts: list[Any]) -> Arithmetic:
-        return Arithmetic(str(parts[1]), parts[0], parts[2])
+        left, sign, right = parts
+        return Arithmetic(str(sign), left, right, _deeper(sign, left, right))
 
     multiply = add
 
@@ -128,7 +138,8 @@ class _Build(Transformer[Token, Any]):
         if str(token) not in ("min(", "max("):
             where = Where(token.line, token.column)
             raise _Misplaced(where, f"{token}…) is no function of numbers: there are min and max")
-        return Function(str(token).rstrip("("), tuple(arguments))
+        deep = _deeper(token, *arguments)
+        return Function(str(token).rstrip("("), tuple(arguments), deep)
 
     def elastic(self, parts: list[Expression]) -> Elastic:
         return Elastic(tuple(parts))
@@ -183,6 +194,15 @@ class _Build(Transformer[Token, Any]):
 
     def start(self, parts: list[Any]) -> list[Any]:
         return parts
+
+
+def _deeper(token: Token, *inner: Expression) -> int:
+    """How deep an expression is that holds others; raises _Misplaced where that is too deep."""
+    deep = 1 + max(getattr(one, "deep", 0) for one in inner)
+    if deep > EXPRESSION:
+        where = Where(token.line or 0, token.column or 0)
+        raise _Misplaced(where, f"an expression of more than {EXPRESSION} operations in a row")
+    return deep
 
 
 def _labelled(alternatives: list[Alternative]) -> tuple[Alternative, ...]:
@@ -249,15 +269,15 @@ class Import(NamedTuple):
 def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import], str]:
     """Rules, imported grammars, used operators, and by what weights are shared, "" where it is not
     said; raises GrammarError."""
-    _check_depth(text, name)
+    _check_size(text, name)
     try:
-        statements = _Build().transform(parser().parse(text))
+        statements: Any = parser().parse(text)
+    except _Misplaced as error:
+        raise fault(text, name, error.where, str(error)) from None
     except UnexpectedInput as error:
         raise fault(text, name, _place(error), _reason(error, text)) from None
-    except VisitError as error:
-        if isinstance(error.orig_exc, _Misplaced):
-            raise fault(text, name, error.orig_exc.where, str(error.orig_exc)) from None
-        raise GrammarError(f"{name}: {error.orig_exc}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise GrammarError(f"{name}: {error}") from None
     rules = [replace(s, source=name, text=text) for s in statements if isinstance(s, Rule)]
     imports, uses, share = [], [], ""
     for token in statements:
@@ -283,17 +303,13 @@ def _policy(text: str, name: str, said: str, where: Where, before: str) -> str:
     return said
 
 
-def _check_depth(text: str, name: str) -> None:
-    """Raise GrammarError where brackets are nested deeper than anyone writes."""
-    depth = 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        for column, letter in enumerate(line.split("#")[0], start=1):
-            depth += (letter in "([") - (letter in ")]")
-            if depth > DEEPEST:
-                raise fault(
-                    text, name, Where(number, column),
-                    f"brackets are nested deeper than {DEEPEST}: give the inner part a rule",
-                )  # fmt: skip
+def _check_size(text: str, name: str) -> None:
+    """Raise GrammarError where a text is larger, or nested deeper, than anyone writes."""
+    if found := oversized(text):
+        at, reason = found
+        line = text.count("\n", 0, at) + 1
+        column = at - (text.rfind("\n", 0, at) + 1) + 1
+        raise fault(text, name, Where(line, column), reason)
 
 
 _READABLE = {
@@ -317,9 +333,9 @@ def _reason(error: UnexpectedInput, text: str) -> str:
     if not isinstance(error, UnexpectedToken):
         return "this character means nothing in a grammar; comments begin with '#'"
     token = error.token
-    found = "the end of the line" if token.type in ("_NL", "$END") else f"'{token}'"
+    found = "the end of the line" if token.type in ("_NL", "$END") else f"'{token[:NAME]}'"
     expected = sorted({_READABLE.get(t, t) for t in error.expected})
-    before = text[: token.start_pos] if token.start_pos is not None else text
+    before = (text[: token.start_pos] if token.start_pos is not None else text)[-200:]
     called = re.search(r"([A-Za-z_]\w*)[ \t]+\([^()|\n]*$", before + ("(" if token == "(" else ""))
     hint = ""
     if called:

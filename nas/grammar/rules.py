@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from nas.grammar.bounds import REPEATS, VALUE
 from nas.op import Value
 
 CAPTURED = ("channels", "height", "width")
@@ -45,6 +46,7 @@ class Arithmetic:
     sign: str
     left: Expression
     right: Expression
+    deep: int = field(default=1, compare=False, repr=False)  # operations within each other
 
     def __str__(self) -> str:
         return f"({self.left} {self.sign} {self.right})"
@@ -56,6 +58,7 @@ class Function:
 
     name: str
     arguments: tuple[Expression, ...]
+    deep: int = field(default=1, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))})"
@@ -185,7 +188,17 @@ Env = tuple[tuple[str, Value], ...]
 
 
 def evaluate(expression: Expression, env: Env | Mapping[str, Value]) -> Value:
-    """The value of an argument; a name that is no parameter is a word. `/` rounds down."""
+    """The value of an argument; a name that is no parameter is a word. `/` rounds down.
+
+    Raises ValueError where it has none, or one beyond a thousand million.
+    """
+    value = _evaluate(expression, env)
+    if not isinstance(value, str) and not -VALUE <= value <= VALUE:
+        raise ValueError(f"{expression} is {value:.3g}, and numbers are at most {VALUE:,}")
+    return value
+
+
+def _evaluate(expression: Expression, env: Env | Mapping[str, Value]) -> Value:
     if isinstance(expression, Number):
         return expression.value
     if isinstance(expression, Name):
@@ -219,6 +232,8 @@ def number(expression: Expression, env: Env) -> int:
     value = evaluate(expression, env)
     if isinstance(value, str) or value != int(value) or value < 0:
         raise ValueError(f"{expression} is {value!r}, and a count is a whole number")
+    if value > REPEATS:
+        raise ValueError(f"{expression} is {value:,}, and a count is at most {REPEATS}")
     return int(value)
 
 

@@ -69,6 +69,7 @@ class Walk:
         self.grammar, self.streams, self.limits, self.sizing = grammar, streams, limits, sizing
         memory = memory_of(grammar, limits.depth if limits else None)
         self.machine, self.offers = memory.machine, memory.offers
+        self.machine.spent = 0
         self.memo = memory.completions.setdefault(limits or UNLIMITED, {})
         self.trace = Trace()
         self.cheapest: Cost | None = None

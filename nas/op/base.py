@@ -13,6 +13,7 @@ from nas.op.shape import Kind, Shape, ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
+LARGEST = 10**9  # of a shape's sizes
 Value = int | float | str
 Args = Mapping[str, Value]
 Shapes = tuple[Shape, ...]
@@ -27,6 +28,7 @@ class Arg(NamedTuple):
     default: Value | None = None
     type: Literal["int", "float", "word"] = "int"
     least: int = 1  # of an int
+    most: int = 10**9
 
 
 class Param(NamedTuple):
@@ -161,6 +163,8 @@ class Operator(ABC):
             raise ValueError(f"{self.name}({arg.name}={value}) wants a number of type {arg.type}")
         if arg.type == "int" and value < arg.least:
             raise ValueError(f"{self.name}({arg.name}={value}) wants at least {arg.least}")
+        if arg.type == "int" and value > arg.most:
+            raise ValueError(f"{self.name}({arg.name}={value}) wants at most {arg.most:,}")
         return int(value) if arg.type == "int" else value
 
 
@@ -241,6 +245,8 @@ def output_shapes(operator: Operator, xs: Shapes, a: Args) -> Shapes:
             raise ShapeError(f"takes {operator.streams_in} streams and {len(xs)} arrive")
         outputs = operator.outputs(xs, a)
         for shape in outputs:
+            if max(shape.dims) > LARGEST:
+                raise ShapeError(f"a size of {max(shape.dims):.3g} comes out: {LARGEST:,} at most")
             if min(shape.dims) < 1:
                 said = " ".join(map(str, outputs))
                 raise ShapeError(f"nothing is left of the shape {said}")

@@ -35,11 +35,14 @@ class Output(Identity):
     args = (Arg("name", "shape", type="word"), Arg("also", "shape", "", "word"))
 
 
+STREAMS = 1_024  # that an operator makes of one
+
+
 class Clone(Operator):
     """The same tensor on `n` streams."""
 
     name, role = "clone", "copy"
-    args = (Arg("n", "shape", 2),)
+    args = (Arg("n", "shape", 2, most=STREAMS),)
 
     def streams_out(self, streams_in: int, a: Args) -> int:
         return int(a["n"])
@@ -68,7 +71,7 @@ class Group(Operator):
     """`n` equal parts along axis `dim`, each a stream."""
 
     name = "group"
-    args = (Arg("n", "shape", 2), Arg("dim", "shape", 1))
+    args = (Arg("n", "shape", 2, most=STREAMS), Arg("dim", "shape", 1))
 
     def takes(self, kind: Kind, axes: int, a: Args) -> bool:
         return int(a["dim"]) <= axes

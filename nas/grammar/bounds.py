@@ -1,0 +1,81 @@
+"""How large a grammar may be, so that reading, checking and drawing any text comes to an end.
+
+Each bound is far above what the shipped spaces need: their largest figure stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from nas.grammar.grammar import Grammar
+
+LETTERS = 1_000_000  # of a text, its imports included
+TOKENS = 20_000  # of the same (1,317)
+NAME = 64  # letters (17)
+DIGITS = 10  # of a number, before and after its point
+BRACKETS = 60  # within each other (9)
+EXPRESSION = 64  # operations within each other (5)
+REPEATS = 256  # of a term (8)
+STREAMS = 1_024  # side by side (8)
+VALUE = 10**9  # of an argument (4,321)
+NESTED = 150  # rules and brackets within each other (30)
+VISITS = 10_000  # of rules, by arguments and streams (253)
+LEAST = 10_000  # operators that the smallest derivation instantiates (52)
+WORK = 250_000  # steps of one derivation, count or extreme (3,302)
+IMPORTS = 20  # within each other (2)
+
+TOKEN = re.compile(r"#[^\n]*|[A-Za-z_]\w*|\d+(?:\.\d+)?|\.\.|[^\s\w]")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def oversized(text: str) -> tuple[int, str] | None:
+    """Where a text is larger than it may be, as a place in it, and why; None where it is not."""
+    if len(text) > LETTERS:
+        return LETTERS, f"a grammar has at most {LETTERS:,} letters, and this has {len(text):,}"
+    depth = 0
+    for number, match in enumerate(TOKEN.finditer(text)):
+        token, at = match[0], match.start()
+        if number >= TOKENS:
+            return at, f"a grammar has at most {TOKENS:,} words and signs: shorten it by rules"
+        if token[0].isdigit():
+            whole, _, fraction = token.partition(".")
+            if len(whole) > DIGITS or len(fraction) > 2 * DIGITS:
+                return at, f"a number has at most {DIGITS} digits, and this has {len(token)}"
+        elif token[0].isidentifier() and len(token) > NAME:
+            return at, f"a name has at most {NAME} letters, and this has {len(token)}"
+        depth += (token in "([{") - (token in ")]}")
+        if depth > BRACKETS:
+            reason = f"brackets are nested deeper than {BRACKETS}: give the inner part a rule"
+            return at, reason
+    return None
+
+
+def bounded(
+    function: Callable[Concatenate[Grammar, P], T],
+) -> Callable[Concatenate[Grammar, P], T]:
+    """With an error that a person understands where rules lead too deep into each other."""
+
+    @wraps(function)
+    def found(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
+        try:
+            return function(grammar, *args, **words)
+        except RecursionError:
+            grammar.memory.clear()  # it may hold what was half made
+            raise _too_deep(grammar.name) from None
+
+    return found
+
+
+def _too_deep(name: str) -> Any:
+    from nas.grammar.parser import GrammarError
+
+    return GrammarError(
+        f"{name}: its rules lead into each other deeper than can be followed; end them sooner, as "
+        "by arguments that do not grow without end, or limit operators or depth"
+    )
