@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 import nas
-from nas.terminal import err, live, out, show, show_front, show_run, show_trust, told, write
+from nas.terminal import (
+    err,
+    live,
+    out,
+    show,
+    show_front,
+    show_run,
+    show_trivial,
+    show_trust,
+    told,
+    write,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -224,19 +235,27 @@ def _dry_run(settings: Any, trust_code: bool) -> None:
 
 @app.command(
     epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
-    "nas front runs/first --objectives accuracy,params --csv > front.csv"
+    "nas front runs/first --objectives accuracy,params --csv > front.csv\n\n"
+    "nas front net-a net-b net-c     (networks on the test split, once retrained)"
 )
 def front(
-    run: RunFolder,
+    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or those of networks.")],
     where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
     sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
     objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Show the Pareto front of a run."""
+    """Show the Pareto front of a run, or of networks that were retrained."""
     with told():
-        found = nas.load(run, trust_code=trust_code).front(_columns(objectives))
+        from nas.finalists import front_of
+
+        run, *others = folders
+        if others or (run / "architecture.json").exists():
+            whole, found = None, front_of(folders, _columns(objectives))
+        else:
+            whole = nas.load(run, trust_code=trust_code)
+            found = whole.front(_columns(objectives))
         if where:
             found = found.where(where)
         if sort:
@@ -245,6 +264,8 @@ def front(
             write(found.to_csv())
         else:
             show_front(found)
+            if whole:
+                show_trivial(whole)
 
 
 @app.command(epilog="Example: nas report runs/first")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from nas.archive import Archive, Measurement
-from nas.retrain import retrain, retrained
+from nas.archive import Archive, Measurement, Trial
+from nas.export import facts
+from nas.export.folder import read_record
+from nas.front import Objective, ParetoFront
+from nas.retrain import figures, retrain, retrained
 from nas.search import load
 from nas.train import Listener
 
@@ -61,9 +65,31 @@ def retrain_finalists(
     return rows
 
 
-def _row(net: Path, after: Measurement) -> dict[str, Any]:
-    from nas.export import facts
+def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoFront:
+    """The front of retrained networks: by default each task's metric on the test split and FLOPs.
 
+    Raises ExportError for a folder that is no network, ValueError for one that was not retrained.
+    """
+    trials, metrics = [], list[str]()
+    for number, folder in enumerate(folders):
+        record, known = read_record(folder), facts(folder)
+        measured = figures(known)[1] if known.get("measurements") else []
+        if not any(m.task for m in measured):
+            raise ValueError(f"{folder} was not retrained yet: nas retrain {folder}")
+        id = sha256(f"{folder.resolve()}".encode()).hexdigest()[:8]
+        trials.append(Trial(
+            number, id, {"": str(folder)}, "finished", measurements=tuple(measured)
+        ))  # fmt: skip
+        for task in record.tasks:
+            alone = len(record.tasks) == 1
+            name = f"test_{task.metric}"
+            metrics.append(name if alone else f"{task.name.replace('-', '_')}_{name}")
+    known_columns = {name for trial in trials for name in trial.columns()}
+    names = objectives or [*dict.fromkeys(metrics), "flops"]
+    return ParetoFront.of(trials, [Objective.named(name, known_columns) for name in names])
+
+
+def _row(net: Path, after: Measurement) -> dict[str, Any]:
     before = facts(net).get("test_before", {})
     return {
         "network": str(net), "task": after.task, "metric": after.name,

@@ -58,7 +58,7 @@ def retrain(
     if last.exists():
         known = _same(last, made)
         if source.get("training") == known["training"]:  # it had ended, but for this file
-            return _end(folder, _figures(source))
+            return _end(folder, figures(source))
         weights.load(last)
     else:
         before = measured(network, tasks, recipe, split="test", evaluator="extracted")
@@ -87,7 +87,7 @@ def retrain(
         "before": json.loads(known["before"]), "measurements": [plain(m) for m in after],
     }  # fmt: skip
     save_weights(trained, folder, facts)  # the weights and what is said of them, at once
-    return _end(folder, _figures(facts))
+    return _end(folder, figures(facts))
 
 
 def _changed(recipe: Recipe, epochs: float | None, lr: float | None) -> Recipe:
@@ -113,7 +113,7 @@ def _end(
     return figures
 
 
-def _figures(facts: Mapping[str, Any]) -> tuple[list[Measurement], list[Measurement]]:
+def figures(facts: Mapping[str, Any]) -> tuple[list[Measurement], list[Measurement]]:
     """The test metrics before and after that are known of weights."""
     return _measurements(facts.get("before")), _measurements(facts.get("measurements"))
 
@@ -151,7 +151,7 @@ def retrained(
     made = {"recipe": f"{_changed(recipe, epochs, lr)}", "from_scratch": f"{from_scratch}"}
     if any(facts.get(k) != v for k, v in made.items()) or (folder / CHECKPOINT).exists():
         return None
-    return [m for m in _figures(facts)[1] if m.task]
+    return [m for m in figures(facts)[1] if m.task]
 
 
 def _copy(network: Network, weights: Bank, plan: Plan) -> None:

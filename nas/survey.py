@@ -18,6 +18,7 @@ from nas.op import Shape, ShapeError
 from nas.plan import Plan, plan
 
 Listener = Callable[[int, int], None]
+DRAWING_S = 3.0  # after which there are no more random derivations
 MOST_DRAWN = 60_000  # operators and choices of all random derivations together
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
@@ -42,7 +43,7 @@ def survey(
         size += drawn[-1].size + len(drawn[-1].choices)
         if listener:
             listener(number + 1, samples)
-        if size > MOST_DRAWN:
+        if size > MOST_DRAWN or time.process_time() - begun > DRAWING_S:
             break
     seconds = time.process_time() - begun
     plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]

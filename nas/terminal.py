@@ -114,6 +114,7 @@ def show_run(run: Run) -> None:
     for name, one in run.fronts().items():
         if name:
             show_front(one, f"\nFor {name} alone")
+    show_trivial(run)
     folder, trials = shlex.quote(str(run.folder)), run.trials
     if len(trials) < run.settings.trials:
         out.print(f"\n{len(trials)} trials: the space holds no more, or the budget ended.")
@@ -128,6 +129,13 @@ def show_run(run: Run) -> None:
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
         f"Leave with ONNX: nas export net --onnx{run.trust}", markup=False,
     )  # fmt: skip
+
+
+def show_trivial(run: Run) -> None:
+    """What a network must be better than."""
+    for column, value in run.trivial.items():
+        line = f"without looking, always the training prior: {column} {human(value)} on validation"
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def _why_empty(run: Run) -> str:

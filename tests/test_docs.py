@@ -74,9 +74,14 @@ def test_the_docs_name_every_operator_that_a_space_can_use() -> None:
     assert unsaid <= {"mean_space", "mean_positions", "output"}
 
 
-def test_ci_runs_the_readmes_own_test_command() -> None:
-    (command,) = (b for b in blocks("README.md", "bash") if "pytest" in b)
-    assert command.strip() in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+def test_ci_runs_the_readmes_two_commands_each_in_an_environment_of_its_own() -> None:
+    ran = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    commands = [b.strip() for b in blocks("README.md", "bash") if b.startswith("pip install")]
+    assert len(commands) == 2
+    parts = ran.split("\nfresh ")[1:]
+    for command in commands:
+        (part,) = (one for one in parts if f"\n{command}\n" in one)
+        assert part.count("pip install") == 1
 
 
 def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_a_file_that_is_no_file_is_refused_and_does_not_hang(folders: tuple[Path
 def test_an_id_that_is_a_path_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     from dataclasses import replace
 
-    run, net = folders
+    run, _ = folders
     with Archive.open(run, write=True) as archive:
         for id in ("../../x", str(tmp_path / "abs"), "[/x]"):
             with pytest.raises(ArchiveError, match="id is"):

@@ -63,11 +63,13 @@ def bounded(
 
     @wraps(function)
     def found(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
+        from nas.grammar.parser import TooLarge
+
         try:
             return function(grammar, *args, **words)
-        except RecursionError:
+        except (RecursionError, TooLarge) as error:
             grammar.memory.clear()  # it may hold what was half made
-            raise _too_deep(grammar.name) from None
+            raise (error if isinstance(error, TooLarge) else _too_deep(grammar.name)) from None
 
     return found
 

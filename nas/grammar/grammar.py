@@ -84,6 +84,11 @@ class Grammar:
         return self._share or ("path" if self.finite else "stage")
 
     @cached_property
+    def fixed(self) -> bool:
+        """Whether nothing is left to choose: the space is one architecture."""
+        return self.finite and not any(choice_in(rule.body) for rule in self.rules.values())
+
+    @cached_property
     def calls(self) -> frozenset[str]:
         """The names of the rules and operators that a derivation may use."""
         bodies = (self.rules[name].body for name in reachable(self.rules, self.start))

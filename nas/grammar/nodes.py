@@ -19,7 +19,7 @@ from nas.grammar.rules import (
     Env,
     Streams,
 )  # fmt: skip
-from nas.op import Args, Operator, ShapeError, Shapes, output_shapes
+from nas.op import LARGEST, Args, Operator, ShapeError, Shapes, output_shapes
 
 
 class Node:
@@ -70,7 +70,7 @@ class Operation(Node):
         if found is None or found is streams:
             return found
         for _, dims in found:
-            if min(dims) < 1:
+            if min(dims) < 1 or max(dims) > LARGEST:
                 return None
         if len(_MET) > MOST_MET:
             _MET.clear()

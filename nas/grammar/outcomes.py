@@ -40,10 +40,13 @@ shape."""
 
 
 class Outcomes:
-    """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter."""
+    """What nodes make, the cheapest by `scale`. `priced`: costs in parameters and FLOPs matter.
+    `spend` is told of the work that it takes."""
 
-    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
-        self.scale, self.priced = scale, priced
+    def __init__(
+        self, scale: Callable[[Price], float], *, priced: bool, spend: Callable[[int], None]
+    ):
+        self.scale, self.priced, self.spend = scale, priced, spend
         self._made: dict[Any, Results] = {}
         self._nothing: dict[Node, Made | None] = {}
         self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
@@ -78,6 +81,7 @@ class Outcomes:
         if key in self._busy:  # a rule that leads to itself without an operator
             self._circles += 1
             return {}
+        self.spend(1 + len(node.options) if isinstance(node, Decision) else 1)
         self._busy.add(key)
         before = self._circles
         found = (self._idle if reach == "idle" else self._make)(reach, node, streams)

@@ -168,7 +168,9 @@ class OpenWalk(Walk):
         super().__init__(grammar, streams, limits, sizing)
         memory = memory_of(grammar, limits.depth)
         if limits not in memory.witnesses:
-            memory.witnesses[limits] = Witnesses(limits.scale, priced=limits.priced)
+            memory.witnesses[limits] = Witnesses(
+                limits.scale, priced=limits.priced, spend=self.machine.spend
+            )
         self.witnesses = memory.witnesses[limits]
         witnesses = self.witnesses
         self.trace = Trace(lambda f, streams: witnesses.finish(f, streams, HERE), limits.priced)

@@ -33,9 +33,11 @@ class Witnesses:
     """Completions of one grammar's derivations, the cheapest known by `scale`. `priced`: what
     they cost in parameters and FLOPs matters."""
 
-    def __init__(self, scale: Callable[[Price], float], *, priced: bool):
+    def __init__(
+        self, scale: Callable[[Price], float], *, priced: bool, spend: Callable[[int], None]
+    ):
         self.scale = scale
-        self.outcomes = Outcomes(scale, priced=priced)
+        self.outcomes = Outcomes(scale, priced=priced, spend=spend)
         self.sites = Sites(self.outcomes)
 
     @property
@@ -201,6 +203,7 @@ class Witnesses:
         if key not in known:
             fits = wanted(here) if single and effort != NEAR else None
             unfit = fits is not None and streams not in fits
+            self.outcomes.spend(1)
             known[key] = None if unfit else self._finish(here, streams, effort)
         found: Witness | None = known[key]
         if here is frame:

@@ -6,6 +6,7 @@ from nas.op.activation import ACTIVATIONS, Softmax
 from nas.op.base import (
     BATCH,
     EVAL,
+    LARGEST,
     Arg,
     Args,
     Code,
@@ -62,7 +63,7 @@ OPERATORS: dict[str, Operator] = {
 }  # fmt: skip
 
 __all__ = [
-    "ACTIVATIONS", "BATCH", "EVAL", "OPERATORS", "Arg", "Args", "Code", "Composite", "Inferred",
-    "Kind", "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value", "infer",
-    "output_shapes",
+    "ACTIVATIONS", "BATCH", "EVAL", "LARGEST", "OPERATORS", "Arg", "Args", "Code", "Composite",
+    "Inferred", "Kind", "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value",
+    "infer", "output_shapes",
 ]  # fmt: skip

@@ -82,6 +82,8 @@ class MaxPool(Operator):
         kernel, stride, padding = self._geometry(a)
         if 2 * padding > kernel:
             raise ShapeError(f"padding {padding} is more than half of kernel {kernel}")
+        if kernel > 2 * min(x.space) + 1:
+            raise ShapeError(f"a window of {kernel} is more than twice as large as {x}")
         space = tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
         return (Shape("image", (x.channels, *space)),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nas.report.figures import Run, figure, planes
 from nas.report.trust import trust
 
 PACKAGES = ("nas-engine", "python", "torch")
+DRAWN = 3_000  # trials that are drawn beside those of a front
 SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
 NOTED = {
     "bank": "training shared weights", "scored": "calibrating", "finalist": "training finalists",
@@ -74,26 +75,28 @@ def _alone(one: Measurement) -> Trial:
 
 def render(run: Run) -> str:
     """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
-    trials = run.trials
+    trials, fronts = run.trials, run.fronts()
     names = Names.of(run, trials)
-    fronts = run.fronts()
+    chosen = {trial.id for front in fronts.values() for trial in front.trials}
+    drawn = _thinned(trials, chosen)
     here = Environment(
         loader=PackageLoader("nas.report", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     sections = [
-        _section(number, name, front, run, trials, names)
+        _section(number, name, front, run, drawn, names)
         for number, (name, front) in enumerate(fronts.items())
     ]
-    chosen = {trial.id for front in fronts.values() for trial in front.trials}
     data = {
-        "trials": _details(run, trials, chosen, names),
+        "trials": _details(run, drawn, chosen, names),
         "figures": [section.pop("figures") for section in sections],
         "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
     }
     return here.get_template("page.html").render(
         space=_space(run), tasks=run.named, facts=_facts(run, trials), sections=sections,
-        failed=[trial for trial in trials if trial.state == "failed"], finished=_finished(trials),
+        failed=[trial for trial in trials if trial.state == "failed"][:DRAWN],
+        finished=_finished(trials), drawn=len(drawn) if len(drawn) < len(trials) else 0,
+        trivial=[(names.label(k), text.human(k, value)) for k, value in run.trivial.items()],
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[
             (names.label(m.name), str(m), ("at least " if m.least else "at most ")
@@ -104,6 +107,14 @@ def render(run: Run) -> str:
         folder=text.shown(run.folder), settings=_file(run.folder / "run.toml"),
         grammar=_file(run.folder / "space.grammar"), data=data, plotly=_plotly(),
     )  # fmt: skip
+
+
+def _thinned(trials: Sequence[Trial], chosen: Collection[str]) -> tuple[Trial, ...]:
+    """The trials of the fronts, and of the others as many, evenly taken, as a page may hold."""
+    others = [trial for trial in trials if trial.id not in chosen]
+    every = -(-len(others) // DRAWN) if others else 1
+    kept = set(chosen) | {trial.id for trial in others[::every]}
+    return tuple(trial for trial in trials if trial.id in kept)
 
 
 def _plotly() -> str:

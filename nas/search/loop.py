@@ -44,6 +44,7 @@ from nas.search.trial_run import tried
 from nas.search.worker import banked, make_pool
 from nas.supernet.bank import facts_of
 from nas.task import Task, TaskError, load_tasks
+from nas.task.losses import check_shape
 from nas.train import Listener
 
 
@@ -157,7 +158,9 @@ def run_checks(
         check_shared(settings, grammar, tasks, trust_code)
     most = None if grammar.finite else within(limits)
     first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
-    plan(first, heads=tasks)
+    results = plan(first, heads=tasks).output_shapes()
+    for task in tasks:
+        check_shape(task, results[task.name].dims)
     if grammar.used:
         tried(first, settings, trust_code)
 

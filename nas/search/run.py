@@ -18,7 +18,7 @@ from nas.files import refuse_links, write
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
 from nas.search.settings import EXECUTION, Settings
-from nas.task import Task, TaskError, load_tasks
+from nas.task import Task, TaskError, load_tasks, trivial_score
 from nas.task.metrics import NAMES
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class TaskName(NamedTuple):
     name: str
     metric: str
     title: str = ""
+    trivial: float | None = None  # what always the training prior comes to on validation
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,14 @@ class Run:
         chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
         return ParetoFront.of(trials, chosen, self.limits)
 
+    @property
+    def trivial(self) -> dict[str, float]:
+        """What always saying the training prior comes to on validation, by column."""
+        return {
+            column(task, self.named): task.trivial for task in self.said.tasks
+            if task.trivial is not None
+        }
+
     def fronts(self) -> dict[str, ParetoFront]:
         """The front over everything under "", and where there are several tasks one for each:
         its metric and the costs among the objectives."""
@@ -280,7 +289,9 @@ def create(
     write(folder / "space.grammar", grammar.text.encode())
     facts = Facts(
         FORMAT, grammar.hash, versions(), machine(),
-        tuple(TaskName(task.name, task.metric, task.title) for task in tasks),
+        tuple(
+            TaskName(t.name, t.metric, t.title, trivial_score(t, "valid")[t.metric]) for t in tasks
+        ),
     )  # fmt: skip
     save_settings(folder, facts, settings)
 
@@ -303,7 +314,9 @@ def save_settings(folder: Path, facts: Facts, settings: Settings) -> None:
     import tomli_w
 
     said = {**asdict(facts), "settings": settings.written()}
-    said["tasks"] = [task._asdict() for task in facts.tasks]
+    said["tasks"] = [
+        {k: v for k, v in task._asdict().items() if v is not None} for task in facts.tasks
+    ]
     write(folder / "run.toml", tomli_w.dumps(said).encode())
 
 

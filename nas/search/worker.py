@@ -159,13 +159,14 @@ def _new(path: str) -> None:
 
 
 def kind(settings: Settings, grammar: Grammar) -> str:
-    """The evaluator that settings name, or the space's default: shared weights where it is finite.
+    """The evaluator that settings name, or the space's default: shared weights where it is finite
+    and there is more than one network to share them.
 
     A run with a budget may have measured that another is better: see `Run.evaluator`.
     """
     if settings.evaluator != "auto":
         return settings.evaluator
-    return "shared" if grammar.finite else "standalone"
+    return "shared" if grammar.finite and not grammar.fixed else "standalone"
 
 
 def banked(settings: Settings, grammar: Grammar) -> bool:

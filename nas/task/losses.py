@@ -57,12 +57,17 @@ def soft_loss(
 
 def check_logits(task: Task, logits: Tensor) -> None:
     """Raises TaskError when logits do not have the shape the task's target asks for."""
+    check_shape(task, tuple(logits.shape[1:]))
+
+
+def check_shape(task: Task, shape: tuple[int, ...]) -> None:
+    """Raises TaskError when the logits of a sample have not the shape that the target asks for."""
     wanted: tuple[int, ...] = (len(task.classes),)
     if task.target == "pixels":
         wanted += task.input[1:]
-    if tuple(logits.shape[1:]) != wanted:
+    if shape != wanted:
         raise TaskError(
-            f"{task.name}: logits of shape {list(logits.shape)}, but {task.target} of "
+            f"{task.name}: logits of shape [n, {', '.join(map(str, shape))}], but {task.target} of "
             f"{len(task.classes)} classes take [n, {', '.join(map(str, wanted))}]; "
             f"correct the head: {task.head.term}"
         )

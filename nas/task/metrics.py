@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nas.task.losses import check_logits, loss
 from nas.task.task import Task
@@ -102,12 +102,12 @@ def prior(task: Task) -> Tensor:
     return counts / counts.sum()
 
 
-def trivial_score(task: Task) -> dict[str, float]:
-    """The test score of a predictor that always says the training prior.
+def trivial_score(task: Task, split: Literal["valid", "test"] = "test") -> dict[str, float]:
+    """The score on a split of a predictor that always says the training prior.
 
     Probabilities are kept within [1e-6, 1 - 1e-6], so that nll stays finite.
     """
-    test = task.splits().test
+    test = task.splits().test if split == "test" else task.splits().valid
     share = prior(task).clamp(1e-6, 1 - 1e-6)
     logits = share.logit() if task.target == "labels" else share.log()
     if task.target == "pixels":
