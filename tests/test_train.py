@@ -1,0 +1,161 @@
+"""Claims about a training step: what moves, by how much, and what never does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import nas.train
+from nas.grammar import Grammar
+from nas.grammar.count import enumerate_all, extreme
+from nas.plan import plan
+from nas.supernet import Bank
+from nas.task import Split, Splits, Task
+from nas.train import Recipe, StepError, Trainer, TrainingError, Turn, chance, groups, train, update
+
+SPACE = Grammar.parse("net = conv({4, 8}, stride=2) batchnorm relu output(coarse)", name="small")
+DIGITS = Task.load("digits")
+
+
+def bank(seed: int = 0) -> Bank:
+    plans = [plan(extreme(SPACE, input=DIGITS.input), heads=[DIGITS])]
+    return Bank.of(plans, seed=seed)
+
+
+def snapshot(held: Bank) -> dict[str, Tensor]:
+    tensors = {**held.tensors}
+    for name, state in held.state.items():
+        tensors |= {f"{name} {key}": value for key, value in state.items()}
+    return {key: value.clone() for key, value in tensors.items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_a_gradient_longer_than_the_clip_is_shortened_to_it() -> None:
+    held = bank()
+    one = plan(extreme(SPACE, input=DIGITS.input), heads=[DIGITS])
+    before = snapshot(held)
+    lease = held.lease([one])
+    for leaf in lease.leaves:
+        leaf.grad = torch.full_like(leaf, 1e6)
+    update(lease, Recipe(momentum=0, weight_decay=0, clip=2.0), 0.1)
+    moved = torch.cat([(held.tensors[k] - before[k]).flatten() for k in held.tensors])
+    assert float(moved.norm()) == pytest.approx(0.1 * 2.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, clip: float) -> None:
+    held = bank()
+    before = snapshot(held)
+    lease = held.lease([plan(extreme(SPACE, input=DIGITS.input), heads=[DIGITS])])
+    for leaf in lease.leaves:
+        leaf.grad = torch.ones_like(leaf)
+    lease.leaves[0].grad.view(-1)[0] = bad  # type: ignore[union-attr]
+    with pytest.raises(TrainingError, match="gradient is not finite"):
+        update(lease, Recipe(clip=clip), 0.1)
+    assert equal(snapshot(held), before)
+
+
+def test_a_step_whose_loss_is_finite_and_gradient_is_not_names_the_derivation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held, derivation = bank(), extreme(SPACE, input=DIGITS.input)
+    before = snapshot(held)
+    usual = nas.train.loss
+
+    def odd(task: Task, logits: Tensor, y: Tensor, **words: Any) -> Tensor:
+        return usual(task, logits, y, **words) + 0 * torch.sqrt(logits - logits).sum()
+
+    monkeypatch.setattr(nas.train, "loss", odd)
+    with pytest.raises(StepError, match="step 3 failed: a gradient is not finite") as caught:
+        Trainer(held, [DIGITS], Recipe(), 10).step(3, Turn((derivation,)))
+    assert (caught.value.step, caught.value.derivation) == (3, str(derivation))
+    assert equal(snapshot(held), before)
+
+
+def test_all_students_learn_from_the_first_and_none_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teachers: list[Tensor] = []
+    given: list[Tensor] = []
+    usual, run = nas.train.soft_loss, nas.train.run
+
+    def heard(task: Task, logits: Tensor, teacher: Tensor) -> Tensor:
+        teachers.append(teacher.clone())
+        return usual(task, logits, teacher)
+
+    def ran(*words: Any, **more: Any) -> dict[str, Tensor]:
+        results = run(*words, **more)
+        given.append(results["digits"].detach().clone())
+        return results
+
+    monkeypatch.setattr(nas.train, "soft_loss", heard)
+    monkeypatch.setattr(nas.train, "run", ran)
+    large, small = extreme(SPACE, input=DIGITS.input), extreme(
+        SPACE, input=DIGITS.input, largest=False
+    )
+    Trainer(bank(), [DIGITS], Recipe(), 10).step(0, Turn((large, small, small, large), teach=True))
+    assert len(teachers) == 3
+    assert all(torch.equal(teacher, given[0]) for teacher in teachers)
+
+
+def test_chance_in_a_step_comes_from_seed_and_step_alone(tmp_path: Path) -> None:
+    (tmp_path / "ops.py").write_text(
+        "import torch\ndef noisy(x):\n    return torch.nn.functional.dropout(x, 0.5, True)\n"
+    )
+    (tmp_path / "s.grammar").write_text(
+        "use ./ops.py:noisy as noisy\nnet = conv(4, stride=2) noisy batchnorm relu output(coarse)\n"
+    )
+    grammar = Grammar.load(tmp_path / "s.grammar", trust_code=True)
+    (derivation,) = enumerate_all(grammar, input=DIGITS.input)
+    one = plan(derivation, heads=[DIGITS])
+
+    def trained(*stops: int) -> dict[str, Tensor]:
+        held = Bank.of([one])
+        for start, stop in zip((0, *stops), (*stops, 6), strict=True):
+            torch.manual_seed(start + 7)  # whatever happened before
+            trainer = Trainer(held, [DIGITS], Recipe(), 6)
+            for step in range(start, stop):
+                trainer.step(step, Turn((derivation,)))
+        return snapshot(held)
+
+    assert equal(trained(), trained(2, 5))
+    before = torch.get_rng_state()
+    with chance("a", 1):
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_tasks_are_grouped_by_what_their_inputs_hold_and_not_by_where_they_lie() -> None:
+    x = torch.randn(6, 1, 4, 4)
+
+    def task(name: str, inputs: Tensor) -> Task:
+        y = torch.arange(6) % 2
+        splits = Splits(*(Split(inputs[i::3], y[i::3]) for i in range(3)))
+        return replace(DIGITS, name=name, input=(1, 4, 4), loader=lambda: splits)
+
+    same, other = task("same", x.clone()), task("other", x + 1)
+    found = [[t.name for t in group] for group in groups([task("one", x), other, same])]
+    assert found == [["one", "same"], ["other"]]
+
+
+def test_training_reads_training_data_alone() -> None:
+    """Validation and test data may be anything."""
+    splits = DIGITS.splits()
+    nothing = Split(torch.full_like(splits.valid.x, float("nan")), splits.valid.y)
+    blind = replace(DIGITS, loader=lambda: replace(splits, valid=nothing, test=nothing))
+    found = []
+    for task in (DIGITS, blind):
+        held = bank()
+        trainer = Trainer(held, [task], Recipe(), 3)
+        train(trainer, lambda step: Turn((extreme(SPACE, input=DIGITS.input),)))
+        found.append(snapshot(held))
+    assert equal(*found)
