@@ -1,0 +1,145 @@
+"""Claims about pictures as people have them: nothing is lost without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nas.task import Task, TaskError, loss, score, trivial_score
+
+RNG = np.random.default_rng(3)
+
+
+def fill(folder: Path, low: int, high: int, n: int = 20) -> None:
+    folder.mkdir(parents=True)
+    for i in range(n):
+        Image.fromarray(RNG.integers(low, high, (12, 12)).astype(np.uint16)).save(
+            folder / f"{i}.png"
+        )
+
+
+def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "dark", 300, 500)
+    fill(tmp_path / "bright", 500, 700)
+    task = Task.load(f"mine={tmp_path}")
+    split = task.splits().train
+    means = split.x.mean((1, 2, 3))
+    bright = task.classes.index("bright")
+    assert means[split.y == bright].min() > means[split.y != bright].max()
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(tmp_path / "dark" / "eight.png")
+    with pytest.raises(TaskError, match=r"eight.png.*must have 8 bits a channel, or none"):
+        Task.load(f"mine={tmp_path}")
+
+
+def test_a_picture_is_turned_as_its_camera_was_held(tmp_path: Path) -> None:
+    for k, name in enumerate(("top", "side")):
+        (tmp_path / name).mkdir()
+        for i in range(16):
+            a = np.zeros((12, 12, 3), np.uint8)
+            a[:6] = 255
+            image = Image.fromarray(a if k == 0 else a.transpose(1, 0, 2).copy())
+            exif = Image.Exif()
+            if i % 2:
+                image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
+            image.save(tmp_path / name / f"{i}.jpg", exif=exif, quality=95)
+    split = Task.load(f"mine={tmp_path}").splits().train
+    for c in (0, 1):
+        alike = split.x[split.y == c]
+        assert (alike - alike[0]).abs().max() < 0.1
+
+
+def test_what_only_alpha_holds_is_a_channel_and_opaque_alpha_is_none(tmp_path: Path) -> None:
+    for mode, channels in (("RGBA", 4), ("LA", 2)):
+        for k, name in enumerate(("ring", "dot")):
+            folder = tmp_path / mode / name
+            folder.mkdir(parents=True)
+            for i in range(12):
+                a = np.full((12, 12, 4), 200, np.uint8)
+                a[..., 3] = 0
+                a[3 + k : 9 - k, 3 + k : 9 - k, 3] = 255
+                Image.fromarray(a, "RGBA").convert(mode).save(folder / f"{i}.png")
+        task = Task.load(f"mine={tmp_path / mode}")
+        assert task.input == (channels, 12, 12)
+        assert "alpha is the last channel" in task.describe()
+    for name in ("a", "b"):
+        (tmp_path / "opaque" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels).convert("RGBA" if i % 2 else "L")
+            image.save(tmp_path / "opaque" / name / f"{i}.png")
+    assert Task.load(f"mine={tmp_path / 'opaque'}").input == (3, 8, 8)
+
+
+def masked(folder: Path, mode: str = "L", values: tuple[int, ...] = (0, 1, 255)) -> None:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for i in range(20):
+        pixels = RNG.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.jpg")
+        mask = Image.fromarray(RNG.choice(values, (16, 16)).astype(np.uint8))
+        if mode == "P":
+            mask.putpalette([c for v in range(256) for c in (v, 255 - v, 7)])
+        mask.save(folder / "masks" / f"{i}.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_images_and_masks_are_pictures_with_a_class_a_pixel(tmp_path: Path, mode: str) -> None:
+    masked(tmp_path, mode)
+    task = Task.load(f"mine={tmp_path}")
+    assert (task.target, task.classes, task.input) == ("pixels", ("0", "1"), (3, 16, 16))
+    (tmp_path / "masks" / "7.png").unlink()
+    with pytest.raises(TaskError, match="'7', the first of 1, is a picture without a mask"):
+        Task.load(f"mine={tmp_path}")
+
+
+def test_pixels_of_no_class_are_in_neither_loss_nor_metric(tmp_path: Path) -> None:
+    y = RNG.integers(0, 3, (40, 8, 8))
+    ignored = y.copy()
+    ignored[:, :3] = 255
+    np.savez(tmp_path / "d.npz", x=RNG.normal(size=(40, 8, 8)), y=ignored)
+    task = Task.load(f"mine={tmp_path / 'd.npz'}")
+    assert task.classes == ("0", "1", "2")
+    split = task.splits().test
+    assert (split.y[:, :3] < 0).all()
+    assert (split.y[:, 3:] >= 0).all()
+    logits = torch.randn(len(split), 3, 8, 8)
+    changed = logits.clone()
+    changed[:, :, :3] = 100 * torch.randn(len(split), 3, 3, 8)
+    assert loss(task, logits, split.y) == loss(task, changed, split.y)
+    assert score(task, logits, split.y) == score(task, changed, split.y)
+    rest = torch.nn.functional.cross_entropy(logits[:, :, 3:], split.y[:, 3:])
+    assert torch.allclose(loss(task, logits, split.y), rest)
+    assert 0 < trivial_score(task)["pixel_accuracy"] < 1
+    assert float(loss(task, logits, torch.full_like(split.y, -100))) == 0
+
+
+def test_a_mask_of_0_and_255_has_two_classes(tmp_path: Path) -> None:
+    masked(tmp_path, values=(0, 255))
+    assert Task.load(f"mine={tmp_path}").classes == ("0", "255")
+
+
+def test_broken_pictures_are_counted_and_some_named(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 0, 9)
+    fill(tmp_path / "b", 0, 9)
+    for i in range(7):
+        (tmp_path / "a" / f"{i}.png").write_bytes(b"none")
+    with pytest.raises(TaskError, match=r"7 of 40 are no readable pictures: .*0\.png.*…"):
+        Task.load(f"mine={tmp_path}")
+
+
+def test_nested_pictures_are_refused_and_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "b", ".hidden", "__MACOSX"):
+        fill(tmp_path / name, 0, 99, 6)
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "a" / "._1.png").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    task = Task.load(f"mine={tmp_path}")
+    assert task.classes == ("a", "b")
+    assert "empty holds no picture and is no class" in task.describe()
+    fill(tmp_path / "b" / "deeper", 0, 99, 2)
+    with pytest.raises(TaskError, match="2 pictures lie in folders below the class's own"):
+        Task.load(f"mine={tmp_path}")
