@@ -133,7 +133,7 @@ class Search:
             if key and key not in self.known:
                 first.setdefault(key, proposal)
         fresh = list(first)[: self.wanted - len(self.known)]
-        numbers = {key: len(self.known) + i for i, key in enumerate(fresh)}
+        numbers = self._numbers(fresh)
         places = {number: key for key, number in numbers.items()}
         jobs = []
         for number, key in places.items():
@@ -160,6 +160,21 @@ class Search:
         if jobs:
             self.weights.keep(self.proposer.population())
         return True
+
+    def _numbers(self, fresh: Sequence[str]) -> dict[str, int]:
+        """The numbers of a generation's new trials, in order; those recorded keep theirs, also
+        where a run that was extended goes another way than before."""
+        taken = {trial.number for trial in self.recorded.values()}
+        numbers = dict[str, int]()
+        for i, key in enumerate(fresh):
+            number = len(self.known) + i
+            if key in self.recorded:
+                number = self.recorded[key].number
+            elif number in taken:
+                number = max(taken) + 1
+            taken.add(number)
+            numbers[key] = number
+        return numbers
 
     def _job(self, number: int, proposal: Proposal) -> Job:
         """An evaluation, with the weights of its parents where all are kept."""

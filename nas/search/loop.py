@@ -47,6 +47,8 @@ from nas.task import Task, TaskError, load_tasks
 from nas.task.losses import check_shape
 from nas.train import Listener
 
+TRIED = 4  # networks with operators of the user's own, of which one must run
+
 
 def search(
     space: str | Path | Grammar,
@@ -162,7 +164,9 @@ def run_checks(
     for task in tasks:
         check_shape(task, results[task.name].dims)
     if grammar.used:
-        tried(first, settings, trust_code)
+        rng = random.Random(0)
+        drawn = [sample(grammar, rng, input=tasks[0].input, limits=most) for _ in range(TRIED)]
+        tried(drawn, settings, trust_code)
 
 
 def check_device(device: str) -> None:

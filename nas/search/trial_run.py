@@ -1,8 +1,9 @@
-"""A first network with operators of the user's own, run once where it may do no harm."""
+"""First networks with operators of the user's own, run once where they may do no harm."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,18 +17,30 @@ from nas.search.settings import Settings
 from nas.search.worker import longest_s
 
 
-def tried(derivation: Derivation, settings: Settings, trust_code: bool) -> None:
-    """Raise RunError where the network of a derivation, run once, does not come to its end."""
+def tried(derivations: Sequence[Derivation], settings: Settings, trust_code: bool) -> None:
+    """Raise RunError where of the networks of some derivations, each run once, none comes to its
+    end."""
+    faults = []
+    for derivation in dict.fromkeys(derivations):
+        fault = _fault(derivation, settings, trust_code)
+        if fault is None:
+            return
+        faults.append(f"{derivation}: {fault}")
+    raise RunError(f"none of the first {len(faults)} networks could be run; the last: {faults[-1]}")
+
+
+def _fault(derivation: Derivation, settings: Settings, trust_code: bool) -> BaseException | None:
     grammar = derivation.grammar
     child = Child(_run_once, grammar.text, grammar.name, str(derivation), trust_code)
     limit_s = longest_s(settings)
     try:
         child.hear(time.monotonic() + START_S)
         child.hear(time.monotonic() + limit_s, f"{limit_s:g} s")
-    except Died as death:
-        raise RunError(f"a first network, {derivation}, could not be run: {death}") from None
+    except (Died, RuntimeError, ValueError) as fault:
+        return fault
     finally:
         child.kill()
+    return None
 
 
 def _run_once(
@@ -36,5 +49,6 @@ def _run_once(
     grammar = Grammar.parse(text, name=name, trust_code=trust_code, alone=True)
     network = Network(Derivation.read(derivation, grammar)).eval()
     connection.send(None)
-    network(torch.zeros((2, *network.plan.input.dims)))
+    with torch.no_grad():
+        network(torch.zeros((2, *network.plan.input.dims)))
     connection.send(None)
