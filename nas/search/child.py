@@ -20,7 +20,9 @@ import torch
 START_S = 300.0  # the longest a process may take to begin
 
 _CONTEXT = get_context("forkserver")  # children of a clean process that has imported all there is
-_CONTEXT.set_forkserver_preload(["nas.search.worker"])
+_CONTEXT.set_forkserver_preload(
+    ["nas.search.shared", "sklearn.datasets", "sklearn.metrics", "torch._meta_registrations"]
+)
 
 
 class Died(RuntimeError):

@@ -48,7 +48,7 @@ QUICK: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def quick_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("nas.search.local", "nas.search.shared", "nas.search.trial_run"):
-        monkeypatch.setattr(f"{module}.longest_s", lambda settings: 4.0)
+        monkeypatch.setattr(f"{module}.longest_s", lambda settings: 2.0)
 
 
 def space(folder: Path, harm: str) -> Path:
@@ -75,9 +75,9 @@ def test_trained_alone_it_fails_its_trials_with_the_reason(tmp_path: Path, name:
 
 @pytest.mark.parametrize("name", ["exits", "hangs", "raises", "not a number", "gradient"])
 def test_in_a_supernet_its_steps_are_passed_over_and_said(tmp_path: Path, name: str) -> None:
-    """Of ten steps five or so draw it; more than ten in a row, or a tenth of all, would stop it."""
+    """Of four steps some draw it; ten in a row would stop the training."""
     harm, reason = HARM[name]
-    words = {**QUICK, "supernet": {"steps": 8, "samples": 16}}
+    words = {**QUICK, "supernet": {"steps": 4, "samples": 16}}
     run = search(space(tmp_path, harm), "digits", out=tmp_path / "run", **words)
     notes = Archive.open(run.folder).notes("passed")
     assert notes
