@@ -110,3 +110,10 @@ def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path)
     assert str(tmp_path) in said
     for word in ("mobile", "einspace", "fbnetv5-small", "digits", "scenes-segment"):
         assert word in said
+
+
+def test_the_first_line_of_a_journal_is_the_one_that_is_shown() -> None:
+    from nas.archive import _HEADER
+
+    shown = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
+    assert f"    {_HEADER.decode().rstrip()}\n" in shown

@@ -29,6 +29,8 @@ def shortened(command: str) -> list[str]:
         words += ["--trials", "6"]
         words += ["--config", "short.toml"] if "--config" not in words else []
         words = [w for i, w in enumerate(words) if "--budget" not in (w, words[i - 1])]
+    if words[:2] == ["nas", "resume"] and "--trials" in words:
+        words[words.index("--trials") + 1] = "8"
     if words[:2] == ["nas", "retrain"] and "--epochs" in words:
         words[words.index("--epochs") + 1] = "1"
     if words[:2] == ["nas", "trust"]:

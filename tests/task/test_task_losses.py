@@ -69,3 +69,14 @@ def test_logits_of_another_shape_are_refused_by_shape(task: Task) -> None:
     wrong = replace(task, classes=task.classes[:-1])
     with pytest.raises(TaskError, match="logits of shape.*correct the head"):
         loss(wrong, some_logits(task), task.splits().valid.y[:5])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+def test_smoothing_mixes_labels_with_a_half_by_its_share_and_no_more(smoothing: float) -> None:
+    task = Task.load("scenes-classify")
+    y = task.splits().valid.y[:7]
+    logits = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p, wanted = logits.sigmoid(), (1 - smoothing) * y.double() + smoothing / 2
+    by_hand = -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean()
+    found = loss(task, logits, y.double(), label_smoothing=smoothing)
+    assert float(found) == pytest.approx(float(by_hand), rel=1e-9)
