@@ -101,7 +101,7 @@ def report(
 
     `figure` is the one line for README.md; the first line of `doc` is the claim.
     """
-    from nas.search.run import machine, versions
+    from nas.search.folder import machine, versions
 
     claim = (doc or name).strip().splitlines()[0]
     load = os.getloadavg()[0]

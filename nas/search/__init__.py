@@ -9,8 +9,9 @@ from typing import Any
 from nas.search.breed import choose_with
 from nas.search.choice import trust
 from nas.search.evolve import EvolutionSampler
+from nas.search.folder import RunError
 from nas.search.loop import resume, search
-from nas.search.run import Run, RunError, load
+from nas.search.run import Run, load
 from nas.search.settings import Settings, SettingsError
 from nas.search.tree import TreeSampler
 

@@ -15,7 +15,8 @@ from nas.archive import Archive
 from nas.files import write as write_file
 from nas.grammar.count import count
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
-from nas.search.run import TRUST, Run, RunError, load
+from nas.search.folder import RunError
+from nas.search.run import TRUST, Run, load
 from nas.search.settings import Settings
 from nas.search.shared import chained
 from nas.search.worker import BANKED, Pool, banked, kind, make_pool, short_steps

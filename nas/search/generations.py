@@ -73,6 +73,7 @@ class Search:
         named = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
         self.clocked = "latency_ms" in named
         self.untimed: dict[str, Derivation] = {}
+        self.best: dict[str, float] = {}
         self.clocked_s = CLOCKED_S
         self.begun, self.before, self.ends = time.perf_counter(), len(self.recorded), ends
         self.wanted = self._wanted()
@@ -214,18 +215,15 @@ class Search:
         self.recorded[key] = trial
         if trial.state == "finished":
             self.untimed[trial.id] = derivation
-        self.listener("trials", len(self.recorded), self._expected(), self._best())
+        self._note_best(trial)
+        self.listener("trials", len(self.recorded), self._expected(), self.best)
 
-    def _best(self) -> dict[str, float]:
-        """The best value of the first objective among trials within the limits, to show it."""
-        first = self.objectives[0]
-        columns = [trial.columns() for trial in self.archive.trials if trial.state == "finished"]
-        values = [
-            found[first.name]
-            for found in columns
-            if first.name in found and all(limit.keeps(found) for limit in self.limits)
-        ]
-        return {f"best {first.name}": (max if first.maximize else min)(values)} if values else {}
+    def _note_best(self, trial: Trial) -> None:
+        """Keep the best value so far of the first objective within the limits, to show it."""
+        first, found = self.objectives[0], trial.columns()
+        if first.name in found and all(limit.keeps(found) for limit in self.limits):
+            name, value = f"best {first.name}", found[first.name]
+            self.best = {name: (max if first.maximize else min)(value, self.best.get(name, value))}
 
     def _finalists(self) -> None:
         """Train from scratch the front's trials that went on from their parents, and who comes to
@@ -284,6 +282,8 @@ class Search:
                 found[id] = [latency(network.plan, network.tensors(), device=device)]
         if found:
             self.archive.measure(found)
+            for id in found:
+                self._note_best(self.archive.trial(id))
             self.clocked_s = (time.perf_counter() - begun) / len(found)
 
     def _tell(self, proposals: Sequence[Proposal], keys: Sequence[str]) -> None:

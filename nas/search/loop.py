@@ -24,19 +24,11 @@ from nas.plan import plan
 from nas.progress import shown
 from nas.search.calibration import spent
 from nas.search.choice import decide
+from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
 from nas.search.propose import breeds, resolved, within
-from nas.search.run import (
-    Run,
-    column_clash,
-    columns_of,
-    create,
-    load,
-    objectives_of,
-    save_settings,
-    vacant,
-)
+from nas.search.run import Run, column_clash, columns_of, load, objectives_of
 from nas.search.settings import Settings, SettingsError
 from nas.search.shared import CHECKPOINT, check_shared, space_of, train_bank
 from nas.search.start import started

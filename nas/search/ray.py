@@ -28,7 +28,7 @@ import torch
 from nas.archive import Measurement
 from nas.files import alive
 from nas.retrain import retrain, retrained
-from nas.search.run import RunError
+from nas.search.folder import RunError
 from nas.search.settings import Settings
 from nas.search.worker import BANKED, Job, Outcome, RunEvaluator, longest_s
 from nas.train import Listener

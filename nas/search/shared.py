@@ -20,8 +20,9 @@ from nas.grammar.count import extreme
 from nas.measure.latency import threads
 from nas.plan import plan
 from nas.search.child import START_S, Child, Died
+from nas.search.folder import RunError
 from nas.search.propose import OPEN_SIZE, counted, within
-from nas.search.run import Run, RunError, columns_of, costs_of, kept
+from nas.search.run import Run, columns_of, costs_of, kept
 from nas.search.schedule import Schedule
 from nas.search.settings import EXECUTION, Settings
 from nas.search.worker import banked, covering, longest_s, make_bank

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from nas.front import Limit
 from nas.grammar import Derivation, Grammar, GrammarError, seed
 from nas.grammar.trace import cost_of
+from nas.search.folder import RunError
 from nas.search.propose import within
-from nas.search.run import RunError
 from nas.search.settings import Settings
 
 

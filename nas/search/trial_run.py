@@ -12,7 +12,7 @@ import torch
 from nas.grammar import Derivation, Grammar
 from nas.network import Network
 from nas.search.child import START_S, Child, Died
-from nas.search.run import RunError
+from nas.search.folder import RunError
 from nas.search.settings import Settings
 from nas.search.worker import longest_s
 

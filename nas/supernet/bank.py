@@ -278,7 +278,7 @@ def facts_of(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise BankError(f"{path} is damaged: {error}") from None
 
 

@@ -17,7 +17,7 @@ from nas.archive import Archive, Measurement, Trial
 from nas.grammar import Grammar
 from nas.report import report
 from nas.search import Run, Settings, load
-from nas.search.run import create
+from nas.search.folder import create
 
 HOSTILE = "</script><b onclick=x>'\"&{{7*7}}"
 VOID = {"meta", "link", "input", "br", "img"}

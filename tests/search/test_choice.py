@@ -24,7 +24,7 @@ from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures
 from nas.search.choice import _most, hopeless, trust
 from nas.search.estimate import estimate
-from nas.search.run import create
+from nas.search.folder import create
 from nas.search.settings import Settings, Supernet
 from nas.search.worker import RunEvaluator
 from nas.supernet import Space, chain

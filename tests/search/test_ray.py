@@ -24,8 +24,9 @@ from nas.network import Network
 from nas.retrain import retrain, retrained
 from nas.search import RunError, search
 from nas.search.choice import trust
+from nas.search.folder import create
 from nas.search.ray import RayPool, connected, retrain_on_ray
-from nas.search.run import Run, create
+from nas.search.run import Run
 from nas.search.settings import Settings
 from nas.task import Task
 from nas.train import Recipe

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from nas.archive import Archive
 from nas.measure.latency import threads
 from nas.search import RunError, load, resume, search
-from nas.search.run import create
+from nas.search.folder import create
 from nas.search.worker import make_bank
 from nas.supernet import BankError
 from nas.supernet.bank import facts_of
