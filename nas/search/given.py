@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -27,7 +28,7 @@ class Given:
 
     def __init__(self, tasks: Tasks, folder: Path):
         self.folder = folder.absolute() / "data"
-        self.waiting = folder.absolute().with_name(f".{folder.name}.data")
+        self.waiting: Path | None = None
         self.specs = tuple(self._specs(tasks))
 
     def _specs(self, tasks: Tasks) -> list[str]:
@@ -46,19 +47,23 @@ class Given:
             source = {"x": source[0], "y": source[1]}
         if not isinstance(source, Mapping) or not re.fullmatch(r"[\w-]+", name):
             raise TaskError(_unknown(source))
-        self.waiting.mkdir(parents=True, exist_ok=True)
+        if self.waiting is None:
+            beside = self.folder.parent.parent
+            beside.mkdir(parents=True, exist_ok=True)
+            self.waiting = Path(mkdtemp(prefix=f".{self.folder.parent.name}.", dir=beside))
         arrays: dict[str, Any] = {str(k): np.asarray(v) for k, v in source.items()}
         np.savez(self.waiting / f"{name}.npz", **arrays)
         return f"{name}={self.waiting / f'{name}.npz'}"
 
     def settled(self, spec: str) -> str:
         """A spec as it is once the run's folder is there."""
-        return spec.replace(f"={self.waiting}/", f"={self.folder}/")
+        return spec.replace(f"={self.waiting}/", f"={self.folder}/") if self.waiting else spec
 
     def settle(self) -> None:
         """Move what is kept into the run's folder."""
-        if self.waiting.exists():
-            shutil.move(self.waiting, self.folder)
+        if self.waiting:
+            self.waiting.rename(self.folder)
+            self.waiting = None
 
     def __enter__(self) -> Given:
         return self
@@ -67,7 +72,8 @@ class Given:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        shutil.rmtree(self.waiting, ignore_errors=True)
+        if self.waiting:
+            shutil.rmtree(self.waiting, ignore_errors=True)
 
 
 def _spec(task: Any) -> str:

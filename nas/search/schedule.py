@@ -34,7 +34,8 @@ class Schedule:
             gone = (time.perf_counter() - self.begun) / max(self.seconds, 1e-9)
             due = gone * self.steps
             place = due if due >= step + 1 else float(step)  # in time, it is as without a clock
-            self.known.append(place)
+            new = array("d", [place] * (step + 1 - len(self.known)))  # more than one after a loss
+            self.known.extend(new)
             with self.path.open("ab") as file:
-                file.write(array("d", [place]).tobytes())
+                file.write(new.tobytes())
         return place if place < self.steps else None

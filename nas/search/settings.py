@@ -253,7 +253,7 @@ class Settings(_Strict):
 
 
 def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str) else list(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _preset(name: str) -> Path:

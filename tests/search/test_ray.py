@@ -299,3 +299,34 @@ def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
     assert heard == [3, 4]
     assert retrained(nets[0], epochs=4) is not None
     assert retrained(nets[1], epochs=4) is None
+
+
+def test_scratch_of_processes_that_are_no_more_is_swept_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "SCRATCH", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = (f"nas-{gone.pid}-abc", f"nas-{os.getpid()}-abc", "nas-mine", "other-1-abc")
+    for name in names:
+        (tmp_path / name / "session").mkdir(parents=True)
+    (tmp_path / f"nas-{gone.pid}-link").symlink_to(tmp_path / "other-1-abc")
+    on_ray._sweep()
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], f"nas-{gone.pid}-link"}
+    assert (tmp_path / "other-1-abc" / "session").exists()
+
+
+def test_a_ray_started_here_asks_for_a_token_and_leaves_the_users_choice() -> None:
+    code = (
+        "import os, nas.search.ray; print(os.environ.get('RAY_AUTH_MODE'),"
+        " len(os.environ.get('RAY_AUTH_TOKEN', '')))"
+    )
+    home = {**os.environ, "HOME": "/nowhere"}
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        home.pop(name, None)
+    for more, said in (({}, "token 64"), ({"RAY_AUTH_MODE": "disabled"}, "disabled 0")):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env={**home, **more}, capture_output=True, text=True,
+            check=True,
+        ).stdout  # fmt: skip
+        assert found.strip() == said
