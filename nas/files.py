@@ -7,15 +7,18 @@ overwritten or deleted, so a folder that holds one is refused before anything is
 from __future__ import annotations
 
 import os
+import platform
 import re
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from zlib import crc32
 
-PART = re.compile(r"\..+\.(\d+)-[0-9a-f]{16}\.part")  # what is being written, and by which process
+HOST = f"{crc32(platform.node().encode()):08x}"
+PART = re.compile(rf"\..+\.{HOST}-(\d+)-[0-9a-f]{{16}}\.part")  # being written, by which process
 
 
 class FolderError(ValueError):
@@ -74,11 +77,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(8)}.part")
+    return path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{secrets.token_hex(8)}.part")
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that are no more left half written in a folder."""
+    """Remove what processes of this machine that are no more left half written in a folder."""
     for entry in os.scandir(folder):
         match = PART.fullmatch(entry.name)
         if not match or alive(int(match[1])):
@@ -86,7 +89,8 @@ def sweep(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
         else:
-            os.unlink(entry.path)
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path)
 
 
 def alive(pid: int) -> bool:
@@ -105,7 +109,10 @@ def refuse_links(folder: Path) -> None:
     waiting = [folder]
     while waiting:
         for entry in os.scandir(waiting.pop()):
-            mode = entry.stat(follow_symlinks=False).st_mode
+            try:
+                mode = entry.stat(follow_symlinks=False).st_mode
+            except FileNotFoundError:  # a file that was being written has its name by now
+                continue
             if stat.S_ISDIR(mode):
                 waiting.append(Path(entry.path))
             elif not stat.S_ISREG(mode):

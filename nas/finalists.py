@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from nas.archive import Archive, Measurement, Trial
+from nas.archive import Archive, Measurement, Trial, plain
 from nas.export import facts
 from nas.export.folder import read_record
 from nas.front import Objective, ParetoFront
@@ -43,7 +43,8 @@ def retrain_finalists(
 
         def measured(net: Path, found: list[Measurement]) -> None:
             id = trials[nets.index(net)].id
-            new = [m for m in found if m.task and m not in archive.trial(id).measurements]
+            known = [plain(m) for m in archive.trial(id).measurements]
+            new = [m for m in found if m.task and plain(m) not in known]
             if new:
                 archive.measure({id: new})
             rows.extend(_row(net, m) for m in found if m.task)
@@ -90,7 +91,8 @@ def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoF
 
 
 def _row(net: Path, after: Measurement) -> dict[str, Any]:
-    before = facts(net).get("test_before", {})
+    noted = facts(net).get("test_before")
+    before = noted if isinstance(noted, dict) else {}
     return {
         "network": str(net), "task": after.task, "metric": after.name,
         "before": before.get(f"{after.task}_{after.name}"), "after": after.value,

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nas.journal import printable
+
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
@@ -62,7 +64,7 @@ class Limit:
         `=` is at most. Raises ValueError for a bound on the side where a column is better."""
         match = re.fullmatch(r"\s*([^\s<>=!]+)\s*(<=|>=|=)\s*([^\s=]+)\s*", text)
         bound = _number(match[3]) if match else None
-        if match is None or bound is None:
+        if match is None or bound is None or not math.isfinite(bound):
             raise ValueError(f"limit {text!r} is not like latency_ms=1, flops<=2M or accuracy>=0.9")
         name, sign, said = match.groups()
         _check(name, known)
@@ -265,9 +267,12 @@ class ParetoFront:
 
 
 def cell(value: object) -> object:
-    """A value for CSV: a text that a spreadsheet would take for a formula is quoted."""
-    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if formula else value
+    """A value for CSV: a text that a spreadsheet would take for a formula is quoted, and what would
+    steer a terminal is left out."""
+    if not isinstance(value, str):
+        return value
+    formula = value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{printable(value)}" if formula else printable(value)
 
 
 def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:

@@ -20,6 +20,14 @@ class ArchiveError(ValueError):
     """A run's journal that cannot be read, written or understood; the message says what to do."""
 
 
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's without what would steer a terminal: escapes, bells, returns."""
+    return _STEERING.sub("\ufffd", text)
+
+
 def write_line(event: Mapping[str, JSON], before: int = 0) -> bytes:
     """The line of an event; `before` is the checksum that it goes on from."""
     try:

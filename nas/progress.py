@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Eta
 
+from nas.journal import printable
+
 PHASES = {
     "supernet": "training the supernet",
     "trials": "evaluating subnets",
@@ -40,7 +42,7 @@ class Live:
 
     def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
         if "says" in facts:
-            err.print(facts["says"], markup=False, soft_wrap=True)
+            err.print(printable(facts["says"]), markup=False, soft_wrap=True)
             return
         said = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
         name = PHASES.get(phase, phase)

@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nas.journal import printable
 from nas.progress import err, live
 
 __all__ = [
@@ -55,7 +56,7 @@ def told(carry_on: str = "") -> Iterator[None]:
         if os.environ.get("NAS_DEBUG"):
             raise
         err.print("[bold red]error:[/bold red] ", end="")
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(printable(str(error)), markup=False, soft_wrap=True)
         if carry_on and isinstance(error, OSError):
             err.print(carry_on, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -66,7 +67,7 @@ def told(carry_on: str = "") -> Iterator[None]:
 def human(value: object, column: str = "") -> str:
     """A figure for a table: counts with k, M or G, fractions with four digits."""
     if not isinstance(value, int | float):
-        return "" if value is None else str(value)
+        return "" if value is None else printable(str(value))
     if column in ("flops", "params") or (isinstance(value, int) and abs(value) >= 10_000):
         for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
             if abs(value) >= factor:
@@ -80,7 +81,8 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], title: st
     table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         words = any(isinstance(row.get(column), str) for row in rows)
-        table.add_column(escape(column), justify="left" if words else "right", overflow="fold")
+        side: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(escape(printable(column)), justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(escape(human(row.get(column), column)) for column in columns))
     out.print(table)
@@ -104,7 +106,7 @@ def show_trust(facts: Mapping[str, Any]) -> None:
         show(rows, list(rows[0]), f"{task}: Kendall τ with {each['metric']} after training from "
              f"scratch, {many} architectures, {seeds} seeds [90 % interval]")  # fmt: skip
         out.print(f"ceiling, one seed with another: τ {estimate(each['ceiling'])}\n", markup=False)
-    out.print(facts["verdict"]["says"], markup=False, soft_wrap=True)
+    out.print(printable(facts["verdict"]["says"]), markup=False, soft_wrap=True)
 
 
 def show_run(run: Run) -> None:
@@ -119,7 +121,8 @@ def show_run(run: Run) -> None:
     if len(trials) < run.settings.trials:
         out.print(f"\n{len(trials)} trials: the space holds no more, or the budget ended.")
     if not front.trials:
-        out.print(f"\n{_why_empty(run)}; see them all: nas report {folder}", markup=False)
+        why = printable(_why_empty(run))
+        out.print(f"\n{why}; see them all: nas report {folder}", markup=False)
         return
     best = shlex.quote(front.trials[0].id)
     out.print(
@@ -163,4 +166,5 @@ def show_front(front: ParetoFront, title: str = "") -> None:
 
 def write(text: str) -> None:
     """Plain text on stdout, as it is."""
+    text = printable(text)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")

@@ -99,7 +99,7 @@ def _blamed(step: int, derivation: Derivation) -> Iterator[None]:
         yield
     except TrainingError as error:
         raise StepError(step, str(derivation), str(error)) from None
-    except (RuntimeError, ValueError, ArithmeticError, TypeError) as error:
+    except Exception as error:  # of an operator of the user's, whatever it raises
         reason = f"{type(error).__name__}: {error}"
         raise StepError(step, str(derivation), reason) from error
 

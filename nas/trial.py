@@ -53,6 +53,13 @@ class Trial:
     cpu_s: Seconds = 0.0
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    @property
+    def text(self) -> str:
+        """The derivation that serves all tasks; raises ArchiveError where there is none."""
+        if "" not in self.derivations:
+            raise ArchiveError(f"trial {self.id} has no derivation that serves all tasks")
+        return self.derivations[""]
+
     def value(self, column: str) -> float | None:
         """The newest measurement of a column (see `columns`), or None where there is none."""
         return self.columns().get(column)
@@ -107,6 +114,25 @@ class _Bank:
 @dataclass(frozen=True)
 class _Training:
     steps: Count
+    seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class _Passed:
+    step: Count
+    derivation: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Begun:
+    derivation: str
+
+
+@dataclass(frozen=True)
+class _Ended:
+    trials: Count
+    budget_s: float | None
 
 
 @dataclass(frozen=True)
@@ -138,7 +164,7 @@ class _Scored:
 
 NOTES: dict[str, Any] = {  # what the library itself reads again; other notes may say anything
     "measure": _Measured, "bank": _Bank, "training": _Training, "finalist": _Finalist,
-    "verdict": _Verdict, "scored": _Scored,
+    "verdict": _Verdict, "scored": _Scored, "passed": _Passed, "begun": _Begun, "ended": _Ended,
 }  # fmt: skip
 
 

@@ -225,6 +225,39 @@ def test_a_csv_holds_no_formula(folders: tuple[Path, Path]) -> None:
     assert all(line[0] not in "=+-@" for line in load(run).front().to_csv().splitlines())
 
 
+def test_nothing_of_theirs_steers_a_terminal(folders: tuple[Path, Path]) -> None:
+    from nas.archive import Measurement
+
+    run, net = folders
+    evil = "x\x1b]0;pwned\x07\x1b[2J\r\x9b"
+    with Archive.open(run, write=True) as archive:
+        id = archive.trials[0].id
+        archive.measure({id: [Measurement(evil, 1.0), Measurement("accuracy", 1.0, task=evil)]})
+    said = try_every_verb(run, net)
+    for words in (["--csv"], ["--sort", "nope"], ["--objectives", f"{evil},flops"]):
+        result = CliRunner().invoke(app, ["front", str(run), *words])
+        said[" ".join(words)] = result.output
+    assert not any(sign in text for text in said.values() for sign in "\x1b\x07\x9b\r")
+
+
+def test_notes_and_trials_without_what_is_read_of_them_are_refused_in_words(
+    folders: tuple[Path, Path],
+) -> None:
+    run, net = folders
+    with Archive.open(run, write=True) as archive:
+        for kind in ("begun", "passed", "ended", "bank", "training", "verdict", "scored"):
+            with pytest.raises(ArchiveError, match=kind):
+                archive.note(kind)
+        from dataclasses import replace
+
+        first = archive.trials[0]
+        archive.record(replace(first, number=9, id="9", derivations={"x": first.text}))
+    (run / "trust.json").write_text("{}")
+    try_every_verb(run, net)
+    result = CliRunner().invoke(app, ["extract", str(run), "--id", "9", "--to", str(run / "o")])
+    assert "no derivation that serves all tasks" in " ".join(result.output.split())
+
+
 def test_an_imported_file_is_a_grammar_or_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hunter2:x:0:0\n")
     for name in ("secret", "../" + tmp_path.name + "/secret"):

@@ -18,10 +18,14 @@ SIDE = 100.0  # of a scatter, in its own units
 
 
 def trust(path: Path) -> dict[str, Any] | None:
-    """What the page says of a run's trust.json; None where there is none."""
-    if not path.exists():
+    """What the page says of a run's trust.json; None where there is none that can be read."""
+    try:
+        return _page(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    facts = json.loads(path.read_text(encoding="utf-8"))
+
+
+def _page(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "architectures": len(facts["architectures"]), "seeds": facts["seeds"],
         "says": facts["verdict"]["says"], "heads": list(COLUMNS.values()),

@@ -148,7 +148,7 @@ def inherited(archive: Archive) -> dict[str, Scored]:
     for trial in sorted(archive.trials, key=lambda trial: trial.id):
         mine = tuple(m for m in trial.measurements if m.evaluator == "inherited")
         if mine:
-            text = trial.derivations[""]
+            text = trial.text
             found[text] = Scored(
                 text, "inherited", 0, mine, seconds=trial.seconds, cpu_s=trial.cpu_s
             )

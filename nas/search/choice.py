@@ -36,7 +36,8 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     noted = archive.notes("verdict")
     if noted:
         return str(noted[0]["evaluator"])
-    wanted = settings.evaluator == "auto" and settings.budget_s and settings.trust.share
+    budgeted = settings.budget_s is not None and settings.budget_s < inf
+    wanted = settings.evaluator == "auto" and budgeted and settings.trust.share
     wanted = wanted and not chained(settings, run.grammar, run.tasks)
     if not wanted or archive.trials:
         return usual

@@ -17,6 +17,7 @@ from nas.search.settings import Settings
 from nas.task import Task, trivial_score
 
 FORMAT = 1
+DATA = "data"  # arrays that were given as tasks, there before anything else
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 
 
@@ -68,7 +69,7 @@ def vacant(folder: Path) -> None:
     """Raise RunError where a run cannot be written to a folder."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise RunError(f"{folder} is a file or a link: name a folder that does not exist yet")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != DATA for path in folder.iterdir()):
         known = (folder / "run.toml").exists()
         fix = f"nas resume {folder}" if known else "name another with --out"
         raise RunError(f"{folder} exists and is not empty: {fix}, or remove it first")

@@ -63,7 +63,7 @@ class Search:
             start=self.listed or started(settings, run.grammar, run.tasks[0].input, run.limits),
         )
         self.recorded = {
-            self._key(Derivation.read(trial.derivations[""], run.grammar)): trial
+            self._key(Derivation.read(trial.text, run.grammar)): trial
             for trial in archive.trials
         }
         self.weights = Weights(run.folder / "weights")
@@ -240,7 +240,7 @@ class Search:
             tried |= {t.id for t in todo}
             outcomes = self.pool.evaluate(
                 [
-                    Job(n, t.derivations[""], "standalone", self.settings.seed)
+                    Job(n, t.text, "standalone", self.settings.seed)
                     for n, t in jobs.items()
                 ],
                 ends=self._end(),
@@ -300,7 +300,7 @@ def _unended(archive: Archive) -> Counter[str]:
     for note in archive.notes():
         if note["kind"] == "begun":
             found[str(note["derivation"])] += 1
-        elif note["kind"] == "stopped":
+        elif note["kind"] in ("stopped", "ended"):
             found.clear()
     return found
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nas.search.folder import DATA
 from nas.task import Task, TaskError
 
 Arrays: TypeAlias = tuple[Any, Any]  # x (n, ...) and y (n, ...), of numpy or torch
@@ -27,7 +28,7 @@ class Given:
     """
 
     def __init__(self, tasks: Tasks, folder: Path):
-        self.folder = folder.absolute() / "data"
+        self.folder = folder.absolute() / DATA
         self.waiting: Path | None = None
         self.specs = tuple(self._specs(tasks))
 
@@ -62,6 +63,7 @@ class Given:
     def settle(self) -> None:
         """Move what is kept into the run's folder."""
         if self.waiting:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.waiting.rename(self.folder)
             self.waiting = None
 

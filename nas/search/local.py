@@ -48,12 +48,13 @@ class LocalPool:
 
     def _apart(self, job: Job, ends: float) -> Outcome | None:
         """A job's outcome from a child; None where it would have come after the end of time."""
-        if self.child is None:
-            self.child = Child(_serve, *self.arguments)
-            self.child.hear(time.monotonic() + START_S)
         limit_s, start = longest_s(self.arguments[1]), time.monotonic()
-        self.child.send(job)
         try:
+            if self.child is None:
+                self.child = Child(_serve, *self.arguments)
+                self.child.hear(min(start + START_S, ends), f"{START_S:g} s to begin")
+                start = time.monotonic()
+            self.child.send(job)
             outcome: Outcome = self.child.hear(min(start + limit_s, ends), f"{limit_s:g} s")
             return outcome
         except Died as death:

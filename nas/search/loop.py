@@ -11,12 +11,13 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas.archive import Archive
+from nas.archive import Archive, ArchiveError
 from nas.files import sweep
 from nas.front import Limit
 from nas.grammar import Grammar, sample
@@ -74,8 +75,8 @@ def search(
                 "supernet": chosen.supernet.model_copy(update={"threads": threads}),
             }
         )
-        create(folder, chosen, grammar, found)
         given.settle()
+        create(folder, chosen, grammar, found)  # run.toml is the last to be there
         Archive.create(folder).close()
         execution = {"on": chosen.on, "workers": chosen.workers, "device": chosen.device}
         return _proceed(load(folder, trust_code=trust_code, **execution), heard, begun)
@@ -194,9 +195,10 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
                 Search(run, archive, pool, listener, evaluator, ends).go()
             finally:
                 pool.close()
-        except KeyboardInterrupt:
-            if archive.notes("begun"):
-                archive.note("stopped")
+        except BaseException:
+            with suppress(ArchiveError):  # a full disk takes no note of it
+                if archive.notes("begun"):
+                    archive.note("stopped")
             raise
         archive.note("ended", **asked)
     return run
@@ -208,5 +210,6 @@ def _spent(run: Run, archive: Archive) -> float:
     workers = 1 if settings.on == "local" else settings.workers or os.cpu_count() or 1
     apart = spent(archive, "finalist") + sum(trial.seconds for trial in archive.trials)
     last = run.folder / CHECKPOINT
-    training = float(facts_of(last).get("seconds", 0)) if last.exists() else 0.0
+    begun = last.exists() and not archive.notes("bank")
+    training = float(facts_of(last).get("seconds", 0)) if begun else 0.0
     return spent(archive, "bank", "verdict") + training + apart / workers

@@ -85,7 +85,7 @@ class Run:
         """What commands on this run need said: " --trust-code" where it names code, or ""."""
         uses = re.search(r"^use ", (self.folder / "space.grammar").read_text(), flags=re.M)
         named = (*self.settings.tasks, f"={self.settings.supernet.strategy}")
-        code = any(re.search(r"=.*:\w+$", spec) for spec in named)
+        code = any(re.search(r"=.*:\w+$", spec.partition("?layout=")[0]) for spec in named)
         return " --trust-code" if uses or code else ""
 
     @property
@@ -99,7 +99,7 @@ class Run:
             return archive.trial(id)
 
     def derivation(self, id: str) -> Derivation:
-        return Derivation.read(self.trial(id).derivations[""], self.grammar)
+        return Derivation.read(self.trial(id).text, self.grammar)
 
     def costs(self, derivation: Derivation) -> dict[str, float] | None:
         """What can be counted of an architecture with the heads of the run's tasks; None where that

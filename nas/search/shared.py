@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,9 @@ from nas.train import Listener, StepError, Trainer, Turn
 
 CHECKPOINT, CLOCK = "training.safetensors", "training.clock"
 DRAWS = 100  # of a turn that a bank which grows has memory for
+UNTIMED = 10_000  # steps of a schedule by the clock where none may be timed beforehand
 TIMED = 8  # steps from which is told what one takes
+GRACE_S = 5.0  # past the end of time, for a checkpoint to be read and a bank to be written
 MOST_IN_A_ROW = 10  # steps that may fail one after the other, and a tenth of all
 
 
@@ -46,6 +49,7 @@ class Course:
 
     steps: int
     seconds: float | None
+    until: float = math.inf  # by time.perf_counter, the same in every process
     passed: frozenset[int] = frozenset()
 
 
@@ -89,11 +93,17 @@ def train_bank(run: Run, archive: Archive, listener: Listener, ends: float) -> N
             "--trust-code"
         )
     steps, seconds = _length(run, archive, ends)
+    until = ends
+    if seconds is not None:
+        left = seconds * (1 - Schedule(run.folder / CLOCK, steps, seconds).share)
+        until = min(ends, time.perf_counter() + left)
     passed = {int(str(note["step"])) for note in archive.notes("passed")}
-    done = in_a_row = 0
+    last = run.folder / CHECKPOINT
+    done, in_a_row = int(facts_of(last).get("version", 0)) if last.exists() else 0, 0
+    apart = bool(run.grammar.used) or strategy not in STRATEGIES
     while True:
-        given = Course(steps, seconds, frozenset(passed))
-        for event in _apart(run, given) if run.grammar.used else training(run, given):
+        given = Course(steps, seconds, until, frozenset(passed))
+        for event in _apart(run, given) if apart else training(run, given):
             if isinstance(event, Done):
                 done, in_a_row = event.done, 0
                 listener("supernet", done, max(steps, done), {"loss": event.loss})
@@ -134,11 +144,11 @@ def training(run: Run, given: Course) -> Iterator[Event]:
     trainer = Trainer(bank, run.tasks, recipe, given.steps, settings.device)
     earlier = float(facts_of(last).get("seconds", 0)) if last.exists() else 0.0
     begun, saved, step = time.perf_counter() - earlier, float("-inf"), bank.version
-    schedule = Schedule(run.folder / CLOCK, given.steps, given.seconds)
+    schedule = Schedule(run.folder / CLOCK, given.steps, given.seconds, given.until)
     with threads(settings.supernet.threads or torch.get_num_threads()):
         while (place := schedule.at(step)) is not None:
             if step not in given.passed:
-                turn = draw(step, place)
+                turn = _drawn(draw, step, place, settings)
                 yield Begun(step, str(turn.derivations[0]))
                 try:
                     loss = trainer.step(step, turn, place)
@@ -155,6 +165,20 @@ def training(run: Run, given: Course) -> Iterator[Event]:
     yield Trained(bank.version, time.perf_counter() - begun)
 
 
+def _drawn(
+    draw: Callable[[int, float], Turn], step: int, place: float, settings: Settings
+) -> Turn:
+    try:
+        return draw(step, place)
+    except Exception as error:
+        if settings.supernet.strategy in STRATEGIES:
+            raise
+        raise RunError(
+            f"the strategy {settings.supernet.strategy} raises {type(error).__name__} at step "
+            f"{step}: {error}"
+        ) from error
+
+
 def _apart(run: Run, given: Course) -> Iterator[Event]:
     """Training in a child, where operators of the user's own may hang, crash or exit: the step in
     which it dies is a step that failed, and the last event."""
@@ -164,7 +188,9 @@ def _apart(run: Run, given: Course) -> Iterator[Event]:
     try:
         while True:
             limit = limit_s if begun else START_S
-            event = child.hear(time.monotonic() + limit, f"{limit:g} s")
+            if begun:  # to leave what was trained, it may take a little longer
+                limit = min(limit, max(GRACE_S, given.until - time.perf_counter()))
+            event = child.hear(time.monotonic() + limit, f"{limit:.0f} s")
             begun = True
             if isinstance(event, Begun):
                 step = event
@@ -319,19 +345,21 @@ def _length(run: Run, archive: Archive, ends: float) -> tuple[int, float | None]
     """Training steps, decided once for a run, and seconds where there is a budget: steps as set, or
     as many as seem to fit the budget's share, of which the clock has the last word."""
     settings, noted, seconds = run.settings, archive.notes("training"), None
-    if settings.budget_s is not None:
+    if noted and (settings.budget_s is None or noted[0].get("seconds") is not None):
+        known = noted[0].get("seconds")
+        return int(str(noted[0]["steps"])), None if known is None else float(str(known))
+    if settings.budget_s is not None and math.isfinite(settings.budget_s):
         seconds = settings.budget_s * settings.supernet.share
         seconds = max(0.0, min(seconds, ends - time.perf_counter()))
-    if noted:
-        return int(str(noted[0]["steps"])), seconds
-    steps = settings.supernet.steps
-    if seconds is not None:
+    steps = int(str(noted[0]["steps"])) if noted else settings.supernet.steps
+    if not noted and seconds is not None:
         begun = time.perf_counter()
-        fitting = 10_000
-        if not run.grammar.used:
+        fitting = UNTIMED
+        if not run.grammar.used and settings.supernet.strategy in STRATEGIES:
             each, _ = step_s(settings, run.grammar, run.tasks)
             fitting = int(seconds / each)
         steps = max(20, min(steps, fitting) if steps else fitting)
         seconds = max(0.0, seconds - (time.perf_counter() - begun))
-    archive.note("training", steps=steps)
+    steps = steps or UNTIMED
+    archive.note("training", steps=steps, **({} if seconds is None else {"seconds": seconds}))
     return steps, seconds

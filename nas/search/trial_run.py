@@ -16,6 +16,8 @@ from nas.search.folder import RunError
 from nas.search.settings import Settings
 from nas.search.worker import longest_s
 
+TRY_S = 60.0  # the longest a forward pass of two samples may take
+
 
 def tried(derivations: Sequence[Derivation], settings: Settings, trust_code: bool) -> None:
     """Raise RunError where of the networks of some derivations, each run once, none comes to its
@@ -32,7 +34,7 @@ def tried(derivations: Sequence[Derivation], settings: Settings, trust_code: boo
 def _fault(derivation: Derivation, settings: Settings, trust_code: bool) -> BaseException | None:
     grammar = derivation.grammar
     child = Child(_run_once, grammar.text, grammar.name, str(derivation), trust_code)
-    limit_s = longest_s(settings)
+    limit_s = min(longest_s(settings), TRY_S)
     try:
         child.hear(time.monotonic() + START_S)
         child.hear(time.monotonic() + limit_s, f"{limit_s:g} s")

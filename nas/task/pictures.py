@@ -45,7 +45,8 @@ def _by_class(path: Path, within: dict[str, Path]) -> Raw:
         for each in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
             own = _pictures(each)
             files[split] += own
-            deeper = sum(len(_pictures(f)) for f in each.rglob("*") if f.is_dir())
+            below = (f for f in each.rglob("*") if f.is_dir() and _shown_below(f, each))
+            deeper = sum(len(_pictures(folder)) for folder in below)
             if deeper:
                 raise TaskError(
                     f"{each}: {deeper} pictures lie in folders below the class's own; put them "
@@ -73,8 +74,7 @@ def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Raw:
     for split, folders in masked.items():
         if folders is None:
             raise TaskError(f"{path}: {split} lacks a folder of images or of masks; train has both")
-        ours = {file.stem: file for file in _pictures(folders[0])}
-        theirs = {file.stem: file for file in _pictures(folders[1])}
+        ours, theirs = (_by_stem(folder) for folder in folders)
         if alone := sorted(ours.keys() ^ theirs.keys()):
             raise TaskError(
                 f"{path}: {alone[0]!r}, the first of {len(alone)}, is a picture without a mask or "
@@ -91,6 +91,19 @@ def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Raw:
     return _raw(path, pairs, notes)
 
 
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by their names without suffixes, which pair them with masks."""
+    found: dict[str, Path] = {}
+    for file in _pictures(folder):
+        if file.stem in found:
+            raise TaskError(
+                f"{file} and {found[file.stem]} have one name but for the suffix, and by names "
+                "pictures and masks are paired: rename one"
+            )
+        found[file.stem] = file
+    return found
+
+
 def _raw(path: Path, pairs: Pairs, notes: Sequence[str]) -> Raw:
     layout = "nhw" if pairs["train"][0].ndim == 3 else "nhwc"
     return Raw(str(path), pairs, layout, notes=tuple(notes))
@@ -98,6 +111,10 @@ def _raw(path: Path, pairs: Pairs, notes: Sequence[str]) -> Raw:
 
 def _shown(path: Path) -> bool:
     return not path.name.startswith((".", "__MACOSX"))
+
+
+def _shown_below(path: Path, folder: Path) -> bool:
+    return all(_shown(Path(part)) for part in path.relative_to(folder).parts)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -97,7 +97,7 @@ def prepare(raw: Raw, like: Found | None = None) -> Found:
     if like is not None:
         notes = (*raw.notes, *notes, *like.splits.notes[-1:])
         return Found(_splits(like.splits, ys, notes), target, classes, like.content, parts)
-    content = _content(raw, layout)
+    content = _content(xs)
     if parts is not None:
         xs |= {split: xs["train"][i] for split, i in parts.items()}
     xs, note = normalise(xs)
@@ -119,12 +119,11 @@ def _splits(
     return Splits(**{s: Split(x(s), torch.from_numpy(ys[s])) for s in SPLITS}, notes=notes)
 
 
-def _content(raw: Raw, layout: str) -> str:
-    """A digest of the samples as they were found."""
-    digest = hashlib.blake2b(layout.encode(), digest_size=16)
-    for split in sorted(raw.pairs):
-        x = raw.pairs[split][0]
-        digest.update(f"{split} {x.dtype} {x.shape}".encode())
+def _content(xs: Mapping[str, Array]) -> str:
+    """A digest of samples as they are laid out, before any are cut from train or normalised."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split, x in sorted(xs.items()):
+        digest.update(f"{split} {x.shape}".encode())
         digest.update(np.ascontiguousarray(x).data)
     return digest.hexdigest()
 

@@ -138,6 +138,33 @@ def test_a_run_is_extended_by_trials_or_by_time_and_then_has_ended_again(
     assert len(resume(tmp_path / "run", budget_s=3.0).trials) == 15  # all that the space holds
 
 
+def test_a_resumed_training_has_what_was_left_of_its_time(tmp_path: Path) -> None:
+    """And not the share of what is left of the whole."""
+    half = Schedule(tmp_path / "a", 100, 200.0)
+    for step in range(50):
+        half.at(step)
+    assert half.share == pytest.approx(0.49)
+    again = Schedule(tmp_path / "a", 100, 200.0)
+    assert [again.at(step) for step in range(50, 101)] == [*map(float, range(50, 100)), None]
+    late = Schedule(tmp_path / "b", 100, 200.0, until=time.perf_counter() - 1)
+    assert late.at(0) is None
+
+
+def test_a_run_whose_steps_the_budget_said_goes_on_by_trials_alone(
+    space: Path, tmp_path: Path
+) -> None:
+    """Also where it was interrupted before it knew its steps."""
+    given = {**QUICK, "supernet": {"steps": 0, "samples": 32}}
+
+    def stop(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
+        if phase == "supernet":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(space, "digits", out=tmp_path / "run", budget_s=9.0, listener=stop, **given)
+    assert len(resume(tmp_path / "run", trials=3).trials) == 3
+
+
 def test_the_seconds_of_a_calibration_are_spent(space: Path, tmp_path: Path) -> None:
     run = search(space, "digits", out=tmp_path / "run", trials=2, **QUICK)
     with Archive.open(run.folder, write=True) as archive:

@@ -104,6 +104,8 @@ def test_a_limit_on_the_wrong_side_is_refused_with_the_right_one() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=fix):
             Limit.parse(text, known)
+    with pytest.raises(ValueError, match="is not like"):
+        Limit.parse("flops<=1e999", known)
     low, high = Limit("accuracy", 0.9, least=True), Limit("flops", 10.0)
     assert low.keeps({"accuracy": 0.9})
     assert not low.keeps({"accuracy": 0.89})

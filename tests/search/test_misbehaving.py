@@ -41,14 +41,16 @@ HARM = {
 SPACE = "use ./bad.py:bad as bad\nnet = conv({4, 6}, stride=2) relu bad({0, 1}) output(coarse)\n"
 QUICK: dict[str, Any] = {
     "trials": 4, "generation": 4, "objectives": ("accuracy", "flops"), "trust_code": True,
-    "standalone": {"epochs": 0.2, "limit_s": 1.0},
+    "standalone": {"epochs": 0.2},
 }  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def quick_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def limits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What hangs is ended soon, and nothing else is on a busy machine."""
+    seconds = 6.0 if "hangs" in request.node.name else 120.0
     for module in ("nas.search.local", "nas.search.shared", "nas.search.trial_run"):
-        monkeypatch.setattr(f"{module}.longest_s", lambda settings: 2.0)
+        monkeypatch.setattr(f"{module}.longest_s", lambda settings: seconds)
 
 
 def space(folder: Path, harm: str) -> Path:
@@ -77,7 +79,7 @@ def test_trained_alone_it_fails_its_trials_with_the_reason(tmp_path: Path, name:
 def test_in_a_supernet_its_steps_are_passed_over_and_said(tmp_path: Path, name: str) -> None:
     """Of four steps some draw it; ten in a row would stop the training."""
     harm, reason = HARM[name]
-    words = {**QUICK, "supernet": {"steps": 4, "samples": 16}}
+    words = {**QUICK, "supernet": {"steps": 2 if name == "hangs" else 4, "samples": 16}}
     run = search(space(tmp_path, harm), "digits", out=tmp_path / "run", **words)
     notes = Archive.open(run.folder).notes("passed")
     assert notes
@@ -107,7 +109,8 @@ def test_what_was_begun_twice_without_an_end_is_a_failed_trial(tmp_path: Path) -
     run = search(space(tmp_path, "return x"), "digits", out=tmp_path / "run", **words)
     text = next(t for t in run.trials if "odd=0" in t.derivations[""]).derivations[""]
     lost = tmp_path / "lost"
-    for name, notes, failed in (("twice", 2, True), ("once", 1, False), ("stopped", 2, False)):
+    cases = (("twice", 2, True), ("once", 1, False), ("stopped", 2, False), ("ended", 2, False))
+    for name, notes, failed in cases:
         folder = lost / name
         folder.mkdir(parents=True)
         for file in ("run.toml", "space.grammar"):
@@ -117,10 +120,42 @@ def test_what_was_begun_twice_without_an_end_is_a_failed_trial(tmp_path: Path) -
                 archive.note("begun", derivation=text)
             if name == "stopped":
                 archive.note("stopped")
+            if name == "ended":
+                archive.note("ended", trials=1, budget_s=2.0)
         found = resume(folder, trust_code=True)
         (trial,) = (t for t in found.trials if t.derivations[""] == text)
         assert (trial.state == "failed") == failed
         assert ("never ended" in trial.reason) == failed
+
+
+def test_a_budget_is_not_held_up_by_a_step_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.search.shared.longest_s", lambda settings: 600.0)
+    monkeypatch.setattr("nas.search.trial_run.TRY_S", 4.0)
+    words = {**QUICK, "trials": 0, "trust": {"share": 0.0}, "supernet": {
+        "steps": 0, "samples": 16, "share": 0.5,
+    }}  # fmt: skip
+    begun = time.monotonic()
+    path = space(tmp_path, HARM["hangs"][0])
+    run = search(path, "digits", out=tmp_path / "run", budget_s=20.0, **words)
+    assert time.monotonic() - begun < 60
+    assert (run.folder / "bank.safetensors").exists()
+    passed = Archive.open(run.folder).notes("passed")
+    assert any("took more than" in str(note["reason"]) for note in passed)
+
+
+def test_a_strategy_that_exits_or_raises_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "def exits(space, step, rng):\n    os._exit(3)\n"
+        "def raises(space, step, rng):\n    return [][1]\n"
+    )
+    (tmp_path / "s.grammar").write_text("net = conv({4, 8}, stride=2) relu output(coarse)\n")
+    for name, reason in (("exits", "exit code 3"), ("raises", "IndexError at step 0")):
+        given = {**QUICK, "supernet": {"strategy": f"{tmp_path / 'mine.py'}:{name}", "steps": 4}}
+        with pytest.raises(RunError, match=reason):
+            search(tmp_path / "s.grammar", "digits", out=tmp_path / name, **given)
 
 
 COMMAND = "from nas.cli import main; main()"
@@ -158,7 +193,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import nas.search.local, nas.search; from multiprocessing import active_children\n"
         "import threading, time\n"
-        "def say():\n    time.sleep(6)\n"
+        "def say():\n    while not active_children():\n        time.sleep(0.1)\n    time.sleep(1)\n"
         "    print(*[c.pid for c in active_children()], flush=True)\n"
         "threading.Thread(target=say, daemon=True).start()\n"
         f"nas.search.search({str(path)!r}, 'digits', out={str(tmp_path / 'run')!r}, trials=4,"

@@ -86,6 +86,13 @@ def masked(folder: Path, mode: str = "L", values: tuple[int, ...] = (0, 1, 255))
         mask.save(folder / "masks" / f"{i}.png")
 
 
+def test_two_pictures_of_one_name_are_not_one(tmp_path: Path) -> None:
+    masked(tmp_path)
+    (tmp_path / "images" / "7.png").write_bytes((tmp_path / "images" / "7.jpg").read_bytes())
+    with pytest.raises(TaskError, match="have one name but for the suffix"):
+        Task.load(f"mine={tmp_path}")
+
+
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_images_and_masks_are_pictures_with_a_class_a_pixel(tmp_path: Path, mode: str) -> None:
     masked(tmp_path, mode)
@@ -137,6 +144,7 @@ def test_nested_pictures_are_refused_and_what_is_no_picture_is_passed_over(tmp_p
     (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "a" / "._1.png").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
+    fill(tmp_path / "a" / ".thumbnails", 0, 99, 3)
     task = Task.load(f"mine={tmp_path}")
     assert task.classes == ("a", "b")
     assert "empty holds no picture and is no class" in task.describe()

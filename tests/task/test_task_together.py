@@ -68,6 +68,15 @@ def _normalised_zero(task: Task, raw: np.ndarray) -> float:
     return float(x.flatten()[0] - source[0] * scale)
 
 
+def test_equal_samples_of_another_type_or_layout_are_cut_alike(tmp_path: Path) -> None:
+    x = RNG.normal(size=(90, 8, 8, 3)).astype(np.float32)
+    y = np.arange(90) % 3
+    np.savez(tmp_path / "one.npz", x=x, y=y)
+    np.savez(tmp_path / "two.npz", x=x.transpose(0, 3, 1, 2).astype(float), y=(y > 0).astype(int))
+    one, two = load_tasks([f"{name}={tmp_path / name}.npz" for name in ("one", "two")])
+    assert one.splits().valid.x is two.splits().valid.x
+
+
 def test_a_cut_survives_another_process_and_hangs_on_the_order_alone(specs: list[str]) -> None:
     first = load_tasks(specs[:2])
     again = pickle.loads(pickle.dumps(first))
