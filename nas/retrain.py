@@ -120,7 +120,7 @@ def figures(facts: Mapping[str, Any]) -> tuple[list[Measurement], list[Measureme
 
 def _measurements(given: Any) -> list[Measurement]:
     try:
-        return TypeAdapter(list[Measurement]).validate_python(given)
+        return TypeAdapter(list[Measurement]).validate_python([] if given is None else given)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
         raise ExportError(f"the figures of a retrained network cannot be read: {said}") from None

@@ -170,14 +170,14 @@ def heeding_interrupts() -> None:
 
 
 def test_ctrl_c_says_how_to_resume_and_resuming_ends_the_run(tmp_path: Path) -> None:
-    (tmp_path / "search.toml").write_text(TOML.replace("steps = 8", "steps = 400"))
+    (tmp_path / "search.toml").write_text(TOML.replace("steps = 8", "steps = 120"))
     words = ["search", "--config", str(tmp_path / "search.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*COMMAND, *words], stderr=subprocess.PIPE, text=True, preexec_fn=heeding_interrupts
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "training the supernet: 40/400" in line:
+        if "training the supernet: 12/120" in line:
             break
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -314,6 +314,22 @@ def test_a_page_is_written_whole_or_not_at_all(run: Run, tmp_path: Path, monkeyp
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_of_many_trials_the_fronts_and_an_even_part_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of 50,000 would be 48 MB."""
+    monkeypatch.setattr("nas.report.page.DRAWN", 10)
+    trials = [trial(i, 0.5 + i / 400, 1e6 + 1e4 * ((7 * i) % 100)) for i in range(100)]
+    many = made(tmp_path / "run", trials)
+    page = read(many)
+    front = {one.id for one in many.front().trials}
+    drawn = {one["id"] for one in page.data["trials"] if one}
+    assert front <= drawn
+    assert len(front) + 5 <= len(drawn) <= len(front) + 10
+    assert "of 100 finished trials" in page.said
+    assert f"Drawn are {len(drawn)} of them." in page.said
+
+
 def test_the_default_place_is_the_runs_folder(run: Run) -> None:
     assert report(run) == run.folder / "report.html"
 
