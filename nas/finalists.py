@@ -74,9 +74,11 @@ def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoF
     trials, metrics = [], list[str]()
     for number, folder in enumerate(folders):
         record, known = read_record(folder), facts(folder)
-        measured = figures(known)[1] if known.get("measurements") else []
-        if not any(m.task for m in measured):
+        measured = [m for m in figures(known)[1] if m.task]
+        if not measured:
             raise ValueError(f"{folder} was not retrained yet: nas retrain {folder}")
+        for name in ("flops", "params"):
+            measured.append(Measurement(name, getattr(record, name), evaluator="arithmetic"))
         id = sha256(f"{folder.resolve()}".encode()).hexdigest()[:8]
         trials.append(Trial(
             number, id, {"": str(folder)}, "finished", measurements=tuple(measured)
