@@ -20,7 +20,6 @@ DIGITS = 10  # of a number, before and after its point
 BRACKETS = 60  # within each other (9)
 EXPRESSION = 64  # operations within each other (5)
 REPEATS = 256  # of a term (8)
-STREAMS = 1_024  # side by side (8)
 VALUE = 10**9  # of an argument (4,321)
 NESTED = 150  # rules and brackets within each other (30)
 VISITS = 10_000  # of rules, by arguments and streams (253)

@@ -28,7 +28,7 @@ class Arg(NamedTuple):
     default: Value | None = None
     type: Literal["int", "float", "word"] = "int"
     least: int = 1  # of an int
-    most: int = 10**9
+    most: int = LARGEST
 
 
 class Param(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 from nas.archive import Archive
 from nas.files import write as write_file
 from nas.grammar.count import count
+from nas.progress import silent
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
 from nas.search.folder import RunError
 from nas.search.run import TRUST, Run, load
@@ -162,7 +163,7 @@ def trust(
             f"standalone is {standalone}: at least {FEWEST} architectures are needed to tell "
             "anything"
         )
-    run, heard = load(folder, trust_code=trust_code), listener or (lambda *_: None)
+    run, heard = load(folder, trust_code=trust_code), listener or silent
     settings = run.settings
     if epochs is not None:
         given = settings.standalone.model_dump() | {"epochs": epochs}
