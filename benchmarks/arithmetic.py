@@ -48,9 +48,13 @@ def main() -> None:
         f"{r['network']} {r['warm ratio']:.0f} ({r['cold ratio']:.0f} cold)" for r in rows
     )
     report(
-        "arithmetic", __doc__, aim="at least 20 times faster, and equal", rows=rows, seeds=[SEED],
+        "arithmetic",
+        __doc__,
+        aim="at least 20 times faster, and equal",
+        rows=rows,
+        seeds=[SEED],
         figure=f"{'equal' if equal else 'NOT equal'}; times faster, warm: {times}",
-    )  # fmt: skip
+    )
 
 
 def row(name: str, grammar: Grammar) -> dict[str, object]:
@@ -80,12 +84,16 @@ def row(name: str, grammar: Grammar) -> dict[str, object]:
     warm = interleaved({"arithmetic": arithmetic, "torch": counter}, ROUNDS)
     params, flops = arithmetic()
     return {
-        "network": name, "params": params, "flops": flops, "equal": "yes" if equal else "NO",
-        "cold ms": ms(chilled["arithmetic"]), "warm ms": ms(warm["arithmetic"]),
+        "network": name,
+        "params": params,
+        "flops": flops,
+        "equal": "yes" if equal else "NO",
+        "cold ms": ms(chilled["arithmetic"]),
+        "warm ms": ms(warm["arithmetic"]),
         "torch ms": ms(warm["torch"]),
         "cold ratio": ratio(chilled["torch"], chilled["arithmetic"]),
         "warm ratio": ratio(warm["torch"], warm["arithmetic"]),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

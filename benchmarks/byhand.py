@@ -37,9 +37,12 @@ class Classifier(nn.Module):
         super().__init__()
         w, self.task = width, task.name
         self.trunk = nn.Sequential(
-            conv(task.input[0], w), conv(w, 2 * w, 2), conv(2 * w, 2 * w), conv(2 * w, 4 * w, 2),
+            conv(task.input[0], w),
+            conv(w, 2 * w, 2),
+            conv(2 * w, 2 * w),
+            conv(2 * w, 4 * w, 2),
             conv(4 * w, 4 * w),
-        )  # fmt: skip
+        )
         self.head = nn.Linear(4 * w, len(task.classes))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -113,9 +116,13 @@ def optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 
 def step(
-    model: nn.Module, optimizer: torch.optim.SGD, tasks: Sequence[Task], at: Tensor,
-    recipe: Recipe, rate: float,
-) -> float:  # fmt: skip
+    model: nn.Module,
+    optimizer: torch.optim.SGD,
+    tasks: Sequence[Task],
+    at: Tensor,
+    recipe: Recipe,
+    rate: float,
+) -> float:
     """One training step on the samples `at`, which all tasks share; its loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -26,20 +26,30 @@ def main(data: str | None, spaces: Sequence[str]) -> None:
     compute(net.job for space in spaces for net in nets(space))
     rows = [row for space in spaces for row in table(space)]
     report(
-        "curve", __doc__, rows=rows, seeds=ranks.SEEDS, aim="none: what longer training brings",
+        "curve",
+        __doc__,
+        rows=rows,
+        seeds=ranks.SEEDS,
+        aim="none: what longer training brings",
         figure="; ".join(
-            f"{space}: τ " + ", ".join(
+            f"{space}: τ "
+            + ", ".join(
                 f"{row['τ']:.2f} (accuracy {row['accuracy']:.3f} ± {row['sd']:.3f}) "
                 + (f"after {row['training']} steps" if row["training"] != ALONE else ALONE)
-                for row in rows if row["space"] == space
-            ) for space in spaces
+                for row in rows
+                if row["space"] == space
+            )
+            for space in spaces
         ),
-    )  # fmt: skip
+    )
 
 
 def nets(space: str) -> list[ranks.Supernet]:
-    return [ranks.Supernet(space, STRATEGY, str(steps), seed)
-            for steps in STEPS[space] for seed in ranks.SEEDS]  # fmt: skip
+    return [
+        ranks.Supernet(space, STRATEGY, str(steps), seed)
+        for steps in STEPS[space]
+        for seed in ranks.SEEDS
+    ]
 
 
 def table(space: str) -> list[dict[str, Any]]:
@@ -47,39 +57,58 @@ def table(space: str) -> list[dict[str, Any]]:
     from nas.trust.table import rows
 
     told = {net: net.job.figures() for net in nets(space)}
-    whole = ranks.calibration(space, [
-        replace(as_scored(score, net.budget), seed=net.seed)
-        for net, figures in told.items() for score in figures["scored"]
-    ])  # fmt: skip
+    whole = ranks.calibration(
+        space,
+        [
+            replace(as_scored(score, net.budget), seed=net.seed)
+            for net, figures in told.items()
+            for score in figures["scored"]
+        ],
+    )
     by = {(row.evaluator, row.score): row for row in rows(whole, "fashion")}
     found = []
     for steps in map(str, STEPS[space]):
         mine = [figures for net, figures in told.items() if net.budget == steps]
         row = by[steps, SCORE]
-        found.append({
-            "space": space, "training": steps, **agreement(row),
-            "of seeds": " ".join(f"{one:.2f}" for one in ranks.by_seed(whole, row)),
-            **level([[score["values"]["accuracy"] for score in each["scored"]] for each in mine]),
-            "CPU s": statistics.mean(each["cpu_s"] for each in mine),
-        })  # fmt: skip
+        found.append(
+            {
+                "space": space,
+                "training": steps,
+                **agreement(row),
+                "of seeds": " ".join(f"{one:.2f}" for one in ranks.by_seed(whole, row)),
+                **level(
+                    [[score["values"]["accuracy"] for score in each["scored"]] for each in mine]
+                ),
+                "CPU s": statistics.mean(each["cpu_s"] for each in mine),
+            }
+        )
     alone = [one["runs"] for one in truth(space)]
-    found.append({
-        "space": space, "training": ALONE, **agreement(by["standalone", "accuracy"]),
-        **level([[run["test_accuracy"] for run in seed] for seed in zip(*alone, strict=True)]),
-        "CPU s": statistics.mean(run["cpu_s"] for runs in alone for run in runs),
-    })  # fmt: skip
+    found.append(
+        {
+            "space": space,
+            "training": ALONE,
+            **agreement(by["standalone", "accuracy"]),
+            **level([[run["test_accuracy"] for run in seed] for seed in zip(*alone, strict=True)]),
+            "CPU s": statistics.mean(run["cpu_s"] for runs in alone for run in runs),
+        }
+    )
     return found
 
 
 def agreement(row: Any) -> dict[str, Any]:
-    return {"τ": row.tau.value, "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}",
-            "given both": row.given_both.value}  # fmt: skip
+    return {
+        "τ": row.tau.value,
+        "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}",
+        "given both": row.given_both.value,
+    }
 
 
 def level(by_seed: Sequence[Sequence[float]]) -> dict[str, float]:
     """Mean and standard deviation of architectures' accuracies, averaged over the seeds."""
-    return {"accuracy": statistics.mean(map(statistics.mean, by_seed)),
-            "sd": statistics.mean(map(statistics.pstdev, by_seed))}  # fmt: skip
+    return {
+        "accuracy": statistics.mean(map(statistics.mean, by_seed)),
+        "sd": statistics.mean(map(statistics.pstdev, by_seed)),
+    }
 
 
 if __name__ == "__main__":

@@ -35,14 +35,17 @@ def main() -> None:
     seeds = " and ".join(f"{name} {rows[0][name + ' ms']:.0f}" for name in SEEDS)
     counted = max(one["cost µs a node"] for one in rows)
     report(
-        "derive", __doc__, seeds=[SEED], rows=rows,
+        "derive",
+        __doc__,
+        seeds=[SEED],
+        rows=rows,
         aim="0 invalid; at most 20 µs a node and 2 ms a derivation; a mutation at most 1 ms",
         figure=f"{sum(one['invalid'] for one in rows)} invalid of {len(rows) * DRAWN:,}; at worst "
         f"({worst['input']}) {worst['µs a node']:.0f} µs a node, {worst['ms each']:.1f} ms a "
         f"derivation (median {worst['median ms']:.1f}, p99 {worst['p99 ms']:.0f}); a mutation "
         f"{max(one['mutation ms'] for one in rows):.1f} ms, of {seeds} ms; parameters and FLOPs "
         f"{counted:.1f} µs a node; no child equal to its parent",
-    )  # fmt: skip
+    )
 
 
 def row(text: str) -> dict[str, Any]:
@@ -50,8 +53,11 @@ def row(text: str) -> dict[str, Any]:
     grammar, shape = Grammar.load("einspace"), Shape.read(text)
     drawn, seconds = [], []
     for seed in range(DRAWN):
-        taken, one = timed(lambda s=seed: sample(  # type: ignore[misc]
-            grammar, random.Random(s), input=shape, limits=LIMITS))  # fmt: skip
+        taken, one = timed(
+            lambda s=seed: sample(  # type: ignore[misc]
+                grammar, random.Random(s), input=shape, limits=LIMITS
+            )
+        )
         drawn.append(one)
         seconds.append(taken)
     nodes = [len(one.choices) + operators(one.tokens, copies=False) for one in drawn]
@@ -63,19 +69,23 @@ def row(text: str) -> dict[str, Any]:
     ]
     counted, _ = timed(lambda: [cost_of(one) for one in drawn])
     return {
-        "input": text, "invalid": sum(not typed(one) for one in drawn),
+        "input": text,
+        "invalid": sum(not typed(one) for one in drawn),
         "µs a node": 1e6 * sum(later) / sum(nodes[FIRST:]),
-        "ms each": 1e3 * statistics.mean(later), "median ms": 1e3 * statistics.median(later),
+        "ms each": 1e3 * statistics.mean(later),
+        "median ms": 1e3 * statistics.median(later),
         "p99 ms": 1e3 * later[int(0.99 * len(later))],
         "first ms": 1e3 * statistics.mean(seconds[:FIRST]),
         "mutation ms": 1e3 * statistics.median(taken for _, taken, _ in children),
         "mean mutation ms": 1e3 * statistics.mean(taken for _, taken, _ in children),
-        **{f"{name} ms": seed_mutation(grammar, name) if text == INPUTS[0] else None
-           for name in SEEDS},
+        **{
+            f"{name} ms": seed_mutation(grammar, name) if text == INPUTS[0] else None
+            for name in SEEDS
+        },
         "cost µs a node": 1e6 * counted / sum(nodes),
         "same": sum(child.derivation == parent for parent, _, child in children),
         "loop ms": 1e3 * timed(loop)[0],
-    }  # fmt: skip
+    }
 
 
 def seed_mutation(grammar: Grammar, name: str) -> float:

@@ -34,16 +34,28 @@ def main() -> None:
         found = accuracies(
             kept, f"{trial.id} scratch", lambda r, id=trial.id: byhand.from_scratch(run, id, r)
         )
-        ours.append({
-            "network": trial.id, "flops": int(trial.value("flops") or 0),
-            "params": int(trial.value("params") or 0), "valid shared": trial.value("accuracy"),
-            "test": mean(found), "worst": min(found),
-        })  # fmt: skip
+        ours.append(
+            {
+                "network": trial.id,
+                "flops": int(trial.value("flops") or 0),
+                "params": int(trial.value("params") or 0),
+                "valid shared": trial.value("accuracy"),
+                "test": mean(found),
+                "worst": min(found),
+            }
+        )
     for width in WIDTHS:
         params, flops = byhand.costs(lambda w=width: byhand.Classifier(task, w), task.input)
         by_seed = accuracies(kept, f"hand {width}", lambda r, w=width: hand(task, w, r))
-        hands.append({"network": f"by hand, width {width}", "flops": flops, "params": params,
-                      "test": mean(by_seed), "worst": min(by_seed)})  # fmt: skip
+        hands.append(
+            {
+                "network": f"by hand, width {width}",
+                "flops": flops,
+                "params": params,
+                "test": mean(by_seed),
+                "worst": min(by_seed),
+            }
+        )
     rows = sorted([*ours, *hands], key=lambda row: row["flops"])
     for row in rows:
         row["best of front so far"] = best(ours, row["flops"])
@@ -96,8 +108,9 @@ def verdict(
     )
     return {
         "aim": "at least 0.98, 8 points spanning 10 times in FLOPs, nowhere below the family",
-        "figure": figure, "facts": {"fronts": facts, "margins": margins},
-    }  # fmt: skip
+        "figure": figure,
+        "facts": {"fronts": facts, "margins": margins},
+    }
 
 
 def signed(margins: Iterable[float]) -> str:

@@ -38,12 +38,15 @@ def main() -> None:
     rows = [row(text, asked.drawn, asked.run) for text in INPUTS]
     wrong = sum(one[key] for one in rows for key in ("invalid", "meta wrong", "run wrong"))
     report(
-        "einspace", __doc__, seeds=[0], rows=rows,
+        "einspace",
+        __doc__,
+        seeds=[0],
+        rows=rows,
         aim="0 invalid, 0 shapes other than predicted, 0 outputs not finite",
         figure=f"{wrong} of {sum(one['drawn'] for one in rows):,} derivations invalid or of other "
         f"shapes than predicted; {sum(one['not finite'] for one in rows)} of "
         f"{sum(one['ran'] for one in rows):,} outputs not finite",
-    )  # fmt: skip
+    )
 
 
 def row(text: str, drawn: int, wanted: int) -> dict[str, Any]:
@@ -63,8 +66,13 @@ def row(text: str, drawn: int, wanted: int) -> dict[str, Any]:
             found["run wrong"] += not right
             found["not finite"] += not finite
     seconds = time.process_time() - begun
-    return {"input": text, "drawn": drawn, **found, "with convolutions": convolutions,
-            "ms each": 1e3 * seconds / drawn}  # fmt: skip
+    return {
+        "input": text,
+        "drawn": drawn,
+        **found,
+        "with convolutions": convolutions,
+        "ms each": 1e3 * seconds / drawn,
+    }
 
 
 def retyped(one: Derivation) -> bool:

@@ -29,14 +29,18 @@ def main() -> None:
     }
     rows = [row(epochs, facts, name) for epochs, facts in told.items() for name in SHOWN]
     report(
-        "epochs", __doc__, rows=rows, seeds=(1, 2), aim="none: what a short truth does",
+        "epochs",
+        __doc__,
+        rows=rows,
+        seeds=(1, 2),
+        aim="none: what a short truth does",
         figure="; ".join(
-            f"from scratch for {epochs} epochs: " + ", ".join(
-                f"{r['evaluator']} {r['τ']:.2f}" for r in rows if r["epochs"] == epochs
-            ) + f" (the verdict: {facts['verdict']['evaluator']})"
+            f"from scratch for {epochs} epochs: "
+            + ", ".join(f"{r['evaluator']} {r['τ']:.2f}" for r in rows if r["epochs"] == epochs)
+            + f" (the verdict: {facts['verdict']['evaluator']})"
             for epochs, facts in told.items()
         ),
-    )  # fmt: skip
+    )
 
 
 def row(epochs: int, facts: dict[str, Any], name: str) -> dict[str, Any]:
@@ -46,10 +50,14 @@ def row(epochs: int, facts: dict[str, Any], name: str) -> dict[str, Any]:
     accuracy = [mean(one["scores"]) for one in mine if one["score"] == "accuracy"]
     value, low, high = best["tau"]
     return {
-        "epochs": epochs, "evaluator": best["words"], "by": best["score"], "τ": value,
-        "interval": f"{low:.2f} to {high:.2f}", "mean accuracy": accuracy[0] if accuracy else None,
+        "epochs": epochs,
+        "evaluator": best["words"],
+        "by": best["score"],
+        "τ": value,
+        "interval": f"{low:.2f} to {high:.2f}",
+        "mean accuracy": accuracy[0] if accuracy else None,
         "CPU s": best["cpu_s"],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

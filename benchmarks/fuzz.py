@@ -30,9 +30,32 @@ from nas.search.run import Run
 COUNT = 100_000
 SAID = (ValueError, OSError, RuntimeError)  # what the command says in one line
 ODD: list[Any] = [
-    None, True, False, 0, -1, 3, 10**30, 1e308, float("nan"), float("inf"), -0.5, "", "x", "nan",
-    "../..", "a\nb", "\ud800", "0" * 70, [], [1], [[]], ["a", None], {}, {"a": 1}, {"": {}},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    3,
+    10**30,
+    1e308,
+    float("nan"),
+    float("inf"),
+    -0.5,
+    "",
+    "x",
+    "nan",
+    "../..",
+    "a\nb",
+    "\ud800",
+    "0" * 70,
+    [],
+    [1],
+    [[]],
+    ["a", None],
+    {},
+    {"a": 1},
+    {"": {}},
+]
 
 
 def changed(value: Any, rng: random.Random) -> Any:
@@ -83,9 +106,15 @@ def made(folder: Path) -> tuple[Path, Path]:
     """A run and a network with everything that the readers read."""
     space = Grammar.parse("net = conv({4, 8}, stride=2) relu output(coarse)", name="small")
     run = search(
-        space, "digits", out=folder / "run", trials=2, generation=2, listener=lambda *_: None,
-        supernet={"steps": 2, "samples": 8}, objectives=("accuracy", "flops"),
-    )  # fmt: skip
+        space,
+        "digits",
+        out=folder / "run",
+        trials=2,
+        generation=2,
+        listener=lambda *_: None,
+        supernet={"steps": 2, "samples": 8},
+        objectives=("accuracy", "flops"),
+    )
     run.save(run.best(), folder / "net")
     return folder / "run", folder / "net"
 
@@ -111,11 +140,13 @@ def readers(run: Path, net: Path) -> dict[str, tuple[Path, Any, Callable[[Any], 
         "run.toml": (run / "run.toml", toml[run / "run.toml"], _toml, of_run),
         "recipe.toml": (net / "recipe.toml", toml[net / "recipe.toml"], _toml, lambda: load(net)),
         "architecture.json": (
-            net / "architecture.json", json.loads((net / "architecture.json").read_text()),
-            lambda value: json.dumps(value).encode(), lambda: (facts(net), load(net)),
+            net / "architecture.json",
+            json.loads((net / "architecture.json").read_text()),
+            lambda value: json.dumps(value).encode(),
+            lambda: (facts(net), load(net)),
         ),
         "journal.jsonl": (run / "journal.jsonl", lines, journal, of_journal),
-    }  # fmt: skip
+    }
 
 
 def _toml(value: Any) -> bytes:

@@ -50,17 +50,24 @@ def main() -> None:
     times = interleaved(runs, RUNS, clock=time.perf_counter)
     *heavy, modules = python(LOADED, "--help").split()
     rows = [
-        {"command": name, "wall ms": ms(found), "fastest ms": min(found) * 1e3,
-         "slowest ms": max(found) * 1e3}
+        {
+            "command": name,
+            "wall ms": ms(found),
+            "fastest ms": min(found) * 1e3,
+            "slowest ms": max(found) * 1e3,
+        }
         for name, found in times.items()
-    ]  # fmt: skip
+    ]
     mine, empty, torch = (ms(found) / 1e3 for found in times.values())
     report(
-        "help", __doc__, aim="under 0.5 s, without torch",
+        "help",
+        __doc__,
+        aim="under 0.5 s, without torch",
         figure=f"{mine:.2f} s (an empty Python {empty:.3f} s, `import torch` {torch:.2f} s); "
         + (f"imported: {', '.join(heavy)}" if heavy else "torch not imported"),
-        rows=rows, facts={"heavy_modules": heavy, "modules": int(modules)},
-    )  # fmt: skip
+        rows=rows,
+        facts={"heavy_modules": heavy, "modules": int(modules)},
+    )
 
 
 if __name__ == "__main__":

@@ -28,9 +28,11 @@ sys.path.insert(0, str(ROOT))  # the checkout is measured, whatever else is inst
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], rounds: int, *,
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
     clock: Callable[[], float] = time.process_time,
-) -> dict[str, list[float]]:  # fmt: skip
+) -> dict[str, list[float]]:
     """Seconds of each function in each round, all once a round and each first in turn.
 
     The clock is CPU time of this process unless given: other work on the machine counts less.
@@ -93,9 +95,16 @@ def progress(phase: str, done: int, total: int, facts: Mapping[str, Any]) -> Non
 
 
 def report(
-    name: str, doc: str | None, *, aim: str, figure: str, rows: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any] | None = None, seeds: Sequence[int] = (), space: str = "",
-) -> None:  # fmt: skip
+    name: str,
+    doc: str | None,
+    *,
+    aim: str,
+    figure: str,
+    rows: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (),
+    space: str = "",
+) -> None:
     """Print the rows as a table and write them, with the machine, to results/NAME.json, or where
     they are of one space to results/NAME-SPACE.json.
 
@@ -107,11 +116,18 @@ def report(
     load = os.getloadavg()[0]
     command = f"python benchmarks/{name}.py" + (f" --space {space}" if space else "")
     said = {
-        "claim": claim, "command": command, "aim": aim, "figure": figure, "rows": rows,
+        "claim": claim,
+        "command": command,
+        "aim": aim,
+        "figure": figure,
+        "rows": rows,
         **(facts or {}),
-        "seeds": list(seeds), "machine": machine(), "versions": versions(),
-        "load": round(load, 2), "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }  # fmt: skip
+        "seeds": list(seeds),
+        "machine": machine(),
+        "versions": versions(),
+        "load": round(load, 2),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
     RESULTS.mkdir(exist_ok=True)
     file = f"{name}-{space}.json" if space else f"{name}.json"
     (RESULTS / file).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
@@ -144,12 +160,14 @@ def _text(value: object) -> str:
 def readme() -> str:
     """The text of README.md, from the results."""
     lines = [
-        "# Benchmarks", "",
+        "# Benchmarks",
+        "",
         "One script a claim. Each prints a table against a peer in the same run, writes its",
         "figures to `results/`, and reports what it finds, reached or not. CPU time, one thread,",
         "medians and ratios of interleaved runs, unless it says otherwise. This page is written by",
-        "`python benchmarks/measure.py`.", "",
-    ]  # fmt: skip
+        "`python benchmarks/measure.py`.",
+        "",
+    ]
     for path in sorted(RESULTS.glob("*.json")):
         said = json.loads(path.read_text(encoding="utf-8"))
         machine = said["machine"]

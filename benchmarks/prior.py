@@ -44,8 +44,10 @@ class Forward(Walk):
             after = self.machine.advance(*waiting.state(index), events)
         except ShapeError:
             return bool(events.told)  # it is what comes later that does not fit
-        return bool(events.told) or not isinstance(after, Waiting) or any(
-            self._fits(after, i) for i in range(len(after.options))
+        return (
+            bool(events.told)
+            or not isinstance(after, Waiting)
+            or any(self._fits(after, i) for i in range(len(after.options)))
         )
 
 
@@ -62,10 +64,14 @@ def main() -> None:
     ]
     worst = min((r for r in rows if r["by tries"] > 1), key=lambda r: r["ratio"])
     report(
-        "prior", __doc__, rows=rows, seeds=[0], aim="none: what the sampler costs in variety",
+        "prior",
+        __doc__,
+        rows=rows,
+        seeds=[0],
+        aim="none: what the sampler costs in variety",
         figure=f"{100 * DRAWN / attempts:.0f} % of tries are valid; least often against them: "
         f"{worst['of 100']}, {worst['here']:.1f} of 100 for {worst['by tries']:.1f}",
-    )  # fmt: skip
+    )
 
 
 def by_tries(grammar: Grammar) -> tuple[list[Derivation], int]:
@@ -107,10 +113,15 @@ def compared(a: list[Derivation], b: list[Derivation]) -> list[tuple[str, float,
             rows.append((f"{rule} → {label}", *(100 * n[label] / n.total() for n in counts)))
     rows.append(("brackets of two whose branches differ", differing(a), differing(b)))
     for share in (0.25, 0.5, 0.75, 0.9):
-        rows.append((f"{share:.0%} quantile of size (operators)", *(
-            float(sorted(d.size for d in some)[int(share * len(some))]) for some in (a, b))))
-    rows.append(("mean size (operators)", *(
-        statistics.mean(d.size for d in some) for some in (a, b))))
+        rows.append(
+            (
+                f"{share:.0%} quantile of size (operators)",
+                *(float(sorted(d.size for d in some)[int(share * len(some))]) for some in (a, b)),
+            )
+        )
+    rows.append(
+        ("mean size (operators)", *(statistics.mean(d.size for d in some) for some in (a, b)))
+    )
     return rows  # type: ignore[return-value]
 
 
@@ -118,9 +129,10 @@ def differing(some: list[Derivation]) -> float:
     """Per cent of brackets of two modules in which the second does not repeat the first."""
     found = [
         below(one, f"{c.site.place}/module.0") != below(one, f"{c.site.place}/module.1")
-        for one in some for c in one.choices
+        for one in some
+        for c in one.choices
         if c.site.rule == "branching" and c.label.startswith("split")
-    ]  # fmt: skip
+    ]
     return 100 * statistics.mean(found)
 
 

@@ -93,10 +93,13 @@ def architectures(grammar: Grammar, task: Task) -> list[Derivation]:
     from nas.supernet import Space, strategy_of
 
     turn = strategy_of(SPACES[grammar.name].drawn, Space(grammar, task.input), 1)
-    draws = [turn(0, random.Random(f"ranks/{grammar.name}/{n}")).derivations[0]
-             for n in range(DRAWS)]  # fmt: skip
-    plans = {(planned := plan(one, heads=[task])).fingerprint: (one, log(planned.flops))
-             for one in reversed(draws)}  # fmt: skip
+    draws = [
+        turn(0, random.Random(f"ranks/{grammar.name}/{n}")).derivations[0] for n in range(DRAWS)
+    ]
+    plans = {
+        (planned := plan(one, heads=[task])).fingerprint: (one, log(planned.flops))
+        for one in reversed(draws)
+    }
     sizes = [size for _, size in plans.values()]
     low, span, left = min(sizes), max(sizes) - min(sizes), dict(plans)
     for n in range(ARCHITECTURES):
@@ -112,9 +115,13 @@ def scored(
     begun, cpu = time.perf_counter(), time.process_time()
     found = {m.name: m.value for m in measure() if m.name in ("accuracy", "nll", evaluator)}
     return {
-        "evaluator": evaluator, "derivation": derivation, "seed": seed, "values": found,
-        "seconds": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu,
-    }  # fmt: skip
+        "evaluator": evaluator,
+        "derivation": derivation,
+        "seed": seed,
+        "values": found,
+        "seconds": time.perf_counter() - begun,
+        "cpu_s": time.process_time() - cpu,
+    }
 
 
 def as_scored(one: dict[str, Any], evaluator: str | None = None) -> Scored:
@@ -122,10 +129,13 @@ def as_scored(one: dict[str, Any], evaluator: str | None = None) -> Scored:
     from nas.trust.table import Scored
 
     return Scored(
-        one["derivation"], evaluator or one["evaluator"], one["seed"],
+        one["derivation"],
+        evaluator or one["evaluator"],
+        one["seed"],
         tuple(Measurement(name, value, "") for name, value in one["values"].items()),
-        seconds=one["seconds"], cpu_s=one["cpu_s"],
-    )  # fmt: skip
+        seconds=one["seconds"],
+        cpu_s=one["cpu_s"],
+    )
 
 
 def truth(space: str) -> list[dict[str, Any]]:

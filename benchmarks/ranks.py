@@ -50,8 +50,9 @@ class Supernet(NamedTuple):
     @property
     def job(self) -> Job:
         plain = () if self.nested else ("plain",)
-        return Job(__file__, "/".join([self.space, self.strategy, self.budget,
-                                       str(self.seed), *plain]))  # fmt: skip
+        return Job(
+            __file__, "/".join([self.space, self.strategy, self.budget, str(self.seed), *plain])
+        )
 
     @property
     def finetuned(self) -> Job | None:
@@ -96,14 +97,17 @@ def tell(space: str) -> None:
     alone = {r["evaluator"]: r["τ"] for r in found if r["evaluator"] in COUNTS}
     seed = next(r for r in found if (r["evaluator"], r["by"]) == ("standalone", "accuracy"))
     report(
-        "ranks", __doc__, rows=[{k: v for k, v in r.items() if k != "trained"} for r in found],
-        seeds=SEEDS, space=space,
+        "ranks",
+        __doc__,
+        rows=[{k: v for k, v in r.items() if k != "trained"} for r in found],
+        seeds=SEEDS,
+        space=space,
         aim="τ at least 0.8 of the ceiling, partial τ given FLOPs and params 0.4",
         figure=f"{space}: best is {best['evaluator']} by {best['by']}, τ {best['τ']:.2f} of a "
         f"ceiling of {seed['τ']:.2f}, given FLOPs and params {best['given both']:.2f} of a ceiling "
         f"of {seed['given both']:.2f}; "
         f"alone these two come to {alone['flops']:.2f} and {alone['params']:.2f}",
-    )  # fmt: skip
+    )
 
 
 def table(space: str) -> list[dict[str, Any]]:
@@ -119,23 +123,31 @@ def table(space: str) -> list[dict[str, Any]]:
         found += [replace(as_scored(score, name), seed=one.seed) for score in scores]
         if one.finetuned:
             trained.add(f"{name}, fine-tuned")
-            found += [replace(as_scored(score, f"{name}, fine-tuned"), seed=one.seed)
-                      for score in one.finetuned.figures()]  # fmt: skip
+            found += [
+                replace(as_scored(score, f"{name}, fine-tuned"), seed=one.seed)
+                for score in one.finetuned.figures()
+            ]
     whole = calibration(space, found)
     return [
         {
-            "space": space, "evaluator": row.evaluator, "by": row.score, "τ": known(row.tau.value),
+            "space": space,
+            "evaluator": row.evaluator,
+            "by": row.score,
+            "τ": known(row.tau.value),
             "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}",
             "of seeds": " ".join(f"{one:.2f}" for one in by_seed(whole, row)),
             "given FLOPs": known(row.given_flops.value),
             "given params": known(row.given_params.value),
             "given both": known(row.given_both.value),
-            "less FLOPs": str(row.over_flops), "less params": str(row.over_params),
-            "regret@1": row.regret_1.value, "regret@5": row.regret_5.value,
-            "CPU s": row.cpu_s, "trained": row.evaluator in trained,
+            "less FLOPs": str(row.over_flops),
+            "less params": str(row.over_params),
+            "regret@1": row.regret_1.value,
+            "regret@5": row.regret_5.value,
+            "CPU s": row.cpu_s,
+            "trained": row.evaluator in trained,
         }
         for row in rows(whole, "fashion")
-    ]  # fmt: skip
+    ]
 
 
 def by_seed(whole: Calibration, row: Row) -> list[float]:
@@ -158,30 +170,47 @@ def calibration(space: str, more: Sequence[Scored] = ()) -> Calibration:
     from nas.trust.table import Calibration
 
     alone = [
-        as_scored({
-            "evaluator": "standalone", "derivation": one["derivation"], "seed": run["seed"],
-            "values": {"accuracy": run["test_accuracy"], "nll": run["test_nll"]},
-            "seconds": run["seconds"], "cpu_s": run["cpu_s"],
-        })
-        for one in truth(space) for run in one["runs"]
-    ]  # fmt: skip
+        as_scored(
+            {
+                "evaluator": "standalone",
+                "derivation": one["derivation"],
+                "seed": run["seed"],
+                "values": {"accuracy": run["test_accuracy"], "nll": run["test_nll"]},
+                "seconds": run["seconds"],
+                "cpu_s": run["cpu_s"],
+            }
+        )
+        for one in truth(space)
+        for run in one["runs"]
+    ]
     counts = [
-        as_scored({
-            "evaluator": name, "derivation": one["derivation"], "seed": 0,
-            "values": {name: one[name]}, "seconds": 0.0, "cpu_s": 0.0,
-        })
-        for one in truth(space) for name in COUNTS
-    ]  # fmt: skip
+        as_scored(
+            {
+                "evaluator": name,
+                "derivation": one["derivation"],
+                "seed": 0,
+                "values": {name: one[name]},
+                "seconds": 0.0,
+                "cpu_s": 0.0,
+            }
+        )
+        for one in truth(space)
+        for name in COUNTS
+    ]
     return Calibration.of([*alone, *counts, *more], {"fashion": "accuracy"}, {})
 
 
 def settings_of(one: Supernet, task: Task) -> Settings:
     from nas.search.settings import Settings
 
-    return Settings.of({
-        "space": one.space, "tasks": [task.spec], "seed": one.seed,
-        "supernet": {"lr": LR, "batch": BATCH, "nested": one.nested},
-    })  # fmt: skip
+    return Settings.of(
+        {
+            "space": one.space,
+            "tasks": [task.spec],
+            "seed": one.seed,
+            "supernet": {"lr": LR, "batch": BATCH, "nested": one.nested},
+        }
+    )
 
 
 def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
@@ -274,8 +303,9 @@ def one(job: Job) -> None:
         evaluators = [on_bank(bank, samples=512)]
     found = [
         scored(each.name, str(derivation), 0, lambda: each.measure(derivation, [task]))  # noqa: B023
-        for each in evaluators for derivation in architectures(nas.Grammar.load(space), task)
-    ]  # fmt: skip
+        for each in evaluators
+        for derivation in architectures(nas.Grammar.load(space), task)
+    ]
     told: Any = {**facts, "scored": found} if facts else found
     job.path.write_text(json.dumps(told) + "\n", encoding="utf-8")
 

@@ -40,23 +40,34 @@ def main(data: str | None) -> None:
             for run in runs
         ]
         taus = {
-            by: statistics.mean(row.tau.value for each in tables for row in each
-                                if (row.evaluator, row.score) == (name, by))
+            by: statistics.mean(
+                row.tau.value
+                for each in tables
+                for row in each
+                if (row.evaluator, row.score) == (name, by)
+            )
             for by in ("accuracy", "nll")
-        }  # fmt: skip
-        found.append({
-            "statistics": name if name == "shared statistics" else f"own, {name} images",
-            "τ by accuracy": taus["accuracy"], "τ by nll": taus["nll"],
-            "mean accuracy": statistics.mean(o["values"]["accuracy"] for r in runs for o in r),
-            "CPU ms": 1e3 * statistics.mean(one["cpu_s"] for run in runs for one in run),
-        })  # fmt: skip
+        }
+        found.append(
+            {
+                "statistics": name if name == "shared statistics" else f"own, {name} images",
+                "τ by accuracy": taus["accuracy"],
+                "τ by nll": taus["nll"],
+                "mean accuracy": statistics.mean(o["values"]["accuracy"] for r in runs for o in r),
+                "CPU ms": 1e3 * statistics.mean(one["cpu_s"] for run in runs for one in run),
+            }
+        )
     shared, own = found[0], found[SAMPLES.index(512) + 1]
     report(
-        "recalibration", __doc__, rows=found, seeds=ranks.SEEDS, aim="none: what it brings",
+        "recalibration",
+        __doc__,
+        rows=found,
+        seeds=ranks.SEEDS,
+        aim="none: what it brings",
         figure=f"{SPACE}: τ by accuracy {shared['τ by accuracy']:.2f} without, "
         f"{own['τ by accuracy']:.2f} with 512 images; mean accuracy "
         f"{shared['mean accuracy']:.3f} and {own['mean accuracy']:.3f}",
-    )  # fmt: skip
+    )
 
 
 def one(job: Job) -> None:
@@ -75,8 +86,9 @@ def one(job: Job) -> None:
     drawn = architectures(grammar, task)
     found = [
         scored(str(n), str(d), 0, lambda: shared(bank, d, [task], samples=n))  # noqa: B023
-        for n in SAMPLES for d in drawn
-    ]  # fmt: skip
+        for n in SAMPLES
+        for d in drawn
+    ]
     found += [
         scored("shared statistics", str(d), 0, lambda: with_common(bank, d, task, common))  # noqa: B023
         for d in drawn
@@ -117,10 +129,15 @@ def with_common(bank: Bank, derivation: Any, task: Task, common: dict[str, Any])
 
     planned = plan(derivation, heads=[task])
     own: Statistics = [
-        {name: common.get(f"{step.slot}/{name}", torch.full((width,), float(name.endswith("var"))))
-         [:width] for name in step.operator.statistics}
-        for step in planned.steps for width in [step.shapes[0].channels]
-    ]  # fmt: skip
+        {
+            name: common.get(
+                f"{step.slot}/{name}", torch.full((width,), float(name.endswith("var")))
+            )[:width]
+            for name in step.operator.statistics
+        }
+        for step in planned.steps
+        for width in [step.shapes[0].channels]
+    ]
     tensors = [{**v, **s} for v, s in zip(bank.views(planned), own, strict=True)]
     return scores(planned, tensors, [task], "valid", evaluator="shared")
 

@@ -68,10 +68,14 @@ class Watch:
 def beyond(times: Mapping[str, list[float]]) -> dict[str, list[float]]:
     """What each part took without the sampler's own share in it."""
     return {
-        part: [whole - own for whole, own in zip(
-            times[part], times.get(f"{part} sampler", [0.0] * len(times[part])), strict=True)]
+        part: [
+            whole - own
+            for whole, own in zip(
+                times[part], times.get(f"{part} sampler", [0.0] * len(times[part])), strict=True
+            )
+        ]
         for part in PARTS
-    }  # fmt: skip
+    }
 
 
 def sums(parts: Mapping[str, list[float]]) -> list[float]:
@@ -84,9 +88,13 @@ def main() -> None:
     said = " and ".join(f"{r['each ms']:.1f} ms with {r['sampler']}" for r in rows)
     cpu, bare = (max(r[f"{name} ms"] for r in rows) for name in ("CPU", "bare"))
     report(
-        "record", __doc__, aim="at most 5 ms a trial", rows=rows, seeds=[SEED],
+        "record",
+        __doc__,
+        aim="at most 5 ms a trial",
+        rows=rows,
+        seeds=[SEED],
         figure=f"{said}; CPU time {cpu:.1f} ms; a bare append with fsync {bare:.1f} ms",
-    )  # fmt: skip
+    )
 
 
 def row(sampler: str) -> Mapping[str, Any]:
@@ -100,12 +108,15 @@ def row(sampler: str) -> Mapping[str, Any]:
     parts = beyond(watch.seconds)
     own = {part: watch.seconds[f"{part} sampler"] for part in ("ask", "tell")}
     return {
-        "sampler": sampler, "trials": TRIALS,
+        "sampler": sampler,
+        "trials": TRIALS,
         **{f"{part} ms": ms(found) for part, found in parts.items()},
-        "each ms": ms(sums(parts)), "mean ms": statistics.mean(sums(parts)) * 1e3,
-        "CPU ms": ms(sums(beyond(watch.cpu))), "bare ms": ms(watch.seconds["bare"]),
+        "each ms": ms(sums(parts)),
+        "mean ms": statistics.mean(sums(parts)) * 1e3,
+        "CPU ms": ms(sums(beyond(watch.cpu))),
+        "bare ms": ms(watch.seconds["bare"]),
         "sampler's own ms": ms(sums(own)),
-    }  # fmt: skip
+    }
 
 
 def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
@@ -116,9 +127,13 @@ def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
     objectives = objectives_of(settings, [task])
     rng = random.Random(SEED)
     proposer = Proposer(
-        Space(Grammar.load("mobile"), task.input), sampler, objectives, [],
-        seed=SEED, population=GENERATION,
-    )  # fmt: skip
+        Space(Grammar.load("mobile"), task.input),
+        sampler,
+        objectives,
+        [],
+        seed=SEED,
+        population=GENERATION,
+    )
     study: Any = proposer.study
     study.ask = watch.within("ask sampler", study.ask)
     study.tell = watch.within("tell sampler", study.tell)
@@ -127,8 +142,14 @@ def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
         clocks: dict[str, list[Measurement]] = {}
         for number, proposal in enumerate(proposals, first):
             found = measurements(proposal.derivation, task, rng)
-            clock = Measurement("latency_ms", rng.random(), "ms", evaluator="clock", spread=0.1,
-                                device="torch eager, cpu, threads 1, batch 1, float32")  # fmt: skip
+            clock = Measurement(
+                "latency_ms",
+                rng.random(),
+                "ms",
+                evaluator="clock",
+                spread=0.1,
+                device="torch eager, cpu, threads 1, batch 1, float32",
+            )
 
             def text(proposal: Any = proposal, number: int = number) -> tuple[str, str]:
                 said = str(proposal.derivation)
@@ -148,8 +169,15 @@ def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
 
 def measurements(derivation: Any, task: Task, rng: random.Random) -> list[Measurement]:
     """As many as an evaluation on shared weights gives."""
-    shared = {"task": task.name, "split": "valid", "evaluator": "shared", "bank_version": 1500,
-              "fidelity": "1500 supernet steps", "seed": 0, "device": "cpu"}  # fmt: skip
+    shared = {
+        "task": task.name,
+        "split": "valid",
+        "evaluator": "shared",
+        "bank_version": 1500,
+        "fidelity": "1500 supernet steps",
+        "seed": 0,
+        "device": "cpu",
+    }
     return [
         Measurement("accuracy", rng.random(), "fraction", **shared),
         Measurement("nll", rng.random(), "nats", **shared),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -39,20 +40,27 @@ def main(data: str | None) -> None:
     calibration = Calibration.of(found, {"fashion": "accuracy"}, {})
     table = [
         {
-            "evaluator": row.evaluator, "by": row.score, "τ": row.tau.value,
+            "evaluator": row.evaluator,
+            "by": row.score,
+            "τ": row.tau.value,
             "interval": f"{row.tau.low:.2f} to {row.tau.high:.2f}",
-            "given FLOPs": row.given_flops.value, "given params": row.given_params.value,
+            "given FLOPs": row.given_flops.value,
+            "given params": row.given_params.value,
             "CPU s": row.cpu_s,
         }
         for row in rows(calibration, "fashion")
-    ]  # fmt: skip
+    ]
     named = {(row["evaluator"], row["by"]): row["τ"] for row in table}
     report(
-        "recursive", __doc__, rows=table, seeds=SEEDS, aim="none: whatever it says",
-        figure="τ by NLL: " + ", ".join(
-            f"{name} {named[name, 'nll']:.2f}" for name in [*POLICIES, "short"]
-        ) + f"; the ceiling is {ceiling(calibration, 'fashion').value:.2f}",
-    )  # fmt: skip
+        "recursive",
+        __doc__,
+        rows=table,
+        seeds=SEEDS,
+        aim="none: whatever it says",
+        figure="τ by NLL: "
+        + ", ".join(f"{name} {named[name, 'nll']:.2f}" for name in [*POLICIES, "short"])
+        + f"; the ceiling is {ceiling(calibration, 'fashion').value:.2f}",
+    )
 
 
 def space_of(task: Task) -> Space:
@@ -91,11 +99,12 @@ def alone(task: Task, seed: int, job: Job) -> list[dict[str, Any]]:
     from nas.evaluate import standalone
 
     kept = Kept(job.path.with_suffix(".part"))
-    return [
-        kept(str(each), lambda: scored("standalone", str(each), seed, lambda: standalone(  # noqa: B023
-            each, [task], recipe(seed), split="test")))  # noqa: B023
-        for each in networks(task)
-    ]  # fmt: skip
+
+    def trained(network: Derivation) -> dict[str, Any]:
+        measure = partial(standalone, network, [task], recipe(seed), split="test")
+        return scored("standalone", str(network), seed, measure)
+
+    return [kept(str(network), partial(trained, network)) for network in networks(task)]
 
 
 def proxies(task: Task) -> list[dict[str, Any]]:
@@ -104,8 +113,9 @@ def proxies(task: Task) -> list[dict[str, Any]]:
     given = [baseline("flops"), baseline("params"), from_scratch(recipe(100), steps=SHORT)]
     return [
         scored(each.name, str(one), 0, lambda: each.measure(one, [task]))  # noqa: B023
-        for each in given for one in networks(task)
-    ]  # fmt: skip
+        for each in given
+        for one in networks(task)
+    ]
 
 
 def on_bank(task: Task, policy: str, seed: int) -> list[dict[str, Any]]:

@@ -33,10 +33,17 @@ leaf  = relu | sigmoid | tanh | silu | linear(4) | linear(8)
 )
 PLANTED = Counter(
     {
-        "input linear": 1, "linear relu": 2, "relu linear": 2, "linear add": 1, "relu add": 1,
-        "add tanh": 1, "add sigmoid": 1, "tanh add": 2, "sigmoid add": 2,
+        "input linear": 1,
+        "linear relu": 2,
+        "relu linear": 2,
+        "linear add": 1,
+        "relu add": 1,
+        "add tanh": 1,
+        "add sigmoid": 1,
+        "tanh add": 2,
+        "sigmoid add": 2,
     }
-)  # fmt: skip
+)
 SAMPLERS: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
@@ -51,18 +58,22 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies = {
         (name, aims): [study(make(seed), aims) for seed in SEEDS]
-        for name, make in SAMPLERS.items() for aims in (1, 2)
-    }  # fmt: skip
+        for name, make in SAMPLERS.items()
+        for aims in (1, 2)
+    }
     rows = [row(name, studies) for name in SAMPLERS]
     said = "; ".join(
         f"{r['sampler']} {r['distance']:.1f} ({r['nearer']}) and {r['volume']:.0f} ({r['wider']})"
         for r in rows
     )
     report(
-        "samplers", __doc__, aim="tree and evolution beat random on 10 of 10 seeds", rows=rows,
+        "samplers",
+        __doc__,
+        aim="tree and evolution beat random on 10 of 10 seeds",
+        rows=rows,
         seeds=list(SEEDS),
         figure=f"mean distance and hypervolume (seeds of 10 that beat random): {said}",
-    )  # fmt: skip
+    )
 
 
 def study(sampler: optuna.samplers.BaseSampler, aims: int) -> tuple[float, int, float]:

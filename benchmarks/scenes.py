@@ -39,14 +39,15 @@ def main() -> None:
     for trial in byhand.best_within(run.front().trials, columns, MEMBERS):
         flops, params = int(trial.value("flops") or 0), int(trial.value("params") or 0)
         ours = seeded(
-            kept, f"{trial.id} scratch {words}",
+            kept,
+            f"{trial.id} scratch {words}",
             lambda recipe, t=trial: byhand.from_scratch(run, t.id, recipe),
-        )  # fmt: skip
-        width = kept(f"width for {flops}", lambda f=flops: byhand.of_flops(
-            lambda w: byhand.Scenes(*tasks, w), tasks[0].input, f))  # fmt: skip
-        peer = seeded(
-            kept, f"hand {width} {words}", lambda recipe, w=width: hand(tasks, w, recipe)
         )
+        width = kept(
+            f"width for {flops}",
+            lambda f=flops: byhand.of_flops(lambda w: byhand.Scenes(*tasks, w), tasks[0].input, f),
+        )
+        peer = seeded(kept, f"hand {width} {words}", lambda recipe, w=width: hand(tasks, w, recipe))
         theirs = byhand.costs(lambda w=width: byhand.Scenes(*tasks, w), tasks[0].input)
         rows += [
             row(trial.id, flops, params, ours, tasks),
@@ -57,15 +58,19 @@ def main() -> None:
     best = {SHORT[t.metric]: max(r[SHORT[t.metric]] for r in rows[1::2]) for t in tasks}
     front = run.front()
     report(
-        "scenes", __doc__, rows=rows, seeds=SEEDS,
+        "scenes",
+        __doc__,
+        rows=rows,
+        seeds=SEEDS,
         aim="well above the prior, and not below the network made by hand",
         figure="; ".join(
             f"{name} {best[name]:.3f} at best, the prior {rows[0][name]:.3f}, minus by hand from "
             f"few to many FLOPs {', '.join(f'{margin:+.3f}' for margin in margins[name])}"
             for name in margins
-        ) + f"; {len(front.trials)} points on the front",
+        )
+        + f"; {len(front.trials)} points on the front",
         facts={"margins": margins, "points": len(front.trials)},
-    )  # fmt: skip
+    )
 
 
 def row(
@@ -75,15 +80,15 @@ def row(
     return {"network": name, "flops": flops, "params": params, **scores}
 
 
-def seeded(
-    kept: Kept, key: str, train: Callable[[Recipe], dict[str, float]]
-) -> dict[str, float]:
+def seeded(kept: Kept, key: str, train: Callable[[Recipe], dict[str, float]]) -> dict[str, float]:
     """Each task's metric, the mean over the seeds of the weights and of the order of samples."""
     found = [
-        kept(key + (f" seed {seed}" if seed else ""),
-             lambda seed=seed: train(replace(RECIPE, seed=seed)))
+        kept(
+            key + (f" seed {seed}" if seed else ""),
+            lambda seed=seed: train(replace(RECIPE, seed=seed)),
+        )
         for seed in SEEDS
-    ]  # fmt: skip
+    ]
     return {name: mean(one[name] for one in found) for name in found[0]}
 
 

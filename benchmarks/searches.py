@@ -38,13 +38,15 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "evolution, inheriting": {"sampler": "evolution", "standalone": CHILD},
     "evolution from the mix": {"sampler": "evolution", "start": ("mix",)},
     "evolution from the mix, inheriting": {
-        "sampler": "evolution", "start": ("mix",), "standalone": CHILD,
+        "sampler": "evolution",
+        "start": ("mix",),
+        "standalone": CHILD,
     },
     "tree": {"sampler": "tree"},
     "Optuna's NSGA-II": {"sampler": "nsga2"},
     "Optuna's TPE": {"sampler": "tpe"},
     "random in mobile": {"sampler": "random", "space": "mobile", "evaluator": "standalone"},
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -59,10 +61,16 @@ def main() -> None:
         for data in DATA
     }
     report(
-        "searches", __doc__, rows=rows, seeds=SEEDS, aim="none: whatever it says",
-        figure="; ".join(f"{data}: best is {r['search']}, {r['test accuracy']:.3f} ± "
-                         f"{r['interval']:.3f}" for data, r in best.items()),
-    )  # fmt: skip
+        "searches",
+        __doc__,
+        rows=rows,
+        seeds=SEEDS,
+        aim="none: whatever it says",
+        figure="; ".join(
+            f"{data}: best is {r['search']}, {r['test accuracy']:.3f} ± {r['interval']:.3f}"
+            for data, r in best.items()
+        ),
+    )
 
 
 def row(folder: Path, data: str, name: str) -> dict[str, Any]:
@@ -71,10 +79,13 @@ def row(folder: Path, data: str, name: str) -> dict[str, Any]:
     tests = [run["test"] for run in runs]
     half = 4.303 * statistics.stdev(tests) / len(tests) ** 0.5  # t of 2 degrees of freedom
     return {
-        "data": data, "search": name, "test accuracy": statistics.mean(tests), "interval": half,
+        "data": data,
+        "search": name,
+        "test accuracy": statistics.mean(tests),
+        "interval": half,
         "best in search": statistics.mean(run["best"] for run in runs),
         "trials": round(statistics.mean(run["trials"] for run in runs)),
-    }  # fmt: skip
+    }
 
 
 def kept(folder: Path, data: str, name: str, seed: int) -> dict[str, Any]:
@@ -119,10 +130,20 @@ def one(data: str, name: str, seed: int, to: Path) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         nas.search(
-            settings.pop("space"), [str(spec)], out=run_folder, listener=until, trials=100_000,
-            seed=seed, generation=10, population=20, size=(8, 64), limits=LIMITS,
-            objectives=("accuracy",), standalone=training, **settings,
-        )  # fmt: skip
+            settings.pop("space"),
+            [str(spec)],
+            out=run_folder,
+            listener=until,
+            trials=100_000,
+            seed=seed,
+            generation=10,
+            population=20,
+            size=(8, 64),
+            limits=LIMITS,
+            objectives=("accuracy",),
+            standalone=training,
+            **settings,
+        )
     to.write_text(json.dumps(finals(nas.load(run_folder), task, seed)) + "\n", encoding="utf-8")
 
 
@@ -131,18 +152,25 @@ def finals(run: Any, task: Any, seed: int) -> dict[str, Any]:
     from nas.evaluate import fit, measured
     from nas.train import Recipe
 
-    allowed = [t for t in run.trials if t.state == "finished" and all(
-        (t.value(limit.name) or 0) <= limit.at_most for limit in run.limits)]  # fmt: skip
+    allowed = [
+        t
+        for t in run.trials
+        if t.state == "finished"
+        and all((t.value(limit.name) or 0) <= limit.at_most for limit in run.limits)
+    ]
     best = sorted(allowed, key=lambda t: -(t.value("accuracy") or 0))[:FINALISTS]
     recipe, found = Recipe(epochs=EPOCHS, seed=seed, **RECIPE), []  # type: ignore[arg-type]
     accuracy: Callable[[Any], float] = lambda some: next(  # noqa: E731
-        m.value for m in some if m.name == "accuracy")  # fmt: skip
+        m.value for m in some if m.name == "accuracy"
+    )
     for trial in best:
         network = fit(run.derivation(trial.id), [task], recipe)
-        found.append(tuple(
-            accuracy(measured(network, [task], recipe, split=split, evaluator="standalone"))
-            for split in ("valid", "test")
-        ))  # fmt: skip
+        found.append(
+            tuple(
+                accuracy(measured(network, [task], recipe, split=split, evaluator="standalone"))
+                for split in ("valid", "test")
+            )
+        )
     return {"test": max(found)[1], "best": best[0].value("accuracy"), "trials": len(run.trials)}
 
 

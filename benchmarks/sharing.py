@@ -28,7 +28,11 @@ def main(data: str | None, spaces: Sequence[str]) -> None:
     compute(jobs.values())
     rows = [row(space, job.figures()) for space, job in jobs.items()]
     report(
-        "sharing", __doc__, rows=rows, seeds=ranks.SEEDS, aim="none: what it costs",
+        "sharing",
+        __doc__,
+        rows=rows,
+        seeds=ranks.SEEDS,
+        aim="none: what it costs",
         figure="; ".join(
             f"{row['space']}: {EVALUATIONS} evaluations and the supernet take "
             f"{row['shared / alone']:.2f} of the time of training each; it pays from "
@@ -36,22 +40,25 @@ def main(data: str | None, spaces: Sequence[str]) -> None:
             f"second, {row['of them statistics']:.0%} of the time for batch statistics"
             for row in rows
         ),
-    )  # fmt: skip
+    )
 
 
 def row(space: str, timed: dict[str, Any]) -> dict[str, Any]:
     alone = statistics.mean(run["cpu_s"] for one in truth(space) for run in one["runs"])
-    training = statistics.mean(
-        net.job.figures()["cpu_s"] for net in ranks.single_paths(space)
-    )
+    training = statistics.mean(net.job.figures()["cpu_s"] for net in ranks.single_paths(space))
     each = timed["statistics_s"] + timed["predictions_s"]
     return {
-        "space": space, "supernet s": training, "evaluation s": each, "alone s": alone,
+        "space": space,
+        "supernet s": training,
+        "evaluation s": each,
+        "alone s": alone,
         "shared / alone": (training + EVALUATIONS * each) / (EVALUATIONS * alone),
-        "pays from": round(training / (alone - each)), "evaluations a second": 1 / each,
-        "of them statistics": timed["statistics_s"] / each, "bank MB": timed["bank_mb"],
+        "pays from": round(training / (alone - each)),
+        "evaluations a second": 1 / each,
+        "of them statistics": timed["statistics_s"] / each,
+        "bank MB": timed["bank_mb"],
         "process MB": timed["process_mb"],
-    }  # fmt: skip
+    }
 
 
 def one(job: Job) -> None:

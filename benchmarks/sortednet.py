@@ -43,21 +43,30 @@ def main(data: str | None) -> None:
     rows = []
     for text, own in apart.items():
         shared = statistics.mean(run["found"][text]["accuracy"] for run in runs)
-        rows.append({
-            "flops": own["flops"], "params": own["params"], "alone": own["accuracy"],
-            "in the chain": shared, "relative": shared / own["accuracy"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "flops": own["flops"],
+                "params": own["params"],
+                "alone": own["accuracy"],
+                "in the chain": shared,
+                "relative": shared / own["accuracy"],
+            }
+        )
     rows.sort(key=lambda row: row["params"])
     share = [row["relative"] for row in rows]
     spent = statistics.mean(run["cpu_s"] for run in runs)
     whole = sum(job.figures()["cpu_s"] for job in alone)
     report(
-        "sortednet", __doc__, rows=rows, seeds=SEEDS, aim="near 1 for every sub-model",
+        "sortednet",
+        __doc__,
+        rows=rows,
+        seeds=SEEDS,
+        aim="near 1 for every sub-model",
         figure=f"{len(rows)} sub-models at {statistics.mean(share):.3f} of their accuracy alone "
         f"({min(share):.3f} at worst, the largest {share[-1]:.3f}); trained together in "
         f"{spent / whole:.2f} of the CPU time of training each",
         facts={"updates": UPDATES},
-    )  # fmt: skip
+    )
 
 
 def members(task: Task) -> list[Derivation]:

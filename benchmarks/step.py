@@ -51,9 +51,13 @@ def main() -> None:
     networks = ", ".join(f"{r['/ Network']:.2f}" for r in rows)
     sandwich = ", ".join(f"{r['sandwich']:.1f}" for r in rows)
     report(
-        "step", __doc__, aim="at most 1.15 times", rows=rows, seeds=[SEED],
+        "step",
+        __doc__,
+        aim="at most 1.15 times",
+        rows=rows,
+        seeds=[SEED],
         figure=f"{plains} (against `Network`: {networks}; sandwich over single-path: {sandwich})",
-    )  # fmt: skip
+    )
 
 
 def row(name: str, tasks: list[Task]) -> dict[str, object]:
@@ -81,22 +85,24 @@ def row(name: str, tasks: list[Task]) -> dict[str, object]:
     for _ in range(3):
         interleaved(sides, 1)
     times = interleaved(sides, ROUNDS[name])
-    costs = interleaved({
-        "single": lambda: trainer.step(next(number), single(0, rng)),
-        "sandwich": lambda: trainer.step(next(number), sandwich(0, rng)),
-    }, ROUNDS[name] // 2)  # fmt: skip
+    costs = interleaved(
+        {
+            "single": lambda: trainer.step(next(number), single(0, rng)),
+            "sandwich": lambda: trainer.step(next(number), sandwich(0, rng)),
+        },
+        ROUNDS[name] // 2,
+    )
     return {
-        "tasks": name, "flops": plan(median, heads=tasks).flops,
+        "tasks": name,
+        "flops": plan(median, heads=tasks).flops,
         **{f"{side} ms": ms(found) for side, found in times.items()},
         "/ plain": ratio(times["supernet"], times["plain"]),
         "/ Network": ratio(times["supernet"], times["Network"]),
         "sandwich": sum(costs["sandwich"]) / sum(costs["single"]),
-    }  # fmt: skip
+    }
 
 
-def trainer_of(
-    grammar: Grammar, tasks: list[Task], settings: Settings, recipe: Recipe
-) -> Trainer:
+def trainer_of(grammar: Grammar, tasks: list[Task], settings: Settings, recipe: Recipe) -> Trainer:
     return Trainer(make_bank(grammar, tasks, settings), tasks, recipe, STEPS)
 
 

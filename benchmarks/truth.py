@@ -56,9 +56,12 @@ def trained(derivation: Any, task: Any, space: str, seed: int) -> dict[str, Any]
     begun, cpu = time.perf_counter(), time.process_time()
     network = fit(derivation, [task], recipe)
     found = {
-        "seed": seed, "seconds": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu,
-        "flops": planned.flops, "params": planned.params,
-    }  # fmt: skip
+        "seed": seed,
+        "seconds": time.perf_counter() - begun,
+        "cpu_s": time.process_time() - cpu,
+        "flops": planned.flops,
+        "params": planned.params,
+    }
     for split in ("valid", "test"):
         scores = measured(network, [task], recipe, split=split, evaluator="standalone")
         found |= {f"{split}_{m.name}": m.value for m in scores if m.name in ("accuracy", "nll")}

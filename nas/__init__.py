@@ -30,21 +30,53 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Grammar": "nas.grammar", "Derivation": "nas.grammar", "Limits": "nas.grammar",
-    "derive": "nas.grammar", "sample": "nas.grammar", "mutate": "nas.grammar",
-    "cross": "nas.grammar", "read_network": "nas.grammar", "seed": "nas.grammar",
+    "Grammar": "nas.grammar",
+    "Derivation": "nas.grammar",
+    "Limits": "nas.grammar",
+    "derive": "nas.grammar",
+    "sample": "nas.grammar",
+    "mutate": "nas.grammar",
+    "cross": "nas.grammar",
+    "read_network": "nas.grammar",
+    "seed": "nas.grammar",
     "Network": "nas.network",
-    "Bank": "nas.supernet", "Task": "nas.task", "ParetoFront": "nas.front", "Run": "nas.search",
-    "search": "nas.search", "resume": "nas.search", "load": "nas.search",
-    "choose_with": "nas.search", "TreeSampler": "nas.search", "EvolutionSampler": "nas.search",
+    "Bank": "nas.supernet",
+    "Task": "nas.task",
+    "ParetoFront": "nas.front",
+    "Run": "nas.search",
+    "search": "nas.search",
+    "resume": "nas.search",
+    "load": "nas.search",
+    "choose_with": "nas.search",
+    "TreeSampler": "nas.search",
+    "EvolutionSampler": "nas.search",
     "nontrivial": "nas.plan",
-}  # fmt: skip
+}
 
 __all__ = [
-    "Bank", "Derivation", "EvolutionSampler", "Grammar", "Limits", "Network", "ParetoFront", "Run",
-    "Task", "TreeSampler", "__version__", "choose_with", "cross", "derive", "load", "mutate",
-    "nontrivial", "read_network", "resume", "sample", "search", "seed",
-]  # fmt: skip
+    "Bank",
+    "Derivation",
+    "EvolutionSampler",
+    "Grammar",
+    "Limits",
+    "Network",
+    "ParetoFront",
+    "Run",
+    "Task",
+    "TreeSampler",
+    "__version__",
+    "choose_with",
+    "cross",
+    "derive",
+    "load",
+    "mutate",
+    "nontrivial",
+    "read_network",
+    "resume",
+    "sample",
+    "search",
+    "seed",
+]
 
 
 def __getattr__(name: str) -> Any:

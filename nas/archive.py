@@ -25,6 +25,7 @@ __all__ = ["Archive", "ArchiveError", "Measurement", "Trial", "plain"]
 FORMAT = 2  # 1 had checksums of each line alone
 RESERVED = ("journal", "trial", "measure")  # kinds of event that a note cannot have
 
+
 class Archive:
     """The append-only journal of one run: `journal.jsonl`, one checksummed line an event.
 

@@ -24,10 +24,12 @@ from nas.terminal import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
     help="Find neural networks that are accurate, small and fast for your own data and device.",
     epilog="First run: [bold]nas search mobile --task digits --out runs/first[/bold]",
-)  # fmt: skip
+)
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder, as runs/first.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
@@ -122,11 +124,17 @@ def search(
         limits = [_bound(text, "<=") for text in max or ()]
         limits += [_bound(text, ">=") for text in min or ()]
         named = {
-            "space": space or None, "trials": trials, "seed": seed, "sampler": sampler, "on": on,
-            "workers": workers, "device": device, "limits": limits or None,
+            "space": space or None,
+            "trials": trials,
+            "seed": seed,
+            "sampler": sampler,
+            "on": on,
+            "workers": workers,
+            "device": device,
+            "limits": limits or None,
             "objectives": _columns(objectives or "") or None,
             "budget_s": seconds(budget) if budget else None,
-        }  # fmt: skip
+        }
         facts |= {key: value for key, value in named.items() if value is not None}
         facts.setdefault("space", "")
         if not facts["space"] or not facts["tasks"]:
@@ -176,9 +184,15 @@ def resume(
     with told(_carry_on(run)):
         with live() as listener:
             done = run_resume(
-                run, trials=trials, budget_s=seconds(budget) if budget else None, on=on,
-                workers=workers, device=device, listener=listener, trust_code=trust_code,
-            )  # fmt: skip
+                run,
+                trials=trials,
+                budget_s=seconds(budget) if budget else None,
+                on=on,
+                workers=workers,
+                device=device,
+                listener=listener,
+                trust_code=trust_code,
+            )
         show_run(done)
 
 
@@ -210,9 +224,13 @@ def trust(
     with told("The same command carries on where it was."):
         with live() as listener:
             facts = measure(
-                run, standalone=standalone, epochs=epochs, listener=listener,
-                budget_s=seconds(budget) if budget else None, trust_code=trust_code,
-            )  # fmt: skip
+                run,
+                standalone=standalone,
+                epochs=epochs,
+                listener=listener,
+                budget_s=seconds(budget) if budget else None,
+                trust_code=trust_code,
+            )
         if as_json:
             write(json.dumps(facts, indent=1))
         else:
@@ -320,19 +338,39 @@ def retrain(
         with live() as listener:
             if (folder / "run.toml").exists():
                 rows = retrain_finalists(
-                    folder, id or [], on=on, epochs=epochs, lr=lr, device=device,
-                    from_scratch=from_scratch, listener=listener, trust_code=trust_code,
-                )  # fmt: skip
+                    folder,
+                    id or [],
+                    on=on,
+                    epochs=epochs,
+                    lr=lr,
+                    device=device,
+                    from_scratch=from_scratch,
+                    listener=listener,
+                    trust_code=trust_code,
+                )
             elif id or on != "local":
                 raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
             else:
                 before, after = train_again(
-                    folder, epochs=epochs, lr=lr, device=device, from_scratch=from_scratch,
-                    listener=listener, trust_code=trust_code,
-                )  # fmt: skip
-                rows = [{"network": str(folder), "task": b.task, "metric": b.name,
-                         "before": b.value, "after": a.value}
-                        for b, a in zip(before, after, strict=True) if b.task]  # fmt: skip
+                    folder,
+                    epochs=epochs,
+                    lr=lr,
+                    device=device,
+                    from_scratch=from_scratch,
+                    listener=listener,
+                    trust_code=trust_code,
+                )
+                rows = [
+                    {
+                        "network": str(folder),
+                        "task": b.task,
+                        "metric": b.name,
+                        "before": b.value,
+                        "after": a.value,
+                    }
+                    for b, a in zip(before, after, strict=True)
+                    if b.task
+                ]
         show(rows, ["network", "task", "metric", "before", "after"], "On the test split")
 
 
@@ -377,14 +415,21 @@ def check(
     if network:
         with told():
             found = read(space, input, network, trust_code=trust_code)
-        write(json.dumps(found, indent=2) if as_json else "{derivation}\n  = {network}\n"
-              "{params:,} params, {flops:,} FLOPs".format(**found))  # fmt: skip
+        write(
+            json.dumps(found, indent=2)
+            if as_json
+            else "{derivation}\n  = {network}\n{params:,} params, {flops:,} FLOPs".format(**found)
+        )
         return
     with told(), live() as shown:
         found = survey(
-            space, input, samples=samples, show=show_few, trust_code=trust_code,
+            space,
+            input,
+            samples=samples,
+            show=show_few,
+            trust_code=trust_code,
             listener=lambda done, total: shown("drawing derivations", done, total, {}),
-        )  # fmt: skip
+        )
         if as_json:
             write(json.dumps(found, indent=2))
             return

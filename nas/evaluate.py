@@ -33,10 +33,17 @@ def predict(
 
 
 def scores(
-    planned: Plan, params: Sequence[Mapping[str, Tensor]], tasks: Sequence[Task],
-    split: SplitName, *, evaluator: str, fidelity: str = "", bank_version: int | None = None,
-    seed: int | None = None, device: str = "cpu",
-) -> list[Measurement]:  # fmt: skip
+    planned: Plan,
+    params: Sequence[Mapping[str, Tensor]],
+    tasks: Sequence[Task],
+    split: SplitName,
+    *,
+    evaluator: str,
+    fidelity: str = "",
+    bank_version: int | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+) -> list[Measurement]:
     """Every metric of some tasks, on one split."""
     found = []
     for group in groups(tasks):
@@ -44,14 +51,22 @@ def scores(
         logits = predict(planned, params, x)
         found += [
             Measurement(
-                name, value, UNITS.get(name, "fraction"), task.name, split, evaluator,
-                bank_version, fidelity, seed, device,
+                name,
+                value,
+                UNITS.get(name, "fraction"),
+                task.name,
+                split,
+                evaluator,
+                bank_version,
+                fidelity,
+                seed,
+                device,
             )
             for task in group
             for name, value in score(
                 task, logits[task.name].float().cpu(), getattr(task.splits(), split).y
             ).items()
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -69,61 +84,101 @@ def calibration(tasks: Sequence[Task], samples: int, seed: int) -> Tensor:
 
 
 def shared(
-    bank: Bank, derivation: Derivation, tasks: Sequence[Task], *, split: SplitName = "valid",
-    samples: int = 512, seed: int = 0, device: str = "cpu",
-) -> list[Measurement]:  # fmt: skip
+    bank: Bank,
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    *,
+    split: SplitName = "valid",
+    samples: int = 512,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Measurement]:
     """Metrics of a derivation's subnet of a bank, recalibrated on `samples` training inputs."""
     x = calibration(tasks, samples, seed).to(device)
     subnet = Subnet.of(bank, derivation, list(tasks), x)
     return scores(
-        subnet.plan, subnet.tensors, tasks, split, evaluator="shared",
-        fidelity=f"{bank.version} supernet steps", bank_version=bank.version, seed=seed,
+        subnet.plan,
+        subnet.tensors,
+        tasks,
+        split,
+        evaluator="shared",
+        fidelity=f"{bank.version} supernet steps",
+        bank_version=bank.version,
+        seed=seed,
         device=device,
-    ) + costs(subnet.plan)  # fmt: skip
+    ) + costs(subnet.plan)
 
 
 def finetuned(
-    bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
-    split: SplitName = "valid", samples: int = 512, device: str = "cpu",
+    bank: Bank,
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    split: SplitName = "valid",
+    samples: int = 512,
+    device: str = "cpu",
     limit_s: float | None = None,
-) -> list[Measurement]:  # fmt: skip
+) -> list[Measurement]:
     """Metrics of a derivation's subnet of a bank, trained on alone: see `finetune`."""
     network = finetune(
         bank, derivation, tasks, recipe, samples=samples, device=device, limit_s=limit_s
     )
     return scores(
-        network.plan, network.tensors(), tasks, split, evaluator="finetuned",
+        network.plan,
+        network.tensors(),
+        tasks,
+        split,
+        evaluator="finetuned",
         fidelity=f"{bank.version} supernet steps and {recipe.steps(tasks)} alone",
-        bank_version=bank.version, seed=recipe.seed, device=device,
-    ) + costs(network.plan)  # fmt: skip
+        bank_version=bank.version,
+        seed=recipe.seed,
+        device=device,
+    ) + costs(network.plan)
 
 
 def finetune(
-    bank: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *,
-    samples: int = 512, device: str = "cpu", limit_s: float | None = None,
-) -> Network:  # fmt: skip
+    bank: Bank,
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    samples: int = 512,
+    device: str = "cpu",
+    limit_s: float | None = None,
+) -> Network:
     """A derivation's subnet of a bank as a network of its own, trained on alone by `recipe`. The
     bank stays as it is. Raises TrainingError as `fit` does."""
     weights = bank.part(plan(derivation, heads=tasks), optimizer=recipe.optimizer)
     fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
-    return network_of(
-        weights, derivation, tasks, samples=samples, seed=recipe.seed, device=device
-    )
+    return network_of(weights, derivation, tasks, samples=samples, seed=recipe.seed, device=device)
 
 
 def standalone(
-    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName = "valid",
-    device: str = "cpu", evaluator: str = "standalone", limit_s: float | None = None,
-) -> list[Measurement]:  # fmt: skip
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    split: SplitName = "valid",
+    device: str = "cpu",
+    evaluator: str = "standalone",
+    limit_s: float | None = None,
+) -> list[Measurement]:
     """Metrics of a derivation trained from scratch by `recipe`, and its costs."""
     network = fit(derivation, tasks, recipe, device=device, limit_s=limit_s)
     return measured(network, tasks, recipe, split=split, device=device, evaluator=evaluator)
 
 
 def inherited(
-    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, parents: Sequence[Parent],
-    origin: Origin, *, device: str = "cpu", limit_s: float | None = None,
-) -> tuple[list[Measurement], Bank]:  # fmt: skip
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    parents: Sequence[Parent],
+    origin: Origin,
+    *,
+    device: str = "cpu",
+    limit_s: float | None = None,
+) -> tuple[list[Measurement], Bank]:
     """Validation metrics of a derivation trained on by `recipe` from its parents' weights, from
     scratch where there are none; and the weights."""
     planned = plan(derivation, heads=tasks)
@@ -138,36 +193,55 @@ def inherited(
 
 
 def measured(
-    network: Network, tasks: Sequence[Task], recipe: Recipe, *, split: SplitName,
-    device: str = "cpu", evaluator: str,
-) -> list[Measurement]:  # fmt: skip
+    network: Network,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    split: SplitName,
+    device: str = "cpu",
+    evaluator: str,
+) -> list[Measurement]:
     """Metrics of a network on one split, and its costs."""
     return scores(
-        network.plan, network.tensors(), tasks, split, evaluator=evaluator,
-        fidelity=f"{recipe.epochs:g} epochs", seed=recipe.seed, device=device,
-    ) + costs(network.plan)  # fmt: skip
+        network.plan,
+        network.tensors(),
+        tasks,
+        split,
+        evaluator=evaluator,
+        fidelity=f"{recipe.epochs:g} epochs",
+        seed=recipe.seed,
+        device=device,
+    ) + costs(network.plan)
 
 
 def fit(
-    derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str = "cpu",
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
     limit_s: float | None = None,
-) -> Network:  # fmt: skip
+) -> Network:
     """A network trained from scratch; its weights are a bank that holds it alone.
 
     Raises TrainingError where the loss is no number, or training takes longer than `limit_s`.
     """
     weights = Bank.of(
-        [plan(derivation, heads=tasks)], seed=recipe.seed, device=device,
-        optimizer=recipe.optimizer,
-    )  # fmt: skip
+        [plan(derivation, heads=tasks)], seed=recipe.seed, device=device, optimizer=recipe.optimizer
+    )
     fit_bank(weights, derivation, tasks, recipe, device=device, limit_s=limit_s)
     return network_of(weights, derivation, tasks, seed=recipe.seed, device=device)
 
 
 def fit_bank(
-    weights: Bank, derivation: Derivation, tasks: Sequence[Task], recipe: Recipe, *, device: str,
+    weights: Bank,
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    *,
+    device: str,
     limit_s: float | None,
-) -> None:  # fmt: skip
+) -> None:
     """Train one derivation on a bank that holds it; errors as of `fit`."""
     ends = float("inf") if limit_s is None else time.perf_counter() + limit_s
 
@@ -180,9 +254,14 @@ def fit_bank(
 
 
 def network_of(
-    bank: Bank, derivation: Derivation, tasks: Sequence[Task], *, samples: int = 2048,
-    seed: int = 0, device: str = "cpu",
-) -> Network:  # fmt: skip
+    bank: Bank,
+    derivation: Derivation,
+    tasks: Sequence[Task],
+    *,
+    samples: int = 2048,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Network:
     """A derivation's subnet as a module of its own, with statistics from `samples` inputs."""
     x = calibration(tasks, samples, seed).to(device)
     return Subnet.of(bank, derivation, list(tasks), x).extract(list(tasks)).to(device)

@@ -17,10 +17,17 @@ from nas.train import Listener
 
 
 def retrain_finalists(
-    folder: Path, ids: Sequence[str], *, on: str = "local", epochs: float | None = None,
-    lr: float | None = None, device: str = "cpu", from_scratch: bool = True,
-    listener: Listener | None = None, trust_code: bool = False,
-) -> list[dict[str, Any]]:  # fmt: skip
+    folder: Path,
+    ids: Sequence[str],
+    *,
+    on: str = "local",
+    epochs: float | None = None,
+    lr: float | None = None,
+    device: str = "cpu",
+    from_scratch: bool = True,
+    listener: Listener | None = None,
+    trust_code: bool = False,
+) -> list[dict[str, Any]]:
     """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
     archive. What comes back is a row a network and metric, with its values before and after. One
     that was retrained by the same recipe is not again.
@@ -52,9 +59,13 @@ def retrain_finalists(
         if on == "local":
             for net in nets:
                 done = retrained(net, from_scratch=from_scratch, **given)
-                measured(net, done or retrain(
-                    net, device=device, from_scratch=from_scratch, listener=listener, **given
-                )[1])  # fmt: skip
+                measured(
+                    net,
+                    done
+                    or retrain(
+                        net, device=device, from_scratch=from_scratch, listener=listener, **given
+                    )[1],
+                )
         else:
             from nas.search.ray import retrain_on_ray
 
@@ -80,9 +91,9 @@ def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoF
         for name in ("flops", "params"):
             measured.append(Measurement(name, getattr(record, name), evaluator="arithmetic"))
         id = sha256(f"{folder.resolve()}".encode()).hexdigest()[:8]
-        trials.append(Trial(
-            number, id, {"": str(folder)}, "finished", measurements=tuple(measured)
-        ))  # fmt: skip
+        trials.append(
+            Trial(number, id, {"": str(folder)}, "finished", measurements=tuple(measured))
+        )
         for task in record.tasks:
             alone = len(record.tasks) == 1
             name = f"test_{task.metric}"
@@ -96,6 +107,9 @@ def _row(net: Path, after: Measurement) -> dict[str, Any]:
     noted = facts(net).get("test_before")
     before = noted if isinstance(noted, dict) else {}
     return {
-        "network": str(net), "task": after.task, "metric": after.name,
-        "before": before.get(f"{after.task}_{after.name}"), "after": after.value,
-    }  # fmt: skip
+        "network": str(net),
+        "task": after.task,
+        "metric": after.name,
+        "before": before.get(f"{after.task}_{after.name}"),
+        "after": after.value,
+    }

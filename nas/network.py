@@ -63,10 +63,12 @@ class Network(nn.Module):
                 value = torch.full((step.shapes[0].channels,), float(name.endswith("var")))
                 self._place(step.name, name, value)
         self._homes = [
-            [(name, *self._home(step.name, name)) for name in
-             (*(p.name for p in step.params), *step.operator.statistics)]
+            [
+                (name, *self._home(step.name, name))
+                for name in (*(p.name for p in step.params), *step.operator.statistics)
+            ]
             for step in self.plan.steps
-        ]  # fmt: skip
+        ]
 
     def _place(self, step: str, name: str, value: Tensor) -> None:
         module: nn.Module = self
@@ -99,5 +101,3 @@ class Network(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.derivation}, {self.plan.params:,} params, {self.plan.flops:,} FLOPs"
-
-

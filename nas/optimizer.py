@@ -32,9 +32,14 @@ class Lease:
 
 
 def sgd(
-    w: Tensors, g: Tensors, state: State, decayed: list[int], rate: float,
-    momentum: float, decay: float,
-) -> None:  # fmt: skip
+    w: Tensors,
+    g: Tensors,
+    state: State,
+    decayed: list[int],
+    rate: float,
+    momentum: float,
+    decay: float,
+) -> None:
     """v ← momentum · v + g + decay · w;  w ← w - rate · v  (as torch.optim.SGD)."""
     if decay and decayed:
         torch._foreach_add_([g[i] for i in decayed], [w[i] for i in decayed], alpha=decay)
@@ -44,9 +49,14 @@ def sgd(
 
 
 def adam(
-    w: Tensors, g: Tensors, state: State, decayed: list[int], rate: float,
-    momentum: float, decay: float,
-) -> None:  # fmt: skip
+    w: Tensors,
+    g: Tensors,
+    state: State,
+    decayed: list[int],
+    rate: float,
+    momentum: float,
+    decay: float,
+) -> None:
     """Adam with decoupled decay (Loshchilov and Hutter 2019, algorithm 2; torch.optim.AdamW).
 
     m ← β m + (1 - β) g;  s ← γ s + (1 - γ) g²;  n ← n + 1;

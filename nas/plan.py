@@ -175,11 +175,12 @@ class Plan:
         made = {0: "input"}
         for step in self.steps:
             graph.add_node(
-                step.name, operator=step.operator.name,
+                step.name,
+                operator=step.operator.name,
                 shape=" ".join(str(self.shapes[i]) for i in step.outputs),
                 params=sum(prod(p.shape) for p in step.params),
                 flops=step.flops,
-            )  # fmt: skip
+            )
             graph.add_edges_from((made[i], step.name) for i in step.inputs)
             made |= dict.fromkeys(step.outputs, step.name)
         return graph
@@ -257,9 +258,14 @@ class _Writer:
         return streams
 
     def apply(
-        self, operator: Operator, args: Args, path: str, local: str, streams: list[int],
+        self,
+        operator: Operator,
+        args: Args,
+        path: str,
+        local: str,
+        streams: list[int],
         whole: str = "",
-    ) -> list[int]:  # fmt: skip
+    ) -> list[int]:
         shapes = tuple(self.shapes[i] for i in streams)
         inferred = infer(operator, shapes, args)
         role = operator.role
@@ -284,9 +290,19 @@ class _Writer:
         fixed = shapes if operator.whole else ()
         slot = _slot(place, operator, tuple(args.items()), fixed)
         self.steps.append(
-            Step(operator, args, tuple(streams), outputs, shapes, self._name(place), slot,
-                 inferred.tensors, inferred.flops, f"{whole}.{local}".strip("."))
-        )  # fmt: skip
+            Step(
+                operator,
+                args,
+                tuple(streams),
+                outputs,
+                shapes,
+                self._name(place),
+                slot,
+                inferred.tensors,
+                inferred.flops,
+                f"{whole}.{local}".strip("."),
+            )
+        )
         return list(outputs)
 
     def _name(self, place: str) -> str:
@@ -310,9 +326,7 @@ class _Writer:
             )
         streams = [outputs[name] for name in task.head.reads]
         space = [*task.input[1:], 1, 1]
-        head = _head_grammar(
-            task.head.term, len(streams), len(task.classes), space[0], space[1]
-        )
+        head = _head_grammar(task.head.term, len(streams), len(task.classes), space[0], space[1])
         terms = derive_fixed(head, tuple(self.shapes[i] for i in streams))
         (value,) = self.write(terms, streams, scope=f"head/{task.name}/")
         return value
@@ -354,9 +368,13 @@ def nontrivial(derivation: Derivation) -> bool:
 
 
 def run(
-    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, phase: Phase = EVAL, *,
+    plan: Plan,
+    params: Sequence[Mapping[str, Tensor]],
+    x: Tensor,
+    phase: Phase = EVAL,
+    *,
     fused: bool = True,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """The plan's results for a batch.
 
     x: (batch, *input). params: for each step its tensors by local name, running statistics

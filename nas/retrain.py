@@ -31,10 +31,16 @@ CHECKPOINT_S = 20.0
 
 
 def retrain(
-    folder: Path, *, epochs: float | None = None, lr: float | None = None, device: str = "cpu",
-    from_scratch: bool = True, listener: Listener | None = None, trust_code: bool = False,
+    folder: Path,
+    *,
+    epochs: float | None = None,
+    lr: float | None = None,
+    device: str = "cpu",
+    from_scratch: bool = True,
+    listener: Listener | None = None,
+    trust_code: bool = False,
     kept: Callable[[Path, int, int, float], None] | None = None,
-) -> tuple[list[Measurement], list[Measurement]]:  # fmt: skip
+) -> tuple[list[Measurement], list[Measurement]]:
     """Train the network of a `net` folder by its recipe, and keep the weights there; those that
     were there before stay beside them as weights.before.safetensors.
 
@@ -83,18 +89,22 @@ def retrain(
     trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
     after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
     facts: dict[str, JSON] = {
-        **made, "training": known["training"], "epochs": recipe.epochs,
-        "before": json.loads(known["before"]), "measurements": [plain(m) for m in after],
-    }  # fmt: skip
+        **made,
+        "training": known["training"],
+        "epochs": recipe.epochs,
+        "before": json.loads(known["before"]),
+        "measurements": [plain(m) for m in after],
+    }
     save_weights(trained, folder, facts)  # the weights and what is said of them, at once
     return _end(folder, figures(facts))
 
 
 def _changed(recipe: Recipe, epochs: float | None, lr: float | None) -> Recipe:
     recipe = replace(
-        recipe, epochs=recipe.epochs if epochs is None else epochs,
+        recipe,
+        epochs=recipe.epochs if epochs is None else epochs,
         lr=recipe.lr if lr is None else lr,
-    )  # fmt: skip
+    )
     if not 0 < recipe.epochs < inf or not 0 < recipe.lr <= 10:
         raise ExportError(
             f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 and "
@@ -142,9 +152,13 @@ def _same(last: Path, made: dict[str, str]) -> dict[str, str]:
 
 
 def retrained(
-    folder: Path, *, epochs: float | None = None, lr: float | None = None,
-    from_scratch: bool = True, trust_code: bool = False,
-) -> list[Measurement] | None:  # fmt: skip
+    folder: Path,
+    *,
+    epochs: float | None = None,
+    lr: float | None = None,
+    from_scratch: bool = True,
+    trust_code: bool = False,
+) -> list[Measurement] | None:
     """The test metrics that a retraining by the same recipe left in its folder, without costs;
     None where there was none, or it has not ended."""
     _, _, recipe, facts = load(folder, trust_code=trust_code)

@@ -24,7 +24,12 @@ QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 def survey(
-    space: str, input: str, *, samples: int = 200, show: int = 3, listener: Listener | None = None,
+    space: str,
+    input: str,
+    *,
+    samples: int = 200,
+    show: int = 3,
+    listener: Listener | None = None,
     trust_code: bool = False,
 ) -> dict[str, Any]:
     """Counts, ranges of FLOPs, params, size and depth, and a few derivations of a space.
@@ -48,14 +53,20 @@ def survey(
     seconds = time.process_time() - begun
     plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
     values = {
-        "flops": [one.flops for one in plans], "params": [one.params for one in plans],
+        "flops": [one.flops for one in plans],
+        "params": [one.params for one in plans],
         "operators": [one.size for one in drawn],
         "depth": [one.depth for one in plans],
-    }  # fmt: skip
+    }
     rows: list[dict[str, Any]] = [
-        {"quantity": name, "smallest": min(some), "median": statistics.median(some),
-         "largest": max(some)} for name, some in values.items()
-    ]  # fmt: skip
+        {
+            "quantity": name,
+            "smallest": min(some),
+            "median": statistics.median(some),
+            "largest": max(some),
+        }
+        for name, some in values.items()
+    ]
     if grammar.finite:
         for row in rows[:2]:
             ends = [
@@ -64,15 +75,19 @@ def survey(
             row["smallest"], row["largest"] = (getattr(plan(e), row["quantity"]) for e in ends)
     nodes = sum(len(one.choices) + operators(one.tokens, copies=False) for one in drawn)
     found: dict[str, Any] = {
-        "space": space, "input": input, "hash": grammar.hash,
+        "space": space,
+        "input": input,
+        "hash": grammar.hash,
         "architectures": _many(count(grammar, input=shape)) if grammar.finite else "endlessly many",
-        "samples": len(drawn), "invalid": len(drawn) - len(plans),
+        "samples": len(drawn),
+        "invalid": len(drawn) - len(plans),
         "trivial": sum(bool(one.trivial) for one in plans),
         "duplicates": len(plans) - len({one.fingerprint for one in plans}),
         "us_per_node": round(1e6 * seconds / nodes, 2),
-        "ranges": rows, "quantiles": {name: _quantiles(some) for name, some in values.items()},
+        "ranges": rows,
+        "quantiles": {name: _quantiles(some) for name, some in values.items()},
         "examples": [_example(d) for d in drawn[:show]],
-    }  # fmt: skip
+    }
     if not grammar.finite:
         found["growth"] = _growth(grammar)
     if grammar.seeds:
@@ -93,9 +108,7 @@ def _seed(grammar: Grammar, name: str, input: Shape) -> dict[str, Any]:
     return {"seed": name, "params": known.params, "flops": known.flops, "depth": known.depth}
 
 
-def read(
-    space: str, input: str, file: str | Path, *, trust_code: bool = False
-) -> dict[str, Any]:
+def read(space: str, input: str, file: str | Path, *, trust_code: bool = False) -> dict[str, Any]:
     """The derivation of the network written in a file, its operators, params and FLOPs.
 
     Raises GrammarError where it does not fit its input or the space's rules."""
@@ -106,8 +119,12 @@ def read(
         raise GrammarError(f"{file}: cannot be read: {error.strerror}") from None
     found = read_network(grammar, text, input=shape, name=str(file))
     known = plan(found)
-    return {"derivation": str(found), "network": found.network_text,
-            "params": known.params, "flops": known.flops}  # fmt: skip
+    return {
+        "derivation": str(found),
+        "network": found.network_text,
+        "params": known.params,
+        "flops": known.flops,
+    }
 
 
 def _typed(derivation: Derivation) -> Plan | None:
@@ -124,7 +141,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     return {
         f"{share:.0%}": ordered[min(len(ordered) - 1, int(share * len(ordered)))]
         for share in QUANTILES
-    }  # fmt: skip
+    }
 
 
 def _growth(grammar: Grammar) -> dict[str, Any]:
@@ -135,11 +152,14 @@ def _growth(grammar: Grammar) -> dict[str, Any]:
     said = {"by_derivation": found.by_derivation, "by_instantiation": found.by_instantiation}
     if not found.tighten:
         return {**said, "mean_operators": found.size}
-    return {**said, "warning": (
-        f"without limits the mean size is infinite: what {found.tighten!r} derives to counts "
-        f"{found.by_instantiation:.2f} of its kind on average, copies included; give its "
-        "alternatives that end more weight"
-    )}  # fmt: skip
+    return {
+        **said,
+        "warning": (
+            f"without limits the mean size is infinite: what {found.tighten!r} derives to counts "
+            f"{found.by_instantiation:.2f} of its kind on average, copies included; give its "
+            "alternatives that end more weight"
+        ),
+    }
 
 
 def _example(derivation: Derivation) -> str:

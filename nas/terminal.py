@@ -18,17 +18,30 @@ from nas.journal import printable
 from nas.progress import err, live
 
 __all__ = [
-    "err", "human", "live", "out", "show", "show_front", "show_run", "show_trust", "told", "write",
-]  # fmt: skip
+    "err",
+    "human",
+    "live",
+    "out",
+    "show",
+    "show_front",
+    "show_run",
+    "show_trust",
+    "told",
+    "write",
+]
 
 if TYPE_CHECKING:
     from nas.front import ParetoFront
     from nas.search import Run
 
 TRUST = {
-    "tau": "τ", "given_flops": "given FLOPs", "given_params": "given params",
-    "regret_1": "regret@1", "regret_5": "regret@5", "behind": "behind the best",
-}  # fmt: skip
+    "tau": "τ",
+    "given_flops": "given FLOPs",
+    "given_params": "given params",
+    "regret_1": "regret@1",
+    "regret_5": "regret@5",
+    "behind": "behind the best",
+}
 
 out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
@@ -96,15 +109,21 @@ def show_trust(facts: Mapping[str, Any]) -> None:
     for task, each in facts["tasks"].items():
         rows = [
             {
-                "evaluator": row["words"], "ranked by": row["score"],
+                "evaluator": row["words"],
+                "ranked by": row["score"],
                 **{words: estimate(row[key], decimals(key)) for key, words in TRUST.items()},
-                "CPU-s": row["cpu_s"], "s before": row["before_s"],
+                "CPU-s": row["cpu_s"],
+                "s before": row["before_s"],
             }
             for row in each["rows"]
-        ]  # fmt: skip
+        ]
         many, seeds = len(facts["architectures"]), facts["seeds"]
-        show(rows, list(rows[0]), f"{task}: Kendall τ with {each['metric']} after training from "
-             f"scratch, {many} architectures, {seeds} seeds [90 % interval]")  # fmt: skip
+        show(
+            rows,
+            list(rows[0]),
+            f"{task}: Kendall τ with {each['metric']} after training from "
+            f"scratch, {many} architectures, {seeds} seeds [90 % interval]",
+        )
         out.print(f"ceiling, one seed with another: τ {estimate(each['ceiling'])}\n", markup=False)
     out.print(printable(facts["verdict"]["says"]), markup=False, soft_wrap=True)
 
@@ -130,8 +149,9 @@ def show_run(run: Run) -> None:
         f"Choose from it:  nas front {folder} --sort flops\n"
         f"Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
-        f"Leave with ONNX: nas export net --onnx{run.trust}", markup=False,
-    )  # fmt: skip
+        f"Leave with ONNX: nas export net --onnx{run.trust}",
+        markup=False,
+    )
 
 
 def show_trivial(run: Run) -> None:
@@ -158,9 +178,10 @@ def show_front(front: ParetoFront, title: str = "") -> None:
     """A table of a front: its objectives, and what else it costs."""
     names, rows = [o.name for o in front.objectives], front.rows()
     costs = [
-        c for c in ("flops", "params", "latency_ms")
+        c
+        for c in ("flops", "params", "latency_ms")
         if c not in names and any(row.get(c) is not None for row in rows)
-    ]  # fmt: skip
+    ]
     show(rows, ["id", *names, *costs], title)
 
 

@@ -131,17 +131,23 @@ def update(lease: Lease, recipe: Recipe, rate: float) -> None:
         if not isfinite(float(norm)):
             raise TrainingError("a gradient is not finite")
         if recipe.clip:
-            torch.nn.utils.clip_grads_with_norm_(
-                [lease.leaves[i] for i in used], recipe.clip, norm
-            )
+            torch.nn.utils.clip_grads_with_norm_([lease.leaves[i] for i in used], recipe.clip, norm)
         moving = [(values[k], *states[k].values()) for k in range(len(used))]
-        masked = [(mask, part, part.clone()) for k, i in enumerate(used)
-                  if (mask := lease.masks[i]) is not None for part in moving[k]]  # fmt: skip
+        masked = [
+            (mask, part, part.clone())
+            for k, i in enumerate(used)
+            if (mask := lease.masks[i]) is not None
+            for part in moving[k]
+        ]
         optimizer.move(
-            values, grads, {name: [state[name] for state in states] for name in optimizer.state},
+            values,
+            grads,
+            {name: [state[name] for state in states] for name in optimizer.state},
             [k for k, i in enumerate(used) if lease.decays[i]],
-            rate, recipe.momentum, recipe.weight_decay,
-        )  # fmt: skip
+            rate,
+            recipe.momentum,
+            recipe.weight_decay,
+        )
         for mask, part, before in masked:
             part.copy_(torch.where(mask, part, before))
 
@@ -180,9 +186,13 @@ class Trainer:
     """
 
     def __init__(
-        self, weights: Weights, tasks: Sequence[Task], recipe: Recipe, steps: int,
+        self,
+        weights: Weights,
+        tasks: Sequence[Task],
+        recipe: Recipe,
+        steps: int,
         device: str = "cpu",
-    ):  # fmt: skip
+    ):
         self.weights, self.recipe, self.steps = weights, recipe, steps
         self.device = torch.device(device)
         self.tasks, self.groups = list(tasks), groups(tasks)
@@ -245,9 +255,12 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, turn: Callable[[int], Turn], *, start: int = 0,
+    trainer: Trainer,
+    turn: Callable[[int], Turn],
+    *,
+    start: int = 0,
     on_step: Callable[[int, float], None] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train from step `start` to the trainer's last; `turn` says who is trained at a step,
     `on_step` hears of each finished step (the number of steps done, its loss)."""
     for step in range(start, trainer.steps):

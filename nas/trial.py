@@ -163,9 +163,16 @@ class _Scored:
 
 
 NOTES: dict[str, Any] = {  # what the library itself reads again; other notes may say anything
-    "measure": _Measured, "bank": _Bank, "training": _Training, "finalist": _Finalist,
-    "verdict": _Verdict, "scored": _Scored, "passed": _Passed, "begun": _Begun, "ended": _Ended,
-}  # fmt: skip
+    "measure": _Measured,
+    "bank": _Bank,
+    "training": _Training,
+    "finalist": _Finalist,
+    "verdict": _Verdict,
+    "scored": _Scored,
+    "passed": _Passed,
+    "begun": _Begun,
+    "ended": _Ended,
+}
 
 
 @cache

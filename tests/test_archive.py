@@ -364,11 +364,22 @@ def test_a_record_of_any_types_is_read_or_refused(data: st.DataObject) -> None:
     """Valid checksums over wrong content: what somebody who writes a journal by hand may send."""
     kind = data.draw(st.sampled_from([*NOTES, "trial", "journal", "any"]))
     whole: dict[str, Any] = {
-        "number": 0, "id": "0", "derivations": {"": "x"}, "state": "finished",
-        "measurements": [{"name": "nll", "value": 1.0}], "seconds": 1.0, "version": 1, "steps": 1,
-        "reason": "", "evaluator": "shared", "warning": "", "derivation": "x", "seed": 0,
-        "made": "", "cpu_s": 0.0,
-    }  # fmt: skip
+        "number": 0,
+        "id": "0",
+        "derivations": {"": "x"},
+        "state": "finished",
+        "measurements": [{"name": "nll", "value": 1.0}],
+        "seconds": 1.0,
+        "version": 1,
+        "steps": 1,
+        "reason": "",
+        "evaluator": "shared",
+        "warning": "",
+        "derivation": "x",
+        "seed": 0,
+        "made": "",
+        "cpu_s": 0.0,
+    }
     schema = {"trial": Trial, **NOTES}.get(kind)
     known = {f.name for f in dataclasses.fields(schema)} if schema else set(whole)
     record = {"kind": kind, **{k: v for k, v in whole.items() if k in known}}

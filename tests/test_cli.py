@@ -42,9 +42,13 @@ def nas(*words: object, code: int = 0) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "run"
     search(
-        "mobile", ["digits"], out=folder, trials=8, generation=4,
+        "mobile",
+        ["digits"],
+        out=folder,
+        trials=8,
+        generation=4,
         supernet={"steps": 8, "samples": 64},
-    )  # fmt: skip
+    )
     return folder
 
 
@@ -216,8 +220,19 @@ def test_dry_run_says_memory_and_eta_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_dry_run_of_a_recursive_space_draws_what_the_search_would(tmp_path: Path) -> None:
-    said = nas("search", "einspace", "--task", "digits", "--config", "einspace-cpu", "--out",
-               tmp_path / "run", "--max", "activations=20k", "--dry-run")  # fmt: skip
+    said = nas(
+        "search",
+        "einspace",
+        "--task",
+        "digits",
+        "--config",
+        "einspace-cpu",
+        "--out",
+        tmp_path / "run",
+        "--max",
+        "activations=20k",
+        "--dry-run",
+    )
     assert "evaluation_ms" in said
     assert not (tmp_path / "run").exists()
 
@@ -296,9 +311,11 @@ def test_retraining_refuses_nonsense_and_another_recipes_checkpoint(
     for words in (["--epochs", "-3"], ["--epochs", "0"], ["--lr", "900"], ["--lr", "0"]):
         assert "epochs are above 0" in nas("retrain", net, *words, code=1).replace("\n", " ")
     process = subprocess.Popen(
-        [*COMMAND, "retrain", str(net), "--epochs", "200"], stderr=subprocess.PIPE, text=True,
+        [*COMMAND, "retrain", str(net), "--epochs", "200"],
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=heeding_interrupts,
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "retraining" in line:

@@ -89,10 +89,19 @@ def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path)
     import zipfile
 
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
-         "-w", str(tmp_path), str(ROOT)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "-w",
+            str(tmp_path),
+            str(ROOT),
+        ],
         check=True,
-    )  # fmt: skip
+    )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -104,9 +113,13 @@ def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path)
         "print(nas.__file__, *shipped_spaces(), *shipped_tasks(), nas.Grammar.load('mobile').hash)"
     )
     said = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
         env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
-    ).stdout  # fmt: skip
+    ).stdout
     assert str(tmp_path) in said
     for word in ("mobile", "einspace", "fbnetv5-small", "digits", "scenes-segment"):
         assert word in said

@@ -39,9 +39,13 @@ def test_validation_and_test_data_reach_no_statistic() -> None:
 def test_a_trials_accuracy_is_that_of_the_module_one_takes_home(tmp_path: Path) -> None:
     (tmp_path / "s.grammar").write_text(SPACE.text)
     run = search(
-        tmp_path / "s.grammar", "digits", out=tmp_path / "run", trials=2, generation=2,
+        tmp_path / "s.grammar",
+        "digits",
+        out=tmp_path / "run",
+        trials=2,
+        generation=2,
         supernet={"steps": 30, "samples": 64},
-    )  # fmt: skip
+    )
     x, y = DIGITS.splits().valid.x, DIGITS.splits().valid.y.numpy()
     for trial in run.trials:
         run.save(trial.id, tmp_path / trial.id)

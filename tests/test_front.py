@@ -13,15 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.front import (
-    Limit,
-    Objective,
-    ParetoFront,
-    crowding,
-    dominates,
-    hypervolume,
-    nondominated,
-)
+from nas.front import Limit, Objective, ParetoFront, crowding, dominates, hypervolume, nondominated
 
 inf, nan = math.inf, math.nan
 
@@ -159,11 +151,7 @@ def test_the_front_leaves_out_what_failed_lacks_a_value_or_is_dominated() -> Non
     assert ids(ParetoFront.of(TRIALS, [LATENCY, ACCURACY])) == ["t1", "t0", "t3"]
     assert ids(
         ParetoFront.of(TRIALS[:3] + [trial(9, accuracy=0.9, latency_ms=2.0)], FRONT.objectives)
-    ) == [
-        "t0",
-        "t9",
-        "t1",
-    ]
+    ) == ["t0", "t9", "t1"]
 
 
 def test_a_limit_applies_before_dominance_and_to_any_column() -> None:

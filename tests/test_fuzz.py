@@ -19,7 +19,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("run.toml", 1_500), ("recipe.toml", 700), ("architecture.json", 1_000),
+        ("run.toml", 1_500),
+        ("recipe.toml", 700),
+        ("architecture.json", 1_000),
         ("journal.jsonl", 3_000),
     ],
 )

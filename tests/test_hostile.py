@@ -27,15 +27,23 @@ from nas.task import Task, TaskError
 
 SPACE = "net = conv({4, 8}, stride=2) batchnorm relu output(coarse)\n"
 QUICK: dict[str, Any] = {
-    "trials": 2, "generation": 2, "objectives": ("accuracy", "flops"),
+    "trials": 2,
+    "generation": 2,
+    "objectives": ("accuracy", "flops"),
     "supernet": {"steps": 2, "samples": 8},
-}  # fmt: skip
+}
 VERBS = [
-    ["resume", "RUN"], ["resume", "RUN", "--trials", "5"], ["front", "RUN"], ["report", "RUN"],
-    ["trust", "RUN", "--standalone", "8", "--epochs", "0.05"], ["extract", "RUN", "--to", "OUT"],
-    ["retrain", "RUN", "--id", "ID", "--epochs", "0.05"], ["retrain", "NET", "--epochs", "0.05"],
-    ["export", "NET", "--onnx"], ["export", "NET", "--torch"],
-]  # fmt: skip
+    ["resume", "RUN"],
+    ["resume", "RUN", "--trials", "5"],
+    ["front", "RUN"],
+    ["report", "RUN"],
+    ["trust", "RUN", "--standalone", "8", "--epochs", "0.05"],
+    ["extract", "RUN", "--to", "OUT"],
+    ["retrain", "RUN", "--id", "ID", "--epochs", "0.05"],
+    ["retrain", "NET", "--epochs", "0.05"],
+    ["export", "NET", "--onnx"],
+    ["export", "NET", "--torch"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -206,9 +214,13 @@ def test_an_address_in_run_toml_is_never_dialled(folders: tuple[Path, Path]) -> 
 
     threading.Thread(target=listen, daemon=True).start()
     port = server.getsockname()[1]
-    edit(run / "run.toml", lambda text: text.replace(
-        "[settings]", f'[settings]\non = "ray://127.0.0.1:{port}"\nworkers = 2\ndevice = "cuda:7"'
-    ))  # fmt: skip
+    edit(
+        run / "run.toml",
+        lambda text: text.replace(
+            "[settings]",
+            f'[settings]\non = "ray://127.0.0.1:{port}"\nworkers = 2\ndevice = "cuda:7"',
+        ),
+    )
     assert load(run).settings.on == "local"
     try_every_verb(run, net)
     server.close()
@@ -219,8 +231,15 @@ def test_a_csv_holds_no_formula(folders: tuple[Path, Path]) -> None:
     from nas.front import cell
 
     assert [cell(text) for text in ("=1+1", "+1", "-x", "@x", "\tx", "a", -1.5, None)] == [
-        "'=1+1", "'+1", "'-x", "'@x", "'\tx", "a", -1.5, None
-    ]  # fmt: skip
+        "'=1+1",
+        "'+1",
+        "'-x",
+        "'@x",
+        "'\tx",
+        "a",
+        -1.5,
+        None,
+    ]
     run, _ = folders
     assert all(line[0] not in "=+-@" for line in load(run).front().to_csv().splitlines())
 

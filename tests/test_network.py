@@ -24,10 +24,17 @@ def fixed(text: str, input: tuple[int, ...] = INPUT) -> Derivation:
 
 def task(name: str, read: str, classes: int) -> Task:
     return Task(
-        name=name, input=INPUT, target="class", classes=tuple(map(str, range(classes))),
-        head=Head((read,), "pool linear(classes)"), metric="accuracy", source="", licence="",
-        spec=name, loader=lambda: pytest.fail("a network needs no data"),
-    )  # fmt: skip
+        name=name,
+        input=INPUT,
+        target="class",
+        classes=tuple(map(str, range(classes))),
+        head=Head((read,), "pool linear(classes)"),
+        metric="accuracy",
+        source="",
+        licence="",
+        spec=name,
+        loader=lambda: pytest.fail("a network needs no data"),
+    )
 
 
 def state(network: Network) -> dict[str, Tensor]:
@@ -62,8 +69,9 @@ def test_first_values_depend_on_the_seed() -> None:
 
 def test_first_values_do_not_depend_on_order_or_neighbours_or_torch_s_seed() -> None:
     torch.manual_seed(1)
-    grammar = Grammar.parse("net = first (relu | extra relu) last\nfirst = conv(8)\n"
-                            "extra = conv(8)\nlast = conv(4)")  # fmt: skip
+    grammar = Grammar.parse(
+        "net = first (relu | extra relu) last\nfirst = conv(8)\nextra = conv(8)\nlast = conv(4)"
+    )
     plain, longer = (
         state(Network(replay(grammar, [label], input=INPUT))) for label in ("relu", "extra+")
     )
@@ -114,9 +122,7 @@ def test_training_normalises_by_batch_and_updates_running_statistics() -> None:
     assert mean == pytest.approx(0.3, abs=0.02)
     reference = torch.nn.BatchNorm2d(3)
     reference(x)
-    torch.testing.assert_close(
-        network.get_buffer("batchnorm.running_var"), reference.running_var
-    )
+    torch.testing.assert_close(network.get_buffer("batchnorm.running_var"), reference.running_var)
 
 
 def test_state_dict_round_trips_and_is_plain() -> None:

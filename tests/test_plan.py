@@ -23,10 +23,17 @@ SPACES = ["einspace", "fbnetv5-small", "mobile"]
 
 def task(name: str, *reads: str, term: str = "pool linear(classes)", classes: int = 5) -> Task:
     return Task(
-        name=name, input=INPUT, target="class", classes=tuple(map(str, range(classes))),
-        head=Head(reads, term), metric="accuracy", source="", licence="", spec=name,
+        name=name,
+        input=INPUT,
+        target="class",
+        classes=tuple(map(str, range(classes))),
+        head=Head(reads, term),
+        metric="accuracy",
+        source="",
+        licence="",
+        spec=name,
         loader=lambda: pytest.fail("a plan needs no data"),
-    )  # fmt: skip
+    )
 
 
 def fbnet(seed: int = 0) -> Derivation:
@@ -46,8 +53,11 @@ def test_what_no_head_reads_is_left_out_and_free() -> None:
     dropped = {step.name for step in whole.steps} - {step.name for step in coarse.steps}
     assert dropped
     graph = coarse.graph()
-    last = next(name for name, step in ((s.name, s) for s in coarse.steps)
-                if coarse.outputs["t"] in step.outputs)  # fmt: skip
+    last = next(
+        name
+        for name, step in ((s.name, s) for s in coarse.steps)
+        if coarse.outputs["t"] in step.outputs
+    )
     assert feeds(graph, [last]) >= {step.name for step in coarse.steps}
     kept = [step for step in whole.steps if step.name not in dropped]
     head = 80 * 5 + 5
@@ -81,8 +91,10 @@ def test_head_of_two_streams_reads_them_in_order() -> None:
 
 
 def test_head_that_reads_what_the_trunk_does_not_name_is_a_clear_error() -> None:
-    said = (r"the head of task 'seg' reads 'finest', and fbnetv5-small names p4, .*: "
-            r"put output\(finest\) into the grammar")  # fmt: skip
+    said = (
+        r"the head of task 'seg' reads 'finest', and fbnetv5-small names p4, .*: "
+        r"put output\(finest\) into the grammar"
+    )
     with pytest.raises(ValueError, match=said):
         plan(fbnet(), heads=[task("seg", "finest")])
 
@@ -107,8 +119,11 @@ def test_unnamed_results_are_named() -> None:
     assert fixed("net = conv(4)").outputs.keys() == {"coarse"}
     streams = fixed("net = clone(2) [conv(4); conv(8, stride=2)]")
     assert {k: str(v) for k, v in streams.output_shapes().items()} == {
-        "stream0": "4x32x32", "stream1": "8x16x16", "fine": "4x32x32", "coarse": "8x16x16",
-    }  # fmt: skip
+        "stream0": "4x32x32",
+        "stream1": "8x16x16",
+        "fine": "4x32x32",
+        "coarse": "8x16x16",
+    }
 
 
 def test_output_under_two_names_is_one_value() -> None:
@@ -178,34 +193,43 @@ def made(body: str, *labels: str) -> Plan:
     return plan(replay(Grammar.parse(f"net = {body}"), labels, input=(2, 4, 4)))
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("conv(3) relu", "conv(3) identity relu identity"),
-    ("clone(2) [conv(3); relu conv(3)] add", "clone(2) [relu conv(3); conv(3)] add"),
-    ("(conv(3) relu){2}", "conv(3) relu conv(3) relu"),
-    ("clone(2) [conv(3) * 2] add", "clone(2) [conv(3); conv(3)] add"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("conv(3) relu", "conv(3) identity relu identity"),
+        ("clone(2) [conv(3); relu conv(3)] add", "clone(2) [relu conv(3); conv(3)] add"),
+        ("(conv(3) relu){2}", "conv(3) relu conv(3) relu"),
+        ("clone(2) [conv(3) * 2] add", "clone(2) [conv(3); conv(3)] add"),
+    ],
+)
 def test_plans_that_compute_the_same_have_one_fingerprint(one: str, other: str) -> None:
     assert made(one).fingerprint == made(other).fingerprint
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    ("conv(3) relu", "relu conv(3)"),
-    ("conv(3)", "conv(4)"),
-    ("clone(2) [conv(3); relu conv(3)] concat", "clone(2) [relu conv(3); conv(3)] concat"),
-    ("clone(2) [conv(3); conv(3)] add", "conv(3) clone(2) [identity; identity] add"),
-    ("conv(3) output(fine)", "conv(3) output(coarse)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("conv(3) relu", "relu conv(3)"),
+        ("conv(3)", "conv(4)"),
+        ("clone(2) [conv(3); relu conv(3)] concat", "clone(2) [relu conv(3); conv(3)] concat"),
+        ("clone(2) [conv(3); conv(3)] add", "conv(3) clone(2) [identity; identity] add"),
+        ("conv(3) output(fine)", "conv(3) output(coarse)"),
+    ],
+)
 def test_plans_that_compute_otherwise_differ_in_their_fingerprint(one: str, other: str) -> None:
     assert made(one).fingerprint != made(other).fingerprint
 
 
-@pytest.mark.parametrize(("body", "reason"), [
-    ("relu", "it has no parameters"),
-    ("conv(3) identity batchnorm", "nothing in it is non-linear"),
-    ("linear(1) softmax", "what comes out does not depend on the input"),
-    ("conv(3) relu", ""),
-    ("clone(2) [linear(1) softmax; linear(1)] add", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("relu", "it has no parameters"),
+        ("conv(3) identity batchnorm", "nothing in it is non-linear"),
+        ("linear(1) softmax", "what comes out does not depend on the input"),
+        ("conv(3) relu", ""),
+        ("clone(2) [linear(1) softmax; linear(1)] add", ""),
+    ],
+)
 def test_a_trivial_plan_says_why(body: str, reason: str) -> None:
     assert made(body).trivial == reason
 
@@ -216,14 +240,18 @@ WINDOWS = {
     "im2col(4, 4, 0, 1) linear(8) col2im(2, 1, 1) relu": ((3, 8), 1),
     "im2col(3, 2, 1, 3) linear(8) col2im(2, 3, 3)": ((2, 4, 5, 6), 1),
     "clone [im2col(1, 2, 0) linear(4) col2im(4, 4); im2col(2, 2) linear(4) col2im(4, 4)] add": (
-        (3, 8, 8), 2),
+        (3, 8, 8),
+        2,
+    ),
     "im2col(3, 1, 1) linear(16) relu col2im(8, 8)": ((3, 8, 8), 0),
     "im2col(3, 1, 1) linear(16) col2im(6, 8)": ((3, 8, 6), 0),
     "im2col(3, 1, 1) linear(16) clone [col2im(8, 8); col2im(8, 8)] add": ((3, 8, 8), 0),
     "im2col(1, 1, 0) clone [linear(4) col2im(8, 8); identity linear(4) col2im(8, 8)] add": (
-        (3, 8, 8), 0),
+        (3, 8, 8),
+        0,
+    ),
     "im2col(3, 1, 1) linear(16) output(fine) col2im(8, 8) output(coarse)": ((3, 8, 8), 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", WINDOWS)

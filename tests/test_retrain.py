@@ -26,9 +26,14 @@ SPACE = "net = conv({4, 8}, stride=2) batchnorm relu output(coarse)\n"
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nets")
     run = search(
-        Grammar.parse(SPACE, name="small"), "digits", out=folder / "run", trials=2, generation=2,
-        supernet={"steps": 60, "samples": 64}, objectives=("accuracy", "flops"),
-    )  # fmt: skip
+        Grammar.parse(SPACE, name="small"),
+        "digits",
+        out=folder / "run",
+        trials=2,
+        generation=2,
+        supernet={"steps": 60, "samples": 64},
+        objectives=("accuracy", "flops"),
+    )
     run.save(run.best(), folder / "net")
     return folder / "net"
 

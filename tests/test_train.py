@@ -99,8 +99,9 @@ def test_all_students_learn_from_the_first_and_none_from_another(
 
     monkeypatch.setattr(nas.train, "soft_loss", heard)
     monkeypatch.setattr(nas.train, "run", ran)
-    large, small = extreme(SPACE, input=DIGITS.input), extreme(
-        SPACE, input=DIGITS.input, largest=False
+    large, small = (
+        extreme(SPACE, input=DIGITS.input),
+        extreme(SPACE, input=DIGITS.input, largest=False),
     )
     Trainer(bank(), [DIGITS], Recipe(), 10).step(0, Turn((large, small, small, large), teach=True))
     assert len(teachers) == 3

@@ -10,6 +10,15 @@ from nas.export.folder import Recipe, facts, load, note, plain, save, save_weigh
 from nas.export.onnx import to_onnx, to_torch_export
 
 __all__ = [
-    "ExportError", "Recipe", "facts", "load", "model_source", "note", "plain", "save",
-    "save_weights", "to_onnx", "to_torch_export",
-]  # fmt: skip
+    "ExportError",
+    "Recipe",
+    "facts",
+    "load",
+    "model_source",
+    "note",
+    "plain",
+    "save",
+    "save_weights",
+    "to_onnx",
+    "to_torch_export",
+]

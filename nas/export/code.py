@@ -73,15 +73,19 @@ def _batched(shape: Shape) -> str:
 def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
     """The class: a module for each step that has one, and forward with a line a step."""
     names = _variables(plan, codes, helpers)
-    laid = {plan.steps[linear].outputs[0]: plan.steps[last].outputs[0]
-            for last, (_, linear) in plan.convolutions.items()}  # fmt: skip
+    laid = {
+        plan.steps[linear].outputs[0]: plan.steps[last].outputs[0]
+        for last, (_, linear) in plan.convolutions.items()
+    }
     made, run = [], []
     for place, group in groupby(zip(plan.steps, codes, strict=True), lambda pair: _place(pair[0])):
         steps = [(step, code) for step, code in group if not _passes(code)]
         modules = [
-            line for step, code in steps if code.module
+            line
+            for step, code in steps
+            if code.module
             for line in _wrapped(f"self.{step.name} = {code.module}")
-        ]  # fmt: skip
+        ]
         if modules:
             made += [f"# {place}" if place else "", *modules]
         if steps:

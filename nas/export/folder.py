@@ -31,9 +31,18 @@ from nas.task import Splits, Task, load_tasks
 from nas.train import Recipe
 
 __all__ = [
-    "ExportError", "Recipe", "difference", "facts", "load", "note", "outputs", "plain",
-    "read_record", "save", "save_weights",
-]  # fmt: skip
+    "ExportError",
+    "Recipe",
+    "difference",
+    "facts",
+    "load",
+    "note",
+    "outputs",
+    "plain",
+    "read_record",
+    "save",
+    "save_weights",
+]
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.py", "weights.safetensors"

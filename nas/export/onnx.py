@@ -54,10 +54,15 @@ def to_onnx(
     example = torch.zeros(2 if dynamic_batch else 1, *taken.input.dims)
     with _quiet(), _teaching(folder, "ONNX"):
         program: Any = torch.onnx.export(
-            Named(taken.model).eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
-            input_names=["x"], output_names=list(taken.names),
+            Named(taken.model).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            verbose=False,
+            input_names=["x"],
+            output_names=list(taken.names),
             dynamic_shapes=_dynamic(dynamic_batch),
-        )  # fmt: skip
+        )
         made = program.model_proto
         onnx.checker.check_model(made, full_check=True)
         data = made.SerializeToString()

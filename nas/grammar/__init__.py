@@ -14,7 +14,27 @@ from nas.grammar.vary import Variation, cross, mutate
 from nas.grammar.walk import Choose
 
 __all__ = [
-    "UNLIMITED", "Apply", "Choose", "Chosen", "Derivation", "Follow", "Grammar", "GrammarError",
-    "Guide", "Limits", "Option", "Site", "Variation", "choose_at_random", "cross", "derive",
-    "mutate", "probabilities", "read_network", "replay", "sample", "seed", "shipped_spaces",
-]  # fmt: skip
+    "UNLIMITED",
+    "Apply",
+    "Choose",
+    "Chosen",
+    "Derivation",
+    "Follow",
+    "Grammar",
+    "GrammarError",
+    "Guide",
+    "Limits",
+    "Option",
+    "Site",
+    "Variation",
+    "choose_at_random",
+    "cross",
+    "derive",
+    "mutate",
+    "probabilities",
+    "read_network",
+    "replay",
+    "sample",
+    "seed",
+    "shipped_spaces",
+]

@@ -55,9 +55,7 @@ def oversized(text: str) -> tuple[int, str] | None:
     return None
 
 
-def bounded(
-    function: Callable[Concatenate[Grammar, P], T],
-) -> Callable[Concatenate[Grammar, P], T]:
+def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concatenate[Grammar, P], T]:
     """With an error that a person understands where rules lead too deep into each other."""
 
     @wraps(function)

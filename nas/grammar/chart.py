@@ -115,8 +115,9 @@ class Chart:
         if isinstance(node, Operation):
             item = line.items[at] if at < len(line.items) else None
             if isinstance(item, Operation) and (item.operator, item.args) == (
-                node.operator, node.args,
-            ):  # fmt: skip
+                node.operator,
+                node.args,
+            ):
                 self.gain(asked, 1 << (at + 1))
             elif node.outputs(line.streams[at]) is not None:
                 self.miss(line, at, node)
@@ -216,9 +217,10 @@ class Chart:
     def best(self, asked: _Asked, end: int) -> tuple[int, Way, list[int]]:
         """The way whose longest part is shortest, and where its parts end."""
         found = [
-            (*split, index, way) for index, way in enumerate(self.ways(asked))
+            (*split, index, way)
+            for index, way in enumerate(self.ways(asked))
             if (split := self.split(asked, way, end)) is not None
-        ]  # fmt: skip
+        ]
         _, ends, index, way = min(found, key=lambda one: (one[0], one[2]))
         return index, way, ends
 
@@ -276,10 +278,13 @@ class Chart:
 def _listed(wanted: Iterable[Operation | str], same: Operator | None) -> str:
     """What is taken somewhere, by name, and with its arguments where the operator is the same."""
     words = {
-        one if isinstance(one, str)
-        else called(one.operator, one.args) if one.operator == same else one.operator.name
+        one
+        if isinstance(one, str)
+        else called(one.operator, one.args)
+        if one.operator == same
+        else one.operator.name
         for one in wanted
-    }  # fmt: skip
+    }
     return ", ".join(sorted(words))
 
 

@@ -25,7 +25,7 @@ from nas.grammar.rules import (
     counts_in,
     evaluate,
     names_in,
-)  # fmt: skip
+)
 from nas.op import Operator, Value
 
 INFINITE = 10**9
@@ -33,8 +33,12 @@ NESTED = 3
 
 
 def check(
-    rules: Mapping[str, Rule], operators: Mapping[str, Operator], start: str, streams: int = 1,
-    source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}),
+    rules: Mapping[str, Rule],
+    operators: Mapping[str, Operator],
+    start: str,
+    streams: int = 1,
+    source: str = "",
+    seeds: Mapping[str, Rule] = MappingProxyType({}),
 ) -> None:
     """Raise GrammarError for the first fault: names, arguments, weights, reach, end, arity.
     A rule that nothing reaches, be it from a seed, is a fault in the text named `source`, not
@@ -50,14 +54,18 @@ def check(
         _check_counts(rule)
         if LEAST < least[rule.name] < INFINITE:
             raise _fault(
-                rule, rule, f"{rule.name!r} comes to {least[rule.name]:,} operators at least, and "
-                f"{LEAST:,} are allowed: repeat less"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"{rule.name!r} comes to {least[rule.name]:,} operators at least, and "
+                f"{LEAST:,} are allowed: repeat less",
+            )
         if least[rule.name] >= INFINITE and _recursive(rules, rule.name):
             raise _fault(
-                rule, rule, f"{rule.name!r} cannot end: every alternative leads back to it; "
-                "add one that does not"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"{rule.name!r} cannot end: every alternative leads back to it; "
+                "add one that does not",
+            )
     _Arity(rules, operators).of_start(start, streams)
 
 
@@ -70,14 +78,14 @@ def _check_counts(rule: Rule) -> None:
     for count in counts_in(rule.body):
         if isinstance(count, Number) and count.value > REPEATS:
             raise _fault(
-                rule, rule, f"{rule.name!r} repeats something {count} times, and {REPEATS} are "
-                "allowed: repeat a rule that repeats"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"{rule.name!r} repeats something {count} times, and {REPEATS} are "
+                "allowed: repeat a rule that repeats",
+            )
 
 
-def _check_names(
-    rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, Operator]
-) -> None:
+def _check_names(rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, Operator]) -> None:
     if rule.name in operators:
         raise _fault(rule, rule, f"{rule.name!r} is an operator; give the rule another name")
     if rule.params and rule is next(iter(rules.values())):
@@ -89,8 +97,10 @@ def _check_names(
             close = get_close_matches(call.name, [*rules, *operators], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             if call.name in _numbers(rule):
-                hint = (" It is a number here: a call's parenthesis is written right after its "
-                        "name, a group's after a space.")  # fmt: skip
+                hint = (
+                    " It is a number here: a call's parenthesis is written right after its "
+                    "name, a group's after a space."
+                )
             raise _fault(rule, call, f"{call.name!r} has no rule and is no operator.{hint}")
         _check_arguments(rule, call, rules, operators)
     for count in counts_in(rule.body):
@@ -156,9 +166,11 @@ def _check_weights(rule: Rule, choice: Choice) -> None:
     shared = len(weights) < len(choice.alternatives)
     if any(weight <= 0 for weight in weights) or (shared and sum(weights) >= 1):
         raise _fault(
-            rule, rule, f"the weights of {rule.name!r} sum to {sum(weights):g}: they must be "
-            "above 0 and leave something below 1 to the alternatives without a weight"
-        )  # fmt: skip
+            rule,
+            rule,
+            f"the weights of {rule.name!r} sum to {sum(weights):g}: they must be "
+            "above 0 and leave something below 1 to the alternatives without a weight",
+        )
 
 
 def _choices(term: Term) -> list[Choice]:
@@ -194,9 +206,10 @@ def _check_reach(
     for rule in rules.values():
         if rule.name not in reached and rule.source == source:
             raise _fault(
-                rule, rule, f"no derivation from {start!r} reaches {rule.name!r}: "
-                "use it or remove it"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"no derivation from {start!r} reaches {rule.name!r}: use it or remove it",
+            )
 
 
 def is_finite(rules: Mapping[str, Rule], start: str) -> bool:
@@ -290,8 +303,9 @@ class _Arity:
         self, call: Call, env: tuple[tuple[str, Value], ...], streams: int, caller: Rule
     ) -> int | None:
         rule = self.rules[call.name]
-        given = dict(zip([n for n, _ in rule.params], [v for n, v in call.args if not n],
-                         strict=False)) | {n: v for n, v in call.args if n}  # fmt: skip
+        given = dict(
+            zip([n for n, _ in rule.params], [v for n, v in call.args if not n], strict=False)
+        ) | {n: v for n, v in call.args if n}
         inner: dict[str, Value] = {}
         for name, default in rule.params:
             value = given.get(name)
@@ -314,27 +328,37 @@ class _Arity:
             raise _fault(rule, rule, f"rules and brackets are nested deeper than {NESTING} here")
         if self.visits > VISITS:
             raise _fault(
-                rule, rule, f"{rule.name!r} is called with too many arguments: {VISITS:,} ways to "
-                "call a rule were followed"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"{rule.name!r} is called with too many arguments: {VISITS:,} ways to "
+                "call a rule were followed",
+            )
 
     def choice(
-        self, choice: Choice, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule,
+        self,
+        choice: Choice,
+        env: tuple[tuple[str, Value], ...],
+        streams: int,
+        rule: Rule,
         name: str,
-    ) -> int | None:  # fmt: skip
+    ) -> int | None:
         outs = {self.sequence(a.terms, env, streams, rule) for a in choice.alternatives} - {None}
         if len(outs) > 1:
             counts = sorted(n for n in outs if n is not None)
             raise _fault(
-                rule, rule, f"the alternatives of {name!r} leave {counts} streams; "
-                "all must leave equally many"
-            )  # fmt: skip
+                rule,
+                rule,
+                f"the alternatives of {name!r} leave {counts} streams; all must leave equally many",
+            )
         return outs.pop() if outs else None
 
     def sequence(
-        self, terms: tuple[Term, ...], env: tuple[tuple[str, Value], ...], streams: int | None,
+        self,
+        terms: tuple[Term, ...],
+        env: tuple[tuple[str, Value], ...],
+        streams: int | None,
         rule: Rule,
-    ) -> int | None:  # fmt: skip
+    ) -> int | None:
         for term in terms:
             if streams is None:
                 return None
@@ -354,9 +378,12 @@ class _Arity:
         return out
 
     def _bracket(
-        self, term: Choice | Repeat | Streams | Copies, env: tuple[tuple[str, Value], ...],
-        streams: int, rule: Rule,
-    ) -> int | None:  # fmt: skip
+        self,
+        term: Choice | Repeat | Streams | Copies,
+        env: tuple[tuple[str, Value], ...],
+        streams: int,
+        rule: Rule,
+    ) -> int | None:
         match term:
             case Choice():
                 return self.choice(term, env, streams, rule, rule.name)
@@ -384,9 +411,11 @@ class _Arity:
     ) -> int | None:
         if len(term.branches) != streams:
             raise _fault(
-                rule, calls_in(term)[0], f"{term} has {len(term.branches)} branches, and "
-                f"{streams} streams arrive: put clone({len(term.branches)}) before it?"
-            )  # fmt: skip
+                rule,
+                calls_in(term)[0],
+                f"{term} has {len(term.branches)} branches, and "
+                f"{streams} streams arrive: put clone({len(term.branches)}) before it?",
+            )
         outs = [self.sequence(branch, env, 1, rule) for branch in term.branches]
         return None if None in outs else sum(n for n in outs if n is not None)
 
@@ -396,9 +425,11 @@ class _Arity:
         operator = self.operators[call.name]
         if operator.streams_in is not None and operator.streams_in != streams:
             raise _fault(
-                rule, call, f"{call.name} takes {operator.streams_in} "
-                f"stream{'s' * (operator.streams_in > 1)}, {streams} arrive"
-            )  # fmt: skip
+                rule,
+                call,
+                f"{call.name} takes {operator.streams_in} "
+                f"stream{'s' * (operator.streams_in > 1)}, {streams} arrive",
+            )
         values = [(n, _value(v, env)) for n, v in call.args]
         if any(value == "?" for _, value in values):
             unknown = operator.streams_in == 1 and operator.name in ("clone", "group")

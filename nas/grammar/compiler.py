@@ -18,7 +18,7 @@ from nas.grammar.nodes import (
     Operation,
     Sequence,
     Way,
-)  # fmt: skip
+)
 from nas.grammar.options import Option
 from nas.grammar.rules import (
     CAPTURED,
@@ -36,7 +36,7 @@ from nas.grammar.rules import (
     evaluate,
     names_in,
     number,
-)  # fmt: skip
+)
 from nas.op import Args, ShapeError, Value
 
 ENDLESS = math.inf
@@ -56,9 +56,11 @@ class Compiler:
         idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
         self._sizes: dict[float, Sizes] = {
             ENDLESS: (grammar.least, least_sizes(self.rules, idle)),
-            0: (dict.fromkeys(self.operators, 1) | dict.fromkeys(self.rules, INFINITE),
-                idle | dict.fromkeys(self.rules, INFINITE)),
-        }  # fmt: skip
+            0: (
+                dict.fromkeys(self.operators, 1) | dict.fromkeys(self.rules, INFINITE),
+                idle | dict.fromkeys(self.rules, INFINITE),
+            ),
+        }
         self._nodes: dict[Any, Node] = {}
         self._names: dict[int, frozenset[str]] = {}
         self._options: dict[Any, tuple[tuple[Option, ...], tuple[int, ...], Ways]] = {}
@@ -148,14 +150,19 @@ class Compiler:
             each = [(a, sequence_size(a.terms, sizes)) for a in choice.alternatives]
             able = [(a, size) for a, size in each if size < INFINITE]
             self._options[key] = (
-                tuple(Option(a.label, a.weight) for a, _ in able), tuple(n for _, n in able),
+                tuple(Option(a.label, a.weight) for a, _ in able),
+                tuple(n for _, n in able),
                 tuple(a.terms for a, _ in able),
-            )  # fmt: skip
+            )
         options, least_of, ways = self._options[key]
         return Decision(
-            f":{choice.child or rule}", rule, options, least_of,
-            lambda i: self._way(ways[i], env, rule, left), neutral,
-        )  # fmt: skip
+            f":{choice.child or rule}",
+            rule,
+            options,
+            least_of,
+            lambda i: self._way(ways[i], env, rule, left),
+            neutral,
+        )
 
     def _repeat(self, term: Repeat, env: Env, rule: str, left: float) -> Node:
         low, high = number(term.low, env), number(term.high, env)
@@ -173,9 +180,13 @@ class Compiler:
             return Sequence(lambda _: times(low), low * least, neutral)
         counts = [n for n in range(low, high + 1) if n * least < INFINITE]
         return Decision(
-            f"/{term.child}:repeat", rule, tuple(Option(f"x{n}") for n in counts),
-            tuple(n * least for n in counts), lambda i: times(counts[i]), neutral,
-        )  # fmt: skip
+            f"/{term.child}:repeat",
+            rule,
+            tuple(Option(f"x{n}") for n in counts),
+            tuple(n * least for n in counts),
+            lambda i: times(counts[i]),
+            neutral,
+        )
 
     def _call(
         self, call: Call, values: tuple[Value, ...], env: Env, rule: str, left: float
@@ -197,9 +208,14 @@ class Compiler:
         return self._nodes[key]
 
     def _elastic(
-        self, call: Call, values: tuple[Value, ...], env: Env, rule: str, elastic: Elastic,
+        self,
+        call: Call,
+        values: tuple[Value, ...],
+        env: Env,
+        rule: str,
+        elastic: Elastic,
         left: float,
-    ) -> Node:  # fmt: skip
+    ) -> Node:
         """The site of an elastic argument; sizes that come out equal are one option, and one size
         is nothing to choose."""
         sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
@@ -215,21 +231,21 @@ class Compiler:
             key = (id(call), env, rule, values, sizes[index], left)
             if key not in self._nodes:
                 try:
-                    self._nodes[key] = self._call(
-                        call, (*values, sizes[index]), env, rule, left
-                    )
+                    self._nodes[key] = self._call(call, (*values, sizes[index]), env, rule, left)
                 except ValueError as error:
                     self._nodes[key] = Fault(str(error))
             return (("", self._nodes[key]),)
 
         return Decision(
-            f":{name}", rule, tuple(Option(f"{name}={v}") for v in sizes),
-            (least,) * len(sizes), chosen, self._neutral(left, call),
-        )  # fmt: skip
+            f":{name}",
+            rule,
+            tuple(Option(f"{name}={v}") for v in sizes),
+            (least,) * len(sizes),
+            chosen,
+            self._neutral(left, call),
+        )
 
-    def _rule(
-        self, rule: Rule, positional: tuple[Value, ...], named: Args, left: float
-    ) -> Node:
+    def _rule(self, rule: Rule, positional: tuple[Value, ...], named: Args, left: float) -> Node:
         given = dict(zip((name for name, _ in rule.params), positional, strict=False)) | dict(named)
         env: Env = ()
         for name, default in rule.params:
@@ -244,9 +260,10 @@ class Compiler:
             self._nodes[key] = Capture(
                 rule.name,
                 lambda captured: self.node(rule.body, (*env, *captured), rule.name, left),
-                self._first(rule, env, left), term_size(rule.body, self.sizes(left)[0]),
+                self._first(rule, env, left),
+                term_size(rule.body, self.sizes(left)[0]),
                 self._neutral(left, rule.body),
-            )  # fmt: skip
+            )
         return self._nodes[key]
 
     def _first(self, rule: Rule, env: Env, left: float) -> Operation | None:

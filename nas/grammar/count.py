@@ -51,11 +51,13 @@ def count(grammar: Grammar, *, input: Input) -> int:
     """How many derivations a finite grammar has for an input, exactly."""
     machine, memo = _finite(grammar), dict[Any, int | None]()
     total = fold(
-        machine, memo, ((Shape.of(input),), machine.start()),
+        machine,
+        memo,
+        ((Shape.of(input),), machine.start()),
         at_end=lambda streams, cost: 1,
         combine=lambda site, found: sum(n for _, n in found),
         order=lambda site: range(len(site.options)),
-    )  # fmt: skip
+    )
     return total or 0
 
 
@@ -76,9 +78,13 @@ def extreme(
 
     state: State = ((Shape.of(input),), machine.start())
     fold(
-        machine, memo, state, at_end=lambda streams, cost: (cost, 0), combine=combine,
+        machine,
+        memo,
+        state,
+        at_end=lambda streams, cost: (cost, 0),
+        combine=combine,
         order=lambda site: range(len(site.options)),
-    )  # fmt: skip
+    )
     if memo[key_of(state)] is None:
         return derive(grammar, _begin([]), input=input)  # which says why there is none
     labels: list[str] = []
@@ -161,13 +167,18 @@ def _completed(
 ) -> list[tuple[str, State]]:
     """The labels of a site that can be completed, `first` before the others."""
     found = [
-        (option.label, waiting.state(i)) for i, option in enumerate(waiting.options)
+        (option.label, waiting.state(i))
+        for i, option in enumerate(waiting.options)
         if fold(
-            machine, memo, waiting.state(i),
-            at_end=lambda streams, cost: True, combine=lambda site, found: True,
-            order=lambda site: range(len(site.options)), enough=True,
+            machine,
+            memo,
+            waiting.state(i),
+            at_end=lambda streams, cost: True,
+            combine=lambda site, found: True,
+            order=lambda site: range(len(site.options)),
+            enough=True,
         )
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda pair: pair[0] != first)
 
 

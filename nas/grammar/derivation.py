@@ -63,8 +63,10 @@ def _written(tokens: Iterable[Any]) -> Iterator[Token]:
             for i in range(token.n):
                 yield NEXT if i else OPEN
                 for t in body:
-                    yield t if isinstance(t, str) else t._replace(
-                        path=f"{path}.{i}{t.path[len(path) :]}"
+                    yield (
+                        t
+                        if isinstance(t, str)
+                        else t._replace(path=f"{path}.{i}{t.path[len(path) :]}")
                     )
             yield CLOSE
         else:
@@ -76,8 +78,10 @@ def operators(tokens: Iterable[Any], *, copies: bool) -> int:
     """How many operators tokens hold; with `copies` as instantiated."""
     return sum(
         operators(token.body, copies=copies) * (token.n if copies else 1)
-        if isinstance(token, Copies) else not isinstance(token, str) for token in tokens
-    )  # fmt: skip
+        if isinstance(token, Copies)
+        else not isinstance(token, str)
+        for token in tokens
+    )
 
 
 def labels_of(made: Sequence[Any]) -> tuple[str, ...]:
@@ -130,8 +134,10 @@ class Derivation:
         if not isinstance(other, Derivation):
             return NotImplemented
         return (self.grammar.hash, self.input, self.labels) == (
-            other.grammar.hash, other.input, other.labels,
-        )  # fmt: skip
+            other.grammar.hash,
+            other.input,
+            other.labels,
+        )
 
     def __hash__(self) -> int:
         return hash((self.grammar.hash, self.input, self.labels))
@@ -146,9 +152,7 @@ class Derivation:
     @property
     def network_text(self) -> str:
         """The architecture as a term of operators, as it could be written in a grammar."""
-        return " ".join(
-            t if isinstance(t, str) else called(t.operator, t.args) for t in self.terms
-        )
+        return " ".join(t if isinstance(t, str) else called(t.operator, t.args) for t in self.terms)
 
     @staticmethod
     def read(text: str, grammar: Grammar | None = None) -> Derivation:
@@ -177,5 +181,3 @@ class Derivation:
                 f"{grammar.name}@{grammar.hash}: read it with the grammar that made it"
             )
         return replay(grammar, labels.split(), input=input)
-
-

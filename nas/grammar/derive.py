@@ -43,9 +43,14 @@ class Guide(ABC):
 
 @bounded
 def derive(
-    grammar: Grammar, choose: Choose, /, *, input: Input, limits: Limits | None = None,
+    grammar: Grammar,
+    choose: Choose,
+    /,
+    *,
+    input: Input,
+    limits: Limits | None = None,
     size: Size | None = None,
-) -> Derivation:  # fmt: skip
+) -> Derivation:
     """The derivation that `choose` leads to; a `Guide` hears of it before and after.
 
     At every site only options are offered from which the derivation can be completed within
@@ -83,9 +88,15 @@ def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
 
 
 def sample(
-    grammar: Grammar, rng: random.Random, /, *, input: Input, limits: Limits | None = None,
-    size: Size | None = None, where: Callable[[Derivation], bool] | None = None,
-) -> Derivation:  # fmt: skip
+    grammar: Grammar,
+    rng: random.Random,
+    /,
+    *,
+    input: Input,
+    limits: Limits | None = None,
+    size: Size | None = None,
+    where: Callable[[Derivation], bool] | None = None,
+) -> Derivation:
     """A random derivation: given weights are kept and the others share what they leave.
 
     With a `size` it has so many operators as instantiated, or a number within the interval: the

@@ -121,9 +121,21 @@ class Frame:
     """
 
     __slots__ = (
-        "_jump", "_known", "aims", "axes", "bracket", "copies", "ending", "free", "key", "next",
-        "node", "place", "wanted", "writes",
-    )  # fmt: skip
+        "_jump",
+        "_known",
+        "aims",
+        "axes",
+        "bracket",
+        "copies",
+        "ending",
+        "free",
+        "key",
+        "next",
+        "node",
+        "place",
+        "wanted",
+        "writes",
+    )
 
     _jump: Frame | None
     axes: int | None
@@ -131,9 +143,14 @@ class Frame:
     aims: tuple[Shapes, ...] | None
 
     def __init__(
-        self, node: Node, next: Frame | None, place: Place, copies: int, key: int = 0,
+        self,
+        node: Node,
+        next: Frame | None,
+        place: Place,
+        copies: int,
+        key: int = 0,
         bracket: Bracket | None = None,
-    ):  # fmt: skip
+    ):
         self.node, self.next, self.place = node, next, place
         self.copies, self.key, self.bracket = copies, key, bracket
         passes = node.passes

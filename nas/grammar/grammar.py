@@ -43,9 +43,15 @@ class Grammar:
     """
 
     def __init__(
-        self, name: str, rules: Mapping[str, Rule], used: Mapping[str, str], streams: int = 1,
-        source: str = "", seeds: Mapping[str, Rule] = MappingProxyType({}), share: str = "",
-    ):  # fmt: skip
+        self,
+        name: str,
+        rules: Mapping[str, Rule],
+        used: Mapping[str, str],
+        streams: int = 1,
+        source: str = "",
+        seeds: Mapping[str, Rule] = MappingProxyType({}),
+        share: str = "",
+    ):
         self.name = name
         self.memory: dict[Any, Any] = {}
         self.rules = dict(rules)
@@ -120,9 +126,15 @@ class Grammar:
 
     @staticmethod
     def parse(
-        text: str, *, name: str = "grammar", path: Path | None = None, trust_code: bool = False,
-        streams: int = 1, used: Mapping[str, str] = MappingProxyType({}), alone: bool = False,
-    ) -> Grammar:  # fmt: skip
+        text: str,
+        *,
+        name: str = "grammar",
+        path: Path | None = None,
+        trust_code: bool = False,
+        streams: int = 1,
+        used: Mapping[str, str] = MappingProxyType({}),
+        alone: bool = False,
+    ) -> Grammar:
         """The grammar written in `text`; imports and files are looked up beside `path`.
         `streams` is how many tensors enter it; `used` are operators of the user's own that it may
         use without saying so; a text that is to stand `alone` imports nothing. Raises GrammarError
@@ -175,9 +187,12 @@ def _network(seed: Rule, rules: Mapping[str, Rule], used: Mapping[str, str]) -> 
     for rule in (seed, *within):
         if open_to := choice_in(rule.body):
             raise fault(
-                rule.text, rule.source, rule.where, f"{rule.name!r} leaves a choice, {open_to}, "
-                f"and the seed {seed.name!r} is one network"
-            )  # fmt: skip
+                rule.text,
+                rule.source,
+                rule.where,
+                f"{rule.name!r} leaves a choice, {open_to}, "
+                f"and the seed {seed.name!r} is one network",
+            )
     named = {seed.name: replace(seed, seed=False), **{rule.name: rule for rule in within}}
     return Grammar(seed.name, named, used)
 
@@ -210,9 +225,12 @@ def _gather(
     for rule in rules:
         if rule.name in own:
             raise fault(
-                text, name, rule.where, f"{rule.name!r} has two rules; the first is at line "
-                f"{own[rule.name].where.line}: join them with '|'"
-            )  # fmt: skip
+                text,
+                name,
+                rule.where,
+                f"{rule.name!r} has two rules; the first is at line "
+                f"{own[rule.name].where.line}: join them with '|'",
+            )
         own[rule.name] = rule
     used = {use.name: _absolute(use.target, folder) for use in uses}
     for use in uses:

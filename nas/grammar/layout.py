@@ -32,8 +32,10 @@ class Line:
     def end(self, streams: Shapes, number: int) -> None:
         self.streams.append(streams)
         self.numbers.append(number)
-        self.text = " ".join(item.text if isinstance(item, Bracket) else called(
-            item.operator, item.args) for item in self.items)  # fmt: skip
+        self.text = " ".join(
+            item.text if isinstance(item, Bracket) else called(item.operator, item.args)
+            for item in self.items
+        )
 
 
 @dataclass(eq=False)

@@ -26,7 +26,7 @@ from nas.grammar.nodes import (
     Operation,
     Sequence,
     Way,
-)  # fmt: skip
+)
 from nas.grammar.parser import TooLarge, fault
 from nas.grammar.rules import Call
 from nas.op import ShapeError, Shapes
@@ -57,11 +57,12 @@ class Machine:
         self.spent += steps
         if self.spent > WORK:
             rule = self.grammar.rules[self.at]
-            raise TooLarge(str(fault(
-                rule.text, rule.source or self.grammar.name, rule.where,
+            reason = (
                 f"working out what can be derived took more than {WORK:,} steps, the last in "
                 f"{rule.name!r}: repeat less, or let sizes come to fewer different shapes"
-            )))  # fmt: skip
+            )
+            source = rule.source or self.grammar.name
+            raise TooLarge(str(fault(rule.text, source, rule.where, reason)))
 
     def refused(self, error: ValueError) -> None:
         """Remember why a way was closed, to say it where none is left."""
@@ -115,9 +116,13 @@ class Machine:
         return self._places[key]
 
     def _frame(
-        self, node: Node, next: Frame | None, place: Place, copies: int,
+        self,
+        node: Node,
+        next: Frame | None,
+        place: Place,
+        copies: int,
         bracket: Bracket | None = None,
-    ) -> Frame:  # fmt: skip
+    ) -> Frame:
         if not self.finite:
             return Frame(node, next, place, copies, 0, bracket)
         identity = (node, next.key if next else -1, copies, bracket)
@@ -196,9 +201,7 @@ class Machine:
         fork = frame.node
         assert isinstance(fork, Fork)
         if len(streams) != fork.width:
-            raise ShapeError(
-                f"{fork.text} has {fork.width} branches, {len(streams)} arrive"
-            )
+            raise ShapeError(f"{fork.text} has {fork.width} branches, {len(streams)} arrive")
         twins = not self.finite and fork.alike and streams.count(streams[0]) == len(streams)
         if trace:
             trace.open(len(streams) if twins else 0)

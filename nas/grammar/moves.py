@@ -7,16 +7,7 @@ from math import inf
 from typing import NamedTuple
 
 from nas.grammar.made import Made
-from nas.grammar.nodes import (
-    Capture,
-    Decision,
-    Fork,
-    Multiple,
-    Node,
-    Operation,
-    Parts,
-    Sequence,
-)  # fmt: skip
+from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
 from nas.grammar.wants import turns_some
 from nas.op import Operator, ShapeError, Shapes
 
@@ -93,9 +84,11 @@ def idle_labels(node: Node, streams: Shapes) -> tuple[str, ...]:
         return tuple(label for part in node.parts() for label in idle_labels(part, streams))
     if isinstance(node, Fork):
         return tuple(
-            label for i in range(node.width) for part in node.parts(i)
+            label
+            for i in range(node.width)
+            for part in node.parts(i)
             for label in idle_labels(part, streams[i : i + 1])
-        )  # fmt: skip
+        )
     if not isinstance(node, Decision):
         return ()
     if node.nothing is None:

@@ -13,12 +13,7 @@ from math import prod
 
 from nas.grammar.options import Option as Option
 from nas.grammar.options import Options
-from nas.grammar.rules import (
-    CAPTURED,
-    Copies,
-    Env,
-    Streams,
-)  # fmt: skip
+from nas.grammar.rules import CAPTURED, Copies, Env, Streams
 from nas.op import LARGEST, Args, Operator, ShapeError, Shapes, output_shapes
 
 
@@ -124,16 +119,20 @@ class Decision(Compound):
     __slots__ = ("ending", "nothing", "numbers", "offers", "options", "rule", "sizes", "suffix")
 
     def __init__(
-        self, suffix: str, rule: str, options: tuple[Option, ...], sizes: tuple[int, ...],
-        compile: Callable[[int], Way], neutral: int | None,
-    ):  # fmt: skip
+        self,
+        suffix: str,
+        rule: str,
+        options: tuple[Option, ...],
+        sizes: tuple[int, ...],
+        compile: Callable[[int], Way],
+        neutral: int | None,
+    ):
         super().__init__(compile, min(sizes), neutral)
         self.suffix, self.rule, self.options, self.sizes = suffix, rule, Options(options), sizes
         self.ending = suffix, rule  # of its sites, after their places
         self.numbers: dict[str, int] | None = None
         self.offers: dict[tuple[int, ...], Options] = {}
         self.nothing: int | None = None  # the option by which to do nothing, once asked for
-
 
     def find(self, label: str) -> int | None:
         """The number of the option with a label, None where there is none."""
@@ -165,9 +164,13 @@ class Capture(Node):
     __slots__ = ("_compile", "first", "name")
 
     def __init__(
-        self, name: str, compile: Callable[[Env], Node], first: Operation | None, least: int,
+        self,
+        name: str,
+        compile: Callable[[Env], Node],
+        first: Operation | None,
+        least: int,
         neutral: int | None,
-    ):  # fmt: skip
+    ):
         super().__init__(least, neutral)
         self.name, self._compile, self.first = name, compile, first
 
@@ -217,9 +220,8 @@ class Multiple(Compound):
     __slots__ = ("child", "text", "width")
 
     def __init__(
-        self, term: Copies, n: int, compile: Callable[[int], Way], least: int,
-        neutral: int | None,
-    ):  # fmt: skip
+        self, term: Copies, n: int, compile: Callable[[int], Way], least: int, neutral: int | None
+    ):
         super().__init__(compile, least, neutral)
         self.passes = None
         self.text, self.width, self.child = f"{term}", n, term.child

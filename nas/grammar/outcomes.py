@@ -16,16 +16,7 @@ from nas.grammar.begins import Begins
 from nas.grammar.frames import Cost, Price
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.moves import Move, alone, decided, idle_labels
-from nas.grammar.nodes import (
-    Capture,
-    Decision,
-    Fork,
-    Multiple,
-    Node,
-    Operation,
-    Parts,
-    Sequence,
-)  # fmt: skip
+from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
 from nas.grammar.wants import factors
 from nas.op import Shape, ShapeError, Shapes
 from nas.op.stream import Add, Clone, MatMul
@@ -110,9 +101,10 @@ class Outcomes:
             most = node.least if reach == "short" else max(node.least, NEAR)
             return self.best(
                 (result, Made(made.cost, (node.options[i].label, *made.labels)))
-                for i in self.begins.able(node, streams) if node.sizes[i] <= most
+                for i in self.begins.able(node, streams)
+                if node.sizes[i] <= most
                 for result, made in self.way("short", node.parts(i), streams).items()
-            )  # fmt: skip
+            )
         if isinstance(node, Capture):
             if node.refuses(streams):
                 return {}
@@ -310,8 +302,9 @@ class Outcomes:
     def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
             (result, joined(before, made))
-            for x, before in found.items() for result, made in make(x).items()
-        )  # fmt: skip
+            for x, before in found.items()
+            for result, made in make(x).items()
+        )
 
     def price(self, node: Operation, streams: Shapes) -> Price:
         return Cost(1, *node.price(streams)) if self.priced else 1

@@ -32,7 +32,7 @@ from nas.grammar.rules import (
     calls_in,
     counts_in,
     names_in,
-)  # fmt: skip
+)
 
 SYNTAX = r"""
 start: _NL* (_statement _NL+)* _statement?
@@ -313,12 +313,31 @@ def _check_size(text: str, name: str) -> None:
 
 
 _READABLE = {
-    "_NL": "end of line", "CALL": "a call", "NAME": "a name", "NUMBER": "a number",
-    "EQUAL": "'='", "VBAR": "'|'", "LBRACE": "'{'", "RBRACE": "'}'", "LSQB": "'['", "RSQB": "']'",
-    "LPAR": "'('", "RPAR": "')'", "COMMA": "','", "SEMICOLON": "';'", "COLON": "':'",
-    "STAR": "'*'", "SLASH": "'/'", "SIGN": "'+' or '-'", "__ANON_0": "'..'", "$END": "the end",
-    "IMPORT": "import", "USE": "use", "SHARE": "share", "_SEED": "seed",
-}  # fmt: skip
+    "_NL": "end of line",
+    "CALL": "a call",
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "EQUAL": "'='",
+    "VBAR": "'|'",
+    "LBRACE": "'{'",
+    "RBRACE": "'}'",
+    "LSQB": "'['",
+    "RSQB": "']'",
+    "LPAR": "'('",
+    "RPAR": "')'",
+    "COMMA": "','",
+    "SEMICOLON": "';'",
+    "COLON": "':'",
+    "STAR": "'*'",
+    "SLASH": "'/'",
+    "SIGN": "'+' or '-'",
+    "__ANON_0": "'..'",
+    "$END": "the end",
+    "IMPORT": "import",
+    "USE": "use",
+    "SHARE": "share",
+    "_SEED": "seed",
+}
 
 
 def _place(error: UnexpectedInput) -> Where:
@@ -339,6 +358,8 @@ def _reason(error: UnexpectedInput, text: str) -> str:
     called = re.search(r"([A-Za-z_]\w*)[ \t]+\([^()|\n]*$", before + ("(" if token == "(" else ""))
     hint = ""
     if called:
-        hint = (f"; a call's parenthesis is written right after its name, {called[1]}(…), "
-                "a group's after a space")  # fmt: skip
+        hint = (
+            f"; a call's parenthesis is written right after its name, {called[1]}(…), "
+            "a group's after a space"
+        )
     return f"{found} does not fit here: expected {', '.join(expected)}{hint}"

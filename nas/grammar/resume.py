@@ -27,9 +27,12 @@ class Track(NamedTuple):
 
 
 def rederive(
-    parent: Derivation, start: int, led: Callable[[Site], Chosen | None], choose: Choose,
+    parent: Derivation,
+    start: int,
+    led: Callable[[Site], Chosen | None],
+    choose: Choose,
     limits: Limits | None,
-) -> Derivation | None:  # fmt: skip
+) -> Derivation | None:
     """As `derive` with the parent's choices before the one numbered `start`, and then those that
     `led` gives wherever they can be completed; from where all that is left is as it was in the
     parent, its choices follow as they were. Choices taken over keep the options that they had.
@@ -124,6 +127,8 @@ class _Resumed(OpenWalk):
             return False
         self.at, theirs = number, self.track.waits[number]
         return (
-            theirs.streams == waiting.streams and theirs.decision is waiting.decision
-            and same_frames(theirs.frame, waiting.frame) and same_frames(theirs.fork, waiting.fork)
-        )  # fmt: skip
+            theirs.streams == waiting.streams
+            and theirs.decision is waiting.decision
+            and same_frames(theirs.frame, waiting.frame)
+            and same_frames(theirs.fork, waiting.fork)
+        )

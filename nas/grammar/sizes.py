@@ -15,16 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from nas.grammar.frames import Frame, Waiting
-from nas.grammar.nodes import (
-    Capture,
-    Compound,
-    Copied,
-    Decision,
-    Fork,
-    Join,
-    Multiple,
-    Node,
-)  # fmt: skip
+from nas.grammar.nodes import Capture, Compound, Copied, Decision, Fork, Join, Multiple, Node
 from nas.grammar.options import Option, Options, probabilities
 from nas.op.lazy import np
 
@@ -216,9 +207,11 @@ def _solve(
     """Write the probability of every size of each choice to `of(choice, 1)` and its stretches,
     size by size; what a size needs of itself, through rules that add nothing, by iteration."""
     stretched = {pair for each in ways.values() for way in each for pair in way.choices}
-    products = {id(way): [of(*pair) if k == 0 else np.zeros(most + 1)
-                          for k, pair in enumerate(way.choices)]
-                for each in ways.values() for way in each}  # fmt: skip
+    products = {
+        id(way): [of(*pair) if k == 0 else np.zeros(most + 1) for k, pair in enumerate(way.choices)]
+        for each in ways.values()
+        for way in each
+    }
     shares = {one: probabilities(one.options) for one in ways}
     order = list(reversed(ways))
 

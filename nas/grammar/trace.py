@@ -48,9 +48,10 @@ class Trace:
     branch that is copied ends in Copies without a body until tokens are `nested`."""
 
     def __init__(
-        self, finish: Callable[[Frame | None, Shapes], Witness | None] | None = None,
+        self,
+        finish: Callable[[Frame | None, Shapes], Witness | None] | None = None,
         priced: bool = True,
-    ):  # fmt: skip
+    ):
         self.finish, self.priced = finish, priced
         self.tokens: list[Any] = []
         self.spent: Price = NOTHING if priced else 0

@@ -45,9 +45,12 @@ class Variation:
 
 
 def mutate(
-    derivation: Derivation, rng: random.Random, *, input: Input | None = None,
+    derivation: Derivation,
+    rng: random.Random,
+    *,
+    input: Input | None = None,
     limits: Limits | None = None,
-) -> Variation:  # fmt: skip
+) -> Variation:
     """A child that differs from its parent: a part grown anew, an option swapped, something put
     around a part, or a part replaced by one inside it.
 
@@ -70,9 +73,13 @@ def mutate(
 
 
 def cross(
-    a: Derivation, b: Derivation, rng: random.Random, *, input: Input | None = None,
+    a: Derivation,
+    b: Derivation,
+    rng: random.Random,
+    *,
+    input: Input | None = None,
     limits: Limits | None = None,
-) -> Variation:  # fmt: skip
+) -> Variation:
     """A child of `a` in which a part is taken from `b`; it equals neither.
 
     Raises GrammarError where no part of one fits into the other and makes a difference.
@@ -102,9 +109,12 @@ class _Planned:
     unlike: str = ""  # a site that must choose otherwise
 
     def derive(
-        self, parents: Sequence[Derivation], rng: random.Random, input: Input | None,
+        self,
+        parents: Sequence[Derivation],
+        rng: random.Random,
+        input: Input | None,
         limits: Limits | None,
-    ) -> Variation:  # fmt: skip
+    ) -> Variation:
         draw = choose_at_random(rng)
         known = [dict(zip(p.by_site, p.choices, strict=True)) for p in parents]
 
@@ -196,10 +206,13 @@ def _delete(derivation: Derivation, chosen: Chosen, rng: random.Random) -> _Plan
     """A rule replaced by the same rule inside it."""
     place, rule = str(chosen.site.place), chosen.site.rule
     inside = [
-        str(c.site.place) for c in derivation.choices
-        if c.site.rule == rule and _is_rule(c) and c is not chosen
+        str(c.site.place)
+        for c in derivation.choices
+        if c.site.rule == rule
+        and _is_rule(c)
+        and c is not chosen
         and _below(str(c.site.place), place)
-    ]  # fmt: skip
+    ]
     if not inside:
         return None
     return _Planned("delete", ((place, 0, rng.choice(inside)), *WHOLE))
@@ -223,16 +236,12 @@ def _around(derivation: Derivation, rule: str) -> list[_Around]:
     return found_before
 
 
-def _to(
-    goal: Node, node: Node, labels: dict[str, str], path: str, hops: int
-) -> Iterator[_Around]:
+def _to(goal: Node, node: Node, labels: dict[str, str], path: str, hops: int) -> Iterator[_Around]:
     """Labels and path by which `node` comes to `goal`."""
     if not hops:
         return
 
-    def through(
-        way: Way, labels: dict[str, str], path: str
-    ) -> Iterator[_Around]:
+    def through(way: Way, labels: dict[str, str], path: str) -> Iterator[_Around]:
         for child, part in way:
             inner = f"{path}/{child}" if child else path
             if part is goal:

@@ -63,9 +63,12 @@ class Walk:
     """One derivation in the making. `limits` None offers every option: a replay."""
 
     def __init__(
-        self, grammar: Grammar, streams: Shapes, limits: Limits | None,
+        self,
+        grammar: Grammar,
+        streams: Shapes,
+        limits: Limits | None,
         sizing: tuple[Sizes, Interval] | None = None,
-    ):  # fmt: skip
+    ):
         self.grammar, self.streams, self.limits, self.sizing = grammar, streams, limits, sizing
         memory = memory_of(grammar, limits.depth if limits else None)
         self.machine, self.offers = memory.machine, memory.offers
@@ -148,13 +151,16 @@ class Walk:
         assert self.limits is not None
         limits = self.limits
         best = fold(
-            self.machine, self.memo, state,
+            self.machine,
+            self.memo,
+            state,
             at_end=lambda streams, cost: cost,
             combine=lambda site, found: min(
                 (site.cost + cost for _, cost in found), key=limits.scale
             ),
-            order=lambda site: range(len(site.options)), enough=limits == UNLIMITED,
-        )  # fmt: skip
+            order=lambda site: range(len(site.options)),
+            enough=limits == UNLIMITED,
+        )
         return best is not None and self._allows(self.trace.spent + best)
 
 
@@ -162,9 +168,13 @@ class OpenWalk(Walk):
     """A derivation of a recursive grammar: every option offered has a witness."""
 
     def __init__(
-        self, grammar: Grammar, streams: Shapes, limits: Limits,
-        sizing: tuple[Sizes, Interval] | None = None, known: Derivation | None = None,
-    ):  # fmt: skip
+        self,
+        grammar: Grammar,
+        streams: Shapes,
+        limits: Limits,
+        sizing: tuple[Sizes, Interval] | None = None,
+        known: Derivation | None = None,
+    ):
         super().__init__(grammar, streams, limits, sizing)
         memory = memory_of(grammar, limits.depth)
         if limits not in memory.witnesses:

@@ -15,10 +15,15 @@ Wanted = tuple[Shapes, ...] | None
 PROBES = tuple(
     (Shape(kind, dims),)  # type: ignore[arg-type]
     for kind, dims in (
-        ("image", (6, 8)), ("image", (6, 8, 10)), ("image", (6, 8, 10, 12)), ("vector", (6,)),
-        ("sequence", (6, 8)), ("sequence", (4, 8)), ("sequence", (6, 8, 10)),
+        ("image", (6, 8)),
+        ("image", (6, 8, 10)),
+        ("image", (6, 8, 10, 12)),
+        ("vector", (6,)),
+        ("sequence", (6, 8)),
+        ("sequence", (4, 8)),
+        ("sequence", (6, 8, 10)),
     )
-)  # fmt: skip
+)
 
 
 def factors(x: Shape, y: Shape) -> tuple[Shape, Shape] | tuple[()]:
@@ -97,13 +102,9 @@ def _wanted(end: Frame) -> Wanted:
         return None
     if isinstance(node.operator, Concat):
         at = int(node.args["dim"]) - 1
-        return tuple(
-            (part,) for (whole,) in after for part in _parts(whole, at, done, others)
-        )  # fmt: skip
+        return tuple((part,) for (whole,) in after for part in _parts(whole, at, done, others))
     if isinstance(node.operator, MatMul):
-        return tuple(
-            (x,) for (product,) in after for x in _factors(product, done, others)
-        )  # fmt: skip
+        return tuple((x,) for (product,) in after for x in _factors(product, done, others))
     return None
 
 

@@ -31,9 +31,12 @@ class Ways:
     __slots__ = ("_alike", "axes", "elements", "many", "reached", "terms")
 
     def __init__(
-        self, reached: tuple[Shapes | None, ...], many: dict[int, Results], terms: Terms,
+        self,
+        reached: tuple[Shapes | None, ...],
+        many: dict[int, Results],
+        terms: Terms,
         priced: bool,
-    ):  # fmt: skip
+    ):
         self.reached, self.many, self.terms = reached, many, terms
         self._alike: tuple[tuple[int, ...], ...] | None = None
         every = [z for z in reached if z is not None]
@@ -97,9 +100,14 @@ class Sites:
             ways, uneven = self.ways(decision, fork, streams), self.outcomes.uneven
             count = len(decision.options)
             each = [(i, ways.results(i)) for i in range(count)]
-            found = self._uneven[key] = ways if len(ways.terms.labels) == count else self._told(
-                count, ((i, some or uneven(fork, decision.parts(i), streams)) for i, some in each)
-            )  # fmt: skip
+            found = self._uneven[key] = (
+                ways
+                if len(ways.terms.labels) == count
+                else self._told(
+                    count,
+                    ((i, some or uneven(fork, decision.parts(i), streams)) for i, some in each),
+                )
+            )
         return found
 
     def _told(self, count: int, each: Iterable[tuple[int, Results]]) -> Ways:

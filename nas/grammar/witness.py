@@ -81,9 +81,7 @@ class Witnesses:
             if found is not None:
                 yield found.cost, {i: found.labels}
 
-    def completion(
-        self, waiting: Waiting, ways: Ways, index: int, effort: int
-    ) -> Witness | None:
+    def completion(self, waiting: Waiting, ways: Ways, index: int, effort: int) -> Witness | None:
         """A completion by one option of a site."""
         results = ways.results(index)
         copies, after = waiting.frame.copies, waiting.frame.next
@@ -240,8 +238,13 @@ class Witnesses:
         return found
 
     def _taken(
-        self, fork: Fork | Multiple, taker: Decision, streams: Shapes, copies: int,
-        after: Frame | None, effort: int,
+        self,
+        fork: Fork | Multiple,
+        taker: Decision,
+        streams: Shapes,
+        copies: int,
+        after: Frame | None,
+        effort: int,
     ) -> Witness | None:
         """A completion by the first option for what takes a fork's branches that has one."""
         ways = self.sites.ways(taker, fork, streams)
@@ -268,9 +271,7 @@ class Witnesses:
                 return _after(made, copies, rest)
         return None
 
-    def _detour(
-        self, frame: Frame, end: Frame, streams: Shapes, effort: int
-    ) -> Witness | None:
+    def _detour(self, frame: Frame, end: Frame, streams: Shapes, effort: int) -> Witness | None:
         """A completion in which one of the frames that could do nothing changes the shape."""
         for at in frame.turners():
             assert at.next is not None
@@ -317,8 +318,9 @@ class Witnesses:
                 continue
             results = self.outcomes.best(
                 (some + result, joined(a, b))
-                for some, a in results.items() for result, b in branch.items()
-            )  # fmt: skip
+                for some, a in results.items()
+                for result, b in branch.items()
+            )
         return self._through(results, join.copies, join.next, 0)
 
 

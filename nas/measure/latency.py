@@ -27,9 +27,15 @@ def threads(n: int) -> Iterator[None]:
 
 
 def latency(
-    plan: Plan, params: Sequence[Mapping[str, Tensor]], *, device: str = "cpu", batch: int = 1,
-    n_threads: int = 1, repeats: int = 30, seconds: float = 0.5,
-) -> Measurement:  # fmt: skip
+    plan: Plan,
+    params: Sequence[Mapping[str, Tensor]],
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    n_threads: int = 1,
+    repeats: int = 30,
+    seconds: float = 0.5,
+) -> Measurement:
     """The median time of one forward pass in eager torch, in milliseconds.
 
     Warmed up, on `n_threads` pinned threads, over `repeats` runs or as many as fit `seconds`
@@ -40,16 +46,17 @@ def latency(
         times = _times(lambda: run(plan, params, x), device, repeats, seconds)
     quarters = statistics.quantiles(times, n=4)
     return Measurement(
-        "latency_ms", statistics.median(times), "ms", evaluator="clock",
+        "latency_ms",
+        statistics.median(times),
+        "ms",
+        evaluator="clock",
         device=f"torch {torch.__version__} eager, {device_name(device)}, threads {n_threads}, "
         f"batch {batch}, float32",
         spread=(quarters[2] - quarters[0]) / 2,
-    )  # fmt: skip
+    )
 
 
-def _times(
-    forward: Callable[[], object], device: str, repeats: int, seconds: float
-) -> list[float]:
+def _times(forward: Callable[[], object], device: str, repeats: int, seconds: float) -> list[float]:
     def once() -> float:
         begun = time.perf_counter()
         forward()

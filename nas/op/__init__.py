@@ -19,7 +19,7 @@ from nas.op.base import (
     Value,
     infer,
     output_shapes,
-)  # fmt: skip
+)
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
 from nas.op.linear import Flatten, Linear
@@ -33,7 +33,7 @@ from nas.op.pool import (
     Resize,
     Upsample,
     UpsampleTo,
-)  # fmt: skip
+)
 from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Kind, Shape, ShapeError
 from nas.op.stream import (
@@ -46,24 +46,69 @@ from nas.op.stream import (
     Output,
     ScaledMatMul,
     UpsampleAdd,
-)  # fmt: skip
+)
 
 OPERATORS: dict[str, Operator] = {
     op.name: op
     for op in (
-        Conv(), Depthwise(), Pointwise(), MBConv(), SqueezeExcite(),
-        BatchNorm(), LayerNorm(), Norm(),
-        *ACTIVATIONS.values(), Softmax(),
-        Pool(), MeanSpace(), MeanPositions(), MaxPool(), AvgPool(),
-        Upsample(), UpsampleTo(), Resize(),
-        Linear(), Flatten(), Identity(), Output(),
-        Clone(), Group(), Add(), Concat(), MatMul(), ScaledMatMul(), UpsampleAdd(), Fuse(),
-        Permute(), Im2Col(), Col2Im(), Tokens(), Positional(), Attention(),
+        Conv(),
+        Depthwise(),
+        Pointwise(),
+        MBConv(),
+        SqueezeExcite(),
+        BatchNorm(),
+        LayerNorm(),
+        Norm(),
+        *ACTIVATIONS.values(),
+        Softmax(),
+        Pool(),
+        MeanSpace(),
+        MeanPositions(),
+        MaxPool(),
+        AvgPool(),
+        Upsample(),
+        UpsampleTo(),
+        Resize(),
+        Linear(),
+        Flatten(),
+        Identity(),
+        Output(),
+        Clone(),
+        Group(),
+        Add(),
+        Concat(),
+        MatMul(),
+        ScaledMatMul(),
+        UpsampleAdd(),
+        Fuse(),
+        Permute(),
+        Im2Col(),
+        Col2Im(),
+        Tokens(),
+        Positional(),
+        Attention(),
     )
-}  # fmt: skip
+}
 
 __all__ = [
-    "ACTIVATIONS", "BATCH", "EVAL", "LARGEST", "OPERATORS", "Arg", "Args", "Code", "Composite",
-    "Inferred", "Kind", "Operator", "Param", "Phase", "Shape", "ShapeError", "Shapes", "Value",
-    "infer", "output_shapes",
-]  # fmt: skip
+    "ACTIVATIONS",
+    "BATCH",
+    "EVAL",
+    "LARGEST",
+    "OPERATORS",
+    "Arg",
+    "Args",
+    "Code",
+    "Composite",
+    "Inferred",
+    "Kind",
+    "Operator",
+    "Param",
+    "Phase",
+    "Shape",
+    "ShapeError",
+    "Shapes",
+    "Value",
+    "infer",
+    "output_shapes",
+]

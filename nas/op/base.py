@@ -207,9 +207,7 @@ class Composite(Operator):
         )
 
     def flops(self, xs: Shapes, a: Args) -> int:
-        return sum(
-            part.operator.flops(inputs, part.args) for part, inputs in self._walk(xs, a)[1]
-        )
+        return sum(part.operator.flops(inputs, part.args) for part, inputs in self._walk(xs, a)[1])
 
     def activations(self, xs: Shapes, a: Args) -> int:
         return sum(

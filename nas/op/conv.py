@@ -35,9 +35,7 @@ class Conv(Operator):
         kernel, padding = int(a["kernel"]), int(a["padding"])
         if padding < 0:
             padding = (kernel - 1) // 2
-        return (
-            int(a["out"]), kernel, int(a["stride"]), int(a["groups"]), padding, bool(a["bias"]),
-        )  # fmt: skip
+        return (int(a["out"]), kernel, int(a["stride"]), int(a["groups"]), padding, bool(a["bias"]))
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -78,11 +76,13 @@ class Conv(Operator):
         rest = "".join(
             f", {name}={value}"
             for name, value, default in (
-                ("stride", stride, 1), ("padding", padding, 0), ("groups", groups, 1),
+                ("stride", stride, 1),
+                ("padding", padding, 0),
+                ("groups", groups, 1),
                 ("bias", bias, True),
             )
             if value != default
-        )  # fmt: skip
+        )
         module = f"nn.Conv{len(x.space)}d({x.channels}, {out}, {kernel}{rest})"
         return Code(module, "{m}({0})")
 
@@ -217,6 +217,3 @@ class MBConv(Composite):
         if stride == 1 and int(a["out"]) == x.channels:
             value = then("add", Add(), 0, value)
         return tuple(parts), (value,)
-
-
-

@@ -66,8 +66,11 @@ class MaxPool(Operator):
     """The largest value in each window; `padding` -1 is (kernel - 1) // 2."""
 
     name = "max_pool"
-    args = (Arg("kernel", "execution", 3), Arg("stride", "execution", 2),
-            Arg("padding", "execution", -1, least=-1))  # fmt: skip
+    args = (
+        Arg("kernel", "execution", 3),
+        Arg("stride", "execution", 2),
+        Arg("padding", "execution", -1, least=-1),
+    )
     word: ClassVar[str] = "max"
     nonlinear = True
 
@@ -129,7 +132,7 @@ class Upsample(Operator):
         return (F.interpolate(xs[0], scale_factor=float(a["factor"]), mode="nearest"),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        words = f"scale_factor={float(a['factor'])}, mode=\"nearest\""
+        words = f'scale_factor={float(a["factor"])}, mode="nearest"'
         return Code(None, f"F.interpolate({{0}}, {words})")
 
 
@@ -153,7 +156,7 @@ class UpsampleTo(Operator):
         return (F.interpolate(xs[0], size=size, mode="bilinear", align_corners=False),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        words = f"size=({a['height']}, {a['width']}), mode=\"bilinear\", align_corners=False"
+        words = f'size=({a["height"]}, {a["width"]}), mode="bilinear", align_corners=False'
         return Code(None, f"F.interpolate({{0}}, {words})")
 
 

@@ -271,11 +271,13 @@ class SelfAttention(nn.Module):
         heads, size = self._sizes(xs[0], a)
         features, inner = xs[0].dims[-1], heads * size
         return (
-            *(Param(f"{n}.weight", (inner, features), "fan_in", features)
-              for n in ("query", "key", "value")),
+            *(
+                Param(f"{n}.weight", (inner, features), "fan_in", features)
+                for n in ("query", "key", "value")
+            ),
             Param("out.weight", (features, inner), "fan_in", inner),
             Param("out.bias", (features,), "zeros", decay=False),
-        )  # fmt: skip
+        )
 
     def flops(self, xs: Shapes, a: Args) -> int:
         heads, size = self._sizes(xs[0], a)
@@ -296,5 +298,3 @@ class SelfAttention(nn.Module):
     def code(self, xs: Shapes, a: Args) -> Code:
         heads, size = self._sizes(xs[0], a)
         return Code(f"SelfAttention({xs[0].dims[-1]}, {heads}, {size})", "{m}({0})", self.helper)
-
-

@@ -241,7 +241,9 @@ class UpsampleAdd(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         size = tuple(xs[0].space)
         terms = [
-            f"{{{i}}}" if x.space == size else
-            f"F.interpolate({{{i}}}, size={size}, mode=\"nearest\")" for i, x in enumerate(xs)
-        ]  # fmt: skip
+            f"{{{i}}}"
+            if x.space == size
+            else f'F.interpolate({{{i}}}, size={size}, mode="nearest")'
+            for i, x in enumerate(xs)
+        ]
         return Code(None, " + ".join(terms))

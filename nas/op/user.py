@@ -131,10 +131,15 @@ class UserOperator(Operator):
             return ()
         ones = self._ones(xs, a)
         return tuple(
-            Param(name, tuple(p.shape), "fan_in" if p.ndim > 1 else _flat(name in ones),
-                  p[0].numel() if p.ndim > 1 else 0, p.ndim > 1)
+            Param(
+                name,
+                tuple(p.shape),
+                "fan_in" if p.ndim > 1 else _flat(name in ones),
+                p[0].numel() if p.ndim > 1 else 0,
+                p.ndim > 1,
+            )
             for name, p in self._meta(xs, a).named_parameters()
-        )  # fmt: skip
+        )
 
     def _ones(self, xs: Shapes, a: Args) -> frozenset[str]:
         """The parameters that the user's module begins with ones, as scales are."""
@@ -182,8 +187,10 @@ class UserOperator(Operator):
             helper = f"\n{Path(source).read_text(encoding='utf-8')}\n"
         else:
             helper = f"\nfrom {source} import {attribute}\n"
-        words = [f"{k}={int(v) if isinstance(v, float) and v.is_integer() else v!r}"
-                 for k, v in a.items()]  # fmt: skip
+        words = [
+            f"{k}={int(v) if isinstance(v, float) and v.is_integer() else v!r}"
+            for k, v in a.items()
+        ]
         result, _ = self._run(xs, a)
         alone = "[0]" if isinstance(result, tuple) and len(result) == 1 else ""
         inputs = [f"{{{i}}}" for i in range(len(xs))]

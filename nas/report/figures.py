@@ -83,32 +83,42 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
 
 
 def figure(
-    front: ParetoFront, trials: Sequence[Trial], y: Objective, x: str,
-    limits: Sequence[Limit] = (), label: Label = label,
-) -> dict[str, Any]:  # fmt: skip
+    front: ParetoFront,
+    trials: Sequence[Trial],
+    y: Objective,
+    x: str,
+    limits: Sequence[Limit] = (),
+    label: Label = label,
+) -> dict[str, Any]:
     """A Plotly figure: all trials, the front's, and its step line in the plane of y against x.
 
     A point's customdata is its trial's index in `trials`.
     """
     chosen = {trial.id for trial in front.trials}
     points = {
-        i: at for i, trial in enumerate(trials)
+        i: at
+        for i, trial in enumerate(trials)
         if trial.state == "finished" and (at := position(trial, y.name, x))
-    }  # fmt: skip
+    }
     best = {i: at for i, at in points.items() if trials[i].id in chosen}
     return {
         "data": [
             _dots("all", "all trials", points, {"size": 6, "color": MUTED, "opacity": 0.35}),
             _line(stairs(list(best.values()), y.maximize)),
-            _dots("front", "front", best, {"size": 10, "color": ACCENT,
-                                           "line": {"width": 1.5, "color": PAPER}}),
+            _dots(
+                "front",
+                "front",
+                best,
+                {"size": 10, "color": ACCENT, "line": {"width": 1.5, "color": PAPER}},
+            ),
         ],
         "layout": _layout(
-            label(y.name), _decimals([value for _, value in points.values()]),
+            label(y.name),
+            _decimals([value for _, value in points.values()]),
             _axis(x, [cost for cost, _ in points.values()], label),
             [limit for limit in limits if limit.name == x],
         ),
-    }  # fmt: skip
+    }
 
 
 def position(trial: Trial, y: str, x: str) -> Point | None:
@@ -127,18 +137,28 @@ def stairs(points: Sequence[Point], maximize: bool) -> list[Point]:
 
 def _dots(role: str, name: str, points: Mapping[int, Point], marker: Any) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "markers", "name": name, "meta": role, "marker": marker,
-        "x": [x for x, _ in points.values()], "y": [y for _, y in points.values()],
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "meta": role,
+        "marker": marker,
+        "x": [x for x, _ in points.values()],
+        "y": [y for _, y in points.values()],
         "customdata": list(points),
-    }  # fmt: skip
+    }
 
 
 def _line(points: Sequence[Point]) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "name": "best so far", "meta": "line",
-        "hoverinfo": "skip", "line": {"shape": "hv", "width": 1.5, "color": ACCENT},
-        "x": [x for x, _ in points], "y": [y for _, y in points],
-    }  # fmt: skip
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best so far",
+        "meta": "line",
+        "hoverinfo": "skip",
+        "line": {"shape": "hv", "width": 1.5, "color": ACCENT},
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+    }
 
 
 def _axis(x: str, costs: Sequence[float], label: Label) -> dict[str, Any]:
@@ -148,8 +168,9 @@ def _axis(x: str, costs: Sequence[float], label: Label) -> dict[str, Any]:
     said = ", ".join(part for part in (unit, "log" if log else "") if part)
     axis: dict[str, Any] = {
         "title": {"text": html.escape(label(x), quote=False) + (f" ({said})" if said else "")},
-        "type": "log" if log else "linear", "tickformat": "~s" if unit is None else "~r",
-    }  # fmt: skip
+        "type": "log" if log else "linear",
+        "tickformat": "~s" if unit is None else "~r",
+    }
     if log and costs:
         values = marks(min(costs), max(costs))
         words = [mark(value) if unit is None else f"{value:g}" for value in values]
@@ -182,20 +203,33 @@ def _layout(
         "xaxis": {**quiet, **xaxis},
         "yaxis": {**quiet, "title": {"text": html.escape(y, quote=False)}, "tickformat": decimals},
         "shapes": [_bound(limit) for limit in limits],
-        "showlegend": False, "hovermode": "closest",
+        "showlegend": False,
+        "hovermode": "closest",
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
         "font": {"color": MUTED, "size": 13},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-    }  # fmt: skip
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
 
 
 def _bound(limit: Limit) -> dict[str, Any]:
     return {
-        "type": "line", "xref": "x", "yref": "paper", "x0": limit.bound, "x1": limit.bound,
-        "y0": 0, "y1": 1, "line": {"color": MUTED, "width": 1, "dash": "dot"},
-        "label": {"text": f"limit {human(limit.name, limit.bound)}", "textposition": "end",
-                  "textangle": 0, "xanchor": "right", "yanchor": "top"},
-    }  # fmt: skip
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        "x0": limit.bound,
+        "x1": limit.bound,
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": MUTED, "width": 1, "dash": "dot"},
+        "label": {
+            "text": f"limit {human(limit.name, limit.bound)}",
+            "textposition": "end",
+            "textangle": 0,
+            "xanchor": "right",
+            "yanchor": "top",
+        },
+    }
 
 
 def front_png(run: Run, path: Path, *, width: int = 960, height: int = 540) -> Path:
@@ -242,14 +276,28 @@ def _draw(
         axes.set_xscale("log")
     axes.scatter(*_columns(points), s=20, color=MUTED, alpha=0.3, linewidths=0, zorder=2)
     axes.step(*_columns(steps), where="post", color=ACCENT, linewidth=1.6, zorder=3)
-    axes.scatter(*_columns(list(best.values())), s=58, color=ACCENT, edgecolors=PAPER,
-                 linewidths=1.5, zorder=4)  # fmt: skip
+    axes.scatter(
+        *_columns(list(best.values())),
+        s=58,
+        color=ACCENT,
+        edgecolors=PAPER,
+        linewidths=1.5,
+        zorder=4,
+    )
     for id, at in _spaced(best, steps).items():
-        axes.annotate(id, at, (-6, 8), textcoords="offset points", fontsize=8.5, color=INK,
-                      family="monospace", ha="right", zorder=5)  # fmt: skip
+        axes.annotate(
+            id,
+            at,
+            (-6, 8),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=INK,
+            family="monospace",
+            ha="right",
+            zorder=5,
+        )
     if not points:
-        axes.text(0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center",
-                  color=MUTED)  # fmt: skip
+        axes.text(0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=MUTED)
     _dress(axes, f"{label(y.name)}, validation", label(x) + (" (log)" if points else ""))
     summary = f"{len(front.trials)} of {len(done)} trials are on the front"
     axes.set_title(summary, loc="right", color=MUTED, fontsize=10.5, pad=14)

@@ -21,8 +21,10 @@ PACKAGES = ("nas-engine", "python", "torch")
 DRAWN = 3_000  # trials that are drawn beside those of a front
 SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
 NOTED = {
-    "bank": "training shared weights", "scored": "calibrating", "finalist": "training finalists",
-}  # fmt: skip
+    "bank": "training shared weights",
+    "scored": "calibrating",
+    "finalist": "training finalists",
+}
 EVALUATORS = {
     "shared": "weights shared with all trials; batch statistics of its own",
     "finetuned": "weights shared with all trials, then trained on alone for a few steps",
@@ -80,9 +82,12 @@ def render(run: Run) -> str:
     chosen = {trial.id for front in fronts.values() for trial in front.trials}
     drawn = _thinned(trials, chosen)
     here = Environment(
-        loader=PackageLoader("nas.report", ""), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("nas.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     sections = [
         _section(number, name, front, run, drawn, names)
         for number, (name, front) in enumerate(fronts.items())
@@ -93,20 +98,33 @@ def render(run: Run) -> str:
         "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
     }
     return here.get_template("page.html").render(
-        space=_space(run), tasks=run.named, facts=_facts(run, trials), sections=sections,
+        space=_space(run),
+        tasks=run.named,
+        facts=_facts(run, trials),
+        sections=sections,
         failed=[trial for trial in trials if trial.state == "failed"][:DRAWN],
-        finished=_finished(trials), drawn=len(drawn) if len(drawn) < len(trials) else 0,
+        finished=_finished(trials),
+        drawn=len(drawn) if len(drawn) < len(trials) else 0,
         trivial=[(names.label(k), text.human(k, value)) for k, value in run.trivial.items()],
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[
-            (names.label(m.name), str(m), ("at least " if m.least else "at most ")
-             + text.human(m.name, m.bound)) for m in run.limits
+            (
+                names.label(m.name),
+                str(m),
+                ("at least " if m.least else "at most ") + text.human(m.name, m.bound),
+            )
+            for m in run.limits
         ],
         trust=trust(run.folder / "trust.json"),
-        provenance=_provenance(trials, names), reading=_reading(trials), after=bool(names.after),
-        folder=text.shown(run.folder), settings=_file(run.folder / "run.toml"),
-        grammar=_file(run.folder / "space.grammar"), data=data, plotly=_plotly(),
-    )  # fmt: skip
+        provenance=_provenance(trials, names),
+        reading=_reading(trials),
+        after=bool(names.after),
+        folder=text.shown(run.folder),
+        settings=_file(run.folder / "run.toml"),
+        grammar=_file(run.folder / "space.grammar"),
+        data=data,
+        plotly=_plotly(),
+    )
 
 
 def _thinned(trials: Sequence[Trial], chosen: Collection[str]) -> tuple[Trial, ...]:
@@ -153,10 +171,11 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     return [
         f"{len(trials) - failed} finished, {failed} failed" if trials else "no trials yet",
         *(f"{text.duration(each)} of {words}" for words, each in spent.items() if each),
-        *dates[:1], run.settings.device + (f" ({where})" if where else ""),
+        *dates[:1],
+        run.settings.device + (f" ({where})" if where else ""),
         f"seed {run.settings.seed}",
         *(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
-    ]  # fmt: skip
+    ]
 
 
 def _section(
@@ -166,15 +185,18 @@ def _section(
     limits = run.limits
     found = [plane for plane in planes(front, trials) if _finished(trials)]
     return {
-        "number": number, "name": name, "size": len(front.trials),
+        "number": number,
+        "name": name,
+        "size": len(front.trials),
         "title": f"The front for {name}" if name else "The front",
         "objectives": text.listed([names.label(one.name) for one in front.objectives]),
         "ys": {y.name: names.label(y.name) for y, _ in found},
         "xs": {x: names.label(x) for _, x in found},
-        "figures": {f"{y.name} {x}": figure(front, trials, y, x, limits, names.label)
-                    for y, x in found},
+        "figures": {
+            f"{y.name} {x}": figure(front, trials, y, x, limits, names.label) for y, x in found
+        },
         **_table(front, name, names),
-    }  # fmt: skip
+    }
 
 
 def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
@@ -182,8 +204,11 @@ def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
     asked = {one.name: one.maximize for one in front.objectives}
     measured = {name for trial in front.trials for name in trial.columns()}
     prefix = task.replace("-", "_") + "_" if task else ""
-    after = [name for name in names.columns
-             if name in names.after and name.startswith(prefix) and not name.endswith("nll")]
+    after = [
+        name
+        for name in names.columns
+        if name in names.after and name.startswith(prefix) and not name.endswith("nll")
+    ]
     metrics = [name for name in asked if name not in COSTS]
     shown = [name for name in [*metrics, *after, *COSTS] if name in measured]
     heads = [(name, names.label(name), asked.get(name, name not in COSTS)) for name in shown]
@@ -203,15 +228,21 @@ def _details(
     spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
     return [
         {
-            "id": trial.id, "number": trial.number, "seconds": text.duration(trial.seconds),
+            "id": trial.id,
+            "number": trial.number,
+            "seconds": text.duration(trial.seconds),
             "front": trial.id in chosen,
-            "columns": _measured(trial, names), "derivations": list(trial.derivations.items()),
+            "columns": _measured(trial, names),
+            "derivations": list(trial.derivations.items()),
             "operators": [_operators(said, grammar) for said in trial.derivations.values()]
-            if trial.id in spelled else [],
+            if trial.id in spelled
+            else [],
             "commands": text.commands(run.folder, trial.id, run.trust),
-        } if trial.state == "finished" else None
+        }
+        if trial.state == "finished"
+        else None
         for trial in trials
-    ]  # fmt: skip
+    ]
 
 
 def _grammar(run: Run) -> Grammar | None:
@@ -252,19 +283,33 @@ def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
     for trial in trials:
         for one in trial.measurements:
             way = Measurement(
-                one.name, 0.0, one.unit, one.task, one.split, one.evaluator, None, one.fidelity,
-                None, one.device,
-            )  # fmt: skip
+                one.name,
+                0.0,
+                one.unit,
+                one.task,
+                one.split,
+                one.evaluator,
+                None,
+                one.fidelity,
+                None,
+                one.device,
+            )
             ways[column(one, names.tasks, names.columns), way] += 1
     order = {name: i for i, name in enumerate(names.columns)}
     return [
         {
-            "name": name, "label": names.label(name), "unit": way.unit, "split": way.split or "",
-            "evaluator": way.evaluator, "means": EVALUATORS.get(way.evaluator, ""),
-            "fidelity": way.fidelity, "device": way.device, "count": count,
+            "name": name,
+            "label": names.label(name),
+            "unit": way.unit,
+            "split": way.split or "",
+            "evaluator": way.evaluator,
+            "means": EVALUATORS.get(way.evaluator, ""),
+            "fidelity": way.fidelity,
+            "device": way.device,
+            "count": count,
         }
         for (name, way), count in sorted(ways.items(), key=lambda item: order[item[0][0]])
-    ]  # fmt: skip
+    ]
 
 
 def _reading(trials: Sequence[Trial]) -> str:
@@ -283,4 +328,3 @@ def _reading(trials: Sequence[Trial]) -> str:
         "estimate of what a network reaches once retrained. Test figures, of retrained networks "
         "above all, are columns of their own."
     )
-

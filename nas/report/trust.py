@@ -10,10 +10,14 @@ from typing import Any
 from nas.report import text
 
 COLUMNS = {
-    "tau": "Kendall τ", "given_flops": "τ given FLOPs", "given_params": "τ given params",
-    "given_both": "τ given both", "regret_1": "regret@1", "regret_5": "regret@5",
+    "tau": "Kendall τ",
+    "given_flops": "τ given FLOPs",
+    "given_params": "τ given params",
+    "given_both": "τ given both",
+    "regret_1": "regret@1",
+    "regret_5": "regret@5",
     "behind": "τ behind the best",
-}  # fmt: skip
+}
 SIDE = 100.0  # of a scatter, in its own units
 
 
@@ -27,10 +31,12 @@ def trust(path: Path) -> dict[str, Any] | None:
 
 def _page(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "architectures": len(facts["architectures"]), "seeds": facts["seeds"],
-        "says": facts["verdict"]["says"], "heads": list(COLUMNS.values()),
+        "architectures": len(facts["architectures"]),
+        "seeds": facts["seeds"],
+        "says": facts["verdict"]["says"],
+        "heads": list(COLUMNS.values()),
         "tasks": [_task(name, each) for name, each in facts["tasks"].items()],
-    }  # fmt: skip
+    }
 
 
 def _task(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,24 +47,30 @@ def _task(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         if held is None or _low(row) > _low(held):
             surest[row["evaluator"]] = row
     return {
-        "name": name, "metric": text.label(facts["metric"]),
+        "name": name,
+        "metric": text.label(facts["metric"]),
         "ceiling": text.estimate(facts["ceiling"]),
         "rows": [
             {
-                "words": row["words"], "score": _score(row),
+                "words": row["words"],
+                "score": _score(row),
                 "cells": [text.estimate(row[key], decimals(key)).partition(" ") for key in COLUMNS],
-                "cpu": text.digits(row["cpu_s"]), "before": text.duration(row["before_s"]),
+                "cpu": text.digits(row["cpu_s"]),
+                "before": text.duration(row["before_s"]),
             }
             for row in rows
         ],
         "plots": [
             {
-                "title": row["words"], "score": _score(row), "tau": text.estimate(row["tau"]),
+                "title": row["words"],
+                "score": _score(row),
+                "tau": text.estimate(row["tau"]),
                 "points": list(zip(ranks(row["scores"]), ranks(facts["truth"]), strict=True)),
             }
-            for row in surest.values() if row["evaluator"] != "standalone"
+            for row in surest.values()
+            if row["evaluator"] != "standalone"
         ],
-    }  # fmt: skip
+    }
 
 
 def decimals(column: str) -> int:

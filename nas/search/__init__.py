@@ -16,9 +16,18 @@ from nas.search.settings import Settings, SettingsError
 from nas.search.tree import TreeSampler
 
 __all__ = [
-    "EvolutionSampler", "Run", "RunError", "Settings", "SettingsError", "TreeSampler",
-    "choose_with", "load", "resume", "search", "trust",
-]  # fmt: skip
+    "EvolutionSampler",
+    "Run",
+    "RunError",
+    "Settings",
+    "SettingsError",
+    "TreeSampler",
+    "choose_with",
+    "load",
+    "resume",
+    "search",
+    "trust",
+]
 
 
 class _Callable(ModuleType):

@@ -37,7 +37,7 @@ from nas.grammar import (
     derive,
     mutate,
     sample,
-)  # fmt: skip
+)
 from nas.grammar.count import enumerate_all
 from nas.grammar.derive import Size
 from nas.grammar.vary import origin
@@ -94,9 +94,12 @@ class DerivationSampler(BaseSampler, ABC):
     """
 
     def __init__(
-        self, seed: int, start: Sequence[Derivation], key: Callable[[Derivation], str] | None,
+        self,
+        seed: int,
+        start: Sequence[Derivation],
+        key: Callable[[Derivation], str] | None,
         size: Size | None,
-    ):  # fmt: skip
+    ):
         self.seed, self.start, self.key, self.size = seed, tuple(start), key or str, size
         self._keys: dict[str, str] = {}
         self._planned: dict[tuple[int, str], str] = {}
@@ -113,9 +116,7 @@ class DerivationSampler(BaseSampler, ABC):
     def population(self, study: Study, grammar: Grammar) -> Sequence[FrozenTrial]:
         """The finished trials that may still become parents."""
 
-    def plan(
-        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits
-    ) -> Derivation:
+    def plan(self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
         """The derivation of a trial, written into its user attributes with its lineage.
 
         No other trial of the study has one of the same key, unless none is found: then the space
@@ -159,9 +160,7 @@ class DerivationSampler(BaseSampler, ABC):
         if grammar.finite and limits == UNLIMITED:
             yield from map(_Child, islice(enumerate_all(grammar, input=input), SMALL))
 
-    def _drawn(
-        self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits
-    ) -> _Child:
+    def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> _Child:
         return _Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
@@ -210,9 +209,12 @@ class DerivationSampler(BaseSampler, ABC):
         return {}
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str,
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
         param_distribution: BaseDistribution,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         planned = self._planned.get((trial.number, param_name))
         if planned is not None:
             return planned
@@ -246,9 +248,7 @@ class _Child:
     def lineage(self) -> dict[str, Any]:
         assert self.variation is not None
         one = self.variation
-        return {
-            "parents": self.parents, "kind": one.kind, "moves": one.moves, "fresh": one.fresh
-        }  # fmt: skip
+        return {"parents": self.parents, "kind": one.kind, "moves": one.moves, "fresh": one.fresh}
 
 
 def _first(study: Study, one: Derivation) -> list[tuple[int, Derivation]]:
@@ -278,9 +278,7 @@ def _vary(
     return None
 
 
-def _follow(
-    derivation: Derivation, rng: random.Random, input: Shape, limits: Limits
-) -> Derivation:
+def _follow(derivation: Derivation, rng: random.Random, input: Shape, limits: Limits) -> Derivation:
     """The derivation, or where the limits or the input do not allow it what is near it."""
     choose = Follow(derivation, choose_at_random(rng))
     return derive(derivation.grammar, choose, input=input, limits=limits)

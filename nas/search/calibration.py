@@ -80,12 +80,15 @@ class Scores:
         short = f"{short_steps(settings, run.tasks)} steps"
         # of standalone seeds of their own: what shares its chance with the truth would agree more
         self.wanted: list[tuple[str, int, str]] = [
-            *((("shared", first, version), ("finetuned", first, f"{version} and {more}"))
-              if version else ()),
+            *(
+                (("shared", first, version), ("finetuned", first, f"{version} and {more}"))
+                if version
+                else ()
+            ),
             ("short", first, short),
             *((ALONE, first + 1 + i, alone) for i in range(seeds)),
             *((name, first, "") for name in BASELINES),
-        ]  # fmt: skip
+        ]
         self.known = {
             (note["derivation"], note["evaluator"], note["seed"], note["made"]): _scored(note)
             for note in archive.notes("scored")
@@ -102,16 +105,27 @@ class Scores:
         """Make the scores of some architectures that are missing, or of one evaluator of them;
         each is on disk before the next begins."""
         assert self.pool is not None
-        keys = [key for text in texts for key in self._keys(text)
-                if key not in self.known and only in ("", key[1])]  # fmt: skip
+        keys = [
+            key
+            for text in texts
+            for key in self._keys(text)
+            if key not in self.known and only in ("", key[1])
+        ]
         jobs = [Job(i, text, name, seed) for i, (text, name, seed, _) in enumerate(keys)]
         for out in self.pool.evaluate(jobs):
             text, name, seed, made = keys[out.number]
             measured: Any = [plain(m) for m in out.measurements]
             self.archive.note(
-                "scored", derivation=text, evaluator=name, seed=seed, made=made,
-                measurements=measured, reason=out.reason, seconds=out.seconds, cpu_s=out.cpu_s,
-            )  # fmt: skip
+                "scored",
+                derivation=text,
+                evaluator=name,
+                seed=seed,
+                made=made,
+                measurements=measured,
+                reason=out.reason,
+                seconds=out.seconds,
+                cpu_s=out.cpu_s,
+            )
             self.known[text, name, seed, made] = Scored(
                 text, name, seed, out.measurements, out.reason, out.seconds, out.cpu_s
             )
@@ -131,9 +145,14 @@ class Scores:
 def _scored(note: dict[str, Any]) -> Scored:
     found = tuple(Measurement(**one) for one in note["measurements"])
     return Scored(
-        note["derivation"], note["evaluator"], note["seed"], found, note["reason"],
-        note["seconds"], note["cpu_s"],
-    )  # fmt: skip
+        note["derivation"],
+        note["evaluator"],
+        note["seed"],
+        found,
+        note["reason"],
+        note["seconds"],
+        note["cpu_s"],
+    )
 
 
 def spent(archive: Archive, *kinds: str) -> float:

@@ -46,9 +46,12 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     verdict = _calibrated(run, archive, pool, listener, usual)
     took = time.perf_counter() - begun + before / pool.workers
     archive.note(
-        "verdict", evaluator=verdict.evaluator, reason=verdict.reason, warning=verdict.warning,
+        "verdict",
+        evaluator=verdict.evaluator,
+        reason=verdict.reason,
+        warning=verdict.warning,
         seconds=took,
-    )  # fmt: skip
+    )
     listener("verdict", 1, 1, {"says": said(verdict)})
     return verdict.evaluator
 
@@ -57,36 +60,49 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
     settings, given = run.settings, run.settings.trust
     share_s = given.share * (settings.budget_s or 0.0)
     if share_s < LEAST_S:
-        return Verdict(usual, (
-            f"too few architectures can be trained from scratch in {given.share:.0%} of the "
-            f"budget, which is {share_s:.1f} s, so it is the space's default"
-        ))  # fmt: skip
+        return Verdict(
+            usual,
+            (
+                f"too few architectures can be trained from scratch in {given.share:.0%} of the "
+                f"budget, which is {share_s:.1f} s, so it is the space's default"
+            ),
+        )
     if settings.standalone.child_epochs:
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, settings, archive, pool)
     texts, needed_s = _fitting(run, scores, listener)
     found = scores.calibration(texts)
     if not found.derivations and run.limits:
-        return Verdict(usual, "no random architecture keeps the run's limits, so it is the space's "
-                              "default")  # fmt: skip
+        return Verdict(
+            usual, "no random architecture keeps the run's limits, so it is the space's default"
+        )
     if len(found.derivations) < given.least and not outdone(found):
         why, fix = "can be trained from scratch", ""
         if needed_s:
             why += f" in {given.share:.0%} of the budget"
             fix = f" (a budget of {ceil(MARGIN * needed_s / 60)} minutes would do)"
-        return Verdict(usual, (
-            f"too few architectures {why}, {len(found.derivations)} where {given.least} are "
-            f"needed, so it is the space's default{fix}"
-        ))  # fmt: skip
+        return Verdict(
+            usual,
+            (
+                f"too few architectures {why}, {len(found.derivations)} where {given.least} are "
+                f"needed, so it is the space's default{fix}"
+            ),
+        )
     left = (settings.budget_s or 0.0) - spent(archive, "bank")
     left -= spent(archive, "scored") / pool.workers
     asked = {o.name for o in run.objectives}
-    by = {t.name: ["nll"] if asked & {"nll", f"{t.name.replace('-', '_')}_nll"} else [t.metric]
-          for t in run.named}  # fmt: skip
+    by = {
+        t.name: ["nll"] if asked & {"nll", f"{t.name.replace('-', '_')}_nll"} else [t.metric]
+        for t in run.named
+    }
     verdict, table = judge(
-        found, default=usual, left_s=dict.fromkeys(ELIGIBLE, left),
-        most=_most(run, ELIGIBLE, settings.trials), workers=pool.workers, scores=by,
-    )  # fmt: skip
+        found,
+        default=usual,
+        left_s=dict.fromkeys(ELIGIBLE, left),
+        most=_most(run, ELIGIBLE, settings.trials),
+        workers=pool.workers,
+        scores=by,
+    )
     write(run, found, verdict, table)
     return verdict
 
@@ -146,9 +162,14 @@ def _foretold(scores: Scores, text: str) -> float:
 
 
 def trust(
-    folder: str | Path, *, standalone: int = 32, epochs: float | None = None,
-    budget_s: float | None = None, listener: Listener | None = None, trust_code: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    folder: str | Path,
+    *,
+    standalone: int = 32,
+    epochs: float | None = None,
+    budget_s: float | None = None,
+    listener: Listener | None = None,
+    trust_code: bool = False,
+) -> dict[str, Any]:
     """Measure how far a run's evaluators can be trusted: train so many random architectures from
     scratch, score them by every evaluator, and write RUN/trust.json, whose facts come back.
 

@@ -33,7 +33,5 @@ def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float
         latency(network.plan, network.tensors(), device=settings.device)
     each = (time.perf_counter() - begun) / len(drawn)
     found["evaluation_ms"] = each * 1e3
-    found["eta_s"] = settings.budget_s or (
-        steps * found["step_ms"] / 1e3 + settings.trials * each
-    )
+    found["eta_s"] = settings.budget_s or (steps * found["step_ms"] / 1e3 + settings.trials * each)
     return found

@@ -23,10 +23,14 @@ class EvolutionSampler(DerivationSampler):
     """
 
     def __init__(
-        self, seed: int = 0, population_size: int = 100, tournament: int = 10,
-        start: Sequence[Derivation] = (), key: Callable[[Derivation], str] | None = None,
+        self,
+        seed: int = 0,
+        population_size: int = 100,
+        tournament: int = 10,
+        start: Sequence[Derivation] = (),
+        key: Callable[[Derivation], str] | None = None,
         size: Size | None = None,
-    ):  # fmt: skip
+    ):
         super().__init__(seed, start, key, size)
         self.population_size, self.tournament = population_size, tournament
 
@@ -48,9 +52,12 @@ class RandomDerivations(DerivationSampler):
     """Random derivations by the grammar's weights, each once: an Optuna sampler without memory."""
 
     def __init__(
-        self, seed: int = 0, start: Sequence[Derivation] = (),
-        key: Callable[[Derivation], str] | None = None, size: Size | None = None,
-    ):  # fmt: skip
+        self,
+        seed: int = 0,
+        start: Sequence[Derivation] = (),
+        key: Callable[[Derivation], str] | None = None,
+        size: Size | None = None,
+    ):
         super().__init__(seed, start, key, size)
 
     def population(self, study: Study, grammar: Grammar) -> list[FrozenTrial]:

@@ -46,9 +46,7 @@ class RunError(ValueError):
     """A run folder that is none, of a newer version, or in the way."""
 
 
-def create(
-    folder: Path, settings: Settings, grammar: Grammar, tasks: Sequence[Task] = ()
-) -> None:
+def create(folder: Path, settings: Settings, grammar: Grammar, tasks: Sequence[Task] = ()) -> None:
     """Make a run folder: run.toml and space.grammar; the journal comes with the search.
 
     Raises RunError where the folder holds anything already.
@@ -57,11 +55,14 @@ def create(
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "space.grammar", grammar.text.encode())
     facts = Facts(
-        FORMAT, grammar.hash, versions(), machine(),
+        FORMAT,
+        grammar.hash,
+        versions(),
+        machine(),
         tuple(
             TaskName(t.name, t.metric, t.title, trivial_score(t, "valid")[t.metric]) for t in tasks
         ),
-    )  # fmt: skip
+    )
     save_settings(folder, facts, settings)
 
 
@@ -127,9 +128,11 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """What the run was made on, without names of hosts or users."""
     return {
-        "system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count() or 1,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count() or 1,
         "processor": _processor(),
-    }  # fmt: skip
+    }
 
 
 def _processor() -> str:

@@ -63,8 +63,7 @@ class Search:
             start=self.listed or started(settings, run.grammar, run.tasks[0].input, run.limits),
         )
         self.recorded = {
-            self._key(Derivation.read(trial.text, run.grammar)): trial
-            for trial in archive.trials
+            self._key(Derivation.read(trial.text, run.grammar)): trial for trial in archive.trials
         }
         self.weights = Weights(run.folder / "weights")
         self.known: dict[str, Trial] = {}
@@ -239,10 +238,7 @@ class Search:
             jobs = {t.number: t for t in todo}
             tried |= {t.id for t in todo}
             outcomes = self.pool.evaluate(
-                [
-                    Job(n, t.text, "standalone", self.settings.seed)
-                    for n, t in jobs.items()
-                ],
+                [Job(n, t.text, "standalone", self.settings.seed) for n, t in jobs.items()],
                 ends=self._end(),
             )
             for out in outcomes:

@@ -71,9 +71,11 @@ class Given:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if self.waiting:
             shutil.rmtree(self.waiting, ignore_errors=True)
 

@@ -37,7 +37,7 @@ BRED: dict[str, Callable[[int, int, Start, Key | None, Size | None], DerivationS
         seed, population, max(2, population // 10), *rest
     ),
     "random": lambda seed, population, *rest: RandomDerivations(seed, *rest),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,17 @@ class Proposer:
     """
 
     def __init__(
-        self, space: Space, sampler: str, objectives: Sequence[Objective],
-        limits: Sequence[Limit], *, seed: int, population: int, start: Sequence[Derivation] = (),
+        self,
+        space: Space,
+        sampler: str,
+        objectives: Sequence[Objective],
+        limits: Sequence[Limit],
+        *,
+        seed: int,
+        population: int,
+        start: Sequence[Derivation] = (),
         key: Key | None = None,
-    ):  # fmt: skip
+    ):
         self.space, self.grammar = space, space.grammar
         self.objectives, self.limits = objectives, limits
         sampler = resolved(sampler, self.grammar)

@@ -80,10 +80,15 @@ def connected(on: str, cpus: int | None = None, objects_mb: float = 0) -> Iterat
         if on == "ray":
             _loopback(True)
             ray.init(
-                "local", num_cpus=cpus, object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
-                include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-                _node_ip_address="127.0.0.1", _temp_dir=scratch,
-            )  # fmt: skip
+                "local",
+                num_cpus=cpus,
+                object_store_memory=int((OBJECTS_MB + objects_mb) * 1e6),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=scratch,
+            )
         else:
             _join(on if on.startswith("ray://") else on.removeprefix("ray:"))
         if threading.current_thread() is threading.main_thread():
@@ -190,9 +195,12 @@ class RayPool:
         return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
 
     def evaluate(
-        self, jobs: Sequence[Job], *, begun: Callable[[Job], None] = lambda job: None,
+        self,
+        jobs: Sequence[Job],
+        *,
+        begun: Callable[[Job], None] = lambda job: None,
         ends: float = float("inf"),
-    ) -> Iterator[Outcome]:  # fmt: skip
+    ) -> Iterator[Outcome]:
         """Outcomes as they come. Raises what a worker raises on loading the run, and RunError
         where none can start."""
         waiting = list(reversed(jobs))
@@ -281,10 +289,17 @@ def _why(error: BaseException) -> str:
 
 
 def retrain_on_ray(
-    folders: Sequence[Path], *, on: str, epochs: float | None = None, lr: float | None = None,
-    device: str = "cpu", listener: Listener | None = None, trust_code: bool = False,
-    storage: Path, again: bool = False,
-) -> dict[Path, list[Measurement]]:  # fmt: skip
+    folders: Sequence[Path],
+    *,
+    on: str,
+    epochs: float | None = None,
+    lr: float | None = None,
+    device: str = "cpu",
+    listener: Listener | None = None,
+    trust_code: bool = False,
+    storage: Path,
+    again: bool = False,
+) -> dict[Path, list[Measurement]]:
     """Retrain the networks of some `net` folders side by side, a Tune trial each; their test
     metrics. Folders and `storage`, where Tune keeps its files, are seen by all machines of a
     cluster under the same path.
@@ -305,9 +320,12 @@ def retrain_on_ray(
 
 
 def _tune(
-    folders: Sequence[Path], words: dict[str, Any], device: str, listener: Listener | None,
+    folders: Sequence[Path],
+    words: dict[str, Any],
+    device: str,
+    listener: Listener | None,
     storage: Path,
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Run the trials; the reasons of those that failed, by folder."""
     from ray import tune
 
@@ -318,17 +336,22 @@ def _tune(
     tuner = tune.Tuner(
         tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
         param_space={
-            "folder": tune.grid_search(list(paths)), "device": own, "where": os.getcwd(), **words,
+            "folder": tune.grid_search(list(paths)),
+            "device": own,
+            "where": os.getcwd(),
+            **words,
         },
         tune_config=tune.TuneConfig(
             trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str(storage.resolve()), verbose=0,
+            name=name,
+            storage_path=str(storage.resolve()),
+            verbose=0,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             callbacks=[_progress(listener, len(paths))] if listener else [],
         ),
-    )  # fmt: skip
+    )
     tuning = logging.getLogger("ray.tune")
     level = tuning.level
     tuning.setLevel(logging.CRITICAL)  # it logs the tracebacks of what is raised in one line here

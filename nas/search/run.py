@@ -49,7 +49,9 @@ class Run:
     def grammar(self) -> Grammar:
         path = self.folder / "space.grammar"
         grammar = Grammar.parse(
-            path.read_text(encoding="utf-8"), name=self.settings.space, trust_code=self.trust_code,
+            path.read_text(encoding="utf-8"),
+            name=self.settings.space,
+            trust_code=self.trust_code,
             alone=True,
         )
         if self.said.grammar not in ("", grammar.hash):
@@ -136,7 +138,8 @@ class Run:
     def trivial(self) -> dict[str, float]:
         """What always saying the training prior comes to on validation, by column."""
         return {
-            column(task, self.named): task.trivial for task in self.said.tasks
+            column(task, self.named): task.trivial
+            for task in self.said.tasks
             if task.trivial is not None
         }
 
@@ -154,9 +157,9 @@ class Run:
         """Every trial as a row: number, id, state, and all columns measured."""
         import pandas as pd
 
-        return pd.DataFrame([
-            {"number": t.number, "id": t.id, "state": t.state, **t.columns()} for t in self.trials
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [{"number": t.number, "id": t.id, "state": t.state, **t.columns()} for t in self.trials]
+        )
 
     def bank(self) -> Bank:
         """The trained shared weights; RunError where the run has none."""
@@ -279,9 +282,7 @@ def column_clash(tasks: Sequence[Task]) -> str:
     return ""
 
 
-def objectives_of(
-    settings: Settings, tasks: Sequence[TaskName | Task]
-) -> tuple[Objective, ...]:
+def objectives_of(settings: Settings, tasks: Sequence[TaskName | Task]) -> tuple[Objective, ...]:
     """The objectives named, or each task's metric and FLOPs; with one task latency too."""
     known, costs = columns_of(tasks), ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
     names = settings.objectives or (*(column(t, tasks) for t in tasks), *costs)

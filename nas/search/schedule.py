@@ -16,9 +16,7 @@ class Schedule:
     Places by the clock are written down as they are taken: a training that is resumed repeats them.
     """
 
-    def __init__(
-        self, path: Path, steps: int, seconds: float | None, until: float = float("inf")
-    ):
+    def __init__(self, path: Path, steps: int, seconds: float | None, until: float = float("inf")):
         self.path, self.steps, self.seconds, self.until = path, steps, seconds, until
         self.known = array("d")
         if seconds is not None and path.exists():

@@ -78,9 +78,14 @@ class Supernet(_Strict):
 
     def recipe(self, seed: int) -> Recipe:
         return Recipe(
-            lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, batch=self.batch,
-            label_smoothing=self.label_smoothing, seed=seed, optimizer=self.optimizer,
-        )  # fmt: skip
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch=self.batch,
+            label_smoothing=self.label_smoothing,
+            seed=seed,
+            optimizer=self.optimizer,
+        )
 
 
 class Training(_Strict):
@@ -101,8 +106,9 @@ class Training(_Strict):
         return usual(given)
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
-        return Recipe(**{name: getattr(self, name) for name in Training.model_fields} | changed,
-                      seed=seed)  # fmt: skip
+        return Recipe(
+            **{name: getattr(self, name) for name in Training.model_fields} | changed, seed=seed
+        )
 
 
 class Standalone(Training):
@@ -212,10 +218,13 @@ class Settings(_Strict):
         if not (grammar.finite and "attention" in grammar.calls):
             return self
         parts = {name: getattr(self, name) for name in ("supernet", "standalone", "retrain")}
-        return self.model_copy(update={
-            name: type(part)(**part.model_dump(include=part.model_fields_set), optimizer="adam")
-            for name, part in parts.items() if not {"optimizer", "lr"} & part.model_fields_set
-        })
+        return self.model_copy(
+            update={
+                name: type(part)(**part.model_dump(include=part.model_fields_set), optimizer="adam")
+                for name, part in parts.items()
+                if not {"optimizer", "lr"} & part.model_fields_set
+            }
+        )
 
     @staticmethod
     def of(facts: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -117,9 +117,8 @@ def train_bank(run: Run, archive: Archive, listener: Listener, ends: float) -> N
                 if event.step not in passed:
                     passed.add(event.step)
                     archive.note(
-                        "passed", step=event.step, derivation=event.derivation,
-                        reason=event.reason,
-                    )  # fmt: skip
+                        "passed", step=event.step, derivation=event.derivation, reason=event.reason
+                    )
                 if in_a_row >= MOST_IN_A_ROW or len(passed) > max(MOST_IN_A_ROW, done / 10):
                     raise _hopeless(run, event, len(passed), done)
 
@@ -165,9 +164,7 @@ def training(run: Run, given: Course) -> Iterator[Event]:
     yield Trained(bank.version, time.perf_counter() - begun)
 
 
-def _drawn(
-    draw: Callable[[int, float], Turn], step: int, place: float, settings: Settings
-) -> Turn:
+def _drawn(draw: Callable[[int, float], Turn], step: int, place: float, settings: Settings) -> Turn:
     try:
         return draw(step, place)
     except Exception as error:
@@ -207,9 +204,12 @@ def _apart(run: Run, given: Course) -> Iterator[Event]:
 
 
 def _train(
-    connection: Connection[Any, Any], folder: Path, settings: Settings, trust_code: bool,
+    connection: Connection[Any, Any],
+    folder: Path,
+    settings: Settings,
+    trust_code: bool,
     given: Course,
-) -> None:  # fmt: skip
+) -> None:
     execution = {name: getattr(settings, name) for name in EXECUTION}
     run = Run(folder, trust_code=trust_code, **execution)
     for event in training(run, given):
@@ -235,7 +235,7 @@ def check_shared(
     if finite and not grammar.finite:
         raise RunError(
             f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
-            "strategy = \"spread\" or \"single-path\", and no kernel_transform"
+            'strategy = "spread" or "single-path", and no kernel_transform'
         )
     if grammar.finite:
         empty = Bank(

@@ -28,10 +28,14 @@ class TreeSampler(DerivationSampler, BaseGASampler):
     """
 
     def __init__(
-        self, seed: int = 0, population_size: int = 20, crossover_prob: float = 0.5,
-        start: Sequence[Derivation] = (), key: Callable[[Derivation], str] | None = None,
+        self,
+        seed: int = 0,
+        population_size: int = 20,
+        crossover_prob: float = 0.5,
+        start: Sequence[Derivation] = (),
+        key: Callable[[Derivation], str] | None = None,
         size: Size | None = None,
-    ):  # fmt: skip
+    ):
         if population_size < 2:
             raise ValueError(f"a population has at least 2 trials, and this is {population_size}")
         DerivationSampler.__init__(self, seed, start, key, size)

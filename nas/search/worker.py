@@ -88,9 +88,7 @@ class RunEvaluator:
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
         self.settings = settings
         text = (folder / "space.grammar").read_text(encoding="utf-8")
-        self.grammar = Grammar.parse(
-            text, name=settings.space, trust_code=trust_code, alone=True
-        )
+        self.grammar = Grammar.parse(text, name=settings.space, trust_code=trust_code, alone=True)
         self.tasks = load_tasks(settings.tasks, trust_code=trust_code)
         self.bank: Bank | None = None
         if banked(settings, self.grammar):
@@ -136,10 +134,14 @@ class RunEvaluator:
                 for text, data in zip(lineage.parents, job.weights, strict=True)
             ]
         found, bank = inherited(
-            derivation, self.tasks, given.recipe(job.seed, epochs=epochs), parents,
-            lineage.origin if lineage else _new, device=self.settings.device,
+            derivation,
+            self.tasks,
+            given.recipe(job.seed, epochs=epochs),
+            parents,
+            lineage.origin if lineage else _new,
+            device=self.settings.device,
             limit_s=given.limit_s,
-        )  # fmt: skip
+        )
         return found, trained(bank)
 
 
@@ -176,7 +178,7 @@ def banked(settings: Settings, grammar: Grammar) -> bool:
 
 def evaluator_of(
     name: str, settings: Settings, tasks: Sequence[Task], bank: Bank | None, *, seed: int
-) -> Evaluator:  # fmt: skip
+) -> Evaluator:
     """The evaluator of a name, as settings have it; those by shared weights score the bank's
     subnets."""
     given, samples, device = settings.standalone, settings.supernet.samples, settings.device
@@ -216,22 +218,32 @@ def covering(grammar: Grammar, tasks: Sequence[Task], *, largest: bool = True) -
 
 def make_bank(
     grammar: Grammar, tasks: Sequence[Task], settings: Settings, *, trained: bool = False
-) -> Bank:  # fmt: skip
+) -> Bank:
     """The untrained bank of a space with the heads of all tasks; of a recursive space an empty
     one, which grows. One to read `trained` weights into has no optimizer's state."""
     given, most = settings.supernet, settings.supernet.memory_mb or None
     optimizer = None if trained else given.optimizer
     if not grammar.finite:
         return Bank(
-            {}, seed=settings.seed, device=settings.device, optimizer=optimizer,
-            share=grammar.share, grows=True, memory_mb=most,
-        )  # fmt: skip
+            {},
+            seed=settings.seed,
+            device=settings.device,
+            optimizer=optimizer,
+            share=grammar.share,
+            grows=True,
+            memory_mb=most,
+        )
 
     plans = covering(grammar, tasks)
     bank = Bank.of(
-        plans, seed=settings.seed, device=settings.device, optimizer=optimizer,
-        share=grammar.share, kernel_transform=given.kernel_transform, memory_mb=most,
-    )  # fmt: skip
+        plans,
+        seed=settings.seed,
+        device=settings.device,
+        optimizer=optimizer,
+        share=grammar.share,
+        kernel_transform=given.kernel_transform,
+        memory_mb=most,
+    )
     if given.nested and not trained:
         nest(bank, plans, covering(grammar, tasks, largest=False))
     return bank

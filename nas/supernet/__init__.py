@@ -12,6 +12,17 @@ from nas.supernet.strategies import STRATEGIES, Strategy, strategy_of
 from nas.supernet.subnet import Subnet
 
 __all__ = [
-    "STRATEGIES", "Bank", "BankError", "Parent", "Space", "Statistics", "Strategy", "Subnet",
-    "calibrate", "chain", "inherit", "strategy_of", "trained",
-]  # fmt: skip
+    "STRATEGIES",
+    "Bank",
+    "BankError",
+    "Parent",
+    "Space",
+    "Statistics",
+    "Strategy",
+    "Subnet",
+    "calibrate",
+    "chain",
+    "inherit",
+    "strategy_of",
+    "trained",
+]

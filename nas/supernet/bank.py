@@ -35,10 +35,17 @@ class Bank:
     """
 
     def __init__(
-        self, params: Mapping[str, Param], *, seed: int = 0, device: str = "cpu",
-        optimizer: str | None = "sgd", share: str = "path", kernels: Kernels | None = None,
-        grows: bool = False, memory_mb: float | None = None,
-    ):  # fmt: skip
+        self,
+        params: Mapping[str, Param],
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        optimizer: str | None = "sgd",
+        share: str = "path",
+        kernels: Kernels | None = None,
+        grows: bool = False,
+        memory_mb: float | None = None,
+    ):
         self.seed, self.device, self.share, self.grows = seed, device, share, grows
         self.kernels, self.version = kernels or {}, 0
         self.most_mb = free_mb() if memory_mb is None else memory_mb
@@ -52,9 +59,15 @@ class Bank:
 
     @staticmethod
     def of(
-        plans: Iterable[Plan], *, seed: int = 0, device: str = "cpu", optimizer: str | None = "sgd",
-        share: str = "path", kernel_transform: bool = False, memory_mb: float | None = None,
-    ) -> Bank:  # fmt: skip
+        plans: Iterable[Plan],
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        optimizer: str | None = "sgd",
+        share: str = "path",
+        kernel_transform: bool = False,
+        memory_mb: float | None = None,
+    ) -> Bank:
         """The bank that holds every parameter of some plans, each slot as large as the largest.
 
         With `kernel_transform` smaller kernels are made of larger ones by learned matrices.
@@ -64,9 +77,14 @@ class Bank:
         kernels = kernels_of(pairs) if kernel_transform else {}
         matrices = [s for param, key in pairs for s in sources(kernels, param, key)[1:]]
         return Bank(
-            largest([*pairs, *matrices]), seed=seed, device=device, optimizer=optimizer,
-            share=share, kernels=kernels, memory_mb=memory_mb,
-        )  # fmt: skip
+            largest([*pairs, *matrices]),
+            seed=seed,
+            device=device,
+            optimizer=optimizer,
+            share=share,
+            kernels=kernels,
+            memory_mb=memory_mb,
+        )
 
     @property
     def size_mb(self) -> float:
@@ -208,9 +226,11 @@ class Bank:
             tensors |= {f"{STATE}{name}/{key}": value for key, value in kept.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         metadata = {
-            "version": str(self.version), "seed": str(self.seed), "share": self.share,
+            "version": str(self.version),
+            "seed": str(self.seed),
+            "share": self.share,
             "state": " ".join(self.state) if state else "",
-        }  # fmt: skip
+        }
         if self.grows:
             metadata["slots"] = json.dumps(self.params)
         try:
@@ -231,10 +251,14 @@ class Bank:
                 states = [f"{STATE}{name}/" for name in metadata.get("state", "").split()]
                 if not any(name.startswith(STATE) for name in names):  # as they once were named
                     states = [prefix.removeprefix(STATE) for prefix in states]
-                self._match(path, {
-                    key: tuple(file.get_slice(key).get_shape())
-                    for key in names if not key.startswith(tuple(states))
-                })
+                self._match(
+                    path,
+                    {
+                        key: tuple(file.get_slice(key).get_shape())
+                        for key in names
+                        if not key.startswith(tuple(states))
+                    },
+                )
                 for key, tensor in self.tensors.items():
                     tensor.copy_(file.get_tensor(key))
                     for prefix in states:

@@ -23,10 +23,14 @@ def calibrate(
     wrongly (Yu et al. 2020; Guo et al. 2020, section 3.3).
     """
     statistics: Statistics = [
-        {name: torch.full((step.shapes[0].channels,), float(name.endswith("var")), device=x.device)
-         for name in step.operator.statistics}
+        {
+            name: torch.full(
+                (step.shapes[0].channels,), float(name.endswith("var")), device=x.device
+            )
+            for name in step.operator.statistics
+        }
         for step in plan.steps
-    ]  # fmt: skip
+    ]
     if not any(statistics):
         return statistics
     together = [{**given, **own} for given, own in zip(params, statistics, strict=True)]

@@ -94,7 +94,9 @@ def inside(part: Plan, whole: Plan) -> bool:
     """Whether every slot of `part` is one of `whole`, and its slices lie within that's."""
     there = {key: param for step in whole.steps for param, key in keys(step)}
     return all(
-        key in there and len(param.shape) == len(there[key].shape)
+        key in there
+        and len(param.shape) == len(there[key].shape)
         and all(a <= b for a, b in zip(param.shape, there[key].shape, strict=True))
-        for step in part.steps for param, key in keys(step)
+        for step in part.steps
+        for param, key in keys(step)
     )

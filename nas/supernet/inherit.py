@@ -71,9 +71,13 @@ def inherit(
 
 
 def _theirs(
-    step: Step, param: str, here: Mapping[str, Place], there: Sequence[Mapping[Place, str]],
-    parents: Sequence[Parent], origin: Origin,
-) -> Tensor | None:  # fmt: skip
+    step: Step,
+    param: str,
+    here: Mapping[str, Place],
+    there: Sequence[Mapping[Place, str]],
+    parents: Sequence[Parent],
+    origin: Origin,
+) -> Tensor | None:
     """The tensor that a parameter continues, if any."""
     path, separator, rest = step.slot.partition(":")
     inner = path

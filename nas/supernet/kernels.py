@@ -35,9 +35,13 @@ def sources(kernels: Kernels, param: Param, key: str) -> list[tuple[Param, str]]
         raise BankError(f"{key} has kernels of {', '.join(map(str, sizes))}, and none of {wanted}")
     way = sizes[: sizes.index(wanted) + 1]
     middle = (*param.shape[: -param.centred], *(way[1],) * param.centred)
-    return [(param._replace(shape=middle), key), *(
-        (_matrix(small**param.centred), f"{key}.{large}to{small}") for large, small in pairwise(way)
-    )]  # fmt: skip
+    return [
+        (param._replace(shape=middle), key),
+        *(
+            (_matrix(small**param.centred), f"{key}.{large}to{small}")
+            for large, small in pairwise(way)
+        ),
+    ]
 
 
 def made(param: Param, parts: Sequence[Tensor]) -> Tensor:

@@ -78,8 +78,9 @@ def _added(plan: Plan) -> set[int]:
     for step in plan.steps:
         if isinstance(step.operator, Add | UpsampleAdd):
             branches = {
-                maker[value] for value in step.inputs
+                maker[value]
+                for value in step.inputs
                 if read[value] == 1 and value in maker and plan.steps[maker[value]].params
-            }  # fmt: skip
+            }
             found |= branches if len(branches) < len(step.inputs) else set()
     return found

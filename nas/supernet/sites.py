@@ -40,10 +40,12 @@ def kind(grammar: Grammar, site: Site, options: Sequence[Option]) -> Kind:
         return "depth"
     name, within = site.suffix.lstrip(":"), grammar.rules[site.rule]
     reached = {
-        end for call in calls_in(within.body) for at, (_, value) in enumerate(call.args)
+        end
+        for call in calls_in(within.body)
+        for at, (_, value) in enumerate(call.args)
         if isinstance(value, Elastic) and _named(grammar, call, at) == name
         for end in _ends(grammar, call.name, name, frozenset())
-    }  # fmt: skip
+    }
     kinds: tuple[Kind, ...] = ("resolution", "kernel", "depth")
     return next((kind for kind in kinds if kind in reached), "width")
 
@@ -70,6 +72,4 @@ def _ends(grammar: Grammar, callee: str, name: str, seen: frozenset[str]) -> Ite
         for call in calls_in(rule.body):
             for at, (_, value) in enumerate(call.args):
                 if value == Name(name):
-                    yield from _ends(
-                        grammar, call.name, _named(grammar, call, at), seen | {callee}
-                    )
+                    yield from _ends(grammar, call.name, _named(grammar, call, at), seen | {callee})

@@ -57,8 +57,10 @@ def slices(shape: Sequence[int], whole: Sequence[int], centred: int) -> Box:
     if len(shape) != len(whole) or any(a > b for a, b in zip(shape, whole, strict=True)):
         raise BankError(f"a parameter of {shape} is no slice of a slot of {whole}")
     first_centred = len(shape) - centred
-    starts = [(b - a) // 2 if i >= first_centred else 0
-              for i, (a, b) in enumerate(zip(shape, whole, strict=True))]  # fmt: skip
+    starts = [
+        (b - a) // 2 if i >= first_centred else 0
+        for i, (a, b) in enumerate(zip(shape, whole, strict=True))
+    ]
     return tuple(slice(at, at + size) for at, size in zip(starts, shape, strict=True))
 
 

@@ -47,9 +47,13 @@ class Space:
         if self.grammar.finite:
             return self.derive(choose_at_random(rng))
         return sample(
-            self.grammar, rng, input=self.input, limits=self.limits, size=self.size,
+            self.grammar,
+            rng,
+            input=self.input,
+            limits=self.limits,
+            size=self.size,
             where=nontrivial,
-        )  # fmt: skip
+        )
 
     def derive(self, choose: Choose) -> Derivation:
         """The derivation that `choose` leads to, within the limits. Where what is kept besides is
@@ -68,15 +72,21 @@ class Space:
         if self.limits is None:
             return (None,) * TIGHTER
         least = cost_of(self.smallest)  # what no head reads counts in a derivation's own cost
-        ends = {name: most for name in ("params", "flops", "activations")
-                if (most := getattr(self.limits, name)) is not None}  # fmt: skip
+        ends = {
+            name: most
+            for name in ("params", "flops", "activations")
+            if (most := getattr(self.limits, name)) is not None
+        }
         return None, *(
-            replace(self.limits, **{
-                name: most - max(0, most - getattr(least, name)) * step // TIGHTER
-                for name, most in ends.items()
-            })
+            replace(
+                self.limits,
+                **{
+                    name: most - max(0, most - getattr(least, name)) * step // TIGHTER
+                    for name, most in ends.items()
+                },
+            )
             for step in range(TIGHTER)
-        )  # fmt: skip
+        )
 
     @cached_property
     def largest(self) -> Derivation:

@@ -76,9 +76,7 @@ def sandwich(space: Space, steps: int, *, between: int = 2) -> Strategy:
     """The largest, which teaches, the smallest, and some at random `between` them (BigNAS, Yu et
     al. 2020, section 3.1: the sandwich rule and in-place distillation)."""
     ends = space.largest, space.smallest
-    return lambda step, rng: Turn(
-        (*ends, *(space.draw(rng) for _ in range(between))), teach=True
-    )
+    return lambda step, rng: Turn((*ends, *(space.draw(rng) for _ in range(between))), teach=True)
 
 
 def progressive(space: Space, steps: int) -> Strategy:

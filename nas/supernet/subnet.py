@@ -28,9 +28,8 @@ class Subnet:
 
     @staticmethod
     def of(
-        bank: Bank, derivation: Derivation, tasks: list[Task] | None, x: Tensor, *,
-        batch: int = 128,
-    ) -> Subnet:  # fmt: skip
+        bank: Bank, derivation: Derivation, tasks: list[Task] | None, x: Tensor, *, batch: int = 128
+    ) -> Subnet:
         """The subnet of a derivation, its statistics computed on x (n, *input)."""
         planned = plan(derivation, heads=tasks)
         return Subnet(

@@ -13,15 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.task.prepare import (
-    SPLITS,
-    Array,
-    Found,
-    Pairs,
-    Raw,
-    cut,
-    prepare,
-)
+from nas.task.prepare import SPLITS, Array, Found, Pairs, Raw, cut, prepare
 from nas.task.task import REBUILT, Loader, TaskError
 from nas.user_code import user_attribute
 

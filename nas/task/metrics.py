@@ -64,9 +64,7 @@ def average_precision(
 
     NaN when no class has a positive.
     """
-    from sklearn.metrics import (  # type: ignore[import-untyped, unused-ignore]
-        average_precision_score,
-    )
+    from sklearn.metrics import average_precision_score  # type: ignore[import-untyped, unused-ignore]
 
     present = y.sum(0) > 0
     if not present.any():

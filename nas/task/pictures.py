@@ -33,8 +33,10 @@ def read_pictures(path: Path) -> Raw:
 
 def _masked(folder: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks, where there are both."""
-    found = [next((folder / n for n in names if (folder / n).is_dir()), None)
-             for names in (IMAGES, MASKS)]  # fmt: skip
+    found = [
+        next((folder / n for n in names if (folder / n).is_dir()), None)
+        for names in (IMAGES, MASKS)
+    ]
     return (found[0], found[1]) if found[0] and found[1] else None
 
 

@@ -19,11 +19,7 @@ Array = npt.NDArray[Any]
 Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
 
 SEED = 2024  # of every cut of a split
-SPLITS = {
-    "train": ("train",),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test",),
-}
+SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 CHUNK = 2**22  # values that are float64 at a time
 LAYOUTS = ("nf", "nhw", "nlc", "ncl", "nhwc", "nchw")
 SERIES_CHANNELS = 4  # of an axis with more one may think as a picture's side,

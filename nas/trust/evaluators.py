@@ -32,9 +32,7 @@ class Evaluator:
     measure: Measure
 
 
-def on_bank(
-    bank: Bank, *, samples: int, seed: int = 0, device: str = "cpu"
-) -> Evaluator:
+def on_bank(bank: Bank, *, samples: int, seed: int = 0, device: str = "cpu") -> Evaluator:
     """`shared`: the subnets of a trained bank, recalibrated on `samples` training inputs."""
 
     def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:
@@ -44,9 +42,8 @@ def on_bank(
 
 
 def finetuned_on_bank(
-    bank: Bank, recipe: Recipe, *, samples: int, device: str = "cpu",
-    limit_s: float | None = None,
-) -> Evaluator:  # fmt: skip
+    bank: Bank, recipe: Recipe, *, samples: int, device: str = "cpu", limit_s: float | None = None
+) -> Evaluator:
     """`finetuned`: the subnets of a trained bank, each trained on alone by a recipe."""
 
     def measure(derivation: Derivation, tasks: Sequence[Task]) -> list[Measurement]:

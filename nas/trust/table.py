@@ -166,9 +166,10 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
     drawn = _drawn(n)
     draws = _Draws(calibration, task, drawn, counted(drawn))
     wanted = [
-        (name, score) for name in calibration.evaluators
+        (name, score)
+        for name in calibration.evaluators
         for score in ([name] if name in BASELINES else [metric, "nll"])
-    ]  # fmt: skip
+    ]
     found = {pair: draws.of(*pair) for pair in wanted}
     rivals = {pair: each["tau"] for pair, each in found.items() if pair[0] != ALONE}
     best = max(rivals.values(), key=lambda tau: float(np.nan_to_num(tau[0], nan=-2.0)))
@@ -178,14 +179,23 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
     for (name, score), each in found.items():
         own = each["tau"]
         compared = {"behind": best - own, "over_flops": own - flops, "over_params": own - params}
-        less = {label(*pair): _estimate(own - other["tau"])
-                for pair, other in found.items() if pair != (name, score)}  # fmt: skip
-        result.append(Row(
-            task, name, score, **{k: _estimate(v) for k, v in (each | compared).items()},
-            less=less, cpu_s=calibration.mean(name, "cpu_s"),
-            seconds=calibration.mean(name, "seconds"),
-            before_s=calibration.before_s.get(name, 0.0),
-        ))  # fmt: skip
+        less = {
+            label(*pair): _estimate(own - other["tau"])
+            for pair, other in found.items()
+            if pair != (name, score)
+        }
+        result.append(
+            Row(
+                task,
+                name,
+                score,
+                **{k: _estimate(v) for k, v in (each | compared).items()},
+                less=less,
+                cpu_s=calibration.mean(name, "cpu_s"),
+                seconds=calibration.mean(name, "seconds"),
+                before_s=calibration.before_s.get(name, 0.0),
+            )
+        )
     return result
 
 
@@ -227,11 +237,10 @@ class _Draws(NamedTuple):
         """Each statistic's replicates; of an evaluator with several seeds, averaged over them."""
         truth = self.calibration.truth(self.task)
         given = self.calibration.scores(self.task, evaluator, score)
-        others = [np.delete(truth, s, 1) if evaluator == ALONE else truth
-                  for s in range(given.shape[1])]  # fmt: skip
-        each = [
-            self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)
+        others = [
+            np.delete(truth, s, 1) if evaluator == ALONE else truth for s in range(given.shape[1])
         ]
+        each = [self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)]
         return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
     def _statistics(self, score: Array, truth: Array) -> dict[str, Array]:
@@ -243,7 +252,10 @@ class _Draws(NamedTuple):
             return partial(found[:, places][:, :, places])
 
         return {
-            "tau": found[:, 0, 1], "given_flops": given([2]), "given_params": given([3]),
-            "given_both": given([2, 3]), "regret_1": regret(score, truth, 1, self.drawn),
+            "tau": found[:, 0, 1],
+            "given_flops": given([2]),
+            "given_params": given([3]),
+            "given_both": given([2, 3]),
+            "regret_1": regret(score, truth, 1, self.drawn),
             "regret_5": regret(score, truth, 5, self.drawn),
-        }  # fmt: skip
+        }

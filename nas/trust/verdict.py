@@ -14,11 +14,15 @@ from nas.trust.table import ALONE, Calibration, Estimate, Row, ahead, ceiling, r
 FEWEST = 8  # architectures of which anything is told
 ELIGIBLE = ("shared", "finetuned", "short", "standalone")  # that a search may begin with
 NAMES = {
-    "shared": "shared weights", "finetuned": "fine-tuned shared weights",
-    "inherited": "inherited weights", "short": "short training",
-    "standalone": "stand-alone training", "flops": "FLOPs", "params": "params",
+    "shared": "shared weights",
+    "finetuned": "fine-tuned shared weights",
+    "inherited": "inherited weights",
+    "short": "short training",
+    "standalone": "stand-alone training",
+    "flops": "FLOPs",
+    "params": "params",
     "synflow": "synflow",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,14 @@ class Verdict:
 
 
 def judge(
-    calibration: Calibration, *, default: str, left_s: Mapping[str, float],
-    most: Mapping[str, float], workers: int = 1, scores: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Verdict, dict[str, list[Row]]]:  # fmt: skip
+    calibration: Calibration,
+    *,
+    default: str,
+    left_s: Mapping[str, float],
+    most: Mapping[str, float],
+    workers: int = 1,
+    scores: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Verdict, dict[str, list[Row]]]:
     """The verdict of a calibration, and the rows of its table by task.
 
     left_s: the seconds that each evaluator would have for its evaluations, of those that may be
@@ -73,8 +82,10 @@ def _why(best: str, gains: Mapping[str, Gain]) -> str:
     gain = gains[best]
     others = [
         f"{NAMES[name]}{_by(other)} {other.value:.2f} (τ at least {other.tau:.2f}, the best of "
-        f"{other.evaluations:,.0f})" for name, other in gains.items() if name != best
-    ]  # fmt: skip
+        f"{other.evaluations:,.0f})"
+        for name, other in gains.items()
+        if name != best
+    ]
     return (
         f"its τ{_by(gain)} is at least {gain.tau:.2f}, and the best of {gain.evaluations:,.0f} is "
         f"expected {gain.value:.2f} standard deviations better than a random one"
@@ -91,8 +102,10 @@ def outdone(calibration: Calibration) -> str:
     agrees with that for the same reason."""
     for task, metric in calibration.metrics.items():
         if len(calibration.derivations) >= FEWEST and ahead(calibration, task).low > 0:
-            alone, shared = (abs(float(calibration.scores(task, name, metric).mean()))
-                             for name in (ALONE, "shared"))  # fmt: skip
+            alone, shared = (
+                abs(float(calibration.scores(task, name, metric).mean()))
+                for name in (ALONE, "shared")
+            )
             return (
                 f"training from scratch came to {metric} {alone:.3f} for {task}, and subnets of "
                 f"the shared weights to {shared:.3f}: it does not tell how good networks become "
@@ -121,24 +134,28 @@ def facts(
 ) -> dict[str, Any]:
     """All of it as plain values: what `trust.json` holds. Undefined numbers are null."""
     found = {
-        "architectures": list(calibration.derivations), "seeds": calibration.seeds,
+        "architectures": list(calibration.derivations),
+        "seeds": calibration.seeds,
         "verdict": {**asdict(verdict), "says": said(verdict)},
         "tasks": {
             task: {
-                "metric": metric, "ceiling": ceiling(calibration, task),
+                "metric": metric,
+                "ceiling": ceiling(calibration, task),
                 "truth": calibration.truth(task).mean(1).tolist(),
                 "rows": [
                     {
-                        **asdict(row), "words": NAMES[row.evaluator],
-                        "scores": calibration.scores(
-                            task, row.evaluator, row.score).mean(1).tolist(),
+                        **asdict(row),
+                        "words": NAMES[row.evaluator],
+                        "scores": calibration.scores(task, row.evaluator, row.score)
+                        .mean(1)
+                        .tolist(),
                     }
                     for row in table[task]
                 ],
             }
             for task, metric in calibration.metrics.items()
         },
-    }  # fmt: skip
+    }
     return cast("dict[str, Any]", _plain(found))
 
 
@@ -151,9 +168,12 @@ def _plain(value: Any) -> Any:
 
 
 def _gain(
-    name: str, table: Mapping[str, list[Row]], calibration: Calibration, n: float,
+    name: str,
+    table: Mapping[str, list[Row]],
+    calibration: Calibration,
+    n: float,
     scores: Mapping[str, Sequence[str]] | None,
-) -> Gain:  # fmt: skip
+) -> Gain:
     """The expected gain of an evaluator, each task ranked by the score that is surer."""
     lows, by, wide = [], {}, None
     for task, each in table.items():

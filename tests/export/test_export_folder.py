@@ -45,8 +45,11 @@ def test_folder_reads_back_equal(specs, space, tmp_path) -> None:
     source = {"run": "first", "trial": "3f9ac21b", "measurements": [{"name": "flops", "value": 1}]}
     save(network, tmp_path / "net", tasks=tasks, recipe=recipe, source=source)
     assert {path.name for path in (tmp_path / "net").iterdir()} == {
-        "model.py", "weights.safetensors", "architecture.json", "recipe.toml",
-    }  # fmt: skip
+        "model.py",
+        "weights.safetensors",
+        "architecture.json",
+        "recipe.toml",
+    }
     back, their_tasks, their_recipe, their_source = load(tmp_path / "net")
     assert back.derivation == network.derivation
     assert (their_tasks, their_recipe, their_source) == (tasks, recipe, source)

@@ -43,14 +43,17 @@ TEXTS = {
     "chain of 150": chain(140),
     "long chain": chain(20_000),
     "rules": "net = conv(4)\n" + "".join(f"r{i} = conv({i + 1})\n" for i in range(60_000)),
-    "rules in use": "net = " + " ".join(f"r{i}" for i in range(3_000)) + "\n"
+    "rules in use": "net = "
+    + " ".join(f"r{i}" for i in range(3_000))
+    + "\n"
     + "".join(f"r{i} = relu\n" for i in range(3_000)),
     "alternatives": "net = " + " | ".join(f"conv({i + 1})" for i in range(50_000)) + "\n",
     "sum": "net = conv(" + " + ".join(["1"] * 50_000) + ") output(coarse)\n",
     "sum of 500": "net = conv(" + " + ".join(["1"] * 500) + ") output(coarse)\n",
     "elastic": "net = conv({" + ", ".join(map(str, range(1, 120_000))) + "}) output(coarse)\n",
     "elastic 6000": "net = conv({" + ", ".join(map(str, range(1, 6_000))) + "}) output(coarse)\n",
-    "squares": "net = a0(10)\n" + "".join(f"a{i}(c) = a{i + 1}(c * c)\n" for i in range(30))
+    "squares": "net = a0(10)\n"
+    + "".join(f"a{i}(c) = a{i + 1}(c * c)\n" for i in range(30))
     + "a30(c) = conv(c)\n",
     "argument tree": "net = a0(1) output(coarse)\n"
     + "".join(f"a{i}(c) = a{i + 1}(2 * c) | a{i + 1}(2 * c + 1)\n" for i in range(20))
@@ -62,11 +65,11 @@ TEXTS = {
     "a megabyte of lines": "\n#" * 450_000,
     "too long": "#" * 1_200_000 + "\nnet = relu\n",
     "nested brackets": "net = " + "(" * 50 + "relu" + ")" * 50 + "\n",
-    "rules and brackets": "".join(
-        f"r{i} = {'(' * 40}r{i + 1}{')' * 40}\n" for i in range(20)
-    ) + "r20 = relu\n",
+    "rules and brackets": "".join(f"r{i} = {'(' * 40}r{i + 1}{')' * 40}\n" for i in range(20))
+    + "r20 = relu\n",
     "sites": "net = " + " ".join(["conv({4, 8})"] * 1_000) + " output(coarse)\n",
-    "distinct shapes": "net = " + " ".join(f"conv({{{i}, {i + 1}}})" for i in range(1, 400))
+    "distinct shapes": "net = "
+    + " ".join(f"conv({{{i}, {i + 1}}})" for i in range(1, 400))
     + " output(coarse)\n",
     "channels squared": "net = conv(4) m output(coarse)\nm = relu | conv(channels*channels+1) m\n",
     "to itself": "net = conv(4) m output(coarse)\nm = m | identity\n",
@@ -79,8 +82,9 @@ TEXTS = {
     + "".join(f"r{i} = r{i + 1} | relu\n" for i in range(120))
     + "r120 = r0 | tanh\n",
     "thousand sizes": "net = conv(4) m output(coarse)\nm = conv({"
-    + ", ".join(map(str, range(1, 1_000))) + "}) | m m\n",
-}  # fmt: skip
+    + ", ".join(map(str, range(1, 1_000)))
+    + "}) | m m\n",
+}
 
 
 def main() -> None:

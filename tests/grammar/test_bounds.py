@@ -18,10 +18,19 @@ from nas.grammar.walk import memory_of
 
 HERE = Path(__file__).parent
 FINE = {
-    "repeat 256", "eleven doublings", "chain of 150", "rules in use", "elastic 6000", "sites",
-    "nested brackets", "distinct shapes", "channels squared", "to itself", "to each other",
+    "repeat 256",
+    "eleven doublings",
+    "chain of 150",
+    "rules in use",
+    "elastic 6000",
+    "sites",
+    "nested brackets",
+    "distinct shapes",
+    "channels squared",
+    "to itself",
+    "to each other",
     "recursive chain",
-}  # fmt: skip
+}
 
 
 def a_gigabyte() -> None:
@@ -32,8 +41,12 @@ def a_gigabyte() -> None:
 def test_texts_that_explode_end_in_seconds_with_an_answer_or_a_place(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, str(HERE / "explosions.py"), str(tmp_path)],
-        capture_output=True, text=True, preexec_fn=a_gigabyte, timeout=400, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        preexec_fn=a_gigabyte,
+        timeout=400,
+        check=True,
+    ).stdout
     rows = [line.split("\t") for line in said.splitlines()]
     assert len(rows) > 40
     for name, seconds, answer in rows:

@@ -88,18 +88,31 @@ def shapes_beyond(covering: list[Derivation], others: list[Derivation]) -> list[
     """Parameters of `others` that do not fit into the largest ones of `covering`."""
     largest = largest_shapes(covering)
     return [
-        (key, shape) for key, shape in largest_shapes(others).items()
+        (key, shape)
+        for key, shape in largest_shapes(others).items()
         if key not in largest or any(a > b for a, b in zip(shape, largest[key], strict=True))
-    ]  # fmt: skip
+    ]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from([
-    "conv({2, 4})", "relu{0..2}", "(gelu | conv(3) | conv(2, stride=2))", "max_pool(3, stride=2)",
-    "clone(2) [conv({2, 3}); conv(2)] add", "clone(2) [(relu | gelu) * 2] add",
-    "conv(2, kernel={1, 5}, padding=0)",
-    "mbconv({2, 4}, expand={1, 2}){1..2}",
-]), min_size=1, max_size=3))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "conv({2, 4})",
+                "relu{0..2}",
+                "(gelu | conv(3) | conv(2, stride=2))",
+                "max_pool(3, stride=2)",
+                "clone(2) [conv({2, 3}); conv(2)] add",
+                "clone(2) [(relu | gelu) * 2] add",
+                "conv(2, kernel={1, 5}, padding=0)",
+                "mbconv({2, 4}, expand={1, 2}){1..2}",
+            ]
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
 def test_count_of_random_grammars_is_the_number_enumerated(terms: list[str]) -> None:
     grammar = Grammar.parse(f"net = {' '.join(terms)}")
     number = count(grammar, input=(1, 7, 7))

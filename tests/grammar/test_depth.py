@@ -24,8 +24,10 @@ from nas.grammar import (
 from nas.grammar.count import enumerate_all
 
 CALLS = "net = a\na = relu | b tanh\nb = gelu | clone(2) [c; relu] add\nc = tanh | d\nd = relu relu"
-OPEN = Grammar.parse("net = m\nm = relu | m m | clone(2) [m; m] add | clone(2) [m * 2] add | deep\n"
-                     "deep = deeper\ndeeper = tanh | m tanh")  # fmt: skip
+OPEN = Grammar.parse(
+    "net = m\nm = relu | m m | clone(2) [m; m] add | clone(2) [m * 2] add | deep\n"
+    "deep = deeper\ndeeper = tanh | m tanh"
+)
 
 
 def depth(derivation: Derivation) -> int:

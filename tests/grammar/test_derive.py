@@ -34,23 +34,43 @@ from nas.plan import plan
 
 COSTS = ("terminals", "params", "flops", "activations")
 INPUT = (2, 5, 5)
-SIMPLE = ["relu", "identity", "conv(2)", "conv({2, 3})", "conv(3, stride=2)", "max_pool(3)",
-          "conv(2, kernel={1, 3}, padding=0)", "mbconv(2, expand={1, 2})", "upsample",
-          "half"]  # fmt: skip
+SIMPLE = [
+    "relu",
+    "identity",
+    "conv(2)",
+    "conv({2, 3})",
+    "conv(3, stride=2)",
+    "max_pool(3)",
+    "conv(2, kernel={1, 3}, padding=0)",
+    "mbconv(2, expand={1, 2})",
+    "upsample",
+    "half",
+]
 JOINS = ["add", "concat", "(add | concat(2))", "concat({1, 3})", "matmul", "upsample_add"]
-PIECES = ["{0} {1}", "({0} | {1})", "({0}){{0..2}}", "({0} {1}){{2}}",
-          "clone(2) [{0}; {1}] {join}", "clone(2) [{0} * 2] {join}", "clone(2) [{0}; {0}] {join}",
-          "group(2) [{0}; {1}] {join}", "clone(3) [{0}; {1}; relu] add",
-          "clone(2) [{0}; {1}]{{1..2}} {join}"]  # fmt: skip
+PIECES = [
+    "{0} {1}",
+    "({0} | {1})",
+    "({0}){{0..2}}",
+    "({0} {1}){{2}}",
+    "clone(2) [{0}; {1}] {join}",
+    "clone(2) [{0} * 2] {join}",
+    "clone(2) [{0}; {0}] {join}",
+    "group(2) [{0}; {1}] {join}",
+    "clone(3) [{0}; {1}; relu] add",
+    "clone(2) [{0}; {1}]{{1..2}} {join}",
+]
 
 terms = st.recursive(
     st.sampled_from(SIMPLE),
     lambda inner: st.builds(
         lambda piece, a, b, join: piece.format(a, b, join=join),
-        st.sampled_from(PIECES), inner, inner, st.sampled_from(JOINS),
+        st.sampled_from(PIECES),
+        inner,
+        inner,
+        st.sampled_from(JOINS),
     ),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @st.composite
@@ -60,10 +80,23 @@ def finite_grammars(draw: Any) -> Grammar:
     return Grammar.parse(f"net = {body} output(coarse){half}")
 
 
-MODULES = ["m m", "conv(3)", "conv(4, stride=2)", "relu m", "clone(2) [m; m] pair",
-           "clone(2) [m * 2] add", "clone(3) [m * 3] concat(2)", "group(2) [m; m] pair",
-           "upsample", "clone(2) [m relu; conv(2) m] pair", "conv({2, 4})", "deep(2)",
-           "clone(3) [m; m; m] add", "tokens m col2im(height, width)", "m pair2"]  # fmt: skip
+MODULES = [
+    "m m",
+    "conv(3)",
+    "conv(4, stride=2)",
+    "relu m",
+    "clone(2) [m; m] pair",
+    "clone(2) [m * 2] add",
+    "clone(3) [m * 3] concat(2)",
+    "group(2) [m; m] pair",
+    "upsample",
+    "clone(2) [m relu; conv(2) m] pair",
+    "conv({2, 4})",
+    "deep(2)",
+    "clone(3) [m; m; m] add",
+    "tokens m col2im(height, width)",
+    "m pair2",
+]
 
 
 @st.composite
@@ -83,9 +116,11 @@ def cost(derivation: Derivation) -> dict[str, int]:
     costs = plan(derivation)
     operators = sum(isinstance(term, Apply) for term in derivation.terms)
     return {
-        "terminals": operators, "params": costs.params, "flops": costs.flops,
+        "terminals": operators,
+        "params": costs.params,
+        "flops": costs.flops,
         "activations": costs.activations,
-    }  # fmt: skip
+    }
 
 
 def every_derivation(grammar: Grammar, at_most: int = 150) -> list[Derivation]:
@@ -297,9 +332,7 @@ def test_copies_share_the_derivation_and_not_the_weights() -> None:
 def test_sizes_that_come_out_equal_are_one_option() -> None:
     grammar = Grammar.parse("net = sub({2, 4})\nsub(c) = conv({c, 4, 2 * c})")
     made = [d.network_text for d in enumerate_all(grammar, input=INPUT)]
-    assert sorted(made) == [
-        "conv(out=2)", "conv(out=4)", "conv(out=4)", "conv(out=8)",
-    ]  # fmt: skip
+    assert sorted(made) == ["conv(out=2)", "conv(out=4)", "conv(out=4)", "conv(out=8)"]
     with pytest.raises(GrammarError, match=r"'out=2' is no option at .*; there are out=4, out=8"):
         replay(grammar, ["c=4", "out=2"], input=INPUT)
 
@@ -384,11 +417,14 @@ def test_same_seed_gives_the_same_derivations_in_any_process() -> None:
     )
     said = {
         subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
     assert len(said) == 1
     assert said.pop().count("\n") == 6 * len(shipped_spaces())
 
@@ -412,10 +448,13 @@ def test_limits_that_nothing_fits_are_said_in_words() -> None:
         sample(Grammar.load("einspace"), random.Random(0), input=INPUT, limits=Limits(2))
 
 
-@pytest.mark.parametrize("text", [
-    "net = m\nm = a | relu m | conv(3) m\na = b | conv(2)\nb = a | relu",
-    "net = clone(2) [m; m] add\nm = relu{0..1} | m m | conv({2, 3})",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "net = m\nm = a | relu m | conv(3) m\na = b | conv(2)\nb = a | relu",
+        "net = clone(2) [m; m] add\nm = relu{0..1} | m m | conv({2, 3})",
+    ],
+)
 def test_what_was_derived_before_makes_no_difference(text: str) -> None:
     """What is remembered of a grammar only saves time, also where rules lead in a circle."""
     worn = Grammar.parse(text)
@@ -423,8 +462,9 @@ def test_what_was_derived_before_makes_no_difference(text: str) -> None:
         sample(worn, random.Random(1000 + seed), input=INPUT, limits=Limits(20))
     for seed in range(20):
         fresh = Grammar.parse(text)
-        a, b = (sample(g, random.Random(seed), input=INPUT, limits=Limits(20))
-                for g in (worn, fresh))  # fmt: skip
+        a, b = (
+            sample(g, random.Random(seed), input=INPUT, limits=Limits(20)) for g in (worn, fresh)
+        )
         assert a == b
         assert [c.options for c in a.choices] == [c.options for c in b.choices]
 

@@ -21,9 +21,17 @@ LAST_LAYERS = "pointwise(1344) batchnorm hardswish pool linear(1984) hardswish l
 
 def task(input: tuple[int, ...], classes: int, head: Head = HEADS["class"]) -> Task:
     return Task(
-        "t", input, "class", tuple(map(str, range(classes))), head, "accuracy", "", "", "t",
+        "t",
+        input,
+        "class",
+        tuple(map(str, range(classes))),
+        head,
+        "accuracy",
+        "",
+        "",
+        "t",
         lambda: pytest.fail("a plan needs no data"),
-    )  # fmt: skip
+    )
 
 
 def largest(grammar: Grammar, input: tuple[int, ...], *, most: bool = True) -> Derivation:
@@ -55,9 +63,14 @@ def test_largest_of_the_papers_scale_runs_on_meta_as_it_is_counted() -> None:
         results = network.to("meta")(torch.empty(1, *IMAGENET, device="meta"))
     assert counter.get_total_flops() == network.plan.flops
     assert {name: tuple(y.shape[1:]) for name, y in results.items()} == {
-        "p4": (24, 56, 56), "fine": (24, 56, 56), "p8": (40, 28, 28), "middle": (40, 28, 28),
-        "p16": (120, 14, 14), "p32": (224, 7, 7), "coarse": (224, 7, 7),
-    }  # fmt: skip
+        "p4": (24, 56, 56),
+        "fine": (24, 56, 56),
+        "p8": (40, 28, 28),
+        "middle": (40, 28, 28),
+        "p16": (120, 14, 14),
+        "p32": (224, 7, 7),
+        "coarse": (224, 7, 7),
+    }
 
 
 @pytest.mark.parametrize("input", [(1, 14, 14), (1, 28, 28), (3, 32, 32), (3, 64, 64)])

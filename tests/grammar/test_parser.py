@@ -28,13 +28,14 @@ def test_syntax_has_no_conflict() -> None:
 
 names = st.sampled_from(["a", "b", "c2", "_d", "net", "imports", "used", "Block", "min", "height"])
 numbers = st.one_of(
-    st.integers(0, 4096).map(str),
-    st.floats(0, 10, allow_subnormal=False).map(lambda x: f"{x:.7f}"),
+    st.integers(0, 4096).map(str), st.floats(0, 10, allow_subnormal=False).map(lambda x: f"{x:.7f}")
 )
 expressions = st.recursive(
     numbers | numbers.map("-{}".format) | names,
-    lambda inner: st.builds("({} {} {})".format, inner, st.sampled_from("+-*/"), inner)
-    | st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*/"), inner)
+        | st.builds("{}({}, {})".format, st.sampled_from(["min", "max"]), inner, inner)
+    ),
     max_leaves=4,
 )
 elastic = st.lists(expressions, min_size=2, max_size=4).map(lambda v: f"{{{', '.join(v)}}}")
@@ -53,8 +54,9 @@ def sequences(terms: Any) -> Any:
 def choices(terms: Any) -> Any:
     weighted = st.builds(
         lambda weight, terms: f"{weight}: {terms}" if weight else terms,
-        st.none() | st.floats(1e-6, 1).map(lambda x: f"{x:.8f}"), sequences(terms),
-    )  # fmt: skip
+        st.none() | st.floats(1e-6, 1).map(lambda x: f"{x:.8f}"),
+        sequences(terms),
+    )
     return st.lists(weighted, min_size=1, max_size=3).map(" | ".join)
 
 
@@ -71,8 +73,9 @@ def compound(terms: Any) -> Any:
 bodies = choices(st.recursive(calls, compound, max_leaves=4))
 heads = st.builds(
     lambda name, params: f"{name}({', '.join(params)})" if params else name,
-    names, st.lists(names | st.builds("{}={}".format, names, expressions), max_size=2),
-)  # fmt: skip
+    names,
+    st.lists(names | st.builds("{}={}".format, names, expressions), max_size=2),
+)
 texts = st.lists(st.builds("{} = {}".format, heads, bodies), min_size=1, max_size=3).map("\n".join)
 
 
@@ -259,12 +262,14 @@ def test_operators_of_ones_own_are_imported_with_their_grammar(tmp_path: Path) -
             {"a": "net = relu\nimport ./none.grammar"},
             "a.grammar:2:1: './none.grammar' cannot be read: No such file",
         ),
-        ({"a": "import mobil\nnet = relu"}, "a.grammar:1:1: 'mobil' is no shipped space. Did you "
-         "mean 'mobile'?"),
+        (
+            {"a": "import mobil\nnet = relu"},
+            "a.grammar:1:1: 'mobil' is no shipped space. Did you mean 'mobile'?",
+        ),
         ({"a": "import b.grammar\nnet = sub", "b": "sub = conv (3)"}, "b.grammar:1:14: ')' does"),
         ({"a": "import b.grammar\nnet = sub", "b": "sub = conf(3)"}, "b.grammar:1:7: 'conf' has"),
     ],
-)  # fmt: skip
+)
 def test_faulty_import_says_where(tmp_path: Path, texts: dict[str, str], reason: str) -> None:
     with pytest.raises(GrammarError) as caught:
         Grammar.load(write(tmp_path, **texts))
@@ -275,9 +280,10 @@ def test_two_files_may_import_the_same_third(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         mine="import left.grammar\nimport right.grammar\nnet = l r",
-        left="import base.grammar\nl = b relu", right="import base.grammar\nr = b gelu",
+        left="import base.grammar\nl = b relu",
+        right="import base.grammar\nr = b gelu",
         base="b = conv(3)",
-    )  # fmt: skip
+    )
     assert set(Grammar.load(path).rules) == {"net", "l", "r", "b"}
 
 

@@ -15,19 +15,23 @@ IMAGE = (3, 32, 32)
 
 def operators(derivation: Derivation) -> list[Any]:
     """What a derivation comes to, without paths."""
-    return [
-        (t.operator, dict(t.args)) if isinstance(t, Apply) else t for t in derivation.terms
-    ]
+    return [(t.operator, dict(t.args)) if isinstance(t, Apply) else t for t in derivation.terms]
 
 
 @pytest.mark.parametrize(
     ("name", "input"),
     [
-        ("einspace", IMAGE), ("einspace", (1, 8, 8)), ("einspace", (4, 64)),
-        ("einspace", (2, 6, 6, 6)), ("mobile", IMAGE), ("mobile", (1, 8, 8)),
-        ("fbnetv5-small", IMAGE), ("fbnetv5-small", (1, 8, 8)), ("vit", (1, 8, 8)),
+        ("einspace", IMAGE),
+        ("einspace", (1, 8, 8)),
+        ("einspace", (4, 64)),
+        ("einspace", (2, 6, 6, 6)),
+        ("mobile", IMAGE),
+        ("mobile", (1, 8, 8)),
+        ("fbnetv5-small", IMAGE),
+        ("fbnetv5-small", (1, 8, 8)),
+        ("vit", (1, 8, 8)),
     ],
-)  # fmt: skip
+)
 def test_what_a_grammar_derives_it_reads_back_from_its_operators(
     name: str, input: tuple[int, ...]
 ) -> None:
@@ -71,9 +75,7 @@ def test_comments_stand_before_a_network(rule: str) -> None:
 
 def test_copies_are_one_derivation_on_every_stream() -> None:
     grammar = Grammar.load("einspace")
-    found = read_network(
-        grammar, "clone(4) [linear(16) norm * 4] add output(coarse)", input=IMAGE
-    )
+    found = read_network(grammar, "clone(4) [linear(16) norm * 4] add output(coarse)", input=IMAGE)
     assert "many(4)" in found.labels
     assert found.labels.count("linear(16)") == 1
     with pytest.raises(GrammarError, match=r"there it takes a bracket of 4 equal branches"):
@@ -106,8 +108,8 @@ def test_copies_are_one_derivation_on_every_stream() -> None:
         ),
         ("norm output(fine)", "operator 2, output(name=fine), on 3x32x32; there it takes clone"),
         (
-            "norm norm output(coarse) norm", "at operator 4, norm, on 3x32x32; there it takes "
-            "nothing more",
+            "norm norm output(coarse) norm",
+            "at operator 4, norm, on 3x32x32; there it takes nothing more",
         ),
         (
             "im2col(3) linear(16) col2im(32, 32) output(coarse)",
@@ -118,7 +120,7 @@ def test_copies_are_one_derivation_on_every_stream() -> None:
         ("(norm | relu) output(coarse)", "mine leaves group0 open, norm, relu: a network"),
         ("linear({16, 32}) output(coarse)", "open, out=16, out=32: a network has no choices"),
     ],
-)  # fmt: skip
+)
 def test_error_says_where_no_rule_fits_and_what_would(text: str, reason: str) -> None:
     with pytest.raises(GrammarError) as caught:
         read_network(Grammar.load("einspace"), text, input=IMAGE, name="mine")

@@ -34,9 +34,7 @@ from nas.plan import plan
 from nas.survey import operators
 
 IMAGE = (3, 32, 32)
-PUBLISHED = {
-    "resnet18": 11_210_560, "wrn16_4": 2_748_576, "vit": 4_269_568, "mlp_mixer": 2_434_048,
-}  # fmt: skip
+PUBLISHED = {"resnet18": 11_210_560, "wrn16_4": 2_748_576, "vit": 4_269_568, "mlp_mixer": 2_434_048}
 each = pytest.mark.parametrize("name", PUBLISHED)
 
 
@@ -155,8 +153,9 @@ def test_seed_runs_forward_and_takes_a_step_of_training(name: str) -> None:
         losses.append((result - 1).pow(2).mean())
         step.zero_grad()
         losses[-1].backward()
-        assert all(p.grad is not None and torch.isfinite(p.grad).all()
-                   for p in network.parameters())  # fmt: skip
+        assert all(
+            p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters()
+        )
         step.step()
     assert losses[1] < losses[0]
 
@@ -227,7 +226,7 @@ def test_seeds_are_imported_with_their_space(tmp_path: Path) -> None:
         ("seed a = norm\nunused = relu", ":4:1: no derivation from 'net' reaches 'unused'"),
         ("seed a(c) = linear(c)", ":3:6: 'a(' does not fit here"),
     ],
-)  # fmt: skip
+)
 def test_faulty_seed_is_refused_with_its_place(text: str, reason: str) -> None:
     with pytest.raises(GrammarError) as caught:
         Grammar.parse(f"{SPACE}\n{text}", name="my.grammar")
@@ -239,8 +238,12 @@ def test_check_lists_seeds_and_reads_a_network_from_a_file(tmp_path: Path) -> No
     (tmp_path / "net.txt").write_text("norm linear(16) relu")
     space = str(tmp_path / "own.grammar")
     found = json.loads(CliRunner().invoke(app, ["check", space, "--json"]).stdout)
-    assert found["seeds"][0] == {"seed": "small", "params": 32 * 16 + 16 * 16 + 32 + 2 * 6,
-                                 "flops": 2 * 3 * 32 * (32 * 16 + 16 * 16), "depth": 4}  # fmt: skip
+    assert found["seeds"][0] == {
+        "seed": "small",
+        "params": 32 * 16 + 16 * 16 + 32 + 2 * 6,
+        "flops": 2 * 3 * 32 * (32 * 16 + 16 * 16),
+        "depth": 4,
+    }
     words = ["check", space, "--network", str(tmp_path / "net.txt")]
     said = CliRunner().invoke(app, words).stdout
     assert "3x32x32: x2 norm block linear(16)+" in said

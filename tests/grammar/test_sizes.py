@@ -83,8 +83,7 @@ def test_an_interval_does_not_crowd_at_its_end_as_a_cap_does() -> None:
         for i in range(100)
     ]
     led = [
-        sample(grammar, random.Random(i), input=(3, 32, 32), size=(1, cap)).size
-        for i in range(100)
+        sample(grammar, random.Random(i), input=(3, 32, 32), size=(1, cap)).size for i in range(100)
     ]
     assert sum(n > 0.9 * cap for n in capped) >= 15
     assert sum(n > 0.9 * cap for n in led) <= 8

@@ -43,9 +43,7 @@ def test_every_shipped_space_is_tested() -> None:
 
 @space
 @each
-def test_derivations_run_forward_in_the_shapes_predicted(
-    name: str, input: tuple[int, ...]
-) -> None:
+def test_derivations_run_forward_in_the_shapes_predicted(name: str, input: tuple[int, ...]) -> None:
     ran = 0
     for derivation, typed in made(name, input):
         if typed.flops > MOST_FLOPS or typed.params > MOST_PARAMS:
@@ -91,25 +89,35 @@ def test_einspace_derives_for_lines_and_volumes_as_for_images(input: tuple[int, 
 @pytest.mark.parametrize(
     ("text", "input", "pooled"),
     [
-        ("linear(16) positional", (4, 6, 6), (2, 3)), ("linear(16) positional", (4, 9), (2,)),
+        ("linear(16) positional", (4, 6, 6), (2, 3)),
+        ("linear(16) positional", (4, 9), (2,)),
         ("linear(16) positional", (2, 3, 4, 5), (2, 3, 4)),
         ("im2col(3, 1, 1) linear(16) identity", (4, 6, 6), 1),
         ("im2col(4, 4, 0, 1) linear(32) identity", (4, 8), 1),
     ],
-)  # fmt: skip
+)
 def test_head_pools_positions_and_classifies_features_of_images_and_sequences(
     text: str, input: tuple[int, ...], pooled: int | tuple[int, ...]
 ) -> None:
     derivation = read_network(Grammar.load("einspace"), f"{text} output(coarse)", input=input)
     task = Task(
-        "t", input, "class", ("a", "b", "c"), HEADS["class"], "accuracy", "", "", "t",
+        "t",
+        input,
+        "class",
+        ("a", "b", "c"),
+        HEADS["class"],
+        "accuracy",
+        "",
+        "",
+        "t",
         lambda: pytest.fail("a head needs no data"),
-    )  # fmt: skip
+    )
     trunk, whole = Network(derivation).eval(), Network(derivation, heads=[task]).eval()
     x = torch.randn(2, *input)
     features = trunk(x)["coarse"].mean(pooled)
-    bias, weight = sorted((p for name, p in whole.named_parameters() if name.startswith("head")),
-                          key=lambda p: p.ndim)  # fmt: skip
+    bias, weight = sorted(
+        (p for name, p in whole.named_parameters() if name.startswith("head")), key=lambda p: p.ndim
+    )
     trunk_params = [p for name, p in whole.named_parameters() if not name.startswith("head")]
     for mine, theirs in zip(trunk.parameters(), trunk_params, strict=True):
         assert torch.equal(mine, theirs)
@@ -122,7 +130,7 @@ def test_convolution_of_a_line_and_of_a_volume_is_one_of_einspace() -> None:
     for input, text in (
         ((3, 9), "im2col(3, 2, 1, 1) linear(16) col2im(5, 1, 1) output(coarse)"),
         ((3, 5, 4, 6), "im2col(3, 1, 1, 3) linear(16) col2im(5, 6, 3) output(coarse)"),
-    ):  # fmt: skip
+    ):
         derivation = read_network(grammar, text, input=input)
         network = Network(derivation).eval()
         (weight, bias), x = network.parameters(), torch.randn(2, *input)
@@ -144,8 +152,20 @@ def test_einspace_derivations_differ_and_use_all_its_kinds() -> None:
     derivations = [d for d, _ in made("einspace", INPUTS[0])]
     assert len(set(derivations)) > 80
     used = {t.operator.name for d in derivations for t in d.terms if isinstance(t, Apply)}
-    assert used >= {"clone", "group", "add", "concat", "matmul", "permute", "im2col", "linear",
-                    "norm", "softmax", "positional", "leaky_relu"}  # fmt: skip
+    assert used >= {
+        "clone",
+        "group",
+        "add",
+        "concat",
+        "matmul",
+        "permute",
+        "im2col",
+        "linear",
+        "norm",
+        "softmax",
+        "positional",
+        "leaky_relu",
+    }
 
 
 @space
@@ -164,9 +184,17 @@ def test_trunk_names_its_outputs(name: str) -> None:
 def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(side: int) -> None:
     input = (1, side, side + 1)
     task = Task(
-        "t", input, "pixels", ("a", "b", "c"), HEADS["pixels"], "mean_iou", "", "", "t",
+        "t",
+        input,
+        "pixels",
+        ("a", "b", "c"),
+        HEADS["pixels"],
+        "mean_iou",
+        "",
+        "",
+        "t",
         lambda: pytest.fail("a head needs no data"),
-    )  # fmt: skip
+    )
     drawn = [sample(Grammar.load("mobile"), random.Random(seed), input=input) for seed in range(9)]
     found = {d.labels[0]: Network(d, heads=[task]).eval() for d in drawn}
     offered = ["percent=100", "percent=75", "percent=88"]
@@ -180,8 +208,9 @@ def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(s
 
 SHIPPED = re.findall(
     r"^[|] `(.+)` [|].*[|] (\d\S+) [|] ([\d,]+) [|] (.+) to (.+) [|] (.+) M to (.+) M [|]$",
-    (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8"), re.MULTILINE,
-)  # fmt: skip
+    (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize(("name", "input", "holds", "low", "high", "least", "most"), SHIPPED)
@@ -190,9 +219,12 @@ def test_the_docs_say_what_shipped_spaces_hold(
 ) -> None:
     grammar, shape = Grammar.load(name), Shape.read(input)
     params, flops = (
-        [getattr(plan(extreme(grammar, input=shape, of=of, largest=largest)), of)
-         for largest in (False, True)] for of in ("params", "flops")
-    )  # fmt: skip
+        [
+            getattr(plan(extreme(grammar, input=shape, of=of, largest=largest)), of)
+            for largest in (False, True)
+        ]
+        for of in ("params", "flops")
+    )
     assert [holds, low, high] == [f"{n:,}" for n in (count(grammar, input=shape), *params)]
     assert [least, most] == [f"{n / 1e6:.3f}" for n in flops]
 

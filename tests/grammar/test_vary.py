@@ -103,18 +103,18 @@ def test_insertion_keeps_what_was_there_inside_the_new() -> None:
 
 def test_what_a_swap_leaves_as_it_was_is_the_parents_own() -> None:
     modules = [
-        "compute norm", "compute leaky_relu", "routing reorder+ identity compute softmax identity",
+        "compute norm",
+        "compute leaky_relu",
+        "routing reorder+ identity compute softmax identity",
         "branching split(2)+ clone(b) add compute norm compute softmax",
-    ]  # fmt: skip
+    ]
     labels = " sequence ".join(["", *modules * 10]).split() + ["compute", "norm"]
     parent = replay(EINSPACE, labels, input=INPUT)
     swapped = 0
     for seed in range(60):
         child = mutate(parent, random.Random(seed), limits=Limits(400)).derivation
         assert replay(EINSPACE, child.labels, input=INPUT).terms == child.terms
-        differing = [
-            (a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a != b
-        ]
+        differing = [(a, b) for a, b in zip(parent.choices, child.choices, strict=False) if a != b]
         if len(child.choices) == len(parent.choices) and len(differing) == 1:
             swapped += 1
             assert differing[0][0].site == differing[0][1].site

@@ -58,8 +58,17 @@ def small(shapes: str, /, **args: Any) -> Small:
     return Small(shapes, args)
 
 
-ELEMENTWISE = ["relu", "leaky_relu", "hardswish", "silu", "gelu", "sigmoid", "tanh", "softmax",
-               "identity"]  # fmt: skip
+ELEMENTWISE = [
+    "relu",
+    "leaky_relu",
+    "hardswish",
+    "silu",
+    "gelu",
+    "sigmoid",
+    "tanh",
+    "softmax",
+    "identity",
+]
 CASES = [
     case("conv", "3x9", small("3x9", out=4, kernel=3), out=8, kernel=5),
     case("conv", "6x9x8", small("4x9x8", out=5, kernel=3), out=8, kernel=7),
@@ -73,71 +82,136 @@ CASES = [
     case("pointwise", "8x6x6", small("4x6x6", out=3), out=10),
     case("pointwise", "2x5x5x5", out=4, stride=2),
     case("mbconv", "8x9", out=8, act="gelu"),
-    case("mbconv", "8x8x8", small("4x8x8", out=4, kernel=3, expand=2, se=4), out=8, kernel=5,
-         expand=6, se=4),
-    case("mbconv", "8x8x8", small("8x8x8", out=12, kernel=3, expand=1, stride=2), out=16,
-         kernel=7, expand=4, stride=2),
+    case(
+        "mbconv",
+        "8x8x8",
+        small("4x8x8", out=4, kernel=3, expand=2, se=4),
+        out=8,
+        kernel=5,
+        expand=6,
+        se=4,
+    ),
+    case(
+        "mbconv",
+        "8x8x8",
+        small("8x8x8", out=12, kernel=3, expand=1, stride=2),
+        out=16,
+        kernel=7,
+        expand=4,
+        stride=2,
+    ),
     case("mbconv", "4x5x5x5", out=6, expand=1, act="hardswish"),
     case("squeeze_excite", "16x5", ratio=2),
     case("squeeze_excite", "32x5x5", small("24x5x5")),
     case("squeeze_excite", "6x3x3x3"),
-    case("batchnorm", "12"), case("batchnorm", "6x5"), case("batchnorm", "3x4x4x4"),
+    case("batchnorm", "12"),
+    case("batchnorm", "6x5"),
+    case("batchnorm", "3x4x4x4"),
     case("batchnorm", "6x5x5", small("4x5x5")),
-    case("layernorm", "12"), case("layernorm", "sequence:5x8", small("sequence:5x6")),
+    case("layernorm", "12"),
+    case("layernorm", "sequence:5x8", small("sequence:5x6")),
     case("layernorm", "3x4x5"),
-    case("norm", "6x5x5", small("4x5x5")), case("norm", "sequence:5x8"), case("norm", "7"),
-    *(case(name, shapes) for name in ELEMENTWISE
-      for shapes in ("7", "3x6", "sequence:4x6", "3x4x5", "2x3x3x3")),
-    case("pool", "5x7"), case("pool", "5x4x4"), case("pool", "3x4x4x4"),
-    case("pool", "sequence:6x5"), case("pool", "9"),
-    case("mean_space", "5x7"), case("mean_space", "5x4x4"), case("mean_space", "3x4x2x2"),
-    case("mean_positions", "sequence:6x5"), case("mean_positions", "sequence:1x3"),
-    *(case(name, shapes, **args) for name in ("max_pool", "avg_pool") for shapes, args in (
-        ("3x9", {}), ("3x8x9", {"kernel": 2, "stride": 2}), ("3x8x8", {"kernel": 5, "stride": 1}),
-        ("2x5x5x5", {"kernel": 3, "stride": 2, "padding": 0}))),
-    case("upsample", "3x5"), case("upsample", "3x4x5", factor=3), case("upsample", "2x3x3x3"),
+    case("norm", "6x5x5", small("4x5x5")),
+    case("norm", "sequence:5x8"),
+    case("norm", "7"),
+    *(
+        case(name, shapes)
+        for name in ELEMENTWISE
+        for shapes in ("7", "3x6", "sequence:4x6", "3x4x5", "2x3x3x3")
+    ),
+    case("pool", "5x7"),
+    case("pool", "5x4x4"),
+    case("pool", "3x4x4x4"),
+    case("pool", "sequence:6x5"),
+    case("pool", "9"),
+    case("mean_space", "5x7"),
+    case("mean_space", "5x4x4"),
+    case("mean_space", "3x4x2x2"),
+    case("mean_positions", "sequence:6x5"),
+    case("mean_positions", "sequence:1x3"),
+    *(
+        case(name, shapes, **args)
+        for name in ("max_pool", "avg_pool")
+        for shapes, args in (
+            ("3x9", {}),
+            ("3x8x9", {"kernel": 2, "stride": 2}),
+            ("3x8x8", {"kernel": 5, "stride": 1}),
+            ("2x5x5x5", {"kernel": 3, "stride": 2, "padding": 0}),
+        )
+    ),
+    case("upsample", "3x5"),
+    case("upsample", "3x4x5", factor=3),
+    case("upsample", "2x3x3x3"),
     case("upsample_to", "3x4x4", height=8, width=9),
     case("upsample_to", "3x8x8", height=4, width=4),
-    case("resize", "3x9x6", percent=75), case("resize", "2x5x4", percent=150),
-    case("resize", "3x4x4x4", percent=100), case("resize", "3x1x2", percent=10),
+    case("resize", "3x9x6", percent=75),
+    case("resize", "2x5x4", percent=150),
+    case("resize", "3x4x4x4", percent=100),
+    case("resize", "3x1x2", percent=10),
     case("linear", "12", small("8", out=4), out=9),
     case("linear", "sequence:5x8", small("sequence:5x6", out=3, bias=0), out=7, bias=0),
     case("linear", "3x4x5", out=2),
-    case("flatten", "3x7"), case("flatten", "3x4x5"), case("flatten", "sequence:4x3"),
-    case("output", "3x4x5", name="fine"), case("output", "7", name="coarse", also="vector"),
-    case("clone", "3x4x4"), case("clone", "sequence:4x3", n=4), case("clone", "5", n=1),
-    case("group", "8x4x4", n=4), case("group", "3x4x6", n=2, dim=3), case("group", "4x3", n=1),
-    case("group", "sequence:4x6", n=2, dim=2), case("group", "10", n=5),
-    case("add", "3x4x4 3x4x4"), case("add", "5 5 5"), case("add", "sequence:4x3"),
-    case("concat", "3x4x4 5x4x4 1x4x4"), case("concat", "3x4x4 3x4x2", dim=3),
-    case("concat", "4 6"), case("concat", "sequence:4x3 sequence:4x5", dim=2),
-    case("matmul", "3x4x6 3x6x5"), case("matmul", "sequence:4x6 sequence:6x2"),
+    case("flatten", "3x7"),
+    case("flatten", "3x4x5"),
+    case("flatten", "sequence:4x3"),
+    case("output", "3x4x5", name="fine"),
+    case("output", "7", name="coarse", also="vector"),
+    case("clone", "3x4x4"),
+    case("clone", "sequence:4x3", n=4),
+    case("clone", "5", n=1),
+    case("group", "8x4x4", n=4),
+    case("group", "3x4x6", n=2, dim=3),
+    case("group", "4x3", n=1),
+    case("group", "sequence:4x6", n=2, dim=2),
+    case("group", "10", n=5),
+    case("add", "3x4x4 3x4x4"),
+    case("add", "5 5 5"),
+    case("add", "sequence:4x3"),
+    case("concat", "3x4x4 5x4x4 1x4x4"),
+    case("concat", "3x4x4 3x4x2", dim=3),
+    case("concat", "4 6"),
+    case("concat", "sequence:4x3 sequence:4x5", dim=2),
+    case("matmul", "3x4x6 3x6x5"),
+    case("matmul", "sequence:4x6 sequence:6x2"),
     case("matmul", "2x3x4x6 2x3x6x5"),
-    case("scaled_matmul", "3x4x6 3x6x5"), case("scaled_matmul", "sequence:4x6 sequence:6x2"),
-    case("upsample_add", "4x8 4x4"), case("upsample_add", "4x8x8 4x4x4 4x2x2"),
-    case("upsample_add", "2x4x4x4 2x2x2x2"), case("upsample_add", "3x5x5"),
-    case("fuse", "4x8 6x4"), case("fuse", "4x8x8 6x4x4 8x2x2"), case("fuse", "3x4x4x4 5x2x2x2"),
-    case("fuse", "4x8x8"), case("fuse", "4x7x5 6x4x3 8x2x2 3x1x1"),
+    case("scaled_matmul", "3x4x6 3x6x5"),
+    case("scaled_matmul", "sequence:4x6 sequence:6x2"),
+    case("upsample_add", "4x8 4x4"),
+    case("upsample_add", "4x8x8 4x4x4 4x2x2"),
+    case("upsample_add", "2x4x4x4 2x2x2x2"),
+    case("upsample_add", "3x5x5"),
+    case("fuse", "4x8 6x4"),
+    case("fuse", "4x8x8 6x4x4 8x2x2"),
+    case("fuse", "3x4x4x4 5x2x2x2"),
+    case("fuse", "4x8x8"),
+    case("fuse", "4x7x5 6x4x3 8x2x2 3x1x1"),
     case("fuse", "4x4x6 6x1x2 3x1x1"),
-    case("permute", "3x4x5", order=312), case("permute", "sequence:4x6", order=21),
-    case("permute", "5", order=1), case("permute", "2x3x4x5", order=4213),
-    case("im2col", "3x8x8"), case("im2col", "3x8x6", kernel=2, stride=2),
+    case("permute", "3x4x5", order=312),
+    case("permute", "sequence:4x6", order=21),
+    case("permute", "5", order=1),
+    case("permute", "2x3x4x5", order=4213),
+    case("im2col", "3x8x8"),
+    case("im2col", "3x8x6", kernel=2, stride=2),
     case("im2col", "1x5x5", kernel=3, stride=2, padding=1),
-    case("im2col", "3x9", kernel=4, stride=4, axes=1), case("im2col", "2x8", padding=1, axes=1),
-    case("im2col", "2x4x5x6", padding=1, stride=2, axes=3), case("im2col", "3x2x4x2", kernel=2,
-                                                                 stride=2, axes=3),
+    case("im2col", "3x9", kernel=4, stride=4, axes=1),
+    case("im2col", "2x8", padding=1, axes=1),
+    case("im2col", "2x4x5x6", padding=1, stride=2, axes=3),
+    case("im2col", "3x2x4x2", kernel=2, stride=2, axes=3),
     case("im2col", "2x4x3x5", kernel=1, stride=2, axes=3),
     case("col2im", "sequence:6x5", height=6, axes=1),
     case("col2im", "sequence:30x4", height=2, width=5, axes=3),
-    case("col2im", "sequence:12x5", height=3, width=4), case("col2im", "sequence:1x5", height=1,
-                                                             width=1),
-    case("tokens", "3x6"), case("tokens", "3x4x5"), case("tokens", "2x3x3x3"),
-    case("positional", "7"), case("positional", "sequence:6x4", small("sequence:5x3")),
+    case("col2im", "sequence:12x5", height=3, width=4),
+    case("col2im", "sequence:1x5", height=1, width=1),
+    case("tokens", "3x6"),
+    case("tokens", "3x4x5"),
+    case("tokens", "2x3x3x3"),
+    case("positional", "7"),
+    case("positional", "sequence:6x4", small("sequence:5x3")),
     case("positional", "3x4x5", small("2x3x4")),
     case("attention", "sequence:6x8", small("sequence:6x8", heads=2, size=4), heads=4, size=4),
     case("attention", "sequence:6x8", heads=2),
     case("attention", "sequence:5x6", small("sequence:5x6", heads=1, size=5), heads=3, size=5),
-]  # fmt: skip
+]
 
 
 class Written(nn.Module):
@@ -227,8 +301,10 @@ def written(operator: Operator, xs: Shapes, args: dict[str, Any]) -> Written:
 def window(param: Param, larger: tuple[int, ...]) -> tuple[slice, ...]:
     """Where a smaller parameter lies in a larger one: leading, or centred on the last axes."""
     first_centred = len(larger) - param.centred
-    starts = [(big - own) // 2 if axis >= first_centred else 0
-              for axis, (big, own) in enumerate(zip(larger, param.shape, strict=True))]  # fmt: skip
+    starts = [
+        (big - own) // 2 if axis >= first_centred else 0
+        for axis, (big, own) in enumerate(zip(larger, param.shape, strict=True))
+    ]
     return tuple(slice(s, s + own) for s, own in zip(starts, param.shape, strict=True))
 
 
@@ -257,8 +333,11 @@ class TestOperator:
         module = Written(case.operator, case.xs, case.bound)
         params = case.operator.params(case.xs, case.bound)
         held = dict(module.named_parameters())
-        found = {k: tuple(v.shape) for k, v in module.tensors().items()
-                 if not k.endswith(("running_mean", "running_var"))}  # fmt: skip
+        found = {
+            k: tuple(v.shape)
+            for k, v in module.tensors().items()
+            if not k.endswith(("running_mean", "running_var"))
+        }
         assert {p.name: p.shape for p in params} == found
         assert infer(case.operator, case.xs, case.bound).params == sum(
             p.numel() for p in held.values()
@@ -284,8 +363,10 @@ def test_slice_equals_a_smaller_operator_and_trains_alone(case: Case) -> None:
     assert case.small
     operator, xs = case.operator, read(case.small.shapes)
     args = operator.bind((), case.small.args)
-    whole = {k: v.detach().clone().requires_grad_()
-             for k, v in written(operator, case.xs, case.bound).tensors().items()}  # fmt: skip
+    whole = {
+        k: v.detach().clone().requires_grad_()
+        for k, v in written(operator, case.xs, case.bound).tensors().items()
+    }
     module = written(operator, xs, args)
     views = {k: v for k, v in module.tensors().items() if not isinstance(v, nn.Parameter)}
     cuts = {p.name: window(p, tuple(whole[p.name].shape)) for p in operator.params(xs, args)}
@@ -307,17 +388,23 @@ def test_slice_equals_a_smaller_operator_and_trains_alone(case: Case) -> None:
 
 
 def test_every_elastic_argument_has_a_case_that_slices_it() -> None:
-    elastic = {(op.name, arg.name) for op in OPERATORS.values() for arg in op.args
-               if arg.kind == "elastic"}  # fmt: skip
+    elastic = {
+        (op.name, arg.name) for op in OPERATORS.values() for arg in op.args if arg.kind == "elastic"
+    }
     sliced = {
-        (c.name, arg) for c in CASES if c.small
-        for arg in c.bound if c.operator.bind((), c.small.args)[arg] != c.bound[arg]
-    }  # fmt: skip
+        (c.name, arg)
+        for c in CASES
+        if c.small
+        for arg in c.bound
+        if c.operator.bind((), c.small.args)[arg] != c.bound[arg]
+    }
     assert elastic <= sliced
 
 
-POOL = read("1 6 3x1 3x7 4x8x8 4x4x4 3x1x1 6x2x4 2x4x4x4 2x3x4x4x4 "
-            "sequence:16x8 sequence:8x8 sequence:1x6 sequence:12x4x4")  # fmt: skip
+POOL = read(
+    "1 6 3x1 3x7 4x8x8 4x4x4 3x1x1 6x2x4 2x4x4x4 2x3x4x4x4 "
+    "sequence:16x8 sequence:8x8 sequence:1x6 sequence:12x4x4"
+)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))

@@ -78,9 +78,7 @@ def trained_a_step(network: Network, x: torch.Tensor) -> list[bool]:
 
 def test_module_with_a_shape_is_typed_on_meta_runs_and_trains(folder: Path) -> None:
     space = grammar(folder, "Gate", "conv(3) own(width=6) relu | conv(5) own relu")
-    wide, narrow = (
-        replay(space, [label], input=(1, 4, 4)) for label in ("conv(3)+", "conv(5)+")
-    )
+    wide, narrow = (replay(space, [label], input=(1, 4, 4)) for label in ("conv(3)+", "conv(5)+"))
     assert Network(wide).plan.output_shapes() == {"coarse": Shape.of((6, 4, 4))}
     assert Network(wide).plan.params == 1 * 3 * 9 + (3 * 6 + 6) + 6
     assert Network(narrow).plan.params == 1 * 5 * 9 + (5 * 4 + 4) + 4

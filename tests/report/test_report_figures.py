@@ -19,8 +19,10 @@ from nas.report.figures import marks, planes, stairs
 from nas.report.text import commands, digits, duration, human, label, listed, mark, scaled
 
 ACCURACY, FLOPS, LATENCY = (
-    Objective("accuracy", True), Objective("flops", False), Objective("latency_ms", False),
-)  # fmt: skip
+    Objective("accuracy", True),
+    Objective("flops", False),
+    Objective("latency_ms", False),
+)
 
 
 def trial(number: int, state: Any = "finished", **columns: float) -> Trial:
@@ -69,7 +71,7 @@ def test_stairs_only_ever_climb(points: list[tuple[float, float]], maximize: boo
     losses = [(x, sign * y) for x, y in points]
     assert set(kept) == {
         p for p, at in zip(points, losses, strict=True) if not any(dominates(o, at) for o in losses)
-    }  # fmt: skip
+    }
 
 
 @given(st.floats(1e-3, 1e12), st.floats(1, 1e6))
@@ -85,13 +87,21 @@ def test_a_column_name_cannot_bring_markup_into_a_figure() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("flops", 999, "999"), ("flops", 605472, "605 k"), ("flops", 999999, "1.00 M"),
-        ("params", 21728, "21.7 k"), ("flops", 4.2e9, "4.20 G"), ("latency_ms", 0.7024, "0.702 ms"),
-        ("latency_ms", 12.34, "12.3 ms"), ("size_mb", 0.086912, "86.9 kB"),
-        ("size_mb", 1.5, "1.50 MB"), ("accuracy", 0.97222, "0.9722"), ("accuracy", None, "–"),
-        ("nll", float("nan"), "not a number"), ("flops", 0, "0"),
+        ("flops", 999, "999"),
+        ("flops", 605472, "605 k"),
+        ("flops", 999999, "1.00 M"),
+        ("params", 21728, "21.7 k"),
+        ("flops", 4.2e9, "4.20 G"),
+        ("latency_ms", 0.7024, "0.702 ms"),
+        ("latency_ms", 12.34, "12.3 ms"),
+        ("size_mb", 0.086912, "86.9 kB"),
+        ("size_mb", 1.5, "1.50 MB"),
+        ("accuracy", 0.97222, "0.9722"),
+        ("accuracy", None, "–"),
+        ("nll", float("nan"), "not a number"),
+        ("flops", 0, "0"),
     ],
-)  # fmt: skip
+)
 def test_values_are_short_and_have_units(column: str, value: float | None, said: str) -> None:
     assert human(column, value) == said
 
@@ -124,9 +134,11 @@ def test_commands_quote_what_a_shell_would_read(tmp_path: Path, monkeypatch) -> 
 def run_of(trials: tuple[Trial, ...]) -> Any:
     front = ParetoFront.of(trials, (ACCURACY, FLOPS, LATENCY))
     return SimpleNamespace(
-        trials=trials, fronts=lambda: {"": front}, named=[SimpleNamespace(name="digits")],
+        trials=trials,
+        fronts=lambda: {"": front},
+        named=[SimpleNamespace(name="digits")],
         settings=SimpleNamespace(space="mobile"),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], TRIALS[1:2], ()])

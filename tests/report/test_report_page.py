@@ -180,14 +180,21 @@ def test_figures_are_short_in_sight_and_exact_in_titles(page: Reader) -> None:
 
 def test_the_detail_holds_the_commands_the_cli_takes(run: Run, page: Reader) -> None:
     assert page.data["trials"][1]["commands"] == [
-        "nas extract first --id 00000001 --to net", "nas retrain net --epochs 20",
-    ]  # fmt: skip
+        "nas extract first --id 00000001 --to net",
+        "nas retrain net --epochs 20",
+    ]
     assert str(run.folder.parent) not in json.dumps(page.data)
 
 
 def test_the_page_says_how_each_column_was_measured(page: Reader) -> None:
-    for words in ("validation split", "all trials of the run share", "600 supernet steps", CLOCK,
-                  "a multiply-add is 2 FLOPs", "columns of their own"):  # fmt: skip
+    for words in (
+        "validation split",
+        "all trials of the run share",
+        "600 supernet steps",
+        CLOCK,
+        "a multiply-add is 2 FLOPs",
+        "columns of their own",
+    ):
         assert words in page.said
     assert "None has been measured on the test split yet" in page.said
 
@@ -219,17 +226,26 @@ def test_a_retrained_figure_stands_beside_and_never_instead(tmp_path: Path) -> N
 def test_several_tasks_have_a_front_each_with_their_own_columns(tmp_path: Path) -> None:
     tasks = ("scenes-classify", "scenes-segment")
     both = [
-        Trial(i, f"{i:08x}", {"": "none"}, "finished", measurements=(
-            metric("average_precision", a, tasks[0]), *measured(tasks[1], b, 1e6, "mean_iou")))
+        Trial(
+            i,
+            f"{i:08x}",
+            {"": "none"},
+            "finished",
+            measurements=(
+                metric("average_precision", a, tasks[0]),
+                *measured(tasks[1], b, 1e6, "mean_iou"),
+            ),
+        )
         for i, (a, b) in enumerate([(0.3, 0.1), (0.2, 0.2), (0.1, 0.05)])
-    ]  # fmt: skip
+    ]
     page = read(made(tmp_path / "run", both, tasks))
     for title in ("The front", "The front for scenes-classify", "The front for scenes-segment"):
         assert title in [word.strip() for word in page.words]
     assert page.data["first"] == ["00000000", "00000000", "00000001"]
     assert {name.split()[0] for name in page.data["figures"][0]} == {
-        "scenes_classify_average_precision", "scenes_segment_mean_iou",
-    }  # fmt: skip
+        "scenes_classify_average_precision",
+        "scenes_segment_mean_iou",
+    }
     labels = [label for label, _, _ in page.data["trials"][0]["columns"]]
     assert labels[:2] == ["scenes-classify average precision", "scenes-segment mean IoU"]
     assert len(labels) == len(set(labels)) == 6

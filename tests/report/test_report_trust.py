@@ -20,12 +20,24 @@ VERDICT = "The evaluator to use is short training: its τ is at least 0.52 <b>."
 def row(evaluator: str, score: str, tau: list[float | None], scores: list[float]) -> dict[str, Any]:
     none = [None, None, None]
     return {
-        "task": "digits", "evaluator": evaluator, "words": f"{evaluator} words", "score": score,
-        "tau": tau, "given_flops": none, "given_params": [0.25, 0.125, 0.5], "given_both": none,
-        "regret_1": [0.0156, 0.0, 0.02], "regret_5": [0.0, 0.0, 0.0], "behind": none,
-        "over_flops": none, "over_params": none, "cpu_s": 1.25, "seconds": 2.0, "before_s": 90.0,
+        "task": "digits",
+        "evaluator": evaluator,
+        "words": f"{evaluator} words",
+        "score": score,
+        "tau": tau,
+        "given_flops": none,
+        "given_params": [0.25, 0.125, 0.5],
+        "given_both": none,
+        "regret_1": [0.0156, 0.0, 0.02],
+        "regret_5": [0.0, 0.0, 0.0],
+        "behind": none,
+        "over_flops": none,
+        "over_params": none,
+        "cpu_s": 1.25,
+        "seconds": 2.0,
+        "before_s": 90.0,
         "scores": scores,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -38,9 +50,11 @@ def written(tmp_path: Path) -> Path:
     ]
     task = {"metric": "accuracy", "ceiling": [0.75, 0.5, 0.9], "truth": [0.5, 0.7, 0.6]}
     facts = {
-        "architectures": ["a", "b", "c"], "seeds": 2, "verdict": {"says": VERDICT},
+        "architectures": ["a", "b", "c"],
+        "seeds": 2,
+        "verdict": {"says": VERDICT},
         "tasks": {"digits": {**task, "rows": rows}},
-    }  # fmt: skip
+    }
     (tmp_path / "trust.json").write_text(json.dumps(facts))
     return tmp_path / "trust.json"
 
@@ -51,9 +65,7 @@ def test_ranks_are_from_0_to_100_and_ties_share_their_mean() -> None:
     assert ranks([1.0]) == [0]
 
 
-def test_each_evaluator_is_drawn_by_its_surer_score_and_the_truth_not_at_all(
-    written: Path,
-) -> None:
+def test_each_evaluator_is_drawn_by_its_surer_score_and_the_truth_not_at_all(written: Path) -> None:
     found = trust(written)
     assert found is not None
     (task,) = found["tasks"]
@@ -93,9 +105,16 @@ def test_the_time_of_calibrating_is_said_apart_from_training_and_evaluating(tmp_
         archive.note("bank", version=1, seconds=70.0)
         for _ in range(2):
             archive.note(
-                "scored", derivation="", evaluator="short", seed=0, made="", measurements=[],
-                reason="", seconds=20.0, cpu_s=1.0,
-            )  # fmt: skip
+                "scored",
+                derivation="",
+                evaluator="short",
+                seed=0,
+                made="",
+                measurements=[],
+                reason="",
+                seconds=20.0,
+                cpu_s=1.0,
+            )
     said = Reader(render(run)).said
     assert "1 min 10 s of training shared weights" in said
     assert "40 s of calibrating" in said

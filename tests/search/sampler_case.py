@@ -36,10 +36,17 @@ INPUT = (8, 4)
 LIMITS = Limits(40)
 PLANTED = Counter(
     {
-        "input linear": 1, "linear relu": 2, "relu linear": 2, "linear add": 1, "relu add": 1,
-        "add tanh": 1, "add sigmoid": 1, "tanh add": 2, "sigmoid add": 2,
+        "input linear": 1,
+        "linear relu": 2,
+        "relu linear": 2,
+        "linear add": 1,
+        "relu add": 1,
+        "add tanh": 1,
+        "add sigmoid": 1,
+        "tanh add": 2,
+        "sigmoid add": 2,
     }
-)  # fmt: skip
+)
 
 
 def distance(one: Plan) -> float:
@@ -90,9 +97,11 @@ def drawn(seed: int) -> Derivation:
 class SamplerCase(ABC):
     @abstractmethod
     def make(
-        self, seed: int, start: Sequence[Derivation] = (),
+        self,
+        seed: int,
+        start: Sequence[Derivation] = (),
         key: Callable[[Derivation], str] | None = None,
-    ) -> DerivationSampler: ...  # fmt: skip
+    ) -> DerivationSampler: ...
 
     @pytest.fixture
     def sampler(self) -> Callable[[], optuna.samplers.BaseSampler]:

@@ -17,8 +17,10 @@ from nas.train import Trainer, Turn
 SPACE = "net = conv({4, 8, 12}, stride=2) batchnorm relu (block | identity) output(coarse)\n"
 SPACE += "block = conv({4, 8}, kernel={1, 3}) batchnorm relu\n"
 QUICK: dict[str, Any] = {
-    "generation": 4, "supernet": {"steps": 8, "samples": 32}, "trust": {"share": 0.0},
-}  # fmt: skip
+    "generation": 4,
+    "supernet": {"steps": 8, "samples": 32},
+    "trust": {"share": 0.0},
+}
 
 
 @pytest.fixture
@@ -86,9 +88,14 @@ def test_a_machine_that_becomes_slower_still_leaves_evaluation_its_share(
 
     settings = {**QUICK, "supernet": {"steps": 0, "samples": 32}}
     run = search(
-        space, "digits", out=tmp_path / "run", budget_s=200.0, trials=6, listener=listener,
+        space,
+        "digits",
+        out=tmp_path / "run",
+        budget_s=200.0,
+        trials=6,
+        listener=listener,
         **settings,
-    )  # fmt: skip
+    )
     assert 8 <= len(steps) <= 11  # of 100 seconds
     assert len(run.trials) == 6
 

@@ -38,9 +38,12 @@ net = conv(4, stride=2) relu body output(coarse)
 body = 0.3: body body | conv({4, 8}) | relu | batchnorm
 """
 QUICK: dict[str, Any] = {
-    "trials": 8, "generation": 4, "supernet": {"steps": 12, "samples": 64},
-    "objectives": ("accuracy", "flops"), "standalone": {"epochs": 0.5},
-}  # fmt: skip
+    "trials": 8,
+    "generation": 4,
+    "supernet": {"steps": 12, "samples": 64},
+    "objectives": ("accuracy", "flops"),
+    "standalone": {"epochs": 0.5},
+}
 SCORES = 8  # of an architecture: shared, finetuned, short, twice alone, three baselines
 BUDGET: dict[str, Any] = {**QUICK, "budget_s": 1e4, "trust": {"architectures": 8, "least": 8}}
 
@@ -76,8 +79,9 @@ def measured(facts: dict[str, Any]) -> list[tuple[Any, ...]]:
     """All of a table that must not depend on when and how often it was made."""
     return [
         (task, row["evaluator"], row["score"], row["tau"], row["regret_1"], row["scores"])
-        for task, each in facts["tasks"].items() for row in each["rows"]
-    ]  # fmt: skip
+        for task, each in facts["tasks"].items()
+        for row in each["rows"]
+    ]
 
 
 def scored(folder: Path) -> list[dict[str, Any]]:
@@ -91,8 +95,10 @@ def test_the_set_is_distinct_spread_over_sizes_and_more_of_it_extends_fewer(ran:
     assert len(set(many)) == 40
     sizes = [math.log(cost_of(Derivation.read(text, ran.grammar)).flops) for text in many]
     low, high = min(sizes), max(sizes)
-    thirds = [sum(low + i * (high - low) / 3 <= s <= low + (i + 1) * (high - low) / 3
-                  for s in sizes) for i in range(3)]  # fmt: skip
+    thirds = [
+        sum(low + i * (high - low) / 3 <= s <= low + (i + 1) * (high - low) / 3 for s in sizes)
+        for i in range(3)
+    ]
     assert min(thirds) >= 8
 
 
@@ -147,10 +153,15 @@ def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
     run, facts = calibrated
     rows = facts["tasks"]["digits"]["rows"]
     assert [(row["evaluator"], row["score"]) for row in rows] == [
-        *((name, score) for name in ("shared", "finetuned", "short", "standalone")
-          for score in ("accuracy", "nll")),
-        ("flops", "flops"), ("params", "params"), ("synflow", "synflow"),
-    ]  # fmt: skip
+        *(
+            (name, score)
+            for name in ("shared", "finetuned", "short", "standalone")
+            for score in ("accuracy", "nll")
+        ),
+        ("flops", "flops"),
+        ("params", "params"),
+        ("synflow", "synflow"),
+    ]
     by = {(row["evaluator"], row["score"]): row for row in rows}
     assert by["shared", "nll"]["before_s"] == by["finetuned", "nll"]["before_s"] > 0
     assert by["short", "nll"]["before_s"] == 0
@@ -210,9 +221,11 @@ def test_trust_killed_anywhere_goes_on_where_it_was(
 def test_a_recursive_space_has_no_bank_to_measure(tmp_path: Path) -> None:
     (tmp_path / "open.grammar").write_text(OPEN)
     run = search(
-        str(tmp_path / "open.grammar"), ["digits"], out=tmp_path / "run",
+        str(tmp_path / "open.grammar"),
+        ["digits"],
+        out=tmp_path / "run",
         **{**QUICK, "trials": 2, "generation": 2, "size": (4, 12)},
-    )  # fmt: skip
+    )
     facts = trust(run.folder, standalone=8)
     names = {row["evaluator"] for row in facts["tasks"]["digits"]["rows"]}
     assert names == {"short", "standalone", "flops", "params", "synflow"}
@@ -227,13 +240,19 @@ def test_inherited_scores_are_measured_on_the_children_that_have_them(tmp_path: 
     settings |= {"limits": ("activations=20k",), "objectives": ("accuracy",)}
     settings["standalone"] = {"epochs": 0.4, "child_epochs": 0.2, "finalists": 0}
     run = search(str(tmp_path / "layers.grammar"), ["digits"], out=tmp_path / "run", **settings)
-    children = {t.derivations[""]: t.value("accuracy") for t in run.trials
-                if any(m.evaluator == "inherited" for m in t.measurements)}  # fmt: skip
+    children = {
+        t.derivations[""]: t.value("accuracy")
+        for t in run.trials
+        if any(m.evaluator == "inherited" for m in t.measurements)
+    }
     assert len(children) >= 8
     facts = trust(run.folder, standalone=8)
     assert set(facts["architectures"]) <= set(children)
-    (row,) = (row for row in facts["tasks"]["digits"]["rows"]
-              if (row["evaluator"], row["score"]) == ("inherited", "accuracy"))  # fmt: skip
+    (row,) = (
+        row
+        for row in facts["tasks"]["digits"]["rows"]
+        if (row["evaluator"], row["score"]) == ("inherited", "accuracy")
+    )
     assert row["scores"] == [children[text] for text in facts["architectures"]]
 
 
@@ -319,9 +338,12 @@ def test_a_budget_too_short_to_calibrate_says_so_and_uses_the_default(
         told.extend(facts["says"] for _ in range(phase == "verdict"))
 
     run = search(
-        str(space), ["digits"], out=tmp_path / "run", listener=listener,
+        str(space),
+        ["digits"],
+        out=tmp_path / "run",
+        listener=listener,
         **{**QUICK, "trials": 4, "budget_s": 4.0},
-    )  # fmt: skip
+    )
     assert run.evaluator == "shared"
     (said,) = told
     assert "too few architectures can be trained from scratch in 20% of the budget" in said
@@ -374,8 +396,11 @@ def test_a_network_of_finetuned_weights_is_the_one_that_was_measured(
         network = run.network(trial.id)
         for one in scores(network.plan, network.tensors(), run.tasks, "valid", evaluator=""):
             assert one.value == pytest.approx(measured[one.name].value, abs=1e-6)
-        (alike,) = (m.value for m in shared(run.bank(), run.derivation(trial.id), run.tasks,
-                                            samples=64) if m.name == "nll")  # fmt: skip
+        (alike,) = (
+            m.value
+            for m in shared(run.bank(), run.derivation(trial.id), run.tasks, samples=64)
+            if m.name == "nll"
+        )
         assert measured["nll"].value < alike - 1e-3
     assert (run.folder / "bank.safetensors").read_bytes() == before
 
@@ -384,9 +409,12 @@ def test_training_from_scratch_that_shared_weights_outdo_ends_the_calibration(
     space: Path, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {
-        **QUICK, "budget_s": 1e4, "trust": {"architectures": 16, "least": 12},
-        "supernet": {"steps": 200, "samples": 64}, "standalone": {"epochs": 0.2},
-    }  # fmt: skip
+        **QUICK,
+        "budget_s": 1e4,
+        "trust": {"architectures": 16, "least": 12},
+        "supernet": {"steps": 200, "samples": 64},
+        "standalone": {"epochs": 0.2},
+    }
     run = search(str(space), ["digits"], out=tmp_path / "run", **given)
     told = json.loads((run.folder / "trust.json").read_text())
     assert run.evaluator == told["verdict"]["evaluator"] == "shared"
@@ -419,8 +447,14 @@ def test_short_training_can_be_asked_for_and_has_no_children(space: Path, tmp_pa
     assert {m.fidelity for t in run.trials for m in t.measurements if m.task} == {"4 steps"}
     assert not (run.folder / "bank.safetensors").exists()
     with pytest.raises(SettingsError, match="child_epochs 0 with short"):
-        Settings.of({"space": "mobile", "tasks": ("digits",), "evaluator": "short",
-                     "standalone": {"child_epochs": 1}})  # fmt: skip
+        Settings.of(
+            {
+                "space": "mobile",
+                "tasks": ("digits",),
+                "evaluator": "short",
+                "standalone": {"child_epochs": 1},
+            }
+        )
     with pytest.raises(SettingsError, match="trust.*least is 12, and architectures at most 8"):
         Settings.of({"space": "mobile", "tasks": ("digits",), "trust": {"architectures": 8}})
 
@@ -429,8 +463,9 @@ def test_the_front_found_on_the_bank_is_the_exhaustive_front_of_the_same_evaluat
     space: Path, tmp_path: Path
 ) -> None:
     """Each of 50 that the grammar enumerates is evaluated here once more; the search met all."""
-    run = search(str(space), ["digits"], out=tmp_path / "run",
-                 **{**QUICK, "trials": 200, "generation": 20})  # fmt: skip
+    run = search(
+        str(space), ["digits"], out=tmp_path / "run", **{**QUICK, "trials": 200, "generation": 20}
+    )
     everything = list(enumerate_all(Grammar.load(str(space)), input=(1, 8, 8)))
     assert len(run.trials) == len(everything) == 50
     shared = RunEvaluator(run.folder, run.settings, trust_code=False).named("shared", 0)
@@ -439,8 +474,9 @@ def test_the_front_found_on_the_bank_is_the_exhaustive_front_of_the_same_evaluat
         found = {m.name: m.value for m in shared.measure(derivation, run.tasks)}
         points[str(derivation)] = (-found["accuracy"], found["flops"])
     front = {
-        text for text, (loss, flops) in points.items()
+        text
+        for text, (loss, flops) in points.items()
         if not any(a <= loss and b <= flops and (a, b) != (loss, flops) for a, b in points.values())
-    }  # fmt: skip
+    }
     assert {t.derivations[""] for t in run.front().trials} == front
     assert len(front) > 1

@@ -25,10 +25,15 @@ seed narrow = conv(8) batchnorm relu batchnorm output(coarse)
 seed wide = conv(16, stride=2) batchnorm relu output(coarse)
 """
 QUICK: dict[str, Any] = {
-    "trials": 20, "generation": 5, "population": 10, "sampler": "evolution", "size": (3, 12),
-    "objectives": ("accuracy",), "limits": ("activations=20k",),
+    "trials": 20,
+    "generation": 5,
+    "population": 10,
+    "sampler": "evolution",
+    "size": (3, 12),
+    "objectives": ("accuracy",),
+    "limits": ("activations=20k",),
     "standalone": {"epochs": 0.5, "child_epochs": 0.25, "finalists": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +54,15 @@ def evaluators(run: Run) -> list[list[str]]:
 
 
 def outcome(run: Run) -> list[tuple[Any, ...]]:
-    return [(t.number, t.id, t.derivations[""], sorted((m.name, m.value, m.evaluator)
-             for m in t.measurements)) for t in run.trials]  # fmt: skip
+    return [
+        (
+            t.number,
+            t.id,
+            t.derivations[""],
+            sorted((m.name, m.value, m.evaluator) for m in t.measurements),
+        )
+        for t in run.trials
+    ]
 
 
 def test_children_go_on_from_parents_once_there_is_a_population(ran: Run) -> None:
@@ -124,8 +136,9 @@ def test_proposals_are_told_what_was_known_before_the_finalists() -> None:
 def test_without_child_epochs_every_trial_is_trained_from_scratch(
     space: Path, tmp_path: Path
 ) -> None:
-    run = search(str(space), ["digits"], out=tmp_path / "run",
-                 **{**QUICK, "standalone": {"epochs": 0.5}})  # fmt: skip
+    run = search(
+        str(space), ["digits"], out=tmp_path / "run", **{**QUICK, "standalone": {"epochs": 0.5}}
+    )
     assert {name for some in evaluators(run) for name in some} == {"standalone"}
     assert not (run.folder / "weights").exists()
 
@@ -143,8 +156,12 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
     grammar = Grammar.load(str(space))
     costs = [cost_of(seed(grammar, name, input=(1, 8, 8))).activations for name in grammar.seeds]
     limit = f"activations={min(costs)}"
-    run = search(str(space), ["digits"], out=tmp_path / "run",
-                 **{**QUICK, "trials": 5, "start": ("mix",), "limits": (limit,)})  # fmt: skip
+    run = search(
+        str(space),
+        ["digits"],
+        out=tmp_path / "run",
+        **{**QUICK, "trials": 5, "start": ("mix",), "limits": (limit,)},
+    )
     begun = started(run.settings, run.grammar, run.tasks[0].input, run.limits)
     assert [cost_of(one).activations for one in begun] == [min(costs)]
 

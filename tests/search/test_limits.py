@@ -21,9 +21,11 @@ from nas.task import Task
 
 DIGITS = Task.load("digits")
 QUICK: dict[str, Any] = {
-    "trials": 16, "generation": 8, "objectives": ("accuracy", "flops"),
+    "trials": 16,
+    "generation": 8,
+    "objectives": ("accuracy", "flops"),
     "supernet": {"steps": 6, "samples": 32},
-}  # fmt: skip
+}
 
 
 def settings(space: str, *limits: str, **more: Any) -> Settings:
@@ -34,9 +36,13 @@ def settings(space: str, *limits: str, **more: Any) -> Settings:
 def test_every_sampler_proposes_within_the_limits(sampler: str, tmp_path: Path) -> None:
     """A limit that one random network in hundreds keeps."""
     run = search(
-        "mobile", "digits", out=tmp_path / "run", limits=("flops<=40k", "params=3k"),
-        sampler=sampler, **QUICK,
-    )  # fmt: skip
+        "mobile",
+        "digits",
+        out=tmp_path / "run",
+        limits=("flops<=40k", "params=3k"),
+        sampler=sampler,
+        **QUICK,
+    )
     costs = [(trial.value("flops"), trial.value("params")) for trial in run.trials]
     assert len(costs) == 16
     assert all(flops <= 40_000 and params <= 3_000 for flops, params in costs)
@@ -99,9 +105,11 @@ def test_a_limit_on_the_wrong_side_is_refused_with_the_right_one() -> None:
     assert Limit.parse("accuracy>=0.9", known) == Limit("accuracy", 0.9, least=True)
     assert Limit.parse("flops <= 2M", known) == Limit("flops", 2e6)
     for text, fix in (
-        ("accuracy=0.9", "--min accuracy=0.9"), ("accuracy<=0.9", "--min accuracy=0.9"),
-        ("flops>=2M", "--max flops=2M"), ("nll>=1", "--max nll=1"),
-    ):  # fmt: skip
+        ("accuracy=0.9", "--min accuracy=0.9"),
+        ("accuracy<=0.9", "--min accuracy=0.9"),
+        ("flops>=2M", "--max flops=2M"),
+        ("nll>=1", "--max nll=1"),
+    ):
         with pytest.raises(ValueError, match=fix):
             Limit.parse(text, known)
     with pytest.raises(ValueError, match="is not like"):

@@ -17,7 +17,7 @@ import pytest
 from nas.archive import Archive
 from nas.search import RunError, load, resume, search
 
-BAD = '''
+BAD = """
 import ctypes, os, time
 from pathlib import Path
 import torch
@@ -26,7 +26,7 @@ def bad(x, odd=0):
     if x.is_meta or not odd:
         return x * 1
     {harm}
-'''
+"""
 HARM = {
     "hangs": ("while True:\n        time.sleep(0.1)", "took more than"),
     "exits": ("os._exit(3)", "exit code 3"),
@@ -40,9 +40,12 @@ HARM = {
 }
 SPACE = "use ./bad.py:bad as bad\nnet = conv({4, 6}, stride=2) relu bad({0, 1}) output(coarse)\n"
 QUICK: dict[str, Any] = {
-    "trials": 4, "generation": 4, "objectives": ("accuracy", "flops"), "trust_code": True,
+    "trials": 4,
+    "generation": 4,
+    "objectives": ("accuracy", "flops"),
+    "trust_code": True,
     "standalone": {"epochs": 0.2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -133,9 +136,12 @@ def test_a_budget_is_not_held_up_by_a_step_without_end(
 ) -> None:
     monkeypatch.setattr("nas.search.shared.longest_s", lambda settings: 600.0)
     monkeypatch.setattr("nas.search.trial_run.TRY_S", 4.0)
-    words = {**QUICK, "trials": 0, "trust": {"share": 0.0}, "supernet": {
-        "steps": 0, "samples": 16, "share": 0.5,
-    }}  # fmt: skip
+    words = {
+        **QUICK,
+        "trials": 0,
+        "trust": {"share": 0.0},
+        "supernet": {"steps": 0, "samples": 16, "share": 0.5},
+    }
     begun = time.monotonic()
     path = space(tmp_path, HARM["hangs"][0])
     run = search(path, "digits", out=tmp_path / "run", budget_s=20.0, **words)
@@ -170,8 +176,9 @@ def test_sigterm_is_as_ctrl_c(tmp_path: Path, phase: str) -> None:
     words = ["search", "mobile", "--task", "digits", "--config", str(tmp_path / "c.toml")]
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words, "--out", str(tmp_path / "run")],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if phase in line:

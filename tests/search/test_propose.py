@@ -45,8 +45,9 @@ def volume(sampler: str, seed: int, trials: int = 200) -> float:
         asked = [proposer.ask() for _ in range(20)]
         for proposal in asked:
             values = {
-                "worth": worth(proposal.derivation), "flops": plan(proposal.derivation).flops / 3e6
-            }  # fmt: skip
+                "worth": worth(proposal.derivation),
+                "flops": plan(proposal.derivation).flops / 3e6,
+            }
             points.append((-values["worth"], values["flops"]))
             proposer.tell(proposal, values)
     front = [points[i] for i in nondominated(points)]
@@ -175,4 +176,3 @@ def test_a_start_is_proposed_first() -> None:
         Space(MOBILE, INPUT), "evolution", OBJECTIVES, (), seed=0, population=4, start=start
     )
     assert [proposer.ask().derivation for _ in range(3)] == start
-

@@ -20,9 +20,11 @@ from nas.task import Task, TaskError
 
 SPACE = "net = conv({4, 8}, stride=2) batchnorm relu output(coarse)\n"
 QUICK: dict[str, Any] = {
-    "trials": 2, "generation": 2, "objectives": ("accuracy", "flops"),
+    "trials": 2,
+    "generation": 2,
+    "objectives": ("accuracy", "flops"),
     "supernet": {"steps": 3, "samples": 16},
-}  # fmt: skip
+}
 RNG = np.random.default_rng(0)
 
 
@@ -37,9 +39,10 @@ def test_a_grammar_a_task_and_arrays_are_arguments(tmp_path: Path) -> None:
     run = nas.search(grammar, Task.load("digits"), out=tmp_path / "a", **QUICK)
     assert run.grammar.hash == grammar.hash
     x, y = RNG.normal(size=(80, 1, 8, 8)), np.arange(80) % 2
-    given = {"mine": (torch.tensor(x), torch.tensor(y)), "split": {
-        "x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:],
-    }}  # fmt: skip
+    given = {
+        "mine": (torch.tensor(x), torch.tensor(y)),
+        "split": {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:]},
+    }
     names = ("mine_accuracy", "flops")
     run = search(grammar, given, out=tmp_path / "b", **{**QUICK, "objectives": names})
     assert [task.name for task in run.tasks] == ["mine", "split"]
@@ -182,9 +185,10 @@ def test_a_rule_may_have_any_name_and_its_supernet_resumes(
     (tmp_path / "s.grammar").write_text(
         f"net = {rule} output(coarse)\n{rule} = conv({{4, 8}}, stride=2) batchnorm relu\n"
     )
-    words = {**QUICK, "supernet": {
-        "steps": 6, "samples": 16, "checkpoint_s": 0.0, "optimizer": optimizer,
-    }}  # fmt: skip
+    words = {
+        **QUICK,
+        "supernet": {"steps": 6, "samples": 16, "checkpoint_s": 0.0, "optimizer": optimizer},
+    }
     whole = search(tmp_path / "s.grammar", "digits", out=tmp_path / "whole", **words)
 
     def stop(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:

@@ -32,8 +32,11 @@ from nas.task import Task
 from nas.train import Recipe
 
 TINY: dict[str, Any] = {
-    "trials": 16, "generation": 8, "supernet": {"steps": 30}, "objectives": ("accuracy", "flops"),
-}  # fmt: skip
+    "trials": 16,
+    "generation": 8,
+    "supernet": {"steps": 30},
+    "objectives": ("accuracy", "flops"),
+}
 OWN = """
 use {folder}/mine.py:hurt as hurt
 net = conv({{4, 8, 12}}, kernel={{1, 3, 5}}, stride=2) batchnorm relu hurt output(coarse)
@@ -92,8 +95,10 @@ def test_ray_and_this_process_make_the_same_archive(cluster: None, tmp_path: Pat
     assert len(here.trials) == 16
     assert said(here) == said(there)
     tables = [trust(run.folder, standalone=8, epochs=0.2)["tasks"] for run in (here, there)]
-    scores = [[(row["evaluator"], row["score"], row["scores"]) for row in table["digits"]["rows"]]
-              for table in tables]  # fmt: skip
+    scores = [
+        [(row["evaluator"], row["score"], row["scores"]) for row in table["digits"]["rows"]]
+        for table in tables
+    ]
     assert scores[0] == scores[1]
 
 
@@ -102,17 +107,22 @@ def test_a_search_on_ray_measures_its_evaluators_as_one_in_this_process(
 ) -> None:
     """But for seconds, and what follows from them: the verdict weighs those."""
     words: dict[str, Any] = {
-        **TINY, "trials": 8, "budget_s": 1e4, "trust": {"architectures": 8, "least": 8},
+        **TINY,
+        "trials": 8,
+        "budget_s": 1e4,
+        "trust": {"architectures": 8, "least": 8},
         "standalone": {"epochs": 0.5},
-    }  # fmt: skip
+    }
     search("mobile", ["digits"], out=tmp_path / "here", **words)
     there = search("mobile", ["digits"], out=tmp_path / "there", on="ray", workers=2, **words)
     tables = [
         json.loads((tmp_path / name / "trust.json").read_text())["tasks"]["digits"]["rows"]
         for name in ("here", "there")
     ]
-    scores = [[(row["evaluator"], row["score"], row["scores"], row["tau"]) for row in table]
-              for table in tables]  # fmt: skip
+    scores = [
+        [(row["evaluator"], row["score"], row["scores"], row["tau"]) for row in table]
+        for table in tables
+    ]
     assert scores[0] == scores[1]
     with Archive.open(there.folder) as archive:
         (verdict,) = archive.notes("verdict")
@@ -125,14 +135,17 @@ def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path)
     space = tmp_path / "layers.grammar"
     space.write_text("net = m output(coarse)\nm = part | part m\npart = conv(8) batchnorm relu")
     settings: dict[str, Any] = {
-        "trials": 12, "generation": 4, "population": 10, "sampler": "tree", "size": (4, 20),
-        "objectives": ("accuracy", "flops"), "limits": ("activations=20k",),
+        "trials": 12,
+        "generation": 4,
+        "population": 10,
+        "sampler": "tree",
+        "size": (4, 20),
+        "objectives": ("accuracy", "flops"),
+        "limits": ("activations=20k",),
         "standalone": {"epochs": 0.5, "child_epochs": 0.25, "finalists": 1},
-    }  # fmt: skip
+    }
     here = search(str(space), ["digits"], out=tmp_path / "here", **settings)
-    there = search(
-        str(space), ["digits"], out=tmp_path / "there", on="ray", workers=2, **settings
-    )
+    there = search(str(space), ["digits"], out=tmp_path / "there", on="ray", workers=2, **settings)
     assert any(m.evaluator == "inherited" for t in here.trials for m in t.measurements)
     assert said(here) == said(there)
 
@@ -151,9 +164,15 @@ def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
 
     words = TINY | {"trials": 8}
     run = search(
-        str(tmp_path / "own.grammar"), ["digits"], out=tmp_path / "run", on="ray", workers=2,
-        listener=listener, trust_code=True, **words,
-    )  # fmt: skip
+        str(tmp_path / "own.grammar"),
+        ["digits"],
+        out=tmp_path / "run",
+        on="ray",
+        workers=2,
+        listener=listener,
+        trust_code=True,
+        **words,
+    )
     assert len(run.trials) == 8
     reasons = sorted(trial.reason for trial in run.trials if trial.state == "failed")
     assert len(reasons) == 2
@@ -293,9 +312,12 @@ def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
     heard: list[float] = []
     with pytest.raises(RunError, match=r"1 of 2 .*/b: .*damaged"):
         retrain_on_ray(
-            nets, on="ray", epochs=4, storage=tmp_path / "tune",
+            nets,
+            on="ray",
+            epochs=4,
+            storage=tmp_path / "tune",
             listener=lambda phase, done, total, facts: heard.append(8 * done / total),
-        )  # fmt: skip
+        )
     assert heard == [3, 4]
     assert retrained(nets[0], epochs=4) is not None
     assert retrained(nets[1], epochs=4) is None
@@ -326,7 +348,10 @@ def test_a_ray_started_here_asks_for_a_token_and_leaves_the_users_choice() -> No
         home.pop(name, None)
     for more, said in (({}, "token 64"), ({"RAY_AUTH_MODE": "disabled"}, "disabled 0")):
         found = subprocess.run(
-            [sys.executable, "-c", code], env={**home, **more}, capture_output=True, text=True,
+            [sys.executable, "-c", code],
+            env={**home, **more},
+            capture_output=True,
+            text=True,
             check=True,
-        ).stdout  # fmt: skip
+        ).stdout
         assert found.strip() == said

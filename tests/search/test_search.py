@@ -26,9 +26,11 @@ from nas.task import Task, TaskError
 from nas.train import Recipe, Trainer, Turn, train
 
 QUICK: dict[str, Any] = {
-    "trials": 12, "generation": 6, "supernet": {"steps": 12, "samples": 64},
+    "trials": 12,
+    "generation": 6,
+    "supernet": {"steps": 12, "samples": 64},
     "objectives": ("accuracy", "flops"),
-}  # fmt: skip
+}
 TINY = """
 net = conv({4, 8}, stride=2) batchnorm relu (block | identity) output(coarse)
 block = conv(8, kernel={1, 3}) batchnorm relu
@@ -38,10 +40,16 @@ block = conv(8, kernel={1, 3}) batchnorm relu
 def facts(folder: Path) -> list[tuple[Any, ...]]:
     """What must be equal in equal runs: everything but times."""
     return [
-        (t.number, t.id, t.state, t.reason, dict(t.derivations),
-         sorted((m.name, m.value) for m in t.measurements if m.name != "latency_ms"))
+        (
+            t.number,
+            t.id,
+            t.state,
+            t.reason,
+            dict(t.derivations),
+            sorted((m.name, m.value) for m in t.measurements if m.name != "latency_ms"),
+        )
         for t in load(folder).trials
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +100,10 @@ def test_transformers_are_trained_by_adam_unless_something_is_said() -> None:
 
     assert optimizers("vit") == ["adam"] * 3
     assert optimizers("vit", supernet={"steps": 9}, standalone={"lr": 0.01}) == [
-        "adam", "sgd", "adam"
-    ]  # fmt: skip
+        "adam",
+        "sgd",
+        "adam",
+    ]
     assert optimizers("vit", retrain={"optimizer": "sgd"}) == ["adam", "adam", "sgd"]
     assert optimizers("mobile") == optimizers("einspace") == ["sgd"] * 3
 
@@ -264,16 +274,18 @@ def test_several_tasks_share_one_trunk_and_have_a_front_each(tmp_path: Path) -> 
 
 def test_a_trial_that_fails_says_why_and_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "ops.py").write_text(
-        "import torch\n"
-        "def poison(x, odd=0):\n"
-        "    return x * (float('nan') if odd else 1.0)\n"
+        "import torch\ndef poison(x, odd=0):\n    return x * (float('nan') if odd else 1.0)\n"
     )
     (tmp_path / "s.grammar").write_text(
-        "use ./ops.py:poison as poison\n"
-        "net = conv(4, stride=2) poison({0, 1}) output(coarse)\n"
+        "use ./ops.py:poison as poison\nnet = conv(4, stride=2) poison({0, 1}) output(coarse)\n"
     )
-    settings = {**QUICK, "trials": 2, "generation": 4, "evaluator": "standalone",
-                "standalone": {"epochs": 0.2}}  # fmt: skip
+    settings = {
+        **QUICK,
+        "trials": 2,
+        "generation": 4,
+        "evaluator": "standalone",
+        "standalone": {"epochs": 0.2},
+    }
     space = str(tmp_path / "s.grammar")
     run = search(space, ["digits"], out=tmp_path / "run", trust_code=True, **settings)
     states = {t.state: t for t in run.trials}
@@ -297,16 +309,22 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "local, ray", {"on": "cloud"}),
         (SettingsError, "^settings: workers are Ray's: say --on ray", {"workers": 2}),
         (SettingsError, "torch sees cpu", {"device": "abacus"}),
-        (RunError, "einspace is recursive, and the strategy sandwich needs a finite space", {
-            "space": "einspace", "evaluator": "shared", "supernet": {"strategy": "sandwich"},
-        }),
-        (RunError, "and kernel_transform needs", {
-            "space": "einspace", "evaluator": "shared", "supernet": {"kernel_transform": True},
-        }),
+        (
+            RunError,
+            "einspace is recursive, and the strategy sandwich needs a finite space",
+            {"space": "einspace", "evaluator": "shared", "supernet": {"strategy": "sandwich"}},
+        ),
+        (
+            RunError,
+            "and kernel_transform needs",
+            {"space": "einspace", "evaluator": "shared", "supernet": {"kernel_transform": True}},
+        ),
         (SettingsError, "is none of single-path, spread", {"supernet": {"strategy": "best"}}),
-        (ValueError, "is no strategy", {
-            "supernet": {"strategy": "./none.py:mine"}, "trust_code": True,
-        }),
+        (
+            ValueError,
+            "is no strategy",
+            {"supernet": {"strategy": "./none.py:mine"}, "trust_code": True},
+        ),
         (RunError, "--trust-code", {"supernet": {"strategy": "./none.py:mine"}}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
         (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
@@ -368,8 +386,14 @@ def test_what_is_extracted_is_what_was_measured(tmp_path: Path, tiny: Path, name
         images = np.random.default_rng(0).normal(size=(300, 8, 8)).astype("float32")
         np.savez(tmp_path / "other.npz", x=3 * images, y=(images.mean((1, 2)) > 0).astype(int))
         tasks.append(f"other={tmp_path / 'other.npz'}")
-    run = search(str(tiny), tasks, out=tmp_path / "run", trials=4,
-                 supernet={"steps": 12, "samples": 64}, generation=4)  # fmt: skip
+    run = search(
+        str(tiny),
+        tasks,
+        out=tmp_path / "run",
+        trials=4,
+        supernet={"steps": 12, "samples": 64},
+        generation=4,
+    )
     for trial in run.trials:
         network = run.network(trial.id)
         found = scores(network.plan, network.tensors(), run.tasks, "valid", evaluator="shared")
@@ -389,8 +413,9 @@ def test_tasks_with_inputs_of_their_own_share_statistics_in_training_and_in_use(
     x, y = data.train.x[:, 0].numpy(), data.train.y.numpy()
     np.savez(tmp_path / "negative.npz", x=-x, y=y)
     space = tmp_path / "one.grammar"
-    space.write_text("net = conv(16, stride=2) batchnorm relu conv(16) batchnorm relu "
-                     "output(coarse)")  # fmt: skip
+    space.write_text(
+        "net = conv(16, stride=2) batchnorm relu conv(16) batchnorm relu output(coarse)"
+    )
     tasks = [Task.load("digits"), Task.load(f"negative={tmp_path / 'negative.npz'}")]
     derivation = next(iter(enumerate_all(Grammar.load(str(space)), input=tasks[0].input)))
     recipe = Recipe(epochs=6, lr=0.1)
@@ -399,8 +424,11 @@ def test_tasks_with_inputs_of_their_own_share_statistics_in_training_and_in_use(
     assert min(accuracy.values()) > 0.85
     bank = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed)
     train(Trainer(bank, tasks, recipe, recipe.steps(tasks)), lambda step: Turn((derivation,)))
-    same = {m.task: m.value for m in shared(bank, derivation, tasks, samples=2048)
-            if m.name == "accuracy"}  # fmt: skip
+    same = {
+        m.task: m.value
+        for m in shared(bank, derivation, tasks, samples=2048)
+        if m.name == "accuracy"
+    }
     assert same == accuracy
 
 
@@ -415,17 +443,23 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 def test_a_bank_that_is_full_goes_on_with_what_it_has_room_for(tmp_path: Path) -> None:
     space = tmp_path / "open.grammar"
-    space.write_text("net = m output(coarse)\nm = part | part m\n"
-                     "part = conv(16) relu | conv(128, 5) relu | conv(64, 7) relu")  # fmt: skip
+    space.write_text(
+        "net = m output(coarse)\nm = part | part m\n"
+        "part = conv(16) relu | conv(128, 5) relu | conv(64, 7) relu"
+    )
     given: dict[str, Any] = {
-        "trials": 4, "generation": 4, "size": (2, 12), "evaluator": "shared",
+        "trials": 4,
+        "generation": 4,
+        "size": (2, 12),
+        "evaluator": "shared",
         "objectives": ("accuracy", "flops"),
-    }  # fmt: skip
+    }
     sizes = {}
     for memory_mb in (2, 0):
         supernet = {"steps": 12, "samples": 64, "memory_mb": memory_mb}
-        run = search(str(space), ["digits"], out=tmp_path / f"{memory_mb}", supernet=supernet,
-                     **given)  # fmt: skip
+        run = search(
+            str(space), ["digits"], out=tmp_path / f"{memory_mb}", supernet=supernet, **given
+        )
         bank = run.bank()
         assert (bank.version, len(run.trials)) == (12, 4)
         sizes[memory_mb] = 2 * bank.size_mb  # in training, with momentum
@@ -440,8 +474,15 @@ def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
         if phase == "trials":
             told.append((done, total))
 
-    search("mobile", ["digits"], out=tmp_path / "run", budget_s=6.0, trials=0, generation=4,
-           listener=listener)  # fmt: skip
+    search(
+        "mobile",
+        ["digits"],
+        out=tmp_path / "run",
+        budget_s=6.0,
+        trials=0,
+        generation=4,
+        listener=listener,
+    )
     assert time.perf_counter() - begun < 30
     assert load(tmp_path / "run").trials
     assert told
@@ -498,8 +539,13 @@ def test_settings_read_back_equal(run_folder: Path) -> None:
 
 
 def test_a_candidate_over_its_time_fails_with_its_reason(tmp_path: Path) -> None:
-    settings = {**QUICK, "trials": 2, "generation": 2, "evaluator": "standalone",
-                "standalone": {"epochs": 50, "limit_s": 0.3}}  # fmt: skip
+    settings = {
+        **QUICK,
+        "trials": 2,
+        "generation": 2,
+        "evaluator": "standalone",
+        "standalone": {"epochs": 50, "limit_s": 0.3},
+    }
     run = search("mobile", ["digits"], out=tmp_path / "run", **settings)
     assert all("longer than 0.3 s" in t.reason for t in run.trials)
     assert not run.front().trials

@@ -23,9 +23,7 @@ Key = Callable[[Derivation], str] | None
 
 
 class TestTree(SamplerCase, BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
-    def make(
-        self, seed: int, start: Sequence[Derivation] = (), key: Key = None
-    ) -> TreeSampler:
+    def make(self, seed: int, start: Sequence[Derivation] = (), key: Key = None) -> TreeSampler:
         return TreeSampler(seed, 10, start=start, key=key)
 
 
@@ -72,9 +70,7 @@ def test_ranking_is_by_feasibility_then_fronts_then_crowding() -> None:
 def test_a_number_that_is_not_one_keeps_no_constraint() -> None:
     study = optuna.create_study()
     for value, broken in ((1.0, float("nan")), (2.0, 5.0)):
-        study.add_trial(
-            optuna.create_trial(value=value, system_attrs={"constraints:x": broken})
-        )
+        study.add_trial(optuna.create_trial(value=value, system_attrs={"constraints:x": broken}))
     assert [trial.number for trial in ranked(study, study.trials, 2)] == [1, 0]
 
 

@@ -56,9 +56,7 @@ def test_an_extracted_subnet_equals_the_banks(name: str) -> None:
                 network(x)["digits"], subnet(x)["digits"], rtol=1e-6, atol=1e-6
             )
             trained = run(subnet.plan, bank.views(subnet.plan), x, BATCH)["digits"]
-            torch.testing.assert_close(
-                network.train()(x)["digits"], trained, rtol=1e-6, atol=1e-6
-            )
+            torch.testing.assert_close(network.train()(x)["digits"], trained, rtol=1e-6, atol=1e-6)
 
 
 def touched(bank: Bank, derivations: Sequence[Derivation]) -> dict[str, torch.Tensor]:
@@ -109,10 +107,12 @@ def test_a_masked_step_moves_the_touched_as_a_full_sized_gradient_would() -> Non
     for derivation in (a, b):
         one = plan(derivation, heads=[DIGITS])
         params = [
-            {p.name: leaves[f"{s.slot}.{p.name}"][twin.box(f"{s.slot}.{p.name}", p)]
-             for p in s.params}
+            {
+                p.name: leaves[f"{s.slot}.{p.name}"][twin.box(f"{s.slot}.{p.name}", p)]
+                for p in s.params
+            }
             for s in one.steps
-        ]  # fmt: skip
+        ]
         logits = run(one, params, split.x[:32], BATCH)["digits"]
         loss(DIGITS, logits, split.y[:32]).backward()
     update(lease, recipe, 0.1)
@@ -131,10 +131,14 @@ def test_training_a_subnet_is_training_the_plain_network() -> None:
     trainer = Trainer(bank, [DIGITS], recipe, 5)
     norms = {id(p) for n, p in network.named_parameters() if p.ndim == 1}
     optimiser = torch.optim.SGD(
-        [{"params": [p for p in network.parameters() if id(p) not in norms]},
-         {"params": [p for p in network.parameters() if id(p) in norms], "weight_decay": 0.0}],
-        lr=0.1, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-    )  # fmt: skip
+        [
+            {"params": [p for p in network.parameters() if id(p) not in norms]},
+            {"params": [p for p in network.parameters() if id(p) in norms], "weight_decay": 0.0},
+        ],
+        lr=0.1,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
     split = DIGITS.splits().train
     for step in range(5):
         at = trainer.batches[0].at(step)
@@ -166,8 +170,9 @@ def test_gradients_through_slices_are_a_plain_modules(seed: int) -> None:
 def test_training_by_adam_is_torchs_adamw() -> None:
     plain = Grammar.parse("net = conv(8) relu conv(16, stride=2, bias=1) relu output(coarse)")
     derivation = drawn(7, plain)
-    recipe = Recipe(lr=0.01, clip=0, warmup=0, label_smoothing=0, weight_decay=0.1,
-                    optimizer="adam")  # fmt: skip
+    recipe = Recipe(
+        lr=0.01, clip=0, warmup=0, label_smoothing=0, weight_decay=0.1, optimizer="adam"
+    )
     bank = Bank.of([plan(derivation, heads=[DIGITS])], optimizer="adam")
     network, split = Network(derivation, heads=[DIGITS]).train(), DIGITS.splits().train
     trainer, x = Trainer(bank, [DIGITS], recipe, 6), split.x
@@ -233,16 +238,20 @@ def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "ours", "transformed"),
-    [("conv(1)", "conv({1, 8})", False), ("conv({1, 8})", "conv(1)", False),
-     ("conv(8, {3, 5})", "conv(8, {3, 5})", True)],
-)  # fmt: skip
+    [
+        ("conv(1)", "conv({1, 8})", False),
+        ("conv({1, 8})", "conv(1)", False),
+        ("conv(8, {3, 5})", "conv(8, {3, 5})", True),
+    ],
+)
 def test_a_bank_takes_no_tensors_of_another_size_and_leaves_none_out(
     tmp_path: Path, theirs: str, ours: str, transformed: bool
 ) -> None:
     """A convolution from 1 feature to 8 would be read as one from 8 to 8, each the same."""
     path = tmp_path / "bank.safetensors"
-    there, here = (Grammar.parse(f"net = {text} relu conv(8) output(coarse)")
-                   for text in (theirs, ours))  # fmt: skip
+    there, here = (
+        Grammar.parse(f"net = {text} relu conv(8) output(coarse)") for text in (theirs, ours)
+    )
     plans = [plan(one, heads=[DIGITS]) for one in enumerate_all(there, input=DIGITS.input)]
     other = Bank.of(plans, seed=1, kernel_transform=transformed)
     other.save(path)

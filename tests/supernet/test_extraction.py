@@ -21,9 +21,20 @@ SMALL = Grammar.load("fbnetv5-small")
 
 def tasks(input: tuple[int, ...], *targets: str) -> list[Task]:
     return [
-        Task(target, input, target, ("a", "b", "c"), HEADS[target], "accuracy", "", "", target,
-             lambda: pytest.fail("a subnet needs no data")) for target in targets
-    ]  # fmt: skip
+        Task(
+            target,
+            input,
+            target,
+            ("a", "b", "c"),
+            HEADS[target],
+            "accuracy",
+            "",
+            "",
+            target,
+            lambda: pytest.fail("a subnet needs no data"),
+        )
+        for target in targets
+    ]
 
 
 SUBNETS = 200
@@ -32,10 +43,12 @@ SUBNETS = 200
 @pytest.mark.parametrize(
     ("name", "input"),
     [
-        ("mobile", (1, 24, 24)), ("fbnetv5-small", (1, 8, 8)), ("vit", (1, 8, 8)),
+        ("mobile", (1, 24, 24)),
+        ("fbnetv5-small", (1, 8, 8)),
+        ("vit", (1, 8, 8)),
         ("fbnetv5", (1, 32, 32)),
     ],
-)  # fmt: skip
+)
 def test_an_extracted_network_equals_the_banks_subnet(name: str, input: tuple[int, ...]) -> None:
     grammar, heads = Grammar.load(name), tasks(input, "class", "pixels")
     bank = Bank.of([plan(d, heads=heads) for d in cover(grammar, input=input)])
@@ -69,8 +82,9 @@ def kept(derivation: Derivation) -> dict[str, bool]:
     """Every block's bit by its path, whether it is kept."""
     return {
         chosen.site.name.removesuffix(":keep"): chosen.label != "identity"
-        for chosen in derivation.choices if chosen.site.name.endswith(":keep")
-    }  # fmt: skip
+        for chosen in derivation.choices
+        if chosen.site.name.endswith(":keep")
+    }
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -108,7 +122,9 @@ def test_streams_that_no_head_reads_cost_nothing(seed: int, fused: bool) -> None
         plans[label] = [plan(derivation, heads=heads) for heads in (CLASS, CLASS + DENSE)]
     (alone, both), (bare, fewer) = plans.values()
     assert (alone.fingerprint, alone.flops, alone.params) == (
-        bare.fingerprint, bare.flops, bare.params,
-    )  # fmt: skip
+        bare.fingerprint,
+        bare.flops,
+        bare.params,
+    )
     assert both.flops > fewer.flops
     assert both.params > fewer.params

@@ -120,8 +120,7 @@ def test_what_is_inserted_begins_near_the_identity(label: str) -> None:
 
 def test_a_child_starts_out_better_than_a_network_from_scratch() -> None:
     grammar = Grammar.parse(
-        "net = m output(coarse)\nm = part | deeper\ndeeper = m part\n"
-        "part = conv(16) batchnorm relu"
+        "net = m output(coarse)\nm = part | deeper\ndeeper = m part\npart = conv(16) batchnorm relu"
     )
     small = replay(grammar, ["deeper", "deeper", "part"], input=DIGITS.input)
     large = replay(grammar, ["deeper", "deeper", "deeper", "part"], input=DIGITS.input)

@@ -27,8 +27,11 @@ mixed(c) = clone(2) [relu conv(c); identity] add
 
 def bank_of(grammar: Grammar, *, nested: bool = True) -> Bank:
     supernet = {"nested": nested}
-    return make_bank(grammar, [DIGITS], Settings.of(
-        {"space": "./net.grammar", "tasks": ["digits"], "supernet": supernet}))  # fmt: skip
+    return make_bank(
+        grammar,
+        [DIGITS],
+        Settings.of({"space": "./net.grammar", "tasks": ["digits"], "supernet": supernet}),
+    )
 
 
 def spread_of(bank: Bank, grammar: Grammar) -> float:

@@ -39,16 +39,23 @@ STEPS = 120
 
 def settings(**supernet: Any) -> dict[str, Any]:
     return {
-        "trials": 4, "generation": 4, "objectives": ("accuracy", "flops"), "evaluator": "shared",
+        "trials": 4,
+        "generation": 4,
+        "objectives": ("accuracy", "flops"),
+        "evaluator": "shared",
         "supernet": {"steps": STEPS, "samples": 64, "batch": 16, "checkpoint_s": 0, **supernet},
-    }  # fmt: skip
+    }
 
 
-@pytest.mark.parametrize(("text", "given"), [
-    (FINITE, settings(strategy="sandwich", optimizer="adam")),
-    (FINITE, settings(strategy="sorted", kernel_transform=True)),
-    (OPEN, {**settings(strategy="single-path"), "size": (4, 20)}),
-], ids=["sandwich", "sorted", "recursive"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        (FINITE, settings(strategy="sandwich", optimizer="adam")),
+        (FINITE, settings(strategy="sorted", kernel_transform=True)),
+        (OPEN, {**settings(strategy="single-path"), "size": (4, 20)}),
+    ],
+    ids=["sandwich", "sorted", "recursive"],
+)
 def test_training_killed_at_any_moment_ends_in_the_same_bank(
     tmp_path: Path, text: str, given: dict[str, Any]
 ) -> None:

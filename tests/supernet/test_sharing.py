@@ -31,9 +31,12 @@ KERNELS = Grammar.parse(
 
 def drawn(seed: int, grammar: Grammar = OPEN) -> Derivation:
     return sample(
-        grammar, random.Random(seed), input=DIGITS.input,
-        size=None if grammar.finite else (6, 40), where=nontrivial,
-    )  # fmt: skip
+        grammar,
+        random.Random(seed),
+        input=DIGITS.input,
+        size=None if grammar.finite else (6, 40),
+        where=nontrivial,
+    )
 
 
 def planned(seed: int) -> Plan:
@@ -61,11 +64,16 @@ def test_a_space_says_by_what_its_weights_are_shared() -> None:
     assert Grammar.parse("net = share path\nshare = relu\npath = relu\n").share == "path"
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("share place\nnet = relu", "test:1:1: weights are shared by path, index, stage, operator, "
-                                "and 'place' is none"),
-    ("share path\nnet = relu\nshare stage", "test:3:1: weights are shared by path already"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "share place\nnet = relu",
+            "test:1:1: weights are shared by path, index, stage, operator, and 'place' is none",
+        ),
+        ("share path\nnet = relu\nshare stage", "test:3:1: weights are shared by path already"),
+    ],
+)
 def test_a_faulty_policy_is_refused_where_it_stands(text: str, reason: str) -> None:
     with pytest.raises(GrammarError, match=reason):
         Grammar.parse(text, name="test")
@@ -94,8 +102,10 @@ def test_gradients_of_all_uses_of_a_slot_add_up(share: str) -> None:
     bank = growing(share)
     lease = bank.lease([one])
     loss(DIGITS, run(one, lease.params[0], split.x[:32], BATCH)["digits"], split.y[:32]).backward()
-    apart = [{name: t.detach().clone().requires_grad_() for name, t in step.items()}
-             for step in bank.views(one)]  # fmt: skip
+    apart = [
+        {name: t.detach().clone().requires_grad_() for name, t in step.items()}
+        for step in bank.views(one)
+    ]
     loss(DIGITS, run(one, apart, split.x[:32], BATCH)["digits"], split.y[:32]).backward()
     sums = {key: torch.zeros_like(t) for key, t in bank.tensors.items()}
     for step, tensors in zip(named(one, share), apart, strict=True):
@@ -235,8 +245,9 @@ def test_gradients_through_a_kernel_transform_are_finite_differences() -> None:
         for change in (1e-5, -2e-5, 1e-5):
             part[place] += change
             sides.append(float(value()))
-        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(float(leaf.grad[place]), rel=1e-3,
-                                                             abs=1e-7)  # fmt: skip
+        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(
+            float(leaf.grad[place]), rel=1e-3, abs=1e-7
+        )
 
 
 def test_a_trained_kernel_transform_is_extracted_and_leaves_the_rest_alone() -> None:

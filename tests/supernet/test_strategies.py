@@ -93,8 +93,10 @@ def test_single_path_draws_what_the_grammar_draws() -> None:
 def test_a_spread_reaches_the_extremes_and_independent_draws_do_not() -> None:
     space = Space(STREAMS, DIGITS.input)
     ends = {str(space.smallest), str(space.largest)}
-    found = {name: Counter(str(t.derivations[0]) for t in turns(name, STREAMS, 400))
-             for name in ("spread", "single-path")}  # fmt: skip
+    found = {
+        name: Counter(str(t.derivations[0]) for t in turns(name, STREAMS, 400))
+        for name in ("spread", "single-path")
+    }
     assert all(found["spread"][end] >= 10 for end in ends)
     assert all(found["single-path"][end] == 0 for end in ends)
 
@@ -186,8 +188,9 @@ def test_sorted_training_gives_each_member_of_the_chain_a_batch_of_its_own() -> 
 
 def test_a_strategy_of_the_users_yields_derivations(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text("def both(space, step, rng):\n"
-                    "    yield space.smallest\n    yield space.draw(rng)\n")  # fmt: skip
+    path.write_text(
+        "def both(space, step, rng):\n    yield space.smallest\n    yield space.draw(rng)\n"
+    )
     (turn, *_) = [strategy_of(f"{path}:both", SPACE, 5)(0, random.Random(3))]
     assert turn == Turn((SPACE.smallest, sample(TINY, random.Random(3), input=DIGITS.input)))
     with pytest.raises(ValueError, match="no strategy.*there are single-path, spread"):

@@ -46,8 +46,9 @@ def test_tasks_of_the_same_pictures_are_cut_alike_and_a_batch_holds_them_once(
         assert not parts[0] & (parts[1] | parts[2])
     assert not rows(one.splits().valid.x) & rows(two.splits().train.x)
     assert [[t.name for t in group] for group in groups([one, other, two])] == [
-        ["class", "mask"], ["other"]
-    ]  # fmt: skip
+        ["class", "mask"],
+        ["other"],
+    ]
 
 
 def test_each_sample_keeps_its_own_y(specs: list[str], tmp_path: Path) -> None:

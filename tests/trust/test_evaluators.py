@@ -64,12 +64,20 @@ def test_every_evaluator_answers_the_same_question() -> None:
     bank = Bank.of([plan(derivation, heads=[DIGITS])])
     evaluators = [
         on_bank(bank, samples=64),
-        finetuned_on_bank(bank, recipe, samples=64), from_scratch(recipe),
-        from_scratch(recipe, steps=5), *map(baseline, ("flops", "params", "synflow")),
-    ]  # fmt: skip
+        finetuned_on_bank(bank, recipe, samples=64),
+        from_scratch(recipe),
+        from_scratch(recipe, steps=5),
+        *map(baseline, ("flops", "params", "synflow")),
+    ]
     assert [e.name for e in evaluators] == [
-        "shared", "finetuned", "standalone", "short", "flops", "params", "synflow"
-    ]  # fmt: skip
+        "shared",
+        "finetuned",
+        "standalone",
+        "short",
+        "flops",
+        "params",
+        "synflow",
+    ]
     for one in evaluators[:4]:
         found = {m.name: m for m in one.measure(derivation, [DIGITS]) if m.task}
         assert set(found) == {"accuracy", "nll"}

@@ -51,8 +51,9 @@ def test_a_replicate_by_weights_is_tau_of_the_architectures_drawn() -> None:
 
 def test_partial_tau_follows_kendalls_formula_also_with_ties() -> None:
     columns = RNG.integers(0, 5, (3, 20)).astype(float)
-    xy, xz, yz = (stats.kendalltau(columns[i], columns[j]).statistic
-                  for i, j in ((0, 1), (0, 2), (1, 2)))  # fmt: skip
+    xy, xz, yz = (
+        stats.kendalltau(columns[i], columns[j]).statistic for i, j in ((0, 1), (0, 2), (1, 2))
+    )
     wanted = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
     assert partial(taus(columns))[0] == pytest.approx(wanted)
 
@@ -133,9 +134,15 @@ def test_one_training_against_the_mean_of_all_is_foretold(seeds: int) -> None:
 
 @pytest.mark.parametrize(
     ("n", "wanted"),
-    [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (3, 1.5 / math.sqrt(math.pi)), (10, 1.538752730835),
-     (100, 2.507593639), (1000, 3.241435777)],
-)  # fmt: skip
+    [
+        (1, 0.0),
+        (2, 1 / math.sqrt(math.pi)),
+        (3, 1.5 / math.sqrt(math.pi)),
+        (10, 1.538752730835),
+        (100, 2.507593639),
+        (1000, 3.241435777),
+    ],
+)
 def test_the_largest_of_n_normals_is_as_tabled(n: int, wanted: float) -> None:
     assert largest_normal(n) == pytest.approx(wanted, abs=1e-7)
 

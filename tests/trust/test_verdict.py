@@ -17,9 +17,14 @@ SECONDS = {"standalone": 10.0, "short": 1.0, "shared": 0.1}
 
 
 def scored(
-    noise: Mapping[str, float], *, n: int = 40, seed_noise: float = 0.3, sized: float = 0.3,
-    before_s: Mapping[str, float] | None = None, shared_ahead: float = -100.0,
-) -> Calibration:  # fmt: skip
+    noise: Mapping[str, float],
+    *,
+    n: int = 40,
+    seed_noise: float = 0.3,
+    sized: float = 0.3,
+    before_s: Mapping[str, float] | None = None,
+    shared_ahead: float = -100.0,
+) -> Calibration:
     """Architectures of normal quality, and evaluators that see it with so much noise; `sized` is
     the noise with which FLOPs do. Shared weights are better by `shared_ahead` in accuracy."""
     rng = np.random.default_rng(3)
@@ -60,10 +65,15 @@ def test_a_row_for_every_evaluator_and_score_with_what_they_come_to() -> None:
     calibration = scored({"shared": 0.5, "short": 0.2}, before_s={"shared": 60.0})
     table = rows(calibration, "t")
     assert [(row.evaluator, row.score) for row in table] == [
-        ("shared", "accuracy"), ("shared", "nll"), ("short", "accuracy"), ("short", "nll"),
-        ("standalone", "accuracy"), ("standalone", "nll"), ("flops", "flops"),
+        ("shared", "accuracy"),
+        ("shared", "nll"),
+        ("short", "accuracy"),
+        ("short", "nll"),
+        ("standalone", "accuracy"),
+        ("standalone", "nll"),
+        ("flops", "flops"),
         ("params", "params"),
-    ]  # fmt: skip
+    ]
     by = {(row.evaluator, row.score): row for row in table}
     mean = calibration.truth("t").mean(1)
     shared = by["shared", "nll"]
@@ -103,18 +113,19 @@ def test_a_small_space_is_worth_its_better_ranking() -> None:
     assert many.gains["short"].evaluations == 4
     assert many.evaluator == "shared"
     chained, _ = judge(
-        scored({"shared": 0.2}), default="shared", left_s=left(1e6),
-        most=upto(1e4) | {"shared": 3},
-    )  # fmt: skip
+        scored({"shared": 0.2}), default="shared", left_s=left(1e6), most=upto(1e4) | {"shared": 3}
+    )
     assert chained.gains["shared"].evaluations == 3
     assert chained.evaluator == "standalone"
 
 
 def test_too_few_architectures_do_not_tell_and_the_default_is_used() -> None:
     verdict, _ = judge(
-        scored({"shared": 1.5, "short": 1.5}, n=9), default="shared",
-        left_s=left(100, "shared", "short"), most=upto(1e9),
-    )  # fmt: skip
+        scored({"shared": 1.5, "short": 1.5}, n=9),
+        default="shared",
+        left_s=left(100, "shared", "short"),
+        most=upto(1e9),
+    )
     assert verdict.evaluator == "shared"
     assert "not enough to tell" in verdict.reason
     assert "on 9 architectures" in verdict.reason
@@ -123,9 +134,11 @@ def test_too_few_architectures_do_not_tell_and_the_default_is_used() -> None:
 
 def test_what_is_not_sure_to_beat_chance_is_not_chosen() -> None:
     verdict, _ = judge(
-        scored({"shared": 30.0, "short": 30.0}, n=50), default="shared",
-        left_s=left(100, "shared", "short"), most=upto(1e9),
-    )  # fmt: skip
+        scored({"shared": 30.0, "short": 30.0}, n=50),
+        default="shared",
+        left_s=left(100, "shared", "short"),
+        most=upto(1e9),
+    )
     assert verdict.evaluator == "shared"
     assert "no evaluator is sure to bring more" in verdict.reason
 
@@ -140,9 +153,11 @@ def test_counting_that_ranks_as_well_is_warned_of() -> None:
     )
     assert not clear.warning
     alone, _ = judge(  # training from scratch counts too
-        scored({"shared": 2.0}, seed_noise=0.05, sized=2.0), default="shared", left_s=left(1e6),
+        scored({"shared": 2.0}, seed_noise=0.05, sized=2.0),
+        default="shared",
+        left_s=left(1e6),
         most=upto(1e4),
-    )  # fmt: skip
+    )
     assert alone.evaluator == "standalone"
     assert not alone.warning
 
@@ -161,8 +176,10 @@ def test_by_training_from_scratch_that_shared_weights_outdo_nothing_is_chosen() 
 
 
 def test_every_two_rows_are_compared_on_the_same_draws() -> None:
-    by = {label(row.evaluator, row.score): row
-          for row in rows(scored({"shared": 0.4, "short": 0.4}), "t")}  # fmt: skip
+    by = {
+        label(row.evaluator, row.score): row
+        for row in rows(scored({"shared": 0.4, "short": 0.4}), "t")
+    }
     for name, row in by.items():
         assert list(row.less) == [other for other in by if other != name]
         for other, less in row.less.items():
@@ -190,9 +207,10 @@ def test_an_architecture_that_failed_alone_is_left_out_and_a_failed_score_is_the
     whole = scored({"short": 0.2}, n=10)
     broken = [
         Scored(one.derivation, one.evaluator, one.seed, reason="it diverged")
-        if (one.derivation, one.evaluator) in {("d3", "standalone"), ("d4", "short")} else one
+        if (one.derivation, one.evaluator) in {("d3", "standalone"), ("d4", "short")}
+        else one
         for one in whole.scored
-    ]  # fmt: skip
+    ]
     found = Calibration.of(broken, {"t": "accuracy"}, {})
     assert len(found.derivations) == 9
     assert "d3" not in found.derivations
