@@ -63,7 +63,7 @@ def fashion(folder: str | None) -> Task:
     import numpy as np
 
     from nas.task import Task
-    from nas.task.data import read_idx_folder
+    from nas.task.source.idx import read_idx_folder
 
     path = KEPT / "fashion.npz"
     if not path.exists():

@@ -466,10 +466,12 @@ def spaces() -> None:
 @app.command()
 def tasks() -> None:
     """List the shipped tasks."""
-    from nas.task import Task, shipped_tasks
+    from nas.task import shipped_tasks
+    from nas.task.definition import Definition
 
     with told():
-        for name in shipped_tasks():
-            task = Task.load(name)
-            shape = "x".join(map(str, task.input))
-            write(f"{name:<18}{shape:<10}{len(task.classes)} classes, {task.metric}: {task.title}")
+        for name, path in shipped_tasks().items():
+            task = Definition.read(path)
+            shape = "x".join(map(str, task.input or ()))
+            classes = f"{len(task.classes)} classes" if task.classes else "classes at hand"
+            write(f"{name:<18}{shape:<10}{classes}, {task.metric}: {task.title}")

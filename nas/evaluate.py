@@ -16,11 +16,10 @@ from nas.network import Network
 from nas.plan import Plan, plan, run
 from nas.supernet import Bank, Parent, Subnet, inherit
 from nas.supernet.inherit import Origin
-from nas.task import Task, score
+from nas.task import METRICS, Task, score
 from nas.train import Recipe, Trainer, TrainingError, Turn, groups, train
 
 SplitName = Literal["train", "valid", "test"]
-UNITS = {"nll": "nats"}
 
 
 def predict(
@@ -53,7 +52,7 @@ def scores(
             Measurement(
                 name,
                 value,
-                UNITS.get(name, "fraction"),
+                METRICS[name].unit,
                 task.name,
                 split,
                 evaluator,

@@ -245,11 +245,12 @@ class Trainer:
             for task in group:
                 found = logits[task.name] = results[task.name][first : first + len(at)].float()
                 if teacher:
-                    total = total + soft_loss(task, found, teacher[task.name])
+                    total = total + task.weight * soft_loss(task, found, teacher[task.name])
                 else:
                     y = task.splits().train.y[at].to(self.device)
                     smoothing = self.recipe.label_smoothing
-                    total = total + loss(task, found, y, label_smoothing=smoothing)
+                    value = loss(task, found, y, label_smoothing=smoothing)
+                    total = total + task.weight * value
             first += len(at)
         return logits, total
 

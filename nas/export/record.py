@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from nas.export.code import ExportError
-from nas.task import METRICS, Head, Splits, Task
+from nas.task import METRICS, TARGETS, Head, Splits, Task
 from nas.task.task import NAME
 
 
@@ -29,13 +29,14 @@ class TaskRecord:
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     spec: str
     input: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
-    target: Literal["class", "labels", "pixels"]
+    target: Literal[tuple(TARGETS)]  # type: ignore[valid-type]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
     source: str
     licence: str
     title: str
     head: Head
+    weight: Annotated[float, Field(gt=0)] = 1.0
 
     @staticmethod
     def of(task: Task) -> TaskRecord:

@@ -17,7 +17,7 @@ from nas.grammar.nodes import Decision, Node, Parts
 from nas.grammar.options import probabilities
 from nas.grammar.sizes import Factors
 from nas.grammar.walk import memory_of
-from nas.op.lazy import np
+from nas.lazy import np
 
 MOST_TYPES = 2_000
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from nas.grammar.frames import Frame, Waiting
 from nas.grammar.nodes import Capture, Compound, Copied, Decision, Fork, Join, Multiple, Node
 from nas.grammar.options import Option, Options, probabilities
-from nas.op.lazy import np
+from nas.lazy import np
 
 MOST_CHOICES = 2_000
 NOMINAL = (1, 1, 1)  # channels, height, width: what is chosen does not hang on sizes

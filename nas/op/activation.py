@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from nas.lazy import F
 from nas.op.base import Args, Code, Operator, Phase, Shapes
-from nas.op.lazy import F
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from nas.lazy import F
 from nas.op.activation import ACTIVATIONS
 from nas.op.base import Arg, Args, Code, Composite, Operator, Param, Part, Phase, Shapes
-from nas.op.lazy import F
 from nas.op.norm import BatchNorm
 from nas.op.shape import Shape, ShapeError, wants_image
 from nas.op.stream import Add

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
+from nas.lazy import F
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
-from nas.op.lazy import F
 from nas.op.shape import Shape
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from nas.lazy import F
 from nas.op.base import Arg, Args, Code, Composite, Operator, Part, Phase, Shapes, wants
-from nas.op.lazy import F
 from nas.op.shape import Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from nas.lazy import F
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, wants
-from nas.op.lazy import F
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from nas.lazy import F, torch
 from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
-from nas.op.lazy import F, torch
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:

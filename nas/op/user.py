@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.lazy import torch
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, infer
-from nas.op.lazy import torch
 from nas.op.shape import Shape, ShapeError
 from nas.user_code import content_digest, user_attribute
 

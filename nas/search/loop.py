@@ -36,8 +36,7 @@ from nas.search.start import started
 from nas.search.trial_run import tried
 from nas.search.worker import banked, make_pool
 from nas.supernet.bank import facts_of
-from nas.task import Task, TaskError, load_tasks
-from nas.task.losses import check_shape
+from nas.task import Task, TaskError, check_shape, load_tasks
 from nas.train import Listener
 
 TRIED = 4  # networks with operators of the user's own, of which one must run

@@ -14,8 +14,7 @@ from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
 from nas.search.folder import RunError, TaskName, read_facts
 from nas.search.settings import EXECUTION, Settings
-from nas.task import Task, TaskError, load_tasks
-from nas.task.metrics import NAMES
+from nas.task import TARGETS, Task, TaskError, load_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -265,14 +264,14 @@ def column_clash(tasks: Sequence[Task]) -> str:
     """Why the columns of some tasks cannot be told apart, "" where they can."""
     whose: dict[str, str] = dict.fromkeys(COSTS, "a cost")
     for task in tasks:
-        for metric in NAMES[task.target]:
+        for metric in TARGETS[task.target].metrics:
             for part in ("", "test_", "retrained_"):
-                whose.setdefault(f"{part}{metric}", "a run's own")
+                whose.setdefault(f"{part}{metric.name}", "a run's own")
     for task in tasks:
         name = task.name.replace("-", "_")
-        for metric in NAMES[task.target]:
+        for metric in TARGETS[task.target].metrics:
             for part in ("", "test_", "retrained_"):
-                column = f"{name}_{part}{metric}"
+                column = f"{name}_{part}{metric.name}"
                 if column in whose:
                     return (
                         f"the task {task.name!r} would have the column {column}, which is "

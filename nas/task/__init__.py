@@ -5,32 +5,27 @@ train, valid, test = task.splits().train, task.splits().valid, task.splits().tes
 loss(task, logits, y);  score(task, logits, y);  trivial_score(task)
 """
 
-from nas.task.losses import loss, soft_loss
-from nas.task.metrics import METRICS, score, trivial_score
-from nas.task.task import (
-    DENSE_HEAD,
-    POOLED_HEAD,
-    Head,
-    Split,
-    Splits,
-    Task,
-    TaskError,
-    load_tasks,
-    shipped,
-    shipped_tasks,
-)
+from nas.task.answers import check_shape, loss, prior, score, soft_loss, trivial_score
+from nas.task.error import TaskError
+from nas.task.samples import Samples, Split, Splits
+from nas.task.target import METRICS, TARGETS, Head, Metric, Target
+from nas.task.task import Task, load_tasks, shipped, shipped_tasks
 
 __all__ = [
-    "DENSE_HEAD",
     "METRICS",
-    "POOLED_HEAD",
+    "TARGETS",
     "Head",
+    "Metric",
+    "Samples",
     "Split",
     "Splits",
+    "Target",
     "Task",
     "TaskError",
+    "check_shape",
     "load_tasks",
     "loss",
+    "prior",
     "score",
     "shipped",
     "shipped_tasks",

@@ -1,67 +1,66 @@
-"""From arrays as found to splits ready to train on: layout, classes, missing splits, scale."""
+"""From arrays as found to splits ready to train on: layout, target, missing splits, scale."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nas.task.task import Split, Splits, Target, TaskError
+from nas.task.error import TaskError
+from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
+from nas.task.target import TARGETS, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
-Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
 
 SEED = 2024  # of every cut of a split
-SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 CHUNK = 2**22  # values that are float64 at a time
 LAYOUTS = ("nf", "nhw", "nlc", "ncl", "nhwc", "nchw")
 SERIES_CHANNELS = 4  # of an axis with more one may think as a picture's side,
 LONGEST = 4  # if the other is at most so many times as long
-IGNORED = 255  # the value of a mask that belongs to no class
-NO_CLASS = -100  # the same as y: what torch's losses pass over
 TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a reader hands over: splits ready to train on, and what they turned out to be; of what
-    content x is, and where train was cut which of its samples went where."""
-
-    splits: Splits
-    target: Target
-    classes: tuple[str, ...]
-    content: str = ""
-    parts: Mapping[str, Array] | None = None
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Arrays as they were found."""
-
-    where: str
-    pairs: Pairs
-    layout: str | None = None  # nchw, nhwc, nhw or ncl; None to infer
-    classes: tuple[str, ...] | None = None  # None to infer
-    notes: tuple[str, ...] = ()  # on where the arrays come from
-
-
-def prepare(raw: Raw, like: Found | None = None) -> Found:
-    """Checked, laid out, cut and normalised: raw arrays made ready to train on.
+def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
+    """Checked, laid out, cut and normalised: arrays as found made ready to train on.
 
     like: what was made of the same x for another task: its cut is taken, and its x.
     """
-    layout = raw.layout or _layout(raw.pairs["train"][0].shape, raw.where)
+    where = samples.where
+    layout = samples.layout or _layout(samples.pairs["train"][0].shape, where)
+    xs, ys = _laid_out(samples, layout)
+    target = _recognised(ys, where)
+    classes, ys, notes = target.encode(ys, samples.classes, where)
+    _check_shapes(xs, ys, where)
+    target.check(ys["train"], xs["train"].shape[1:], classes, where)
+    _one_scale(samples)
+    parts, cut_notes = _parts(xs, ys, target, where, like)
+    notes = cut_notes + notes
+    if parts is not None:
+        ys |= {split: ys["train"][i] for split, i in parts.items()}
+        _check_occurring(target.strata(ys["train"]), classes, where)
+    if like is not None:
+        notes = (*samples.notes, *notes, *like.splits.notes[-1:])
+        return Prepared(_splits(like.splits, ys, notes), target.name, classes, like.content, parts)
+    content = _content(xs)
+    if parts is not None:
+        xs |= {split: xs["train"][i] for split, i in parts.items()}
+    xs, note = normalise(xs)
+    notes = (*samples.notes, f"axes read as {layout}", *notes, note)
+    return Prepared(_splits(xs, ys, notes), target.name, classes, content, parts)
+
+
+def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """x by split as float32 (n, channels, ...), and y with its axes of one left out."""
     xs: dict[str, Array] = {}
     ys: dict[str, Array] = {}
-    for split, (x, y) in raw.pairs.items():
-        where = f"{raw.where}, {split}"
+    for split, (x, y) in samples.pairs.items():
+        where = f"{samples.where}, {split}"
         if not x.size or not y.size:
             raise TaskError(f"{where}: x or y is empty; give at least 4 samples of each")
         if x.shape[:1] != y.shape[:1]:
@@ -71,34 +70,41 @@ def prepare(raw: Raw, like: Found | None = None) -> Found:
             )
         xs[split] = lay_out(_floats(x, where), layout, where)
         ys[split] = _plain_y(y, where)
-    target, classes, ys, said = encode(ys, raw)
-    _check_shapes(xs, ys, raw.where)
-    _check_counts(ys["train"], classes, raw.where)
-    _one_scale(raw)
+    return xs, ys
+
+
+def _recognised(ys: Mapping[str, Array], where: str) -> Target:
+    """The target whose y these are; raises TaskError for a split where they are none's."""
+    possible = [target for target in TARGETS.values() if target.recognises(ys["train"])]
+    for split, y in ys.items():
+        if not any(target.recognises(y) for target in possible):
+            known = ", or ".join(target.y for target in possible or TARGETS.values())
+            raise TaskError(
+                f"{where}, {split}: y is {y.dtype} of shape {list(y.shape)}; it must be {known}: "
+                "convert it"
+            )
+    return possible[0]
+
+
+def _parts(
+    xs: Mapping[str, Array],
+    ys: Mapping[str, Array],
+    target: Target,
+    where: str,
+    like: Prepared | None,
+) -> tuple[Mapping[str, Array] | None, tuple[str, ...]]:
+    """Which samples of train go to the splits that were not given, None where all were; notes."""
     shares = {s: share for s, share in (("test", TEST), ("valid", VALID)) if s not in xs}
-    parts, notes = None, said
-    if shares and like is not None and like.parts is not None:
-        parts = like.parts
-        notes += ("cut as the other task of the same samples",)
-    elif shares:
-        parts = cut(ys["train"], shares.get("test", 0), shares.get("valid", 0), raw.where)
-        how = "stratified" if ys["train"].ndim == 1 else "at random"
-        words = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
-        notes += (f"{words} cut from train, {how}, always the same",)
-    if parts is not None:
-        ys |= {split: ys["train"][i] for split, i in parts.items()}
-        _check_occurring(ys["train"], classes, raw.where)
-    if target == "labels" and all((y.sum(1) == 1).all() for y in ys.values()):
-        notes += ("every y has exactly one 1: if it is one class a sample, give y.argmax(1)",)
-    if like is not None:
-        notes = (*raw.notes, *notes, *like.splits.notes[-1:])
-        return Found(_splits(like.splits, ys, notes), target, classes, like.content, parts)
-    content = _content(xs)
-    if parts is not None:
-        xs |= {split: xs["train"][i] for split, i in parts.items()}
-    xs, note = normalise(xs)
-    notes = (*raw.notes, f"axes read as {layout}", *notes, note)
-    return Found(_splits(xs, ys, notes), target, classes, content, parts)
+    if not shares:
+        return None, ()
+    if like is not None and like.parts is not None:
+        return like.parts, ("cut as the other task of the same samples",)
+    strata = target.strata(ys["train"])
+    order = np.zeros(len(ys["train"])) if strata is None else strata
+    parts = cut(order, shares.get("test", 0), shares.get("valid", 0), where, strata is not None)
+    how = "at random" if strata is None else "stratified"
+    words = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
+    return parts, (f"{words} cut from train, {how}, always the same",)
 
 
 def _splits(
@@ -124,14 +130,14 @@ def _content(xs: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def _one_scale(raw: Raw) -> None:
+def _one_scale(samples: Samples) -> None:
     """Raise TaskError where some splits are bytes, which are divided by 255, and others are not."""
-    kinds = {split: x.dtype == np.uint8 for split, (x, _) in raw.pairs.items()}
+    kinds = {split: x.dtype == np.uint8 for split, (x, _) in samples.pairs.items()}
     if len(set(kinds.values())) > 1:
-        said = ", ".join(f"{split} {x.dtype}" for split, (x, _) in raw.pairs.items())
+        dtypes = ", ".join(f"{split} {x.dtype}" for split, (x, _) in samples.pairs.items())
         raise TaskError(
-            f"{raw.where}: x is {said}; bytes are read as shares of 255 and other numbers as they "
-            "are, so this would be two scales: convert all splits to one type"
+            f"{samples.where}: x is {dtypes}; bytes are read as shares of 255 and other numbers as "
+            "they are, so this would be two scales: convert all splits to one type"
         )
 
 
@@ -199,69 +205,15 @@ def _floats(x: Array, where: str) -> Array:
 
 
 def _plain_y(y: Array, where: str) -> Array:
-    """(n,) or (n, h, w) without an axis of one, or (n, k); int64 or str."""
+    """y without an axis of one; whole numbers as int64, other numbers as float64, or strings."""
     y = y[:, 0] if y.ndim in (2, 4) and y.shape[1] == 1 else y
     y = y[..., 0] if y.ndim == 4 and y.shape[3] == 1 else y
     if y.dtype.kind == "S":
         return np.char.decode(y, "utf-8")
-    whole = y.dtype.kind in "biu" or (
-        y.dtype.kind == "f" and bool((np.isfinite(y) & (y == np.round(y))).all())
-    )
-    if y.ndim not in (1, 2, 3) or not (whole or y.dtype.kind == "U"):
-        raise TaskError(
-            f"{where}: y is {y.dtype} of shape {list(y.shape)}; it must be (n,) classes, (n, k) of "
-            "0 and 1, or (n, height, width) classes, as whole numbers or strings: convert it"
-        )
-    return y if y.dtype.kind == "U" else y.astype(np.int64)
-
-
-def encode(
-    ys: dict[str, Array], raw: Raw
-) -> tuple[Target, tuple[str, ...], dict[str, Array], tuple[str, ...]]:
-    """(target, class names, y as in Split, notes): what y is follows from its axes."""
-    train, ignored = ys["train"], dict[str, Array]()
-    notes: tuple[str, ...] = ()
-    if train.ndim == 3 and train.dtype.kind != "U" and len(raw.classes or ()) <= IGNORED:
-        least = [value for value in np.unique(train).tolist() if value != IGNORED]
-        if len(least) > 1 and any((y == IGNORED).any() for y in ys.values()):
-            ignored = {split: y == IGNORED for split, y in ys.items()}
-            ys = {split: np.where(ignored[split], least[0], y) for split, y in ys.items()}
-            train = ys["train"]
-            notes = (f"pixels of {IGNORED} belong to no class and are passed over",)
-    if train.ndim == 2:
-        values, named = np.arange(2), tuple(map(str, range(train.shape[1])))
-        classes = raw.classes or named
-        if len(classes) != len(named):
-            raise TaskError(f"{raw.where}: {len(named)} labels a sample but {len(classes)} classes")
-    elif raw.classes:
-        classes = raw.classes
-        values = np.array(classes) if train.dtype.kind == "U" else np.arange(len(classes))
-    else:
-        values = np.unique(train)
-        classes = tuple(map(str, values.tolist()))
-    if len(set(classes)) != len(classes):
-        raise TaskError(f"{raw.where}: classes {list(classes)} repeat; name each class once")
-    coded = {s: _numbered(y, values, f"{raw.where}, {s}") for s, y in ys.items()}
-    if train.ndim == 2:
-        return "labels", classes, {s: y.astype(np.float32) for s, y in coded.items()}, notes
-    coded |= {s: np.where(mask, NO_CLASS, coded[s]) for s, mask in ignored.items()}
-    return "class" if train.ndim == 1 else "pixels", classes, coded, notes
-
-
-def _numbered(y: Array, values: Array, where: str) -> Array:
-    """Each value's place in `values`."""
-    order = np.argsort(values)
-    known = y.dtype.kind == values.dtype.kind
-    place = order[np.searchsorted(values, y, sorter=order).clip(max=len(values) - 1)]
-    wrong = values[place] != y if known else np.ones(y.shape, bool)
-    if wrong.any():
-        raise TaskError(
-            f"{where}: y{np.argwhere(wrong)[0].tolist()} is {y[wrong][0].item()!r}, which is not "
-            f"among {values[:20].tolist()}, what training or the names of the classes allow: "
-            "correct it, or add samples of it to train"
-        )
-    numbered: Array = place.astype(np.int64)
-    return numbered
+    if y.dtype.kind == "f":
+        whole = bool((np.isfinite(y) & (y == np.round(y))).all())
+        return y.astype(np.int64 if whole else np.float64)
+    return y.astype(np.int64) if y.dtype.kind in "biu" else y
 
 
 def _check_shapes(xs: dict[str, Array], ys: dict[str, Array], where: str) -> None:
@@ -273,40 +225,19 @@ def _check_shapes(xs: dict[str, Array], ys: dict[str, Array], where: str) -> Non
                 f"{list(ys[split].shape[1:])}, of train {list(x.shape[1:])} with y "
                 f"{list(y.shape[1:])}; all must be of one size: resize them"
             )
-    if y.ndim == 3 and y.shape[1:] != x.shape[2:]:
-        raise TaskError(
-            f"{where}: y has {list(y.shape[1:])} pixels but x has {list(x.shape[2:])}; "
-            "each pixel needs a class: resize y with nearest neighbours"
-        )
 
 
-def _check_counts(y: Array, classes: tuple[str, ...], where: str) -> None:
-    if y.ndim == 2:
-        counts = np.array([(y == 0).sum(), (y == 1).sum()])
-    else:
-        counts = np.bincount(y[y >= 0], minlength=len(classes))
-    if (counts > 0).sum() < 2:
-        raise TaskError(
-            f"{where}: every y of train is the same; there must be two classes to tell apart: "
-            "add samples of another"
-        )
-    if y.ndim == 1 and counts.min() < 2:
-        name = classes[int(counts.argmin())]
-        raise TaskError(
-            f"{where}: class {name!r} has {counts.min()} samples in train; each class needs 2 or "
-            "more: add samples of it, or leave it out"
-        )
-
-
-def cut(y: Array, test: float, valid: float, where: str) -> dict[str, Array]:
+def cut(
+    y: Array, test: float, valid: float, where: str, stratified: bool = True
+) -> dict[str, Array]:
     """Indices of train, valid and test: shares of all and of what is left, 0 for no such split.
 
-    Classes, (n,), are stratified: each is spread evenly over (0, 1), and the lowest go first;
+    Classes, (n,), may be stratified: each is spread evenly over (0, 1), and the lowest go first;
     a class of 2 or more samples thus always keeps one in train.
     """
     rng = np.random.default_rng(SEED)
     key = rng.random(len(y))
-    if y.ndim == 1:
+    if stratified:
         shuffled = rng.permutation(len(y))
         by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
         sizes = np.unique(y, return_counts=True)[1]
@@ -321,16 +252,17 @@ def cut(y: Array, test: float, valid: float, where: str) -> dict[str, Array]:
     return {split: rng.permutation(part) for split, part in parts.items() if len(part)}
 
 
-def _check_occurring(y: Array, classes: tuple[str, ...], where: str) -> None:
+def _check_occurring(strata: Array | None, classes: tuple[str, ...], where: str) -> None:
     """Raise TaskError where a cut left a class without a sample to train on."""
-    if y.ndim == 1:
-        counts = np.bincount(y, minlength=len(classes))
-        if not counts.all():
-            raise TaskError(
-                f"{where}: no sample of class {classes[int(counts.argmin())]!r} is left in train "
-                "after it was cut as the other task of the same samples is: give splits of your "
-                "own, name this task first, or add samples"
-            )
+    if strata is None:
+        return
+    counts = np.bincount(strata, minlength=len(classes))
+    if not counts.all():
+        raise TaskError(
+            f"{where}: no sample of class {classes[int(counts.argmin())]!r} is left in train "
+            "after it was cut as the other task of the same samples is: give splits of your "
+            "own, name this task first, or add samples"
+        )
 
 
 def normalise(

@@ -6,87 +6,22 @@ A task is loaded from a shipped definition (`digits`), from a definition of the 
 
 from __future__ import annotations
 
-import hashlib
+import json
 import re
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from nas.task.prepare import Found
-
-Target = Literal["class", "labels", "pixels"]
-Metric = Literal["accuracy", "average_precision", "mean_iou"]
+from nas.task.definition import PATHS, Definition, nameless
+from nas.task.error import TaskError
+from nas.task.samples import Prepared, Splits
+from nas.task.target import TARGETS, Head
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
-REBUILT = ("addnist", "multnist", "language")  # kinds of data made of digits or words at hand
-POOLED_HEAD = "pool linear(classes)"
-DENSE_HEAD = (
-    "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
-    "pointwise(classes, bias=1) upsample_to(height, width)"
-)
-
-
-class TaskError(ValueError):
-    """A task that cannot be used as it is; the message names the value, the rule and the fix."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """What turns the trunk's outputs into logits."""
-
-    reads: tuple[str, ...]  # names of the trunk's outputs, as ("coarse",)
-    term: str  # in the grammar language; may use classes, height, width
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-
-HEADS = {
-    "class": Head(("coarse",), POOLED_HEAD),
-    "labels": Head(("coarse",), POOLED_HEAD),
-    "pixels": Head(("fine", "middle", "coarse"), DENSE_HEAD),
-}
-PRIMARY: dict[str, Metric] = {
-    "class": "accuracy",
-    "labels": "average_precision",
-    "pixels": "mean_iou",
-}
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples in memory."""
-
-    x: Tensor  # (n, *input) float32, normalised
-    y: Tensor  # class: (n,) int64; labels: (n, classes) float32; pixels: (n, h, w) int64
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The three splits; `notes` say what was done to the data, a line each."""
-
-    train: Split
-    valid: Split
-    test: Split
-    notes: tuple[str, ...] = ()
-
-    @cached_property
-    def inputs(self) -> str:
-        """A digest of every x: the same where two tasks have the same samples in the same order."""
-        digest = hashlib.blake2b(digest_size=16)
-        for split in (self.train, self.valid, self.test):
-            digest.update(str(tuple(split.x.shape)).encode())
-            digest.update(split.x.contiguous().numpy().data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -95,7 +30,7 @@ class Task:
 
     name: str
     input: tuple[int, ...]  # without the batch axis, e.g. (1, 8, 8)
-    target: Target
+    target: str  # a key of TARGETS
     classes: tuple[str, ...]  # class names, in the order of the logits
     head: Head
     metric: str  # the primary one, a key of METRICS
@@ -104,6 +39,7 @@ class Task:
     spec: str  # what `load` takes to find this task again, from any folder
     loader: Callable[[], Splits] = field(repr=False, compare=False)
     title: str = field(default="", repr=False, compare=False)
+    weight: float = field(default=1.0, repr=False)  # of its loss among those of other tasks
 
     @staticmethod
     def load(spec: str, *, trust_code: bool = False) -> Task:
@@ -154,65 +90,46 @@ class Task:
 class Loader:
     """Reads a task's data once; pickled without it, so that another process reads it anew."""
 
-    kind: str  # a reader of nas.task.data, as in DataSource
-    source: str = ""
+    source: str  # a file, a folder, or module:function
+    code: bool = False  # whether it is a function
     layout: str | None = None
-    target: Target | None = None  # declared, or None to infer
+    target: str | None = None  # declared, or None to infer
     classes: tuple[str, ...] | None = None  # declared, or None to infer
-    sizes: tuple[int, int, int] | None = None  # of a rebuilt set, as in DataSource
-    seed: int = 0
+    arguments: str = "{}"  # what the function is called with, as JSON
     like: Loader | None = None  # of another task with the same samples, which are cut as there
 
     def __call__(self) -> Splits:
-        return self.found.splits
+        return self.prepared.splits
 
     @cached_property
-    def found(self) -> Found:
-        from nas.task.data import read
+    def prepared(self) -> Prepared:
+        """The data ready to train on; raises TaskError where it is not what was declared."""
+        from nas.task.prepare import prepare
+        from nas.task.source import read_path
+        from nas.task.source.code import read_function
 
-        return read(self)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes; those of languages are known before any word is read."""
-        if self.kind != "language":
-            return self.classes or self.found.classes
-        from nas.task.words import languages
-
-        return self.classes or languages(self.source)
+        if self.code:
+            samples = read_function(_shipped_code(self.source), json.loads(self.arguments))
+        else:
+            samples = read_path(Path(self.source))
+        layout, classes = self.layout or samples.layout, self.classes or samples.classes
+        prepared = prepare(
+            replace(samples, layout=layout, classes=classes),
+            self.like.prepared if self.like else None,
+        )
+        for key, declared, actual in (
+            ("target", self.target, prepared.target),
+            ("classes", self.classes, prepared.classes),
+        ):
+            if declared not in (None, actual):
+                raise TaskError(
+                    f"{self.source}: {key} = {declared!r}, but the data has {actual!r}; "
+                    f"the two must agree: correct {key} or the data"
+                )
+        return prepared
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Loader, tuple(getattr(self, each.name) for each in fields(self))
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """The [data] table of a definition."""
-
-    kind: Literal["digits", "scenes", "addnist", "multnist", "language", "file", "code"]
-    path: str = ""  # an .npz or a folder, relative to the definition; of idx files or word lists
-    function: str = ""  # of kind code: package.module:function or ./file.py:function
-    layout: Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"] | None = None
-    sizes: tuple[int, int, int] | None = None  # samples of a rebuilt set; None for as published
-    seed: int = 0  # of a rebuilt set
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A task as its TOML file says it; None is inferred from the data or from the target."""
-
-    name: str
-    data: DataSource
-    title: str = ""
-    source: str = "not stated"
-    licence: str = "not stated"
-    input: tuple[int, ...] | None = None
-    target: Target | None = None
-    classes: tuple[str, ...] | None = None
-    metric: Metric | None = None
-    head: Head | None = None
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
 
 def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
@@ -221,19 +138,18 @@ def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
     tasks: list[Task] = []
     for spec in specs:
         task = Task.load(spec, trust_code=trust_code)
-        tasks.append(_cut_alike(task, tasks))
+        tasks.append(_cut_alike(task, tasks) if len(specs) > 1 else task)
     return tasks
 
 
 def _cut_alike(task: Task, others: Sequence[Task]) -> Task:
     own = task.loader
-    if not isinstance(own, Loader) or own.kind not in ("file", "code"):
-        return task
-    for other in others:
-        theirs = other.loader
-        if not isinstance(theirs, Loader) or theirs.kind not in ("file", "code"):
-            continue
-        if own.found.content == theirs.found.content:
+    for theirs in (other.loader for other in others):
+        if (
+            isinstance(own, Loader)
+            and isinstance(theirs, Loader)
+            and own.prepared.content == theirs.prepared.content
+        ):
             return replace(task, loader=replace(own, like=theirs))
     return task
 
@@ -255,17 +171,13 @@ def _shipped_task(word: str) -> Path:
     if word in found:
         return found[word]
     if Path(word).exists():
-        raise TaskError(_nameless(word))
+        raise TaskError(nameless(word))
     close = get_close_matches(word, found, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise TaskError(
         f"{word!r} is no shipped task. {hint}Shipped: {', '.join(found)}. "
         "Your own: mine=data.npz, mine=./folder, mine=package:function or ./mine.toml"
     )
-
-
-def _nameless(path: str) -> str:
-    return f"{path!r} is data, not a definition; data of your own needs a name: mine={path}"
 
 
 def _named(name: str, where: str) -> str:
@@ -284,12 +196,21 @@ def _existing(text: str, base: Path) -> Path:
     raise TaskError(f"{text!r}: there is no {path}; a path is relative to {base}: correct it")
 
 
-def _located(text: str, base: Path, trust_code: bool) -> tuple[str, str]:
-    """(kind, source) of a file, a folder or a function, with every path made absolute."""
+def _shipped_code(target: str) -> str:
+    """A function by name: one in a file beside the shipped definitions as that file's."""
+    module, _, function = target.rpartition(":")
+    path = shipped("tasks") / f"{module}.py"
+    return f"{path}:{function}" if module.isidentifier() and path.is_file() else target
+
+
+def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
+    """A file or folder made absolute, or a function and True; code that ships is trusted."""
     code = CODE.fullmatch(text)
     if not code:
-        return "file", str(_existing(text, base))
+        return str(_existing(text, base)), False
     module, function = code["module"], code["function"]
+    if _shipped_code(text) != text:
+        return text, True
     if module.endswith(".py"):
         module = str(_existing(module, base))
     if not trust_code:
@@ -298,22 +219,23 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, str]:
             "code runs only where it is trusted: read it, then allow it with --trust-code "
             "(from Python trust_code=True)"
         )
-    return "code", f"{module}:{function}"
+    return f"{module}:{function}", True
 
 
 def _from_source(name: str, text: str, trust_code: bool) -> Task:
     text, asked, layout = text.partition("?layout=")
     if text.endswith(".toml"):
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
-    kind, source = _located(text, Path.cwd(), trust_code)
-    loader = Loader(kind, source, layout or None)
+    source, code = _located(text, Path.cwd(), trust_code)
+    loader = Loader(source, code, layout or None)
+    target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
         input=tuple(loader().train.x.shape[1:]),
-        target=loader.found.target,
-        classes=loader.found.classes,
-        head=HEADS[loader.found.target],
-        metric=PRIMARY[loader.found.target],
+        target=target.name,
+        classes=loader.prepared.classes,
+        head=target.head,
+        metric=target.metrics[0].name,
         source=source,
         licence="not stated",
         spec=f"{name}={source}{asked}{layout}",
@@ -322,69 +244,49 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
 
 
 def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
-    says = _definition(path)
-    loader = _loader(says, path, trust_code)
-    target = says.target or loader.found.target
-    if says.metric not in (None, PRIMARY[target]):
+    definition = Definition.read(path)
+    loader = _loader(definition, path, trust_code)
+    target = TARGETS[definition.target or loader.prepared.target]
+    primary = target.metrics[0].name
+    if definition.metric not in (None, primary):
         raise TaskError(
-            f"{path}: metric = {says.metric!r} does not measure a target of {target!r}: "
-            f"write metric = {PRIMARY[target]!r}"
+            f"{path}: metric = {definition.metric!r} does not measure a target of "
+            f"{target.name!r}: write metric = {primary!r}"
         )
     return Task(
-        name=_named(says.name, str(path)),
-        input=says.input or tuple(loader().train.x.shape[1:]),
-        target=target,
-        classes=loader.names,
-        head=says.head or HEADS[target],
-        metric=PRIMARY[target],
-        source=says.source,
-        licence=says.licence,
+        name=_named(definition.name, str(path)),
+        input=definition.input or tuple(loader().train.x.shape[1:]),
+        target=target.name,
+        classes=definition.classes or loader.prepared.classes,
+        head=definition.head or target.head,
+        metric=primary,
+        source=definition.source,
+        licence=definition.licence,
         spec=spec,
         loader=loader,
-        title=says.title,
+        title=definition.title,
+        weight=definition.weight,
     )
 
 
-def _loader(says: Definition, path: Path, trust_code: bool) -> Loader:
-    data = says.data
-    if data.kind in ("digits", "scenes"):
-        return Loader(data.kind, "", None, says.target, says.classes)
-    if data.kind in REBUILT:
-        folder = str(_existing(data.path, path.parent)) if data.path else ""
-        return Loader(data.kind, folder, None, says.target, says.classes, data.sizes, data.seed)
+def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
+    data = definition.data
     key = "path" if data.kind == "file" else "function"
     text = getattr(data, key)
     if bool(CODE.fullmatch(text)) != (data.kind == "code") or not text:
         raise TaskError(f"{path}: data.{key} = {text!r}: kind {data.kind!r} needs a {key} there")
-    kind, source = _located(text, path.parent, trust_code)
-    return Loader(kind, source, data.layout, says.target, says.classes)
+    source, code = _located(text, path.parent, trust_code)
+    arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
+    declared = definition.target, definition.classes
+    return Loader(source, code, data.layout, *declared, arguments)
 
 
-def _definition(path: Path) -> Definition:
-    """The definition in a TOML file; raises TaskError with the file and the key."""
-    from pydantic import TypeAdapter, ValidationError
-
-    if path.suffix != ".toml":
-        raise TaskError(_nameless(str(path)))
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        return TypeAdapter(Definition).validate_python(table)
-    except ValidationError as error:
-        raise TaskError("\n".join(_explained(path, e) for e in error.errors())) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise TaskError(f"{path}: cannot be read as TOML: {error}; correct the file") from None
-
-
-def _explained(path: Path, error: Any) -> str:
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "missing":
-        return f"{path}: {key} is missing; every definition says it: add {key} = ..."
-    if error["type"] == "unexpected_keyword_argument":
-        known = [*Definition.__annotations__, *DataSource.__annotations__, "reads", "term"]
-        close = get_close_matches(key.rpartition(".")[2], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "remove it"
-        return f"{path}: {key} is no key of a definition; {hint}"
-    return f"{path}: {key} = {error['input']!r}: {error['msg']}; correct the value"
+def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Arguments of a function, those that name a place relative to the definition made absolute."""
+    return {
+        name: str(_existing(value, base)) if name in PATHS and isinstance(value, str) else value
+        for name, value in given.items()
+    }
 
 
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
@@ -392,10 +294,6 @@ def _listed(names: tuple[str, ...], most: int = 12) -> str:
 
 
 def _balance(task: Task) -> str:
-    from nas.task.metrics import prior
+    from nas.task.answers import prior
 
-    share = prior(task).tolist()
-    low, high = share.index(min(share)), share.index(max(share))
-    said = [f"{task.classes[i]!r} {share[i]:.1%}" for i in (low, high)]
-    of = "pixels" if task.target == "pixels" else "samples"
-    return f"of the training {of}, rarest {said[0]}, most frequent {said[1]}"
+    return TARGETS[task.target].balance(prior(task), task.classes)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.archive import Measurement
-from nas.task.metrics import METRICS
+from nas.task import METRICS
 from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import (
     Array,
@@ -157,7 +157,8 @@ def _value(one: Scored, task: str, name: str) -> float:
 
 
 def _sign(score: str) -> int:
-    return 1 if METRICS.get(score, True) else -1
+    metric = METRICS.get(score)
+    return 1 if metric is None or metric.larger_is_better else -1
 
 
 def rows(calibration: Calibration, task: str) -> list[Row]:

@@ -11,15 +11,14 @@ from nas.grammar.count import extreme
 from nas.grammar.derive import derive
 from nas.network import Network
 from nas.plan import plan
-from nas.task import Head, Task
-from nas.task.task import HEADS
+from nas.task import TARGETS, Head, Task
 
 LARGE, SMALL = Grammar.load("fbnetv5"), Grammar.load("fbnetv5-small")
 IMAGENET = (3, 224, 224)
 LAST_LAYERS = "pointwise(1344) batchnorm hardswish pool linear(1984) hardswish linear(classes)"
 
 
-def task(input: tuple[int, ...], classes: int, head: Head = HEADS["class"]) -> Task:
+def task(input: tuple[int, ...], classes: int, head: Head = TARGETS["class"].head) -> Task:
     return Task(
         "t",
         input,

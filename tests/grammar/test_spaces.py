@@ -18,8 +18,7 @@ from nas.grammar.count import count, extreme
 from nas.network import Network
 from nas.op import Shape
 from nas.plan import Plan, plan
-from nas.task import Task
-from nas.task.task import HEADS
+from nas.task import TARGETS, Task
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPACES = ["einspace", "fbnetv5-small", "mobile", "vit"]
@@ -105,7 +104,7 @@ def test_head_pools_positions_and_classifies_features_of_images_and_sequences(
         input,
         "class",
         ("a", "b", "c"),
-        HEADS["class"],
+        TARGETS["class"].head,
         "accuracy",
         "",
         "",
@@ -188,7 +187,7 @@ def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(s
         input,
         "pixels",
         ("a", "b", "c"),
-        HEADS["pixels"],
+        TARGETS["pixels"].head,
         "mean_iou",
         "",
         "",

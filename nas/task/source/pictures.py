@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.task.prepare import SPLITS, Array, Pairs, Raw
-from nas.task.task import TaskError
+from nas.task.error import TaskError
+from nas.task.samples import SPLITS, Samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from nas.task.samples import Array, Pairs
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 IMAGES, MASKS = ("images", "image", "imgs"), ("masks", "mask", "labels", "annotations")
 SHOWN = 5  # files that an error names
 
 
-def read_pictures(path: Path) -> Raw:
+def read_pictures(path: Path) -> Samples:
     """Pictures of a folder, or of its train, valid and test: with masks where there are a folder
     of images and one of masks, otherwise one sub-folder a class."""
     within = {s: path / n for s, names in SPLITS.items() for n in names if (path / n).is_dir()}
@@ -40,7 +42,7 @@ def _masked(folder: Path) -> tuple[Path, Path] | None:
     return (found[0], found[1]) if found[0] and found[1] else None
 
 
-def _by_class(path: Path, within: dict[str, Path]) -> Raw:
+def _by_class(path: Path, within: dict[str, Path]) -> Samples:
     files, notes = dict[str, list[Path]](), list[str]()
     for split, folder in within.items():
         files[split] = []
@@ -68,10 +70,10 @@ def _by_class(path: Path, within: dict[str, Path]) -> Raw:
         split: (np.stack([place[f] for f in some]), np.array([f.parent.name for f in some]))
         for split, some in files.items()
     }
-    return _raw(path, pairs, (*notes, *more))
+    return _samples(path, pairs, (*notes, *more))
 
 
-def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Raw:
+def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Samples:
     images, masks, splits = list[Path](), list[Path](), list[str]()
     for split, folders in masked.items():
         if folders is None:
@@ -90,7 +92,7 @@ def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Raw:
     _one_size(y, masks)
     at = np.array(splits)
     pairs = {s: (np.stack(x)[at == s], np.stack(y)[at == s]) for s in dict.fromkeys(splits)}
-    return _raw(path, pairs, notes)
+    return _samples(path, pairs, notes)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -106,9 +108,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _raw(path: Path, pairs: Pairs, notes: Sequence[str]) -> Raw:
+def _samples(path: Path, pairs: Pairs, notes: Sequence[str]) -> Samples:
     layout = "nhw" if pairs["train"][0].ndim == 3 else "nhwc"
-    return Raw(str(path), pairs, layout, notes=tuple(notes))
+    return Samples(str(path), pairs, layout, notes=tuple(notes))
 
 
 def _shown(path: Path) -> bool:

@@ -1,24 +1,21 @@
-"""Scenes: one to three real digits, enlarged and placed at random on a faintly noisy ground.
+"""scikit-learn's digits, and scenes of them: one to three, enlarged and placed at random on a
+faintly noisy ground.
 
-One set of scenes serves two tasks, which digits occur (labels) and whose each pixel is
-(pixels); both get the very same x, so that one pass of a trunk serves both.
+One set of scenes serves two tasks, which digits occur (labels) and whose each pixel is (pixels);
+both get the very same x, so that one pass of a trunk serves both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nas.task.data import digit_parts, raw_digits
-from nas.task.prepare import Found, normalise
-from nas.task.task import Split, Splits, Target
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from nas.task import Samples
+from nas.task.prepare import cut
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +28,41 @@ NOISE = 0.05  # standard deviation of the ground, of 1
 TRIES = 16  # places considered for a digit; the one of least overlap is taken
 SEED = 2026
 DIGITS = tuple("0123456789")
+
+
+def digits() -> Samples:
+    """The digits, cut as the scenes made of them are."""
+    pictures, values = raw_digits()
+    pairs = {split: (pictures[i], values[i]) for split, i in digit_parts().items()}
+    note = "stratified 64 % train, 16 % valid, 20 % test; pixels over 16"
+    return Samples("digits", pairs, "nhw", notes=(note,))
+
+
+def scenes(target: str = "labels") -> Samples:
+    """The scenes with which digits occur as "labels", or whose each of their "pixels" is."""
+    pixels = target == "pixels"
+    pairs = {
+        split: (scene.image, scene.owner if pixels else scene.occurs.astype(np.int64))
+        for split, scene in ((split, compose(split)) for split in COUNTS)
+    }
+    classes = ("background", *DIGITS) if pixels else DIGITS
+    note = "scenes of each split are composed of that split's own digits"
+    return Samples("scenes", pairs, "nhw", classes, (note,))
+
+
+@cache
+def raw_digits() -> tuple[Array, Array]:
+    """Pictures (1797, 8, 8) in 0 to 1, values (1797,) int64."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images / 16, bunch.target.astype(np.int64)
+
+
+@cache
+def digit_parts() -> dict[str, Array]:
+    """Which digits are in train (64 %), valid (16 %) and test (20 %)."""
+    return cut(raw_digits()[1], 0.2, 0.2, "digits")
 
 
 @dataclass(frozen=True)
@@ -121,26 +153,3 @@ def _draw(
         image[scene] = np.where(ink, drawn, np.maximum(image[scene], drawn))
         owner[scene] = np.where(ink, 1 + values[digit, None, None], owner[scene])
     return image, owner
-
-
-@cache
-def _images() -> tuple[dict[str, Tensor], str]:
-    """The x of every split, shared by both tasks, and how they were normalised."""
-    import torch
-
-    xs, note = normalise({split: compose(split).image[:, None].copy() for split in COUNTS})
-    return {split: torch.from_numpy(x) for split, x in xs.items()}, note
-
-
-@cache
-def read_scenes(target: Target | None) -> Found:
-    """Both tasks' splits: "labels" or "pixels"; anything else is taken for labels."""
-    import torch
-
-    x, note = _images()
-    kind: Target = "pixels" if target == "pixels" else "labels"
-    y = {s: compose(s).owner if kind == "pixels" else compose(s).occurs for s in COUNTS}
-    parts = {s: Split(x[s], torch.from_numpy(y[s])) for s in COUNTS}
-    notes = ("scenes of each split are composed of that split's own digits", note)
-    classes = ("background", *DIGITS) if kind == "pixels" else DIGITS
-    return Found(Splits(**parts, notes=notes), kind, classes)

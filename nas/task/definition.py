@@ -1,0 +1,105 @@
+"""A task as its TOML file says it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from nas.task.error import TaskError
+from nas.task.target import METRICS, TARGETS, Head
+
+STRICT: dict[str, Any] = {"extra": "forbid"}
+PATHS = ("folder", "path")  # arguments of a function that are relative to the definition
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The [data] table of a definition."""
+
+    kind: Literal["file", "code"]
+    path: str = ""  # an .npz or a folder, relative to the definition
+    function: str = ""  # of kind code: package.module:function, ./file.py:function or a shipped one
+    arguments: dict[str, Any] = field(default_factory=dict)  # what the function is called with
+    layout: Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"] | None = None
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+
+@dataclass(frozen=True)
+class Definition:
+    """None is inferred from the data or from the target."""
+
+    name: str
+    data: DataSource
+    title: str = ""
+    source: str = "not stated"
+    licence: str = "not stated"
+    input: tuple[int, ...] | None = None
+    target: Literal[tuple(TARGETS)] | None = None  # type: ignore[valid-type]
+    classes: tuple[str, ...] | None = None
+    metric: Literal[tuple(METRICS)] | None = None  # type: ignore[valid-type]
+    head: Head | None = None
+    weight: float = 1.0  # of its loss among those of other tasks
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @staticmethod
+    def read(path: Path) -> Definition:
+        """The definition in a file; raises TaskError with the file and the key."""
+        from pydantic import TypeAdapter, ValidationError
+
+        if path.suffix != ".toml":
+            raise TaskError(nameless(str(path)))
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            definition = TypeAdapter(Definition).validate_python(_renamed(table))
+        except ValidationError as error:
+            raise TaskError("\n".join(_explained(path, e) for e in error.errors())) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+            raise TaskError(f"{path}: cannot be read as TOML: {error}; correct the file") from None
+        if not 0 < definition.weight < float("inf"):
+            raise TaskError(f"{path}: weight = {definition.weight}: a loss's weight is above 0")
+        return definition
+
+
+def _renamed(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With sets that once were kinds of their own as the functions that they are now."""
+    data = table.get("data")
+    if not isinstance(data, dict) or data.get("kind") not in RENAMED:
+        return table
+    function, arguments = RENAMED[data["kind"]]
+    arguments = {**arguments, **{k: v for k, v in data.items() if k in ("sizes", "seed")}}
+    if data.get("path"):
+        arguments["folder"] = data["path"]
+    if data["kind"] == "scenes" and table.get("target") == "pixels":
+        arguments["target"] = "pixels"
+    if data["kind"] == "language" and "classes" in table:
+        arguments["languages"] = table["classes"]
+    return {**table, "data": {"kind": "code", "function": function, "arguments": arguments}}
+
+
+RENAMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits": ("digits:digits", {}),
+    "scenes": ("digits:scenes", {}),
+    "addnist": ("unseen:addnist", {}),
+    "multnist": ("unseen:multnist", {}),
+    "language": ("unseen:language", {}),
+}
+
+
+def nameless(path: str) -> str:
+    return f"{path!r} is data, not a definition; data of your own needs a name: mine={path}"
+
+
+def _explained(path: Path, error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{path}: {key} is missing; every definition says it: add {key} = ..."
+    if error["type"] == "unexpected_keyword_argument":
+        known = [*Definition.__annotations__, *DataSource.__annotations__, "reads", "term"]
+        close = get_close_matches(key.rpartition(".")[2], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "remove it"
+        return f"{path}: {key} is no key of a definition; {hint}"
+    return f"{path}: {key} = {error['input']!r}: {error['msg']}; correct the value"

@@ -1,0 +1,39 @@
+"""Where samples come from: one record a kind of file or folder, and functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from nas.task.error import TaskError
+from nas.task.samples import Samples
+from nas.task.source.arrays import holds_npy, read_npy_folder, read_npz
+from nas.task.source.idx import holds_idx, read_idx_folder
+from nas.task.source.pictures import read_pictures
+
+
+class Source(NamedTuple):
+    """A kind of file or folder: how it is recognised, and read."""
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], Samples]
+
+
+SOURCES = {  # asked in this order
+    "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", read_npz),
+    "idx": Source(holds_idx, read_idx_folder),
+    "npy": Source(holds_npy, read_npy_folder),
+    "pictures": Source(Path.is_dir, read_pictures),
+}
+
+
+def read_path(path: Path) -> Samples:
+    """The samples of a file or folder, by the first source that recognises it."""
+    for source in SOURCES.values():
+        if source.recognises(path):
+            return source.read(path)
+    raise TaskError(
+        f"{path}: data comes from an .npz file, a folder, or a function "
+        "(package.module:function); convert it, e.g. np.savez('data.npz', x=x, y=y)"
+    )

@@ -1,0 +1,189 @@
+"""What every target answers: how y is encoded, what is lost, what is measured, which head fits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from nas.task.error import TaskError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.task.samples import Array
+
+POOLED_HEAD = "pool linear(classes)"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit, its unit and the direction in which it is better."""
+
+    name: str
+    unit: str = "fraction"
+    larger_is_better: bool = True
+
+
+NLL = Metric("nll", "nats", larger_is_better=False)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns the trunk's outputs into logits."""
+
+    reads: tuple[str, ...]  # names of the trunk's outputs, as ("coarse",)
+    term: str  # in the grammar language; may use classes, height, width
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+class Encoded(NamedTuple):
+    """The y of every split as training takes it, the names of the logits, and notes on both."""
+
+    classes: tuple[str, ...]
+    ys: dict[str, Array]
+    notes: tuple[str, ...] = ()
+
+
+class Target(ABC):
+    """What a task predicts. One record a kind, without state; the first metric judges a task."""
+
+    name: ClassVar[str]
+    y: ClassVar[str]  # what y must be, in words
+    metrics: ClassVar[tuple[Metric, ...]]
+    head: ClassVar[Head] = Head(("coarse",), POOLED_HEAD)
+    counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
+
+    @abstractmethod
+    def recognises(self, y: Array) -> bool:
+        """Whether a training y (n, ...), of numbers or strings, is of this kind."""
+
+    @abstractmethod
+    def encode(
+        self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str
+    ) -> Encoded:
+        """y by split, of which train is one; `classes` where they were named. Raises TaskError."""
+
+    @abstractmethod
+    def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
+        """Raise TaskError where an encoded training y does not fit the input (a sample's shape),
+        or nothing can be learned from it."""
+
+    def strata(self, y: Array) -> Array | None:
+        """(n,) class numbers by which a cut is stratified; None where it is at random."""
+        return None
+
+    def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one sample's logits."""
+        return (classes,)
+
+    @abstractmethod
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+
+    @abstractmethod
+    def distance(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Mean distance of a batch to a teacher's logits, a scalar; least where they are equal."""
+
+    @abstractmethod
+    def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
+        """Every metric but the loss's own, of a whole split."""
+
+    @abstractmethod
+    def prior(self, y: Tensor, classes: int) -> Tensor:
+        """(classes,) float64: what to say of any sample when only the training y is known."""
+
+    @abstractmethod
+    def constant(self, prior: Tensor, input: tuple[int, ...]) -> Tensor:
+        """The logits of one sample that say the prior; of a probability at least 1e-6."""
+
+    def balance(self, prior: Tensor, classes: tuple[str, ...]) -> str:
+        """How often what occurs in training, in words."""
+        share = prior.tolist()
+        low, high = share.index(min(share)), share.index(max(share))
+        rarest, most = (f"{classes[i]!r} {share[i]:.1%}" for i in (low, high))
+        return f"of the training {self.counted}, rarest {rarest}, most frequent {most}"
+
+
+def numbered(
+    y: Array,  # of class numbers or names
+    values: Array,  # (classes,) what may occur, in the order of the logits
+    where: str,
+) -> Array:  # int64, as y
+    """Each value's place in `values`. Raises TaskError for a value that is not among them."""
+    from nas.lazy import np
+
+    order = np.argsort(values)
+    known = y.dtype.kind == values.dtype.kind
+    place = order[np.searchsorted(values, y, sorter=order).clip(max=len(values) - 1)]
+    wrong = values[place] != y if known else np.ones(y.shape, bool)
+    if wrong.any():
+        raise TaskError(
+            f"{where}: y{np.argwhere(wrong)[0].tolist()} is {y[wrong][0].item()!r}, which is not "
+            f"among {values[:20].tolist()}, what training or the names of the classes allow: "
+            "correct it, or add samples of it to train"
+        )
+    numbers: Array = place.astype(np.int64)
+    return numbers
+
+
+def named_classes(
+    train: Array, classes: tuple[str, ...] | None, where: str
+) -> tuple[tuple[str, ...], Array]:
+    """The classes and the values of y that stand for them: as named, or all that occur in train."""
+    from nas.lazy import np
+
+    if classes:
+        values = np.array(classes) if train.dtype.kind == "U" else np.arange(len(classes))
+    else:
+        values = np.unique(train)
+        classes = tuple(map(str, values.tolist()))
+    unique(classes, where)
+    return classes, values
+
+
+def unique(classes: tuple[str, ...], where: str) -> None:
+    """Raise TaskError where two classes have one name."""
+    if len(set(classes)) != len(classes):
+        raise TaskError(f"{where}: classes {list(classes)} repeat; name each class once")
+
+
+def two_values(
+    counts: Any,  # (values,) how often each occurs
+    where: str,
+) -> None:
+    """Raise TaskError where every y is the same."""
+    if (counts > 0).sum() < 2:
+        raise TaskError(
+            f"{where}: every y of train is the same; there must be two classes to tell apart: "
+            "add samples of another"
+        )
+
+
+def possible(prior: Tensor) -> Tensor:
+    """Probabilities within [1e-6, 1 - 1e-6], so that a likelihood stays finite."""
+    return prior.clamp(1e-6, 1 - 1e-6)
+
+
+def agreement(predicted: Tensor, y: Tensor) -> float:
+    """The share of class numbers that agree, those below 0 passed over."""
+    known = y >= 0
+    return float((predicted == y)[known].double().mean())
+
+
+def shares(y: Tensor, classes: int) -> Tensor:
+    """(classes,) float64: each class's share of some class numbers, those below 0 passed over."""
+    from nas.lazy import torch
+
+    counts = torch.bincount(y[y >= 0], minlength=classes).double()
+    return counts / counts.sum()
+
+
+def categorical_distance(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean KL(teacher | logits) over everything but the class axis, which is the second (Hinton et
+    al. 2015, temperature 1)."""
+    from nas.lazy import F
+
+    student, wanted = logits.log_softmax(1), teacher.log_softmax(1)
+    return F.kl_div(student, wanted, reduction="none", log_target=True).sum(1).mean()

@@ -1,0 +1,112 @@
+"""A class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas.lazy import F, np, torch
+from nas.task.error import TaskError
+from nas.task.target.base import (
+    NLL,
+    Encoded,
+    Head,
+    Metric,
+    Target,
+    agreement,
+    categorical_distance,
+    named_classes,
+    numbered,
+    possible,
+    shares,
+    two_values,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.task.samples import Array
+
+DENSE_HEAD = (
+    "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
+    "pointwise(classes, bias=1) upsample_to(height, width)"
+)
+IGNORED = 255  # the value of a mask that belongs to no class
+NO_CLASS = -100  # the same as y: what torch's losses pass over
+
+
+class Pixels(Target):
+    """y is (n, height, width) class numbers, logits (n, classes, height, width)."""
+
+    name = "pixels"
+    y = "(n, height, width) classes, as whole numbers or strings"
+    metrics = (Metric("mean_iou"), NLL, Metric("pixel_accuracy"))
+    head = Head(("fine", "middle", "coarse"), DENSE_HEAD)
+    counted = "pixels"
+
+    def recognises(self, y: Array) -> bool:
+        return y.ndim == 3 and y.dtype.kind in "iU"
+
+    def encode(
+        self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str
+    ) -> Encoded:
+        """Masks by split; pixels of 255 belong to no class where train has two others."""
+        outside: dict[str, Array] = {}
+        train = ys["train"]
+        if train.dtype.kind != "U" and len(classes or ()) <= IGNORED:
+            inside = [value for value in np.unique(train).tolist() if value != IGNORED]
+            if len(inside) > 1 and any((y == IGNORED).any() for y in ys.values()):
+                outside = {split: y == IGNORED for split, y in ys.items()}
+                ys = {split: np.where(outside[split], inside[0], y) for split, y in ys.items()}
+        classes, values = named_classes(ys["train"], classes, where)
+        encoded = {split: numbered(y, values, f"{where}, {split}") for split, y in ys.items()}
+        encoded |= {split: np.where(at, NO_CLASS, encoded[split]) for split, at in outside.items()}
+        note = f"pixels of {IGNORED} belong to no class and are passed over"
+        return Encoded(classes, encoded, (note,) if outside else ())
+
+    def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
+        if y.shape[1:] != input[1:]:
+            raise TaskError(
+                f"{where}: y has {list(y.shape[1:])} pixels but x has {list(input[1:])}; "
+                "each pixel needs a class: resize y with nearest neighbours"
+            )
+        two_values(np.bincount(y[y >= 0], minlength=len(classes)), where)
+
+    def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
+        return (classes, *input[1:])
+
+    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+        """Cross entropy a pixel, in nats; those of no class are passed over, and a batch of nothing
+        else has a loss of 0."""
+        known = (y >= 0).sum().clamp(min=1)
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="sum") / known
+
+    def distance(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        return categorical_distance(logits, teacher)
+
+    def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
+        predicted = logits.argmax(1)
+        return {
+            "mean_iou": mean_iou(predicted, y, logits.shape[1]),
+            "pixel_accuracy": agreement(predicted, y),
+        }
+
+    def prior(self, y: Tensor, classes: int) -> Tensor:
+        return shares(y, classes)
+
+    def constant(self, prior: Tensor, input: tuple[int, ...]) -> Any:
+        return possible(prior).log()[:, None, None].expand(-1, *input[1:])
+
+
+def mean_iou(
+    predicted: Tensor,  # (n, height, width) class numbers
+    y: Tensor,  # (n, height, width) class numbers, below 0 where there is none
+    classes: int,
+) -> float:
+    """Intersection over union, mean over the classes that occur in prediction or target; pixels of
+    no class are passed over."""
+    pairs = torch.bincount((y * classes + predicted)[y >= 0], minlength=classes**2)
+    confusion = pairs.reshape(classes, classes).double()  # [target, prediction]
+    both = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - both
+    return float((both[union > 0] / union[union > 0]).mean())
