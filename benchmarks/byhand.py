@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.archive import Trial
+from nas.evaluate import Conditions, Fidelity, network_scores
 from nas.evaluate import fit as fit_derivation
-from nas.evaluate import measured
 from nas.network import Network
 from nas.search import Run
 from nas.task import Task, loss, score
@@ -200,10 +200,13 @@ def best_within(trials: Sequence[Trial], columns: Sequence[str], budgets: int) -
 
 def from_scratch(run: Run, id: str, recipe: Recipe) -> dict[str, float]:
     """A trial's architecture trained from fresh weights; each task's metric on its test split."""
-    return _tested(fit_derivation(run.derivation(id), run.tasks, recipe), run.tasks, recipe)
+    return _tested(
+        fit_derivation(run.derivation(id), Conditions(run.tasks, recipe)), run.tasks, recipe
+    )
 
 
 def _tested(network: Network, tasks: Sequence[Task], recipe: Recipe) -> dict[str, float]:
-    found = measured(network, tasks, recipe, split="test", evaluator="retrained")
+    conditions, fidelity = Conditions(tasks, recipe, split="test"), Fidelity(epochs=recipe.epochs)
+    found = network_scores(network, conditions, evaluator="retrained", fidelity=fidelity)
     primary = {(task.name, task.metric) for task in tasks}
     return {m.task: m.value for m in found if m.task and (m.task, m.name) in primary}

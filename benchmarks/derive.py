@@ -19,7 +19,7 @@ from measure import report
 
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, mutate, replay, sample
 from nas.grammar import seed as known
-from nas.grammar.derivation import operators
+from nas.grammar.tokens import operators
 from nas.grammar.trace import cost_of
 from nas.op import Shape
 

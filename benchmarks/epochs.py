@@ -19,7 +19,7 @@ SHOWN = ("shared", "short", "standalone", "flops", "params")
 
 
 def main() -> None:
-    from nas.search.choice import trust
+    from nas.search import trust
 
     torch.set_num_threads(1)
     run = searched("digits", ["digits"])

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from nas.events import Event
     from nas.search import Run
 
 HERE = Path(__file__).resolve().parent
@@ -87,11 +88,16 @@ def searched(name: str, tasks: Sequence[str]) -> Run:
     return search("mobile", tasks, out=folder, listener=progress)
 
 
-def progress(phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
+def progress(event: Event) -> None:
     """Ten lines a phase on stderr."""
-    if done == total or done % max(1, total // 10) == 0:
-        said = " ".join(f"{name} {_text(value)}" for name, value in facts.items())
-        Console(stderr=True, highlight=False).print(f"{phase} {done}/{total} {said}")
+    from nas.events import Progress
+
+    if isinstance(event, Progress) and (
+        event.done == event.total or event.done % max(1, event.total // 10) == 0
+    ):
+        figures = " ".join(f"{name} {_text(value)}" for name, value in event.figures.items())
+        line = f"{event.phase} {event.done}/{event.total} {figures}"
+        Console(stderr=True, highlight=False).print(line)
 
 
 def report(

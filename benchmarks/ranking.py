@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from measure import HERE, ROOT
 
 if TYPE_CHECKING:
-    from nas.archive import Measurement
+    from nas.evaluate import Evaluated
     from nas.grammar import Derivation, Grammar
     from nas.task import Task
     from nas.train import Recipe
@@ -109,11 +109,13 @@ def architectures(grammar: Grammar, task: Task) -> list[Derivation]:
 
 
 def scored(
-    evaluator: str, derivation: str, seed: int, measure: Callable[[], list[Measurement]]
+    evaluator: str, derivation: str, seed: int, measure: Callable[[], Evaluated]
 ) -> dict[str, Any]:
     """One architecture scored, as plain values: the metric and NLL, or what a baseline says."""
     begun, cpu = time.perf_counter(), time.process_time()
-    found = {m.name: m.value for m in measure() if m.name in ("accuracy", "nll", evaluator)}
+    found = {
+        m.name: m.value for m in measure().measurements if m.name in ("accuracy", "nll", evaluator)
+    }
     return {
         "evaluator": evaluator,
         "derivation": derivation,

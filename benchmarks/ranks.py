@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from measure import report
@@ -216,7 +217,7 @@ def settings_of(one: Supernet, task: Task) -> Settings:
 def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     """A supernet's bank after its training, and its steps and CPU seconds."""
     import nas
-    from nas.search.worker import make_bank
+    from nas.search.problem import Problem
     from nas.supernet import Space, strategy_of
     from nas.train import Trainer, train
 
@@ -224,7 +225,7 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
     space, steps = Space(grammar, task.input), STEPS[one.space]
 
     def made() -> Any:
-        return make_bank(grammar, [task], settings)
+        return Problem(settings, grammar, (task,)).bank()
 
     if one.budget.isdigit():
         steps = int(one.budget)
@@ -252,10 +253,10 @@ def trained(one: Supernet, task: Task) -> tuple[Any, dict[str, float]]:
 def loaded(one: Supernet, task: Task) -> Bank:
     """The bank that a supernet's training left."""
     import nas
-    from nas.search.worker import make_bank
+    from nas.search.problem import Problem
 
     grammar, settings = nas.Grammar.load(one.space), settings_of(one, task)
-    bank: Bank = make_bank(grammar, [task], settings, trained=True)
+    bank: Bank = Problem(settings, grammar, (task,)).bank(trained=True)
     bank.load(one.job.path.with_suffix(".safetensors"))
     return bank
 
@@ -284,27 +285,28 @@ def one(job: Job) -> None:
     import torch
 
     import nas
-    from nas.search.worker import finetuning
-    from nas.trust.evaluators import baseline, finetuned_on_bank, from_scratch, on_bank
+    from nas.evaluate import EVALUATORS, Conditions
+    from nas.search.problem import Problem
 
     torch.set_num_threads(1)
     task, facts = fashion(None), {}
     space = job.name.split("/")[0]
+    grammar = nas.Grammar.load(space)
     if job.name.endswith("/proxies"):
-        recipe = SPACES[space].recipe(100)
-        evaluators = [baseline("synflow"), from_scratch(recipe, steps=SHORT)]
+        names = ["synflow", "short"]
+        conditions = Conditions([task], SPACES[space].recipe(100), short_steps=SHORT)
     elif job.name.endswith("/finetuned"):
         net = Supernet.of(job.name.removesuffix("/finetuned"))
-        recipe = finetuning(settings_of(net, task), [task], net.seed)
-        evaluators = [finetuned_on_bank(loaded(net, task), recipe, samples=512)]
+        names, problem = ["finetuned"], Problem(settings_of(net, task), grammar, (task,))
+        conditions = problem.conditions(loaded(net, task))
     else:
         bank, facts = trained(Supernet.of(job.name), task)
         bank.save(job.path.with_suffix(".safetensors"))
-        evaluators = [on_bank(bank, samples=512)]
+        names, conditions = ["shared"], Conditions([task], bank=bank)
     found = [
-        scored(each.name, str(derivation), 0, lambda: each.measure(derivation, [task]))  # noqa: B023
-        for each in evaluators
-        for derivation in architectures(nas.Grammar.load(space), task)
+        scored(name, str(d), 0, partial(EVALUATORS[name].measure, d, conditions))
+        for name in names
+        for d in architectures(grammar, task)
     ]
     told: Any = {**facts, "scored": found} if facts else found
     job.path.write_text(json.dumps(told) + "\n", encoding="utf-8")

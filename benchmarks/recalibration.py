@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ranks
@@ -19,7 +20,7 @@ from ranking import Job, architectures, as_scored, begin, compute, fashion, scor
 
 if TYPE_CHECKING:
     from nas.supernet import Bank, Space
-    from nas.supernet.calibrate import Statistics
+    from nas.supernet.statistics import Statistics
     from nas.task import Task
 
 SPACE, SAMPLES, SUBNETS, BATCH, MOMENTUM = "mobile", (32, 64, 128, 512, 2048), 500, 64, 0.1
@@ -75,7 +76,7 @@ def one(job: Job) -> None:
     import torch
 
     import nas
-    from nas.evaluate import shared
+    from nas.evaluate import EVALUATORS, Conditions
     from nas.supernet import Space
 
     torch.set_num_threads(1)
@@ -85,7 +86,12 @@ def one(job: Job) -> None:
     common = running(bank, Space(grammar, task.input), task)
     drawn = architectures(grammar, task)
     found = [
-        scored(str(n), str(d), 0, lambda: shared(bank, d, [task], samples=n))  # noqa: B023
+        scored(
+            str(n),
+            str(d),
+            0,
+            partial(EVALUATORS["shared"].measure, d, Conditions([task], bank=bank, samples=n)),
+        )
         for n in SAMPLES
         for d in drawn
     ]
@@ -101,13 +107,13 @@ def running(bank: Bank, space: Space, task: Task) -> dict[str, Any]:
     import torch
 
     from nas.plan import plan
-    from nas.supernet import calibrate
+    from nas.supernet import batch_statistics
 
     x, common = task.splits().train.x, dict[str, Any]()
     for number in range(SUBNETS):
         planned = plan(space.draw(random.Random(f"running/{number}")), heads=[task])
         at = torch.randperm(len(x), generator=torch.Generator().manual_seed(number))[:BATCH]
-        own = calibrate(planned, bank.views(planned), x[at])
+        own = batch_statistics(planned, bank.views(planned), x[at])
         for step, values in zip(planned.steps, own, strict=True):
             for name, value in values.items():
                 key = f"{step.slot}/{name}"
@@ -124,7 +130,8 @@ def with_common(bank: Bank, derivation: Any, task: Task, common: dict[str, Any])
     """A subnet's scores with its part of the shared statistics."""
     import torch
 
-    from nas.evaluate import scores
+    from nas.evaluate import Conditions, Evaluated, Fidelity
+    from nas.evaluate.scoring import scores
     from nas.plan import plan
 
     planned = plan(derivation, heads=[task])
@@ -139,7 +146,8 @@ def with_common(bank: Bank, derivation: Any, task: Task, common: dict[str, Any])
         for width in [step.shapes[0].channels]
     ]
     tensors = [{**v, **s} for v, s in zip(bank.views(planned), own, strict=True)]
-    return scores(planned, tensors, [task], "valid", evaluator="shared")
+    conditions = Conditions([task], bank=bank)
+    return Evaluated(scores(planned, tensors, conditions, evaluator="shared", fidelity=Fidelity()))
 
 
 if __name__ == "__main__":

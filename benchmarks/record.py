@@ -26,9 +26,9 @@ from nas.grammar import Grammar
 from nas.measure import costs
 from nas.plan import plan
 from nas.search import Settings
-from nas.search.generations import identity
+from nas.search.columns import objectives_of
 from nas.search.propose import Proposer
-from nas.search.run import objectives_of
+from nas.search.recorded import identity
 from nas.supernet import Space
 from nas.task import Task
 

@@ -96,31 +96,32 @@ def one(job: Job) -> None:
 
 def alone(task: Task, seed: int, job: Job) -> list[dict[str, Any]]:
     """Test scores from scratch, each kept at once."""
-    from nas.evaluate import standalone
+    from nas.evaluate import EVALUATORS, Conditions
 
     kept = Kept(job.path.with_suffix(".part"))
 
     def trained(network: Derivation) -> dict[str, Any]:
-        measure = partial(standalone, network, [task], recipe(seed), split="test")
+        conditions = Conditions([task], recipe(seed), split="test")
+        measure = partial(EVALUATORS["standalone"].measure, network, conditions)
         return scored("standalone", str(network), seed, measure)
 
     return [kept(str(network), partial(trained, network)) for network in networks(task)]
 
 
 def proxies(task: Task) -> list[dict[str, Any]]:
-    from nas.trust.evaluators import baseline, from_scratch
+    from nas.evaluate import EVALUATORS, Conditions
 
-    given = [baseline("flops"), baseline("params"), from_scratch(recipe(100), steps=SHORT)]
+    conditions = Conditions([task], recipe(100), short_steps=SHORT)
     return [
-        scored(each.name, str(one), 0, lambda: each.measure(one, [task]))  # noqa: B023
-        for each in given
-        for one in networks(task)
+        scored(name, str(network), 0, partial(EVALUATORS[name].measure, network, conditions))
+        for name in ("flops", "params", "short")
+        for network in networks(task)
     ]
 
 
 def on_bank(task: Task, policy: str, seed: int) -> list[dict[str, Any]]:
     """Scores on a bank that shares weights by a policy, trained on random networks."""
-    from nas.evaluate import shared
+    from nas.evaluate import EVALUATORS, Conditions
     from nas.plan import plan
     from nas.supernet import Bank
     from nas.train import Recipe, Trainer, Turn, train
@@ -136,9 +137,10 @@ def on_bank(task: Task, policy: str, seed: int) -> list[dict[str, Any]]:
 
     train(Trainer(bank, [task], given, STEPS), turn)
     bank.version = STEPS
+    measure, conditions = EVALUATORS["shared"].measure, Conditions([task], bank=bank)
     return [
-        scored(policy, str(each), seed, lambda: shared(bank, each, [task]))  # noqa: B023
-        for each in networks(task)
+        scored(policy, str(network), seed, partial(measure, network, conditions))
+        for network in networks(task)
     ]
 
 

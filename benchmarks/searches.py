@@ -22,9 +22,12 @@ import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from measure import ROOT, report
+
+if TYPE_CHECKING:
+    from nas.events import Event
 
 SEEDS, BUDGET_S, FINALISTS, EPOCHS = (0, 1, 2), 100, 2, 8
 SIZES = [3_000, 1_000, 2_000]
@@ -115,7 +118,7 @@ def one(data: str, name: str, seed: int, to: Path) -> None:
     run_folder = to.with_suffix("")
     shutil.rmtree(run_folder, ignore_errors=True)
     facts = tomllib.loads((ROOT / "tasks" / f"{data}.toml").read_text(encoding="utf-8"))
-    facts["data"]["sizes"] = SIZES
+    facts["data"].setdefault("arguments", {})["sizes"] = SIZES
     spec = to.with_suffix(".toml")
     spec.write_text(tomli_w.dumps(facts), encoding="utf-8")
     task = Task.load(str(spec))
@@ -124,7 +127,7 @@ def one(data: str, name: str, seed: int, to: Path) -> None:
     training = {"epochs": 1, **RECIPE, **settings.pop("standalone", {})}
     begun = time.process_time()
 
-    def until(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
+    def until(event: Event) -> None:
         if time.process_time() - begun > BUDGET_S:
             raise KeyboardInterrupt
 
@@ -149,14 +152,13 @@ def one(data: str, name: str, seed: int, to: Path) -> None:
 
 def finals(run: Any, task: Any, seed: int) -> dict[str, Any]:
     """What the best trials of a search come to from scratch."""
-    from nas.evaluate import fit, measured
+    from nas.evaluate import Conditions, Fidelity, fit, network_scores
     from nas.train import Recipe
 
     allowed = [
         t
         for t in run.trials
-        if t.state == "finished"
-        and all((t.value(limit.name) or 0) <= limit.at_most for limit in run.limits)
+        if t.state == "finished" and all(limit.keeps(t.columns()) for limit in run.limits)
     ]
     best = sorted(allowed, key=lambda t: -(t.value("accuracy") or 0))[:FINALISTS]
     recipe, found = Recipe(epochs=EPOCHS, seed=seed, **RECIPE), []  # type: ignore[arg-type]
@@ -164,10 +166,17 @@ def finals(run: Any, task: Any, seed: int) -> dict[str, Any]:
         m.value for m in some if m.name == "accuracy"
     )
     for trial in best:
-        network = fit(run.derivation(trial.id), [task], recipe)
+        network = fit(run.derivation(trial.id), Conditions([task], recipe))
         found.append(
             tuple(
-                accuracy(measured(network, [task], recipe, split=split, evaluator="standalone"))
+                accuracy(
+                    network_scores(
+                        network,
+                        Conditions([task], recipe, split=split),
+                        evaluator="standalone",
+                        fidelity=Fidelity(epochs=EPOCHS),
+                    )
+                )
                 for split in ("valid", "test")
             )
         )

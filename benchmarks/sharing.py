@@ -66,13 +66,14 @@ def one(job: Job) -> None:
     import torch
 
     import nas
-    from nas.evaluate import calibration, predict
+    from nas.evaluate import statistics_inputs
+    from nas.evaluate.scoring import predict
     from nas.plan import plan
-    from nas.supernet import calibrate
+    from nas.supernet import batch_statistics
 
     torch.set_num_threads(1)
     task = fashion(None)
-    valid, x = task.splits().valid.x, calibration([task], 512, 0)
+    valid, x = task.splits().valid.x, statistics_inputs([task], 512, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bank = ranks.loaded(ranks.single_paths(job.name)[0], task)
     spent = {"statistics_s": 0.0, "predictions_s": 0.0}
@@ -80,7 +81,7 @@ def one(job: Job) -> None:
     for derivation in drawn:
         begun = time.process_time()
         planned = plan(derivation, heads=[task])
-        own = calibrate(planned, bank.views(planned), x)
+        own = batch_statistics(planned, bank.views(planned), x)
         middle = time.process_time()
         tensors = [{**v, **s} for v, s in zip(bank.views(planned), own, strict=True)]
         predict(planned, tensors, valid)

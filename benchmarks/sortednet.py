@@ -90,19 +90,24 @@ def one(job: Job) -> None:
 
 def alone(task: Task, part: int) -> dict[str, Any]:
     """Every fourth sub-model trained from scratch."""
-    from nas.evaluate import standalone
+    from nas.evaluate import EVALUATORS, Conditions
     from nas.train import Recipe
 
     recipe = Recipe(epochs=EPOCHS, lr=0.1, batch=BATCH, label_smoothing=0.0, seed=0)
+    conditions = Conditions([task], recipe, split="test")
     return {
-        str(each): {m.name: m.value for m in standalone(each, [task], recipe, split="test")}
-        for each in members(task)[part::PARTS]
+        str(member): values(EVALUATORS["standalone"].measure(member, conditions))
+        for member in members(task)[part::PARTS]
     }
+
+
+def values(evaluated: Any) -> dict[str, float]:
+    return {m.name: m.value for m in evaluated.measurements}
 
 
 def together(task: Task, seed: int) -> dict[str, Any]:
     """The whole chain on one bank, and each sub-model's scores there."""
-    from nas.evaluate import shared
+    from nas.evaluate import EVALUATORS, Conditions
     from nas.plan import plan
     from nas.supernet import Bank, Space, strategy_of
     from nas.supernet.nested import nest
@@ -117,9 +122,9 @@ def together(task: Task, seed: int) -> dict[str, Any]:
     recipe = Recipe(lr=0.15, weight_decay=1e-4, batch=BATCH, label_smoothing=0.0, seed=seed)
     trainer = Trainer(bank, [task], recipe, UPDATES)
     train(trainer, lambda step: turn(step, random.Random(f"{seed}/supernet/{step}")))
+    conditions = Conditions([task], bank=bank, split="test")
     return {
-        str(each): {m.name: m.value for m in shared(bank, each, [task], split="test")}
-        for each in chained
+        str(member): values(EVALUATORS["shared"].measure(member, conditions)) for member in chained
     }
 
 

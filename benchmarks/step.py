@@ -22,7 +22,7 @@ from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.plan import plan
 from nas.search import Settings
-from nas.search.worker import make_bank
+from nas.search.problem import Problem
 from nas.supernet import Space, strategy_of
 from nas.task import Task
 from nas.train import Batches, Recipe, Trainer, Turn
@@ -103,7 +103,7 @@ def row(name: str, tasks: list[Task]) -> dict[str, object]:
 
 
 def trainer_of(grammar: Grammar, tasks: list[Task], settings: Settings, recipe: Recipe) -> Trainer:
-    return Trainer(make_bank(grammar, tasks, settings), tasks, recipe, STEPS)
+    return Trainer(Problem(settings, grammar, tuple(tasks)).bank(), tasks, recipe, STEPS)
 
 
 def stepper(model: nn.Module, tasks: list[Task], recipe: Recipe) -> Callable[[], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from measure import Kept
@@ -49,12 +50,13 @@ def one(job: Job) -> None:
 
 
 def trained(derivation: Any, task: Any, space: str, seed: int) -> dict[str, Any]:
-    from nas.evaluate import fit, measured
+    from nas.evaluate import Conditions, Fidelity, fit, network_scores
     from nas.plan import plan
 
     recipe, planned = SPACES[space].recipe(seed), plan(derivation, heads=[task])
     begun, cpu = time.perf_counter(), time.process_time()
-    network = fit(derivation, [task], recipe)
+    conditions = Conditions([task], recipe)
+    network = fit(derivation, conditions)
     found = {
         "seed": seed,
         "seconds": time.perf_counter() - begun,
@@ -63,7 +65,8 @@ def trained(derivation: Any, task: Any, space: str, seed: int) -> dict[str, Any]
         "params": planned.params,
     }
     for split in ("valid", "test"):
-        scores = measured(network, [task], recipe, split=split, evaluator="standalone")
+        given = replace(conditions, split=split)
+        scores = network_scores(network, given, evaluator="standalone", fidelity=Fidelity())
         found |= {f"{split}_{m.name}": m.value for m in scores if m.name in ("accuracy", "nll")}
     return found
 

@@ -218,7 +218,7 @@ def trust(
     """Measure how far a run's evaluators can be trusted, against training from scratch."""
     import json
 
-    from nas.search.choice import trust as measure
+    from nas.search.choose_evaluator import trust as measure
     from nas.search.settings import seconds
 
     with told("The same command carries on where it was."):
@@ -266,7 +266,7 @@ def front(
 ) -> None:
     """Show the Pareto front of a run, or of networks that were retrained."""
     with told():
-        from nas.finalists import front_of
+        from nas.retrain import front_of
 
         run, *others = folders
         if others or (run / "architecture.json").exists():
@@ -303,13 +303,13 @@ def extract(
     trust_code: TrustCode = False,
 ) -> None:
     """Take a network out: model.py, weights.safetensors, architecture.json, recipe.toml."""
-    from nas.search.worker import BANKED
+    from nas.evaluate import EVALUATORS
 
     with told():
         chosen = nas.load(run, trust_code=trust_code)
         taken = chosen.save(id or chosen.best(), to)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
-        if chosen.evaluator not in BANKED:
+        if not EVALUATORS[chosen.evaluator].keeps:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")
         write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
 
@@ -331,13 +331,13 @@ def retrain(
     trust_code: TrustCode = False,
 ) -> None:
     """Train networks fully; test metrics before and after. Interrupted, it carries on."""
-    from nas.finalists import retrain_finalists
     from nas.retrain import retrain as train_again
+    from nas.retrain import retrain_trials
 
     with told("The same command carries on where it was."):
         with live() as listener:
             if (folder / "run.toml").exists():
-                rows = retrain_finalists(
+                rows = retrain_trials(
                     folder,
                     id or [],
                     on=on,
@@ -410,6 +410,7 @@ def check(
     """Read a space: how many architectures, their FLOPs, params and depth, and a few of them."""
     import json
 
+    from nas.events import Progress
     from nas.survey import read, survey
 
     if network:
@@ -428,7 +429,7 @@ def check(
             samples=samples,
             show=show_few,
             trust_code=trust_code,
-            listener=lambda done, total: shown("drawing derivations", done, total, {}),
+            listener=lambda done, total: shown(Progress("drawing derivations", done, total)),
         )
         if as_json:
             write(json.dumps(found, indent=2))
@@ -451,6 +452,14 @@ def check(
             show(seeds, [c for c in columns if any(c in one for one in seeds)], "Seeds")
         for line in found["examples"]:
             out.print(f"\n{line}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: nas settings | less")
+def settings() -> None:
+    """Print every setting of a search, its default and what it is, as Markdown."""
+    from nas.search.settings import page
+
+    write(page())
 
 
 @app.command()

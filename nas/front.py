@@ -16,15 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.journal import printable
+from nas.measure.cost import COSTS
+from nas.task.target import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
     from nas.archive import Trial
 
-MINIMIZED = ("flops", "params", "latency_ms", "activations", "size_mb", "nll")
-# first in a table, after the objectives
-COSTS = ("flops", "params", "latency_ms", "activations", "size_mb")
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -110,37 +109,6 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
         if not any(dominates(points[j], points[i]) for j in rivals):
             kept.append(i)
     return sorted(kept)
-
-
-def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """The volume that the points dominate below a reference (minimisation), exact.
-
-    The sum of exclusive volumes of While, Bradstreet and Barone, "A fast way of calculating exact
-    hypervolumes", IEEE Trans. Evol. Comput. 16 (2012), section III: sorted by the last objective,
-    so that each limited set has one dimension less. Points not below the reference add nothing.
-    """
-    if not reference or not all(map(math.isfinite, reference)):
-        raise ValueError(f"a hypervolume needs a reference of finite numbers, not {reference}")
-    inside = [tuple(p) for p in points if all(x < r for x, r in zip(p, reference, strict=True))]
-    if any(-math.inf in point for point in inside):
-        return math.inf
-    return _volume(inside, tuple(reference))
-
-
-def _volume(points: list[tuple[float, ...]], reference: tuple[float, ...]) -> float:
-    points = sorted({points[i] for i in nondominated(points)}, key=lambda p: p[-1], reverse=True)
-    if len(reference) == 1:
-        return sum(reference[0] - x for (x,) in points)  # one point, or none
-    if len(reference) == 2:
-        rights = [*(x for x, _ in points[1:]), reference[0]]
-        steps = zip(rights, points, strict=False)
-        return sum((right - x) * (reference[1] - y) for right, (x, y) in steps)
-    total = 0.0
-    for i, (*near, last) in enumerate(points):
-        below = [tuple(map(max, near, point)) for point in points[i + 1 :]]
-        own = math.prod(r - x for r, x in zip(reference, near, strict=False))
-        total += (reference[-1] - last) * (own - _volume(below, reference[:-1]))
-    return total
 
 
 def crowding(points: Sequence[Sequence[float]]) -> list[float]:
@@ -305,7 +273,11 @@ def _keeps(columns: dict[str, float], limits: Sequence[Limit]) -> bool:
 
 
 def _maximized(name: str) -> bool:
-    return not any(name == cost or name.endswith(f"_{cost}") for cost in MINIMIZED)
+    """Whether more of a column is better: not of a cost, on whatever device, nor of a loss among
+    the metrics, of whatever task."""
+    quantity = name.partition("@")[0]
+    losses = (m.name for m in METRICS.values() if not m.larger_is_better)
+    return not any(quantity == less or quantity.endswith(f"_{less}") for less in (*COSTS, *losses))
 
 
 def _number(text: str) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.grammar import Derivation
-from nas.grammar.derive import Input
+from nas.grammar.derivation import Input
 from nas.op import Param, Phase
 from nas.plan import Plan, plan, run
 

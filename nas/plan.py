@@ -17,11 +17,11 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas.grammar import Apply, Derivation, Grammar
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Token
-from nas.grammar.derive import Input, derive_fixed
+from nas.grammar.derivation import Input
+from nas.grammar.derive import derive_fixed
+from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
 from nas.op import EVAL, Args, Operator, Param, Phase, Shape, Shapes, Value, infer
 from nas.op.sequence import convolve, grid
-from nas.op.stream import Add
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -139,7 +139,7 @@ class Plan:
         applied: list[str] = []
         for step in self.steps:
             inputs = [hashes[i] for i in step.inputs]
-            if isinstance(step.operator, Add):
+            if step.operator.commutes:
                 inputs.sort()
             args = ", ".join(f"{k}={v}" for k, v in sorted(step.args.items()))
             applied.append(_digest(step.operator.name, args, *inputs))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
 from rich.progress import TimeRemainingColumn as Eta
 
+from nas.events import Event, Listener, Progress, Told
 from nas.journal import printable
 
 PHASES = {
     "supernet": "training the supernet",
     "trials": "evaluating subnets",
-    "trust": "calibrating",
+    "calibration": "calibrating",
 }
 
 err = Console(stderr=True, emoji=False, highlight=False)
@@ -35,31 +36,33 @@ class Live:
             Eta(compact=True),
             TextColumn("{task.fields[facts]}", style="dim", markup=False),
         )
-        self.bars = Progress(*columns, console=err)
+        self.bars = Bars(*columns, console=err)
         self.known: dict[str, TaskID] = {}
         self.begun: dict[str, tuple[float, int, int]] = {}  # when, with how many; tenths told
         self.last = time.perf_counter()  # where a phase begins that is heard of for the first time
 
-    def __call__(self, phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
-        if "says" in facts:
-            err.print(printable(facts["says"]), markup=False, soft_wrap=True)
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Told):
+            err.print(printable(event.text), markup=False, soft_wrap=True)
+        if not isinstance(event, Progress):
             return
-        said = "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
-        name = PHASES.get(phase, phase)
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in event.figures.items())
+        name = PHASES.get(event.phase, event.phase)
         if not err.is_terminal:
-            self._line(name, done, total, said)
+            self._line(name, event.done, event.total, figures)
             return
-        if phase not in self.known:
+        if event.phase not in self.known:
             self.bars.start()
-            self.known[phase] = self.bars.add_task(name, total=total, facts="")
-        self.bars.update(self.known[phase], completed=done, total=total, facts=said)
+            self.known[event.phase] = self.bars.add_task(name, total=event.total, facts="")
+        bar = self.known[event.phase]
+        self.bars.update(bar, completed=event.done, total=event.total, facts=figures)
 
-    def _line(self, name: str, done: int, total: int, said: str) -> None:
+    def _line(self, name: str, done: int, total: int, figures: str) -> None:
         now, tenth = time.perf_counter(), 10 * done // total
         start, first, told = self.begun.get(name, (self.last, done - 1, -1))
         if tenth > told or done == total:
             each = (now - start) / max(1, done - first)
-            line = f"{name}: {done}/{total}  ETA {each * (total - done):.0f} s  {said}"
+            line = f"{name}: {done}/{total}  ETA {each * (total - done):.0f} s  {figures}"
             err.print(line, markup=False, soft_wrap=True)
             told = tenth
         self.begun[name], self.last = (start, first, told), now
@@ -76,12 +79,8 @@ def live() -> Iterator[Live]:
             shown.bars.stop()
 
 
-def silent(phase: str, done: int, total: int, facts: Mapping[str, Any]) -> None:
-    """A listener that says nothing."""
-
-
 @contextmanager
-def shown(listener: Callable[..., None] | None) -> Iterator[Callable[..., None]]:
+def heard_by(listener: Listener | None) -> Iterator[Listener]:
     """The listener given, or where there is none one that shows progress while inside."""
     if listener is not None:
         yield listener

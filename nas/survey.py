@@ -12,8 +12,8 @@ from typing import Any
 
 from nas.grammar import Derivation, Grammar, GrammarError, read_network, replay, sample, seed
 from nas.grammar.count import count, extreme
-from nas.grammar.derivation import operators
 from nas.grammar.growth import growth
+from nas.grammar.tokens import operators
 from nas.op import Shape, ShapeError
 from nas.plan import Plan, plan
 

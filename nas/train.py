@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, isfinite, pi
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
 
 import torch
@@ -20,9 +20,6 @@ from nas.op import BATCH
 from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan, plan, run
 from nas.task import Task, loss, soft_loss
-
-Listener: TypeAlias = Callable[[str, int, int, dict[str, Any]], None]
-"""Hears how far some work is: a phase's name, how much of how much is done, and figures of it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,10 @@ class Recipe:
         most = max(len(task.splits().train) for task in tasks)
         return max(1, round(self.epochs * max(1, most // self.batch)))
 
+    def lasting(self, steps: int, tasks: Iterable[Task]) -> Recipe:
+        """The same for so many steps."""
+        return replace(self, epochs=steps / replace(self, epochs=1).steps(tasks))
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -66,16 +67,33 @@ class Turn:
     teach: the first learns from the labels and teaches the others its logits. batches: all see
     `one` batch, or `each` one of its own. Gradients add up over one batch, as in FairNAS (Chu et
     al. 2019, algorithm 1) and BigNAS: what a single derivation touches moves as in a step of its
-    own. Over batches of their own the losses are averaged, as over one larger batch.
+    own. Over batches of their own the losses are averaged, as over one larger batch. tasks: the
+    names of those that each derivation is trained for, by default all.
     """
 
     derivations: tuple[Derivation, ...]
     teach: bool = False
     batches: Literal["one", "each"] = "one"
+    tasks: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.teach and self.batches == "each":
             raise ValueError("a turn that teaches sees one batch: what is taught are its logits")
+        if self.tasks and len(self.tasks) != len(self.derivations):
+            raise ValueError("a turn names the tasks of each of its derivations, or of none")
+        if self.teach and self.tasks:
+            raise ValueError("a turn that teaches trains all its derivations for all tasks")
+
+
+class StepLosses(NamedTuple):
+    """What came of a step: of each derivation the loss of each task, by name and not weighted."""
+
+    by_derivation: tuple[Mapping[str, float], ...]
+
+    @property
+    def first(self) -> float:
+        """The first derivation's, summed over its tasks."""
+        return sum(self.by_derivation[0].values())
 
 
 class TrainingError(RuntimeError):
@@ -201,58 +219,74 @@ class Trainer:
             for group in self.groups
         ]
 
-    def step(self, step: int, turn: Turn, place: float | None = None) -> float:
-        """Train one step; what comes back is the first derivation's loss, summed over tasks.
+    def step(self, step: int, turn: Turn, place: float | None = None) -> StepLosses:
+        """Train one step on the turn's (derivation, tasks) pairs.
 
         place: where in the schedule it is, in steps, if not at its number. Raises StepError where
         a network raises something, or a loss or gradient is no finite number; the weights are then
         as before.
         """
-        plans = [plan(d, heads=self.tasks) for d in turn.derivations]
+        trained = [
+            [task for task in self.tasks if not turn.tasks or task.name in turn.tasks[number]]
+            for number in range(len(turn.derivations))
+        ]
+        plans = [
+            plan(derivation, heads=tasks)
+            for derivation, tasks in zip(turn.derivations, trained, strict=True)
+        ]
         lease = self.weights.lease(plans)
         teacher: Mapping[str, Tensor] = {}
-        losses = []
+        losses: list[dict[str, float]] = []
         own = turn.batches == "each"
         with chance(self.recipe.seed, step):
-            for number, (one, params) in enumerate(zip(plans, lease.params, strict=True)):
-                at = step * len(plans) + number if own else step
+            for number, (subnet, params) in enumerate(zip(plans, lease.params, strict=True)):
+                batch = step * len(plans) + number if own else step
                 with _blamed(step, turn.derivations[number]):
-                    logits, value = self._loss(at, one, params, teacher)
+                    logits, by_task = self._losses(batch, subnet, params, teacher, trained[number])
                     if turn.teach and number == 0:
-                        teacher = {name: found.detach() for name, found in logits.items()}
-                    losses.append(float(value.detach()))
-                    if not isfinite(losses[-1]):
-                        raise TrainingError(f"the loss is {losses[-1]}: lower the learning rate?")
-                    (value / len(plans) if own else value).backward()
+                        teacher = {name: value.detach() for name, value in logits.items()}
+                    losses.append({name: float(v.detach()) for name, v in by_task.items()})
+                    if not all(map(isfinite, losses[-1].values())):
+                        value = sum(losses[-1].values())
+                        raise TrainingError(f"the loss is {value}: lower the learning rate?")
+                    total = torch.stack(
+                        [task.weight * by_task[task.name] for task in trained[number]]
+                    ).sum()
+                    (total / len(plans) if own else total).backward()
         with _blamed(step, turn.derivations[0]):
             rate = self.recipe.rate(step if place is None else place, self.steps)
             update(lease, self.recipe, rate)
-        return losses[0]
+        return StepLosses(tuple(losses))
 
-    def _loss(
-        self, batch: int, one: Plan, params: list[dict[str, Tensor]], teacher: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Each task's logits of its own inputs, and the sum of the losses."""
+    def _losses(
+        self,
+        batch: int,
+        subnet: Plan,
+        params: list[dict[str, Tensor]],
+        teacher: Mapping[str, Tensor],
+        tasks: Sequence[Task],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Each task's logits of its own inputs, and its loss."""
         places = [batches.at(batch) for batches in self.batches]
         inputs = [g[0].splits().train.x[at] for g, at in zip(self.groups, places, strict=True)]
         x = (inputs[0] if len(inputs) == 1 else torch.cat(inputs)).to(self.device)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            results = run(one, params, x, BATCH)
-        logits, total = dict[str, Tensor](), torch.zeros((), device=self.device)
+            results = run(subnet, params, x, BATCH)
+        logits, losses = dict[str, Tensor](), dict[str, Tensor]()
+        names = {task.name for task in tasks}
         first = 0
         for group, at in zip(self.groups, places, strict=True):
-            for task in group:
-                found = logits[task.name] = results[task.name][first : first + len(at)].float()
+            for task in (task for task in group if task.name in names):
+                answers = logits[task.name] = results[task.name][first : first + len(at)].float()
                 if teacher:
-                    total = total + task.weight * soft_loss(task, found, teacher[task.name])
+                    losses[task.name] = soft_loss(task, answers, teacher[task.name])
                 else:
                     y = task.splits().train.y[at].to(self.device)
                     smoothing = self.recipe.label_smoothing
-                    value = loss(task, found, y, label_smoothing=smoothing)
-                    total = total + task.weight * value
+                    losses[task.name] = loss(task, answers, y, label_smoothing=smoothing)
             first += len(at)
-        return logits, total
+        return logits, losses
 
 
 def train(
@@ -265,6 +299,6 @@ def train(
     """Train from step `start` to the trainer's last; `turn` says who is trained at a step,
     `on_step` hears of each finished step (the number of steps done, its loss)."""
     for step in range(start, trainer.steps):
-        value = trainer.step(step, turn(step))
+        losses = trainer.step(step, turn(step))
         if on_step:
-            on_step(step + 1, value)
+            on_step(step + 1, losses.first)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.evaluate import calibration, network_of, shared
+from nas.evaluate import EVALUATORS, Conditions, network_of, statistics_inputs
 from nas.export import load, plain
 from nas.grammar import Grammar
 from nas.grammar.count import extreme
@@ -29,11 +29,12 @@ def test_validation_and_test_data_reach_no_statistic() -> None:
     far = [Split(split.x + 1e6, split.y) for split in (splits.valid, splits.test)]
     other = replace(DIGITS, loader=lambda: replace(splits, valid=far[0], test=far[1]))
     ours, theirs = (
-        network_of(held, derivation, [task], samples=200).state_dict() for task in (DIGITS, other)
+        network_of(held, derivation, Conditions([task]), 200).state_dict()
+        for task in (DIGITS, other)
     )
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     rows = {row.numpy().tobytes() for row in splits.train.x}
-    assert all(row.numpy().tobytes() in rows for row in calibration([DIGITS], 64, 0))
+    assert all(row.numpy().tobytes() in rows for row in statistics_inputs([DIGITS], 64, 0))
 
 
 def test_a_trials_accuracy_is_that_of_the_module_one_takes_home(tmp_path: Path) -> None:
@@ -61,9 +62,9 @@ def test_a_trials_accuracy_is_that_of_the_module_one_takes_home(tmp_path: Path) 
 def test_an_evaluation_leaves_torchs_chance_as_it_was_and_hangs_on_none(tmp_path: Path) -> None:
     derivation = extreme(SPACE, input=DIGITS.input)
     held = Bank.of([plan(derivation, heads=[DIGITS])])
+    conditions = Conditions([DIGITS], bank=held, samples=64)
     torch.manual_seed(1)
-    first = shared(held, derivation, [DIGITS], samples=64)
+    first = EVALUATORS["shared"].measure(derivation, conditions).measurements
     torch.manual_seed(2)
-    assert [m.value for m in shared(held, derivation, [DIGITS], samples=64)] == [
-        m.value for m in first
-    ]
+    again = EVALUATORS["shared"].measure(derivation, conditions).measurements
+    assert [m.value for m in again] == [m.value for m in first]

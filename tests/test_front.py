@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 import pytest
+from hypervolume import hypervolume
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.front import Limit, Objective, ParetoFront, crowding, dominates, hypervolume, nondominated
+from nas.front import Limit, Objective, ParetoFront, crowding, dominates, nondominated
 
 inf, nan = math.inf, math.nan
 

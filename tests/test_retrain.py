@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-import nas.retrain
+import nas.retrain.net
 from nas.export import facts, load
 from nas.grammar import Grammar
-from nas.retrain import BEFORE, CHECKPOINT, retrain, retrained
+from nas.retrain import retrain, retrained
+from nas.retrain.net import BEFORE, CHECKPOINT
 from nas.search import search
 
 SPACE = "net = conv({4, 8}, stride=2) batchnorm relu output(coarse)\n"
@@ -50,7 +51,7 @@ def test_what_was_there_stays_beside_what_came_of_it(own: Path) -> None:
     assert (own / BEFORE).read_bytes() == before
     assert not (own / CHECKPOINT).exists()
     known = facts(own)
-    assert known["measurements"] == [nas.retrain.plain(m) for m in after]
+    assert known["measurements"] == [nas.retrain.net.plain(m) for m in after]
     said = json.loads((own / "architecture.json").read_text())["source"]
     accuracy = {m.name: m.value for m in first if m.task}["accuracy"]
     assert said["test_before"]["digits_accuracy"] == accuracy
@@ -68,7 +69,7 @@ def test_a_retraining_that_dies_anywhere_at_its_end_says_the_same_when_run_again
     class Killed(BaseException):
         pass
 
-    usual = getattr(nas.retrain, place)
+    usual = getattr(nas.retrain.net, place)
     for when in ("before", "after")[: 1 if place == "_end" else 2]:  # after it, all was done
         shutil.rmtree(own)
         shutil.copytree(net, own)
@@ -79,7 +80,7 @@ def test_a_retraining_that_dies_anywhere_at_its_end_says_the_same_when_run_again
             raise Killed
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(nas.retrain, place, dies)
+            patch.setattr(nas.retrain.net, place, dies)
             retrain(own, epochs=0.5)
         assert retrain(own, epochs=0.5) == whole
         assert facts(own)["measurements"] == facts(tmp_path / "whole")["measurements"]

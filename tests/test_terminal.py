@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from nas.events import Progress
 from nas.progress import Live
 
 
@@ -14,7 +15,7 @@ def test_a_line_comes_each_tenth_also_where_more_turns_out_to_be_to_do(
 ) -> None:
     live = Live()
     for done in range(1, 41):
-        live("trials", done, 20 if done < 10 else 40, {"best accuracy": 0.5})
+        live(Progress("trials", done, 20 if done < 10 else 40, {"best accuracy": 0.5}))
     lines = capsys.readouterr().err.splitlines()
     told = [
         re.match(r"evaluating subnets: (\d+)/(\d+)  ETA \d+ s  best accuracy 0\.5", line)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from nas.grammar.derivation import Apply, Chosen, Derivation
-from nas.grammar.derive import Follow, Guide, choose_at_random, derive, replay, sample
+from nas.grammar.derivation import Chosen, Derivation, replay
+from nas.grammar.derive import Follow, Guide, choose_at_random, derive, sample
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar, shipped_spaces
 from nas.grammar.limits import UNLIMITED, Limits
 from nas.grammar.options import Option, probabilities
-from nas.grammar.parser import GrammarError
 from nas.grammar.read import read_network, seed
+from nas.grammar.tokens import Apply
 from nas.grammar.vary import Variation, cross, mutate
 from nas.grammar.walk import Choose
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from nas.grammar.error import GrammarError, TooLarge
+
 if TYPE_CHECKING:
     from nas.grammar.grammar import Grammar
 
@@ -60,8 +62,6 @@ def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concaten
 
     @wraps(function)
     def found(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
-        from nas.grammar.parser import TooLarge
-
         try:
             return function(grammar, *args, **words)
         except (RecursionError, TooLarge) as error:
@@ -72,8 +72,6 @@ def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concaten
 
 
 def _too_deep(name: str) -> Any:
-    from nas.grammar.parser import GrammarError
-
     return GrammarError(
         f"{name}: its rules lead into each other deeper than can be followed; end them sooner, as "
         "by arguments that do not grow without end, or limit operators or depth"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nas.grammar.derivation import called
+from nas.grammar.error import GrammarError
 from nas.grammar.grammar import Grammar
 from nas.grammar.layout import Bracket, Line
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, Operation, Way
-from nas.grammar.parser import GrammarError
+from nas.grammar.tokens import called
 from nas.grammar.walk import memory_of
 from nas.op import Operator, ShapeError
 

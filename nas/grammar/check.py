@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from nas.grammar.bounds import LEAST, REPEATS, VISITS
 from nas.grammar.bounds import NESTED as NESTING
-from nas.grammar.parser import GrammarError, fault
+from nas.grammar.error import GrammarError
+from nas.grammar.parser import fault
 from nas.grammar.rules import (
     CAPTURED,
     Call,
@@ -432,8 +433,7 @@ class _Arity:
             )
         values = [(n, _value(v, env)) for n, v in call.args]
         if any(value == "?" for _, value in values):
-            unknown = operator.streams_in == 1 and operator.name in ("clone", "group")
-            return None if unknown else operator.streams_out(streams, {})
+            return None if operator.splits else operator.streams_out(streams, {})
         try:
             bound = operator.bind(
                 tuple(v for n, v in values if not n), {n: v for n, v in values if n}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from nas.grammar.bounds import bounded
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Place, Site
 from nas.grammar.grammar import Grammar
-from nas.grammar.nodes import Operation, Option
-from nas.grammar.parser import GrammarError
-from nas.op import Args, Operator, Shape, ShapeError
+from nas.grammar.nodes import Operation
+from nas.grammar.options import Option
+from nas.grammar.tokens import Copies, Token, called, labels_of, operators, written_out
+from nas.grammar.walk import Walk
+from nas.op import Shape, ShapeError
+
+Input = tuple[int, ...] | Shape
 
 
 class Chosen(NamedTuple):
@@ -24,69 +30,6 @@ class Chosen(NamedTuple):
     @property
     def label(self) -> str:
         return self.options[self.index].label
-
-
-class Apply(NamedTuple):
-    """An operator with its arguments at a path, unique in a derivation."""
-
-    operator: Operator
-    args: Args
-    path: str
-
-
-def called(operator: Operator, args: Args) -> str:
-    """An operator with the arguments that are not its defaults, as a grammar writes it."""
-    usual = {arg.name: arg.default for arg in operator.args}
-    given = [f"{k}={v}" for k, v in args.items() if v != usual.get(k)]
-    return operator.name + (f"({', '.join(given)})" if given else "")
-
-
-OPEN, NEXT, CLOSE = "[", ";", "]"
-Token = Apply | str
-
-
-class Copies(NamedTuple):
-    """One branch's tokens on each of `n` streams."""
-
-    n: int
-    place: Place
-    body: tuple[Any, ...]
-
-
-def _written(tokens: Iterable[Any]) -> Iterator[Token]:
-    """Tokens as they are read: copies written out, with paths of their own."""
-    for token in tokens:
-        if isinstance(token, str):
-            yield token
-        elif isinstance(token, Copies):
-            path, body = str(token.place), list(_written(token.body))
-            for i in range(token.n):
-                yield NEXT if i else OPEN
-                for t in body:
-                    yield (
-                        t
-                        if isinstance(t, str)
-                        else t._replace(path=f"{path}.{i}{t.path[len(path) :]}")
-                    )
-            yield CLOSE
-        else:
-            node, place = token
-            yield Apply(node.operator, node.args, str(place))
-
-
-def operators(tokens: Iterable[Any], *, copies: bool) -> int:
-    """How many operators tokens hold; with `copies` as instantiated."""
-    return sum(
-        operators(token.body, copies=copies) * (token.n if copies else 1)
-        if isinstance(token, Copies)
-        else not isinstance(token, str)
-        for token in tokens
-    )
-
-
-def labels_of(made: Sequence[Any]) -> tuple[str, ...]:
-    """The labels of choices as a derivation holds them."""
-    return tuple([options[i].label for options, i in zip(made[2::4], made[3::4], strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +49,7 @@ class Derivation:
 
     @cached_property
     def terms(self) -> tuple[Token, ...]:
-        return tuple(_written(self.tokens))
+        return tuple(written_out(self.tokens))
 
     @cached_property
     def choices(self) -> tuple[Chosen, ...]:
@@ -160,8 +103,6 @@ class Derivation:
 
         Raises GrammarError where the text is none, the grammar another, or a label does not fit.
         """
-        from nas.grammar.derive import replay
-
         head, separator, labels = text.strip().partition(": ")
         if not separator:
             head = head.removesuffix(":")
@@ -181,3 +122,27 @@ class Derivation:
                 f"{grammar.name}@{grammar.hash}: read it with the grammar that made it"
             )
         return replay(grammar, labels.split(), input=input)
+
+
+@bounded
+def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
+    """The derivation whose chosen labels are `labels`; only that every shape fits is checked.
+
+    Raises GrammarError naming the site where a label is none of the options.
+    """
+    left = iter(labels)
+
+    def choose(site: Site, options: Sequence[Option]) -> int:
+        label = next(left, None)
+        names = [option.label for option in options]
+        if label not in names:
+            said = "the labels end" if label is None else f"{label!r} is no option"
+            raise GrammarError(f"{said} at {site.name}; there are {', '.join(names)}")
+        return names.index(label)
+
+    shape = Shape.of(input)
+    derivation = Derivation(grammar, shape, *Walk(grammar, (shape,), None).run(choose))
+    rest = list(left)
+    if rest:
+        raise GrammarError(f"{len(rest)} labels are left over, from {rest[0]!r} on")
+    return derivation

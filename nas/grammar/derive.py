@@ -5,20 +5,20 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from bisect import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from nas.grammar.bounds import bounded
-from nas.grammar.derivation import Derivation, Token
+from nas.grammar.derivation import Derivation, Input
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Site
 from nas.grammar.grammar import Grammar
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, UNLIMITED, Limits
 from nas.grammar.options import Option, Options
-from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
+from nas.grammar.tokens import Token, written_out
 from nas.grammar.walk import Choose, OpenWalk, Walk, memory_of
 from nas.op import Shape, Shapes
 
-Input = tuple[int, ...] | Shape
 Size = int | tuple[int, int] | Interval
 
 DRAWS = 1_000  # of which one must be as it is asked for
@@ -66,9 +66,10 @@ def derive(
     shape = Shape.of(input)
     known = choose.begin(grammar, shape, limits) if isinstance(choose, Guide) else None
     if grammar.finite:
-        derivation = Walk(grammar, (shape,), limits, sizing).run(choose)
+        made = Walk(grammar, (shape,), limits, sizing).run(choose)
     else:
-        derivation = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
+        made = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
+    derivation = Derivation(grammar, shape, *made)
     if isinstance(choose, Guide):
         choose.end(derivation)
     return derivation
@@ -84,7 +85,7 @@ def derive_fixed(grammar: Grammar, streams: Shapes) -> tuple[Token, ...]:
     def choose(site: Site, options: Sequence[Option]) -> int:
         raise GrammarError(f"{grammar.name} leaves {site.name} to choose, and nothing may be")
 
-    return Walk(grammar, streams, None).run(choose).terms
+    return tuple(written_out(Walk(grammar, streams, None).run(choose).tokens))
 
 
 def sample(
@@ -148,29 +149,6 @@ class Follow(Guide):
 
     def end(self, derivation: Derivation) -> None:
         pass
-
-
-@bounded
-def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Derivation:
-    """The derivation whose chosen labels are `labels`; only that every shape fits is checked.
-
-    Raises GrammarError naming the site where a label is none of the options.
-    """
-    left = iter(labels)
-
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        label = next(left, None)
-        names = [option.label for option in options]
-        if label not in names:
-            said = "the labels end" if label is None else f"{label!r} is no option"
-            raise GrammarError(f"{said} at {site.name}; there are {', '.join(names)}")
-        return names.index(label)
-
-    derivation = Walk(grammar, (Shape.of(input),), None).run(choose)
-    rest = list(left)
-    if rest:
-        raise GrammarError(f"{len(rest)} labels are left over, from {rest[0]!r} on")
-    return derivation
 
 
 def _sizing(

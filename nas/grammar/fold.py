@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from nas.grammar.error import TooLarge
 from nas.grammar.frames import Cost, State, Waiting
 from nas.grammar.machine import Machine
-from nas.grammar.parser import TooLarge
 from nas.op import ShapeError, Shapes
 
 T = TypeVar("T")

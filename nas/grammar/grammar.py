@@ -14,7 +14,8 @@ from weakref import WeakValueDictionary
 
 from nas.grammar.bounds import IMPORTS, LETTERS
 from nas.grammar.check import check, is_finite, least_sizes, reachable
-from nas.grammar.parser import GrammarError, Import, fault, parse
+from nas.grammar.error import GrammarError
+from nas.grammar.parser import Import, fault, parse
 from nas.grammar.rules import Rule, calls_in, choice_in
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator

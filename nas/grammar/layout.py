@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nas.grammar.derivation import called
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Frame, Place, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Operation
-from nas.grammar.parser import GrammarError
+from nas.grammar.tokens import called
 from nas.op import Shape, ShapeError, Shapes
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from nas.grammar.bounds import WORK
 from nas.grammar.compiler import ENDLESS, Compiler
+from nas.grammar.error import TooLarge
 from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import (
@@ -27,7 +28,7 @@ from nas.grammar.nodes import (
     Sequence,
     Way,
 )
-from nas.grammar.parser import TooLarge, fault
+from nas.grammar.parser import fault
 from nas.grammar.rules import Call
 from nas.op import ShapeError, Shapes
 

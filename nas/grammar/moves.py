@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import NamedTuple
 
 from nas.grammar.made import Made
 from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
 from nas.grammar.wants import turns_some
-from nas.op import Operator, ShapeError, Shapes
+from nas.op import ShapeError, Shapes
 
 
 class Move(NamedTuple):
@@ -62,15 +62,17 @@ def _along(parts: Parts, above: frozenset[Node]) -> Iterator[_Way]:
             yield beside + more, (*before, *labels, *after), operation
 
 
-def alone(node: Node, kind: type[Operator]) -> tuple[Operation, tuple[str, ...]] | None:
-    """How a node is one operator of a kind."""
+def alone(
+    node: Node, test: Callable[[Operation], bool]
+) -> tuple[Operation, tuple[str, ...]] | None:
+    """How a node is one operator that passes a test."""
     if isinstance(node, Operation):
-        return (node, ()) if isinstance(node.operator, kind) else None
+        return (node, ()) if test(node) else None
     if not isinstance(node, Decision):
         return None
     for index, option in enumerate(node.options):
         parts = node.parts(index)
-        found = alone(parts[0], kind) if len(parts) == 1 else None
+        found = alone(parts[0], test) if len(parts) == 1 else None
         if found is not None:
             return found[0], (option.label, *found[1])
     return None

@@ -17,12 +17,12 @@ from nas.grammar.frames import Cost, Price
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.moves import Move, alone, decided, idle_labels
 from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
-from nas.grammar.wants import factors
 from nas.op import Shape, ShapeError, Shapes
-from nas.op.stream import Add, Clone, MatMul
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
+
+SAME = (0, 1)  # of what makes of equal streams one as they are, of any number of axes
 
 Reach = Literal["idle", "short", "near"]
 """Which derivations of a node are looked at: doing nothing where that is possible and else a few
@@ -142,10 +142,10 @@ class Outcomes:
         if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
             return None
         fork, idle = parts[1], self.nothing(parts[1])
-        spread, gather = alone(parts[0], Clone), alone(parts[2], Add)
+        width = fork.width
+        spread = alone(parts[0], lambda o: o.operator.role == "copy" and o.args["n"] == width)
+        gather = alone(parts[2], lambda o: o.operator.takes_equal(width, o.args) == SAME)
         if self.priced or idle is None or spread is None or gather is None:
-            return None
-        if spread[0].args["n"] != fork.width:
             return None
         return Made(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
 
@@ -247,10 +247,8 @@ class Outcomes:
         product = parts[0]
         if len(parts) > 1 or not isinstance(product, Operation) or len(streams) != 2:
             return self.turns((fork, *parts), streams)
-        if not isinstance(product.operator, MatMul):
-            return {}
         found: Results = {}
-        for at, wanted in enumerate(factors(*streams)):
+        for at, wanted in enumerate(product.operator.mended(streams, product.args)):
             branch = fork.parts(at)
             made = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
             other = self.nothing(fork.parts(1 - at)[0])

@@ -12,6 +12,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from nas.grammar.bounds import EXPRESSION, NAME, oversized
+from nas.grammar.error import GrammarError
 from nas.grammar.rules import (
     CAPTURED,
     Alternative,
@@ -82,10 +83,6 @@ _NL: /\r?\n(?![ \t|\r\n#])/
 SHOWN = 160  # letters of a line that an error shows
 
 
-class GrammarError(ValueError):
-    """A fault in a grammar's text or meaning; the message carries the place and the mend."""
-
-
 @lru_cache(maxsize=1)
 def parser(strict: bool = False) -> Lark:
     """Reads a text straight to statements: no tree of it is held."""
@@ -103,10 +100,6 @@ def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
             line, column = f"…{line[start : start + SHOWN]}…", column - start + 1
         shown = f"\n    {line}\n    {' ' * (column - 1)}^"
     return GrammarError(f"{name}:{where.line}:{where.column}: {reason}{shown}")
-
-
-class TooLarge(GrammarError):
-    """A grammar, as it turns out, of which to know what can be derived takes too long."""
 
 
 class _Misplaced(ValueError):

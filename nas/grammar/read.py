@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nas.grammar.chart import Chart
-from nas.grammar.derivation import Derivation
-from nas.grammar.derive import Input, replay
+from nas.grammar.derivation import Derivation, Input, replay
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.layout import laid_out
-from nas.grammar.parser import GrammarError
 from nas.grammar.walk import memory_of
 from nas.op import Shape
 

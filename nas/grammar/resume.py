@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.frames import Site, State, Waiting, same_frames
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, Limits
-from nas.grammar.trace import Mark, cost_of
+from nas.grammar.trace import Made, Mark, cost_of
 from nas.grammar.walk import Choose, OpenWalk, memory_of
 from nas.grammar.witness import HERE
 
@@ -42,7 +42,8 @@ def rederive(
     limits = Limits(OPEN_GRAMMAR_TERMINALS) if limits is None else limits
     if limits.depth is not None:
         return None  # the parent's choices may be none of a shallower grammar's
-    return _Resumed(parent, limits).resume(start, led, choose)
+    made = _Resumed(parent, limits).resume(start, led, choose)
+    return None if made is None else Derivation(parent.grammar, parent.input, *made)
 
 
 class _Resumed(OpenWalk):
@@ -76,7 +77,7 @@ class _Resumed(OpenWalk):
 
     def resume(
         self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
-    ) -> Derivation | None:
+    ) -> Made | None:
         track = self.track
         self.trace.back(track.marks[start], track.tokens, track.made[: 4 * start])
         self.labels, self.at = (self.parent.labels[start:], None), start
@@ -111,14 +112,14 @@ class _Resumed(OpenWalk):
         self._took(waiting, index)
         return waiting.state(index)
 
-    def _copied(self) -> Derivation | None:
+    def _copied(self) -> Made | None:
         """The rest as in the parent."""
         self.trace.made += self.track.made[4 * self.at :]
         self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
-        child = self._made()
-        most = self.most
+        made, most = self._made(), self.most
+        child = Derivation(self.grammar, self.parent.input, *made)
         fits = most.allow(cost_of(child)) if most.priced else child.size <= (most.terminals or 0)
-        return child if fits else None
+        return made if fits else None
 
     def _same(self, waiting: Waiting) -> bool:
         """Whether all that is left was so at a choice of the parent, no earlier than any met."""

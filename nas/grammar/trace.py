@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas.grammar.derivation import CLOSE, NEXT, OPEN, Copies, Derivation, labels_of
 from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price, Waiting
 from nas.grammar.labels import Labels, Repeat, Witness, repeats
 from nas.grammar.nodes import Operation
 from nas.grammar.options import Option
+from nas.grammar.tokens import CLOSE, NEXT, OPEN, Copies, labels_of
 from nas.op import Shapes
+
+if TYPE_CHECKING:
+    from nas.grammar.derivation import Derivation
+
+
+class Made(NamedTuple):
+    """What a walk came to: of each choice its place, suffix and rule, what was offered and the
+    index; and the tokens, copies nested."""
+
+    choices: tuple[Any, ...]
+    tokens: tuple[Any, ...]
 
 
 class OpenBracket(NamedTuple):
@@ -134,23 +145,6 @@ class Trace:
             if bracket.labels and bracket.join and bracket.join.next is again.next:
                 return bracket.labels if bracket.finished + 1 == again.number else ()
         return ()
-
-
-def nested(tokens: Iterable[Any]) -> tuple[Any, ...]:
-    """Tokens with every copied branch in its Copies."""
-    found: list[Any] = []
-    begun: list[int] = []
-    for token in tokens:
-        if token == OPEN:
-            begun.append(len(found))
-        elif token == CLOSE:
-            begun.pop()
-        elif isinstance(token, Copies):
-            start = begun.pop()
-            token = token._replace(body=tuple(found[start + 1 :]))
-            del found[start:]
-        found.append(token)
-    return tuple(found)
 
 
 def cost_of(derivation: Derivation) -> Cost:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.grammar import nodes
-from nas.grammar.derivation import Chosen, Derivation
-from nas.grammar.derive import Input, choose_at_random, derive
+from nas.grammar.derivation import Chosen, Derivation, Input
+from nas.grammar.derive import choose_at_random, derive
+from nas.grammar.error import GrammarError
 from nas.grammar.frames import Site
 from nas.grammar.limits import Limits
 from nas.grammar.nodes import Decision, Fork, Multiple, Node, Way
 from nas.grammar.options import Option
-from nas.grammar.parser import GrammarError
 from nas.grammar.resume import rederive
 from nas.grammar.walk import memory_of
 from nas.op import Shape

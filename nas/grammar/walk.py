@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas.grammar.derivation import Derivation
+from nas.grammar.error import GrammarError
 from nas.grammar.fold import fold
 from nas.grammar.frames import Cost, Price, Site, State, Waiting
 from nas.grammar.grammar import Grammar
@@ -14,12 +14,15 @@ from nas.grammar.limits import UNLIMITED, Limits
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Decision
 from nas.grammar.options import Option
-from nas.grammar.parser import GrammarError
 from nas.grammar.sizes import Interval, Sizes
-from nas.grammar.trace import Trace, cost_of, nested
+from nas.grammar.tokens import nested
+from nas.grammar.trace import Made, Trace, cost_of
 from nas.grammar.ways import Ways
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
+
+if TYPE_CHECKING:
+    from nas.grammar.derivation import Derivation
 
 Choose = Callable[[Site, Sequence[Option]], int]
 KEPT = 300_000
@@ -77,7 +80,7 @@ class Walk:
         self.trace = Trace()
         self.cheapest: Cost | None = None
 
-    def run(self, choose: Choose) -> Derivation:
+    def run(self, choose: Choose) -> Made:
         state: State = (self.streams, self.machine.start())
         while True:
             try:
@@ -107,9 +110,8 @@ class Walk:
         self._took(waiting, offered[index])
         return waiting.state(offered[index])
 
-    def _made(self) -> Derivation:
-        made, tokens = tuple(self.trace.made), nested(self.trace.tokens)
-        return Derivation(self.grammar, self.streams[0], made, tokens)
+    def _made(self) -> Made:
+        return Made(tuple(self.trace.made), nested(self.trace.tokens))
 
     def _took(self, waiting: Waiting, index: int) -> None:
         """Told of every choice made."""

@@ -20,7 +20,6 @@ from nas.grammar.outcomes import Outcomes
 from nas.grammar.wants import aims, wanted
 from nas.grammar.ways import Sites, Ways
 from nas.op import Shapes
-from nas.op.stream import Add, Concat
 
 # How hard a completion is searched for: what can do nothing does so; or one operator turns the
 # shape, before the end of its bracket or in a branch beside; or all ways of a few operators.
@@ -327,7 +326,7 @@ class Witnesses:
 def _uneven(join: Frame) -> bool:
     """Whether what takes a bracket's branches may want them to differ."""
     taker = join.next.node if join.next else None
-    return not (isinstance(taker, Operation) and isinstance(taker.operator, Add | Concat))
+    return not (isinstance(taker, Operation) and taker.operator.even)
 
 
 def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
@@ -352,7 +351,4 @@ def _fitting(results: Results, after: Frame | None) -> Results:
     if taker is None or not isinstance(taker.node, Operation):
         return results
     node = taker.node
-    if isinstance(node.operator, Add) and done:
-        made = results.get(done[:1])
-        return {} if made is None else {done[:1]: made}
     return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}

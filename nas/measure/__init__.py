@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nas.measure.cost import costs
-from nas.measure.latency import latency
+from nas.measure.cost import COSTS, Cost, cost_named, costs
 
-__all__ = ["costs", "latency"]
+__all__ = ["COSTS", "Cost", "cost_named", "costs"]

@@ -1,17 +1,84 @@
-"""Costs known before anything is built: integer arithmetic over a plan."""
+"""What an architecture costs: one record a cost, exact ones by integer arithmetic over a plan."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
 from nas.archive import Measurement
-from nas.plan import Plan
+
+if TYPE_CHECKING:
+    from nas.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Something of which less is better, for a batch of one.
+
+    `of` a plan it is exact; without it the cost is measured on a device, which its measurements
+    name. A run that measures it on several devices has a column for each, `latency_ms@pi4`; the
+    bare name is that of the run's own. `counted` is what it comes to by `nas.Limits`: so many
+    units of its own are `per` of those.
+    """
+
+    name: str
+    unit: str
+    words: str  # in a table or a report
+    source: str  # the evaluator that its measurements name
+    of: Callable[[Plan], float] | None = None
+    counted: str = ""
+    per: float = 1.0
+    count: bool = False  # whether it is a whole number of things
+    seldom: bool = False  # drawn only where it is asked for: another cost says the same
+
+
+COUNTED = "arithmetic"  # what the measurements of exact costs name as their evaluator
+COSTS: dict[str, Cost] = {  # in the order of tables
+    cost.name: cost
+    for cost in (
+        Cost("flops", "FLOPs", "FLOPs", COUNTED, attrgetter("flops"), "flops", count=True),
+        Cost(
+            "params",
+            "parameters",
+            "parameters",
+            COUNTED,
+            attrgetter("params"),
+            "params",
+            count=True,
+        ),
+        Cost("latency_ms", "ms", "latency", "clock"),
+        Cost(
+            "activations",
+            "numbers",
+            "activations",
+            COUNTED,
+            attrgetter("activations"),
+            "activations",
+            count=True,
+            seldom=True,
+        ),
+        Cost(
+            "size_mb", "MB", "size", COUNTED, attrgetter("size_mb"), "params", 1e6 / 4, seldom=True
+        ),  # parameters of 32 bits in a megabyte
+    )
+}
+MEANINGS = {  # of what their measurements name as evaluator
+    COUNTED: "counted, not measured; a multiply-add is 2 FLOPs",
+    "clock": "median of timed runs; the spread is half the interquartile range",
+}
 
 
 def costs(plan: Plan) -> list[Measurement]:
-    """FLOPs and activations for a batch of one (a multiply-add is 2 FLOPs), parameters, and
-    megabytes as 32-bit floats, of trunk and heads together."""
+    """The exact costs of a plan, trunk and heads together."""
     return [
-        Measurement("flops", float(plan.flops), "FLOPs", evaluator="arithmetic"),
-        Measurement("params", float(plan.params), "parameters", evaluator="arithmetic"),
-        Measurement("activations", float(plan.activations), "numbers", evaluator="arithmetic"),
-        Measurement("size_mb", plan.size_mb, "MB", evaluator="arithmetic"),
+        Measurement(cost.name, float(cost.of(plan)), cost.unit, evaluator=cost.source)
+        for cost in COSTS.values()
+        if cost.of is not None
     ]
+
+
+def cost_named(column: str) -> Cost | None:
+    """The cost that a column holds, on whatever device; None where it holds none."""
+    return COSTS.get(column.partition("@")[0])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F
 from nas.op.base import Args, Code, Operator, Phase, Shapes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class Activation(Operator):
@@ -22,9 +21,7 @@ class Activation(Operator):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (getattr(F, self.function)(xs[0], **self.keywords),)
 
     def code(self, xs: Shapes, a: Args) -> Code:

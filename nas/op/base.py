@@ -13,6 +13,9 @@ from nas.op.shape import Kind, Shape, ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Tensors = tuple[Tensor, ...]
+    Weights = Mapping[str, Tensor]
+
 LARGEST = 10**9  # of a shape's sizes
 Value = int | float | str
 Args = Mapping[str, Value]
@@ -21,7 +24,7 @@ Shapes = tuple[Shape, ...]
 
 class Arg(NamedTuple):
     """One argument. `shape` arguments are part of a bank slot's key, `elastic` ones slice it,
-    `execution` ones leave the parameters alone."""
+    `execution` ones leave the parameters alone. `decides` is what a choice of it is a choice of."""
 
     name: str
     kind: Literal["shape", "elastic", "execution"]
@@ -29,6 +32,7 @@ class Arg(NamedTuple):
     type: Literal["int", "float", "word"] = "int"
     least: int = 1  # of an int
     most: int = LARGEST
+    decides: Literal["width", "kernel", "resolution"] = "width"
 
 
 class Param(NamedTuple):
@@ -74,6 +78,9 @@ class Operator(ABC):
     `streams_in` None means any number. `statistics` are the buffers (each of one size per
     channel) that belong to an architecture and not to the weights. `role` is what a plan makes of
     it: a step of its own, nothing (pass), the same stream several times (copy), or its parts.
+
+    What a bracket's branches are joined by answers backwards: `joins`, `tries` and `mended` say
+    which shapes would fit, so that few need be tried.
     """
 
     name: ClassVar[str]
@@ -84,6 +91,10 @@ class Operator(ABC):
     whole: ClassVar[bool] = False  # shared between equal input shapes or not at all
     nonlinear: ClassVar[bool] = False
     levels: ClassVar[bool] = False  # on a last axis of one, all that comes out is constant
+    sums: ClassVar[bool] = False  # what comes out is the sum of what arrives
+    commutes: ClassVar[bool] = False  # its inputs may come in any order
+    even: ClassVar[bool] = False  # it takes streams alike, so what fits one fits all
+    splits: ClassVar[bool] = False  # its arguments say how many streams come out
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -119,6 +130,23 @@ class Operator(ABC):
         not."""
         return None
 
+    def joins(
+        self, before: Shapes, after: Shapes | int, whole: Shape | None, a: Args
+    ) -> tuple[Shape, ...] | None:
+        """All shapes with which one more stream is taken between others, to make `whole` where that
+        is wanted; None where that cannot be told. `after` are streams, or so many more, each like
+        the first."""
+        return None
+
+    def tries(self, before: Shapes, after: Shapes, a: Args) -> tuple[Shape, ...] | None:
+        """A few shapes to try for one more stream between others where many would do."""
+        return None
+
+    def mended(self, xs: Shapes, a: Args) -> tuple[Shape, ...]:
+        """For each stream the shape with which all are taken if the others stay; () where that
+        cannot be told."""
+        return ()
+
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return ()
 
@@ -133,9 +161,7 @@ class Operator(ABC):
         return sum(shape.elements for shape in self.outputs(xs, a))
 
     @abstractmethod
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]: ...
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors: ...
 
     @abstractmethod
     def code(self, xs: Shapes, a: Args) -> Code: ...
@@ -214,9 +240,7 @@ class Composite(Operator):
             part.operator.activations(inputs, part.args) for part, inputs in self._walk(xs, a)[1]
         )
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         raise TypeError(f"{self.name} runs as its parts: plan it")
 
     def code(self, xs: Shapes, a: Args) -> Code:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,7 +13,7 @@ from nas.op.shape import Shape, ShapeError, wants_image
 from nas.op.stream import Add
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class Conv(Operator):
@@ -23,7 +22,7 @@ class Conv(Operator):
     name = "conv"
     args: tuple[Arg, ...] = (
         Arg("out", "elastic"),
-        Arg("kernel", "elastic", 3),
+        Arg("kernel", "elastic", 3, decides="kernel"),
         Arg("stride", "shape", 1),
         Arg("groups", "shape", 1),
         Arg("bias", "shape", 0, least=0),
@@ -58,9 +57,7 @@ class Conv(Operator):
         (y,) = self.outputs(xs, a)
         return 2 * prod(self.params(xs, a)[0].shape) * prod(y.space)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         weight = p["weight"]
         kernel, padding = int(a["kernel"]), int(a["padding"])
@@ -92,7 +89,7 @@ class Depthwise(Conv):
 
     name = "depthwise"
     args = (
-        Arg("kernel", "elastic", 3),
+        Arg("kernel", "elastic", 3, decides="kernel"),
         Arg("stride", "shape", 1),
         Arg("bias", "shape", 0, least=0),
         Arg("padding", "shape", -1, least=-1),
@@ -112,9 +109,7 @@ class Pointwise(Conv):
     def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
         return super().geometry(x, {**a, "kernel": 1, "groups": 1, "padding": 0})
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return super().forward(xs, p, {**a, "kernel": 1, "padding": 0}, phase)
 
 
@@ -158,9 +153,7 @@ class SqueezeExcite(nn.Module):
     def flops(self, xs: Shapes, a: Args) -> int:
         return 4 * xs[0].channels * self._inner(xs[0], a)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         gate = x.flatten(2).mean(2)
         gate = F.relu(F.linear(gate, p["reduce.weight"], p["reduce.bias"]))
@@ -183,7 +176,7 @@ class MBConv(Composite):
     args = (
         Arg("out", "elastic"),
         Arg("stride", "shape", 1),
-        Arg("kernel", "elastic", 3),
+        Arg("kernel", "elastic", 3, decides="kernel"),
         Arg("expand", "elastic", 4, least=0),
         Arg("se", "shape", 0, least=0),
         Arg("act", "shape", "relu", "word"),

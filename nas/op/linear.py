@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
 from nas.op.shape import Shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class Linear(Operator):
@@ -35,9 +34,7 @@ class Linear(Operator):
     def flops(self, xs: Shapes, a: Args) -> int:
         return 2 * prod(xs[0].dims) * int(a["out"])
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (F.linear(xs[0], p["weight"], p.get("bias")),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -53,9 +50,7 @@ class Flatten(Operator):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return (Shape("vector", (xs[0].elements,)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].flatten(1),)
 
     def code(self, xs: Shapes, a: Args) -> Code:

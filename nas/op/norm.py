@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, torch
@@ -11,6 +10,8 @@ from nas.op.shape import ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nas.op.base import Tensors, Weights
 
 
 def _scale(channels: int) -> tuple[Param, ...]:
@@ -36,9 +37,7 @@ class BatchNorm(Operator):
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return _scale(xs[0].channels)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         mean, var = p.get("running_mean"), p.get("running_var")
         training = phase.training or mean is None
         rate = phase.momentum
@@ -75,9 +74,7 @@ class LayerNorm(Operator):
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return _scale(xs[0].dims[-1])
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         return (F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"]),)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F
@@ -10,7 +9,7 @@ from nas.op.base import Arg, Args, Code, Composite, Operator, Part, Phase, Shape
 from nas.op.shape import Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class MeanSpace(Operator):
@@ -22,9 +21,7 @@ class MeanSpace(Operator):
         wants_image(xs[0])
         return (Shape("vector", (xs[0].channels,)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].flatten(2).mean(2),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -40,9 +37,7 @@ class MeanPositions(Operator):
         wants(xs[0], "sequence")
         return (Shape("vector", (xs[0].channels,)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].flatten(1, -2).mean(1),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -67,8 +62,8 @@ class MaxPool(Operator):
 
     name = "max_pool"
     args = (
-        Arg("kernel", "execution", 3),
-        Arg("stride", "execution", 2),
+        Arg("kernel", "execution", 3, decides="kernel"),
+        Arg("stride", "execution", 2, decides="resolution"),
         Arg("padding", "execution", -1, least=-1),
     )
     word: ClassVar[str] = "max"
@@ -90,9 +85,7 @@ class MaxPool(Operator):
         space = tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
         return (Shape("image", (x.channels, *space)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         return (getattr(F, f"{self.word}_pool{x.ndim - 2}d")(x, *self._geometry(a)),)
 
@@ -118,7 +111,7 @@ class Upsample(Operator):
     """Space enlarged `factor` times by repetition."""
 
     name = "upsample"
-    args = (Arg("factor", "execution", 2),)
+    args = (Arg("factor", "execution", 2, decides="resolution"),)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -126,9 +119,7 @@ class Upsample(Operator):
         factor = int(a["factor"])
         return (Shape("image", (x.channels, *(size * factor for size in x.space))),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (F.interpolate(xs[0], scale_factor=float(a["factor"]), mode="nearest"),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -140,7 +131,10 @@ class UpsampleTo(Operator):
     """Space resampled to the sizes given, bilinear; for logits at the input's resolution."""
 
     name = "upsample_to"
-    args = (Arg("height", "execution"), Arg("width", "execution"))
+    args = (
+        Arg("height", "execution", decides="resolution"),
+        Arg("width", "execution", decides="resolution"),
+    )
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -149,9 +143,7 @@ class UpsampleTo(Operator):
             raise ShapeError("it takes an image with two spatial axes")
         return (Shape("image", (x.channels, int(a["height"]), int(a["width"]))),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         size = (int(a["height"]), int(a["width"]))
         return (F.interpolate(xs[0], size=size, mode="bilinear", align_corners=False),)
 
@@ -165,7 +157,7 @@ class Resize(Composite):
     (Cai et al. 2020, section 3.2). 100 is nothing."""
 
     name = "resize"
-    args = (Arg("percent", "execution"),)
+    args = (Arg("percent", "execution", decides="resolution"),)
 
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
         (x,), percent = xs, int(a["percent"])

@@ -13,6 +13,8 @@ from nas.op.shape import Kind, Shape, ShapeError, wants_image
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nas.op.base import Tensors, Weights
+
 
 class Permute(Operator):
     """Axes in the order written, counted from 1 without the batch axis: permute(312)."""
@@ -33,9 +35,7 @@ class Permute(Operator):
             raise ShapeError(f"{a['order']} is no order of its {len(x.dims)} axes")
         return (Shape(x.kind, tuple(x.dims[axis - 1] for axis in order)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].permute(0, *(int(digit) for digit in str(a["order"]))),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -71,9 +71,7 @@ class Im2Col(Operator):
             raise ShapeError(f"windows of {a['kernel']} do not fit")
         return (Shape("sequence", (prod(space), x.channels * int(a["kernel"]) ** len(space))),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,), axes = xs, int(a["axes"])
         kernel, stride, padding = int(a["kernel"]), int(a["stride"]), int(a["padding"])
         if axes == 2:
@@ -125,9 +123,7 @@ class Col2Im(Operator):
             raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {said}")
         return (Shape("image", (x.dims[1], *space)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].transpose(1, 2).unflatten(2, self._space(a)),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -184,9 +180,7 @@ class Tokens(Operator):
         wants_image(x)
         return (Shape("sequence", (prod(x.space), x.channels)),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0].flatten(2).transpose(1, 2),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -215,9 +209,7 @@ class Positional(nn.Module):
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return (Param("weight", xs[0].dims, "small", decay=False),)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0] + p["weight"],)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -284,9 +276,7 @@ class SelfAttention(nn.Module):
         positions, features = xs[0].dims
         return heads * size * (8 * positions * features + 4 * positions * positions)
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         heads = int(a["heads"])
         q, k, v = (
             F.linear(xs[0], p[f"{n}.weight"]).unflatten(2, (heads, -1)).transpose(1, 2)

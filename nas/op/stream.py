@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, torch
@@ -10,7 +9,7 @@ from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class Identity(Operator):
@@ -19,9 +18,7 @@ class Identity(Operator):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return xs
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -41,7 +38,7 @@ STREAMS = 1_024  # that an operator makes of one
 class Clone(Operator):
     """The same tensor on `n` streams."""
 
-    name, role = "clone", "copy"
+    name, role, splits = "clone", "copy", True
     args = (Arg("n", "shape", 2, most=STREAMS),)
 
     def streams_out(self, streams_in: int, a: Args) -> int:
@@ -50,9 +47,7 @@ class Clone(Operator):
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs * int(a["n"])
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return xs * int(a["n"])
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -70,7 +65,7 @@ def axis(x: Shape, a: Args) -> int:
 class Group(Operator):
     """`n` equal parts along axis `dim`, each a stream."""
 
-    name = "group"
+    name, splits = "group", True
     args = (Arg("n", "shape", 2, most=STREAMS), Arg("dim", "shape", 1))
 
     def takes(self, kind: Kind, axes: int, a: Args) -> bool:
@@ -86,9 +81,7 @@ class Group(Operator):
             raise ShapeError(f"axis {at + 1} is not divisible by {n}")
         return (Shape(x.kind, (*x.dims[:at], x.dims[at] // n, *x.dims[at + 1 :])),) * n
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return tuple(torch.chunk(xs[0], int(a["n"]), dim=int(a["dim"])))
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -102,6 +95,7 @@ class Add(Operator):
 
     name = "add"
     streams_in = None
+    sums = commutes = even = True
 
     def makes(self, xs: Shapes, a: Args) -> Shapes | None:
         return xs[:1] if xs.count(xs[0]) == len(xs) else None
@@ -109,15 +103,20 @@ class Add(Operator):
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
         return 0, 1
 
+    def joins(
+        self, before: Shapes, after: Shapes | int, whole: Shape | None, a: Args
+    ) -> tuple[Shape, ...] | None:
+        if before:
+            return before[:1] if whole in (None, before[0]) else ()
+        return None if whole is None else (whole,)
+
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         made = self.makes(xs, a)
         if made is None:
             raise ShapeError("the streams differ in shape")
         return made
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         total = xs[0]
         for x in xs[1:]:
             total = total + x
@@ -133,9 +132,32 @@ class Concat(Operator):
     name = "concat"
     args = (Arg("dim", "shape", 1),)
     streams_in = None
+    even = True
 
     def takes_equal(self, n: int, a: Args) -> tuple[int, int] | None:
         return int(a["dim"]), n
+
+    def joins(
+        self, before: Shapes, after: Shapes | int, whole: Shape | None, a: Args
+    ) -> tuple[Shape, ...] | None:
+        if whole is None:
+            return None
+        at = int(a["dim"]) - 1
+        if at >= len(whole.dims):
+            return ()
+        size = whole.dims[at]
+        if isinstance(after, int) and not before:
+            size = size // (after + 1) if size % (after + 1) == 0 else 0
+        else:
+            beside = (*before, *(before[:1] * after if isinstance(after, int) else after))
+            if any(len(x.dims) != len(whole.dims) for x in beside):
+                return ()
+            size -= sum(x.dims[at] for x in beside)
+        dims = (*whole.dims[:at], size, *whole.dims[at + 1 :])
+        return (Shape(whole.kind, dims),) if size > 0 else ()
+
+    def tries(self, before: Shapes, after: Shapes, a: Args) -> tuple[Shape, ...] | None:
+        return before[:1] or None
 
     def makes(self, xs: Shapes, a: Args) -> Shapes | None:
         at, (kind, first) = int(a["dim"]) - 1, xs[0]
@@ -158,9 +180,7 @@ class Concat(Operator):
             raise ShapeError(f"the streams differ in an axis other than {at + 1}")
         return made
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (torch.cat(xs, dim=int(a["dim"])),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -189,12 +209,36 @@ class MatMul(Operator):
             raise ShapeError("these are no two matrices (…, m, k) and (…, k, n)")
         return made
 
+    def joins(
+        self, before: Shapes, after: Shapes | int, whole: Shape | None, a: Args
+    ) -> tuple[Shape, ...] | None:
+        if whole is None:
+            return None
+        if before:
+            kind, dims = before[0]
+            return (Shape(kind, (*dims[:-2], dims[-1], whole.dims[-1])),)
+        if isinstance(after, int) or not after or len(after[0].dims) < 2:
+            return (whole,)
+        return whole, Shape(whole.kind, (*whole.dims[:-1], after[0].dims[-2]))
+
+    def tries(self, before: Shapes, after: Shapes, a: Args) -> tuple[Shape, ...] | None:
+        kind, dims = (before or after)[0]
+        if len(dims) < 2:
+            return ()
+        if not before:
+            return (Shape(kind, (*dims[:-1], dims[-2])),)
+        return tuple(Shape(kind, (*dims[:-2], dims[-1], size)) for size in dims[-2:])
+
+    def mended(self, xs: Shapes, a: Args) -> tuple[Shape, ...]:
+        if len(xs) != 2 or min(len(x.dims) for x in xs) < 2:
+            return ()
+        (kind, x), (other, y) = xs
+        return Shape(kind, (*x[:-1], y[-2])), Shape(other, (*x[:-2], x[-1], y[-2]))
+
     def flops(self, xs: Shapes, a: Args) -> int:
         return 2 * xs[0].elements * xs[1].dims[-1]
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0] @ xs[1],)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -206,9 +250,7 @@ class ScaledMatMul(MatMul):
 
     name = "scaled_matmul"
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (xs[0] @ xs[1] * xs[0].shape[-1] ** -0.5,)
 
     def code(self, xs: Shapes, a: Args) -> Code:
@@ -218,7 +260,7 @@ class ScaledMatMul(MatMul):
 class UpsampleAdd(Operator):
     """Streams of several resolutions resampled to the first one's, then summed."""
 
-    name = "upsample_add"
+    name, sums = "upsample_add", True
     streams_in = None
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -228,9 +270,7 @@ class UpsampleAdd(Operator):
                 raise ShapeError("the streams differ in channels or rank")
         return xs[:1]
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         total = xs[0]
         for x in xs[1:]:
             if x.shape[2:] != total.shape[2:]:

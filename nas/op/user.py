@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from nas.op.shape import Shape, ShapeError
 from nas.user_code import content_digest, user_attribute
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nas.op.base import Tensors, Weights
 
 
 class UserOperator(Operator):
@@ -153,9 +153,7 @@ class UserOperator(Operator):
     def flops(self, xs: Shapes, a: Args) -> int:
         return self._run(xs, a)[1]
 
-    def forward(
-        self, xs: tuple[Tensor, ...], p: Mapping[str, Tensor], a: Args, phase: Phase
-    ) -> tuple[Tensor, ...]:
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         shapes = tuple(Shape.of(tuple(x.shape[1:])) for x in xs)
         written = [x._version for x in xs if not x.is_inference()]
         try:

@@ -1,18 +1,15 @@
-"""The report: one offline HTML page of a run, and a static picture of its front.
-
-report(run)                              # RUN/report.html
-front_png(run, Path("front.png"))        # needs matplotlib
-"""
+"""The report: one offline HTML page of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from nas.files import write
-from nas.report.figures import Run, figure, front_png
+from nas.report.figures import figure
 from nas.report.page import render
+from nas.search import Run
 
-__all__ = ["Run", "figure", "front_png", "render", "report"]
+__all__ = ["figure", "render", "report"]
 
 
 def report(run: Run, path: Path | None = None) -> Path:

@@ -1,72 +1,20 @@
-"""The front as a picture: a Plotly figure for the page, a PNG for a README."""
+"""The front as a Plotly figure."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from nas.archive import Trial
-from nas.front import COSTS, Limit, Objective, ParetoFront, nondominated
-from nas.grammar import Grammar
+from nas.front import Limit, Objective, ParetoFront, nondominated
+from nas.measure import COSTS, cost_named
 from nas.report.text import human, label, mark
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes  # type: ignore[import-not-found, unused-ignore]
-
 INK, MUTED, LINE, ACCENT, PAPER = "#1c1e21", "#666c75", "#e4e5e7", "#0a62a9", "#ffffff"
-SELDOM = ("size_mb", "activations")  # drawn where they are objectives
-FONTS = ("Inter", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
 Label = Callable[[str], str]
 Point = tuple[float, float]
-
-
-class Settings(Protocol):
-    """Of a run's settings, what its page reads."""
-
-    @property
-    def space(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-
-
-class TaskName(Protocol):
-    """Of a task, what a run's page says: its data may be elsewhere."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-
-
-class Run(Protocol):
-    """Of a run, what its page reads: `nas.search.Run` is one."""
-
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def trust(self) -> str: ...
-    @property
-    def facts(self) -> Mapping[str, Any]: ...
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def grammar(self) -> Grammar: ...
-    @property
-    def named(self) -> Sequence[TaskName]: ...
-    @property
-    def trials(self) -> tuple[Trial, ...]: ...
-    @property
-    def objectives(self) -> tuple[Objective, ...]: ...
-    @property
-    def limits(self) -> tuple[Limit, ...]: ...
-    @property
-    def trivial(self) -> dict[str, float]: ...
-    def fronts(self) -> dict[str, ParetoFront]: ...
 
 
 def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective, str]]:
@@ -78,7 +26,7 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
     measured = {name for trial in trials if trial.state == "finished" for name in trial.columns()}
     asked = {one.name for one in front.objectives}
     metrics = [one for one in front.objectives if one.name not in COSTS] or [front.objectives[0]]
-    costs = [c for c in COSTS if c in measured and (c not in SELDOM or c in asked)]
+    costs = [c for c in COSTS if c in measured and (not COSTS[c].seldom or c in asked)]
     return [(y, x) for y in metrics for x in costs if x != y.name]
 
 
@@ -164,7 +112,8 @@ def _line(points: Sequence[Point]) -> dict[str, Any]:
 def _axis(x: str, costs: Sequence[float], label: Label) -> dict[str, Any]:
     """An axis of costs, logarithmic and marked at round numbers where all are positive."""
     log = all(cost > 0 for cost in costs)
-    unit = {"latency_ms": "ms", "size_mb": "MB"}.get(x)
+    cost = cost_named(x)
+    unit = None if cost is None or cost.count else cost.unit
     said = ", ".join(part for part in (unit, "log" if log else "") if part)
     axis: dict[str, Any] = {
         "title": {"text": html.escape(label(x), quote=False) + (f" ({said})" if said else "")},
@@ -230,105 +179,3 @@ def _bound(limit: Limit) -> dict[str, Any]:
             "yanchor": "top",
         },
     }
-
-
-def front_png(run: Run, path: Path, *, width: int = 960, height: int = 540) -> Path:
-    """Draw the first metric against FLOPs, in pixels; what comes back is the path.
-
-    Needs matplotlib, which nas does not install: ImportError says so.
-    """
-    try:
-        from matplotlib import rc_context  # type: ignore[import-not-found, unused-ignore]
-        from matplotlib.figure import Figure  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise ImportError(
-            "a picture of the front needs matplotlib, which is not installed: "
-            "pip install matplotlib, or use the page of nas report"
-        ) from None
-    front, trials = run.fronts()[""], run.trials
-    plane = next(iter(planes(front, trials)), (front.objectives[0], "flops"))
-    names = [task.name for task in run.named]
-    with rc_context({"font.family": list(_installed(FONTS)), "font.size": 10.5}):
-        drawn = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
-        axes = drawn.add_axes((0.075, 0.125, 0.9, 0.755))
-        _draw(axes, front, trials, *plane, lambda column: label(column, names))
-        title = f"{run.settings.space} for {', '.join(names)}"
-        axes.set_title(title, loc="left", color=INK, fontsize=13, weight="bold", pad=14)
-        drawn.savefig(path)
-    return path
-
-
-def _installed(fonts: Sequence[str]) -> list[str]:
-    from matplotlib.font_manager import fontManager  # type: ignore[import-not-found, unused-ignore]
-
-    known = {font.name for font in fontManager.ttflist}
-    return [name for name in fonts if name in known] or ["sans-serif"]
-
-
-def _draw(
-    axes: Axes, front: ParetoFront, trials: Sequence[Trial], y: Objective, x: str, label: Label
-) -> None:
-    done = [t for t in trials if t.state == "finished" and position(t, y.name, x)]
-    points = [position(t, y.name, x) or (0.0, 0.0) for t in done]
-    best = {t.id: at for t in front.trials if (at := position(t, y.name, x))}
-    steps = stairs(list(best.values()), y.maximize)
-    if points and min(points)[0] > 0:
-        axes.set_xscale("log")
-    axes.scatter(*_columns(points), s=20, color=MUTED, alpha=0.3, linewidths=0, zorder=2)
-    axes.step(*_columns(steps), where="post", color=ACCENT, linewidth=1.6, zorder=3)
-    axes.scatter(
-        *_columns(list(best.values())),
-        s=58,
-        color=ACCENT,
-        edgecolors=PAPER,
-        linewidths=1.5,
-        zorder=4,
-    )
-    for id, at in _spaced(best, steps).items():
-        axes.annotate(
-            id,
-            at,
-            (-6, 8),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=INK,
-            family="monospace",
-            ha="right",
-            zorder=5,
-        )
-    if not points:
-        axes.text(0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=MUTED)
-    _dress(axes, f"{label(y.name)}, validation", label(x) + (" (log)" if points else ""))
-    summary = f"{len(front.trials)} of {len(done)} trials are on the front"
-    axes.set_title(summary, loc="right", color=MUTED, fontsize=10.5, pad=14)
-
-
-def _dress(axes: Axes, y: str, x: str) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter  # type: ignore[import-not-found, unused-ignore]
-
-    axes.set_xlabel(x, color=MUTED, labelpad=6)
-    axes.set_ylabel(y, color=MUTED, labelpad=8)
-    axes.grid(color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.1, y=0.09)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(LINE)
-    axes.tick_params(which="both", length=0, labelcolor=MUTED)
-    if axes.get_xscale() == "log":
-        low, high = axes.get_xlim()
-        axes.set_xticks([mark for mark in marks(low, high) if low <= mark <= high])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: mark(value)))
-
-
-def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _spaced(best: Mapping[str, Point], steps: Sequence[Point], most: int = 5) -> dict[str, Point]:
-    """A few points of the step line by id: both ends, and some between, evenly counted."""
-    ids = {at: id for id, at in best.items()}
-    count = min(most, len(steps))
-    picked = {steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)}
-    return {ids[at]: at for at in sorted(picked)}

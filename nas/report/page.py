@@ -11,11 +11,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.archive import Archive, Measurement, Trial
-from nas.front import COSTS, ParetoFront
+from nas.evaluate import BANKED, EVALUATORS, SHARED
+from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
+from nas.measure import COSTS
+from nas.measure.cost import MEANINGS
 from nas.report import text
-from nas.report.figures import Run, figure, planes
+from nas.report.figures import figure, planes
 from nas.report.trust import trust
+from nas.search import Run
 
 PACKAGES = ("nas-engine", "python", "torch")
 DRAWN = 3_000  # trials that are drawn beside those of a front
@@ -25,17 +29,11 @@ NOTED = {
     "scored": "calibrating",
     "finalist": "training finalists",
 }
-EVALUATORS = {
-    "shared": "weights shared with all trials; batch statistics of its own",
-    "finetuned": "weights shared with all trials, then trained on alone for a few steps",
-    "standalone": "trained alone, from scratch",
-    "short": "trained alone, from scratch, for a few steps",
-    "inherited": "trained on from the weights of its parents",
+RETRAINED = {
     "retrained": "extracted, then trained fully",
     "extracted": "extracted, not trained further",
-    "arithmetic": "counted, not measured; a multiply-add is 2 FLOPs",
-    "clock": "median of timed runs; the spread is half the interquartile range",
 }
+MEANS = {**{e.name: e.means for e in EVALUATORS.values()}, **RETRAINED, **MEANINGS}
 
 
 @dataclass(frozen=True)
@@ -303,7 +301,7 @@ def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
             "unit": way.unit,
             "split": way.split or "",
             "evaluator": way.evaluator,
-            "means": EVALUATORS.get(way.evaluator, ""),
+            "means": MEANS.get(way.evaluator, ""),
             "fidelity": way.fidelity,
             "device": way.device,
             "count": count,
@@ -315,11 +313,11 @@ def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
 def _reading(trials: Sequence[Trial]) -> str:
     """How far the validation figures can be trusted, in a sentence or two."""
     evaluators = {one.evaluator for trial in trials for one in trial.measurements if one.task}
-    if "shared" in evaluators:
+    if SHARED in evaluators:
         how = "on the validation split, with weights that all trials of the run share"
-    elif "finetuned" in evaluators:
+    elif evaluators & set(BANKED):
         how = "on the validation split, each trained on for a few steps from weights that all share"
-    elif evaluators & {"standalone", "short", "inherited"}:
+    elif evaluators & EVALUATORS.keys():
         how = "on the validation split, each network trained alone for the time stated"
     else:
         return ""

@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-COUNTS = ("flops", "params", "activations")
-WORDS = {"flops": "FLOPs", "params": "parameters", "latency_ms": "latency", "size_mb": "size"}
+from nas.measure import cost_named
+
 SPELLED = {"iou": "IoU", "nll": "NLL"}
-EXACT = {"flops": "FLOPs", "params": "parameters", "latency_ms": "ms", "size_mb": "MB"}
 
 
 def label(column: str, tasks: Iterable[str] = ()) -> str:
@@ -19,8 +18,9 @@ def label(column: str, tasks: Iterable[str] = ()) -> str:
         prefix = task.replace("-", "_") + "_"
         if column.startswith(prefix):
             return f"{task} {label(column.removeprefix(prefix))}"
-    if column in WORDS:
-        return WORDS[column]
+    if (cost := cost_named(column)) is not None:
+        device = column.partition("@")[2]
+        return f"{cost.words} on {device}" if device else cost.words
     return " ".join(SPELLED.get(word, word) for word in column.split("_"))
 
 
@@ -33,13 +33,14 @@ def human(column: str, value: float | None, spread: float | None = None) -> str:
         return "–"
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else str(value)
-    if column in COUNTS:
+    cost = cost_named(column)
+    if cost is not None and cost.count:
         return scaled(value)
-    if column == "latency_ms":
+    if cost is not None and cost.unit == "ms":
         said = digits(value)
         places = len(said.partition(".")[2])
         return f"{said} ms" if spread is None else f"{said} ± {spread:.{places}f} ms"
-    if column == "size_mb":
+    if cost is not None and cost.unit == "MB":
         return f"{digits(value)} MB" if value >= 1 else f"{digits(value * 1e3)} kB"
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
 
@@ -48,9 +49,10 @@ def exact(column: str, value: float | None) -> str:
     """A value in full: 605,472 FLOPs."""
     if value is None:
         return "not measured"
-    whole = math.isfinite(value) and column in COUNTS
+    cost = cost_named(column)
+    whole = cost is not None and cost.count and math.isfinite(value)
     text = f"{value:,.0f}" if whole else repr(value)
-    return f"{text} {EXACT.get(column, '')}".rstrip()
+    return f"{text} {cost.unit if cost else ''}".rstrip()
 
 
 def scaled(value: float) -> str:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.search.breed import choose_with
-from nas.search.choice import trust
+from nas.search.choose_evaluator import trust
 from nas.search.evolve import EvolutionSampler
 from nas.search.folder import RunError
 from nas.search.loop import resume, search

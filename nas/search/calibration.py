@@ -10,39 +10,40 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import log1p
 from typing import Any
 
 from nas.archive import Archive, Measurement, plain
+from nas.evaluate import BANKED, BASELINES, EVALUATORS, INHERITED, TRUTH
 from nas.grammar import Derivation
+from nas.search.columns import kept
+from nas.search.job import Job, Pool
+from nas.search.problem import Problem
 from nas.search.run import Run
-from nas.search.settings import Settings
-from nas.search.shared import chained, space_of
-from nas.search.worker import BANKED, Job, Pool, short_steps
 from nas.supernet.bank import facts_of
 from nas.supernet.chain import evenly
 from nas.supernet.strategies import spread
-from nas.trust.evaluators import BASELINES
-from nas.trust.table import ALONE, Calibration, Scored
+from nas.trust.table import Calibration, Scored
 
 VAIN = 8  # blocks of draws that bring nothing new, after which there are no more
 BLOCK = 32  # architectures that are taken of some random draws:
 DRAWS = {True: 256, False: 64}  # of a finite grammar; of a recursive one, where a draw takes long
 
 
-def architectures(run: Run) -> Iterator[str]:
+def architectures(problem: Problem) -> Iterator[str]:
     """The architectures to calibrate with, distinct and in a fixed order, so that more extend
     fewer: random draws within the run's limits, of a finite space small and large ones as often as
     those between, thinned so that the logarithm of their FLOPs is spread evenly; for a front asks
     for all sizes. They end where draw after draw brings nothing new within the limits."""
-    if members := chained(run.settings, run.grammar, run.tasks):
-        yield from map(str, members)
+    if problem.chain:
+        yield from map(str, problem.chain)
         return
     met, vain = set[str](), 0
     for block in range(1_000):
-        rng = random.Random(f"{run.settings.seed}/trust/{block}")
-        sizes = {str(one): log1p(flops) for one, flops in _allowed(run, rng)}
+        rng = random.Random(f"{problem.settings.seed}/trust/{block}")
+        sizes = {str(drawn): log1p(flops) for drawn, flops in _allowed(problem, rng)}
         for text in met:
             sizes.pop(text, None)
         vain = 0 if sizes else vain + 1
@@ -57,37 +58,31 @@ def architectures(run: Run) -> Iterator[str]:
             yield taken
 
 
-def _allowed(run: Run, rng: random.Random) -> Iterator[tuple[Derivation, float]]:
-    """Random draws that keep the run's limits on what can be counted, with their FLOPs."""
-    draw = spread(space_of(run.settings, run.grammar, run.tasks), 1)
-    for _ in range(DRAWS[run.grammar.finite]):
-        (one,) = draw(0, rng).derivations
-        if found := run.costs(one):
-            yield one, found["flops"]
+def _allowed(problem: Problem, rng: random.Random) -> Iterator[tuple[Derivation, float]]:
+    """Random draws that keep the problem's limits on what can be counted, with their FLOPs."""
+    draw = spread(problem.space, 1)
+    for _ in range(DRAWS[problem.grammar.finite]):
+        (derivation,) = draw(0, rng).derivations
+        costs = problem.costs(derivation)
+        if kept(costs, problem.limits):
+            yield derivation, costs["flops"]
 
 
 class Scores:
     """The scores of a run's calibration: those the archive holds, and those still to be made."""
 
-    def __init__(self, run: Run, settings: Settings, archive: Archive, pool: Pool | None = None):
-        self.run, self.settings, self.archive, self.pool = run, settings, archive, pool
+    def __init__(self, run: Run, problem: Problem, archive: Archive, pool: Pool | None = None):
+        self.run, self.problem, self.archive, self.pool = run, problem, archive, pool
         self.metrics = {task.name: task.metric for task in run.named}
-        first, seeds = settings.seed, settings.trust.seeds
-        bank = run.folder / "bank.safetensors"
-        version = f"{facts_of(bank)['version']} supernet steps" if bank.exists() else ""
-        alone = f"{settings.standalone.epochs:g} epochs"
-        more = f"{settings.trust.finetune} alone"
-        short = f"{short_steps(settings, run.tasks)} steps"
-        # of standalone seeds of their own: what shares its chance with the truth would agree more
-        self.wanted: list[tuple[str, int, str]] = [
-            *(
-                (("shared", first, version), ("finetuned", first, f"{version} and {more}"))
-                if version
-                else ()
-            ),
-            ("short", first, short),
-            *((ALONE, first + 1 + i, alone) for i in range(seeds)),
-            *((name, first, "") for name in BASELINES),
+        first, bank = problem.settings.seed, run.folder / "bank.safetensors"
+        version = int(facts_of(bank)["version"]) if bank.exists() else None
+        conditions = replace(problem.conditions(), supernet_steps=version)
+        # seeds of the truth's own: what shares its chance with the truth would agree more
+        seeds = {TRUTH: range(first + 1, first + 1 + problem.settings.trust.seeds)}
+        self.wanted = [
+            (name, seed, str(EVALUATORS[name].fidelity(conditions)))
+            for name in measurable(bank.exists())
+            for seed in seeds.get(name, (first,))
         ]
         self.known = {
             (note["derivation"], note["evaluator"], note["seed"], note["made"]): _scored(note)
@@ -112,22 +107,28 @@ class Scores:
             if key not in self.known and only in ("", key[1])
         ]
         jobs = [Job(i, text, name, seed) for i, (text, name, seed, _) in enumerate(keys)]
-        for out in self.pool.evaluate(jobs):
-            text, name, seed, made = keys[out.number]
-            measured: Any = [plain(m) for m in out.measurements]
+        for outcome in self.pool.evaluate(jobs):
+            text, name, seed, fidelity = keys[outcome.number]
+            measurements: Any = [plain(m) for m in outcome.measurements]
             self.archive.note(
                 "scored",
                 derivation=text,
                 evaluator=name,
                 seed=seed,
-                made=made,
-                measurements=measured,
-                reason=out.reason,
-                seconds=out.seconds,
-                cpu_s=out.cpu_s,
+                made=fidelity,
+                measurements=measurements,
+                reason=outcome.reason,
+                seconds=outcome.seconds,
+                cpu_s=outcome.cpu_s,
             )
-            self.known[text, name, seed, made] = Scored(
-                text, name, seed, out.measurements, out.reason, out.seconds, out.cpu_s
+            self.known[text, name, seed, fidelity] = Scored(
+                text,
+                name,
+                seed,
+                outcome.measurements,
+                outcome.reason,
+                outcome.seconds,
+                outcome.cpu_s,
             )
 
     def calibration(
@@ -139,16 +140,26 @@ class Scores:
         return Calibration.of(known, self.metrics, dict.fromkeys(BANKED, trained))
 
     def _keys(self, text: str) -> list[tuple[str, str, int, str]]:
-        return [(text, *one) for one in self.wanted]
+        return [(text, *wanted) for wanted in self.wanted]
+
+
+def measurable(banked: bool) -> list[str]:
+    """The evaluators that a calibration measures, baselines and the truth included."""
+    first = [
+        name
+        for name, evaluator in EVALUATORS.items()
+        if evaluator.begins and name != TRUTH and (banked or not evaluator.needs_bank)
+    ]
+    return [*first, TRUTH, *BASELINES]
 
 
 def _scored(note: dict[str, Any]) -> Scored:
-    found = tuple(Measurement(**one) for one in note["measurements"])
+    measurements = tuple(Measurement(**facts) for facts in note["measurements"])
     return Scored(
         note["derivation"],
         note["evaluator"],
         note["seed"],
-        found,
+        measurements,
         note["reason"],
         note["seconds"],
         note["cpu_s"],
@@ -157,21 +168,21 @@ def _scored(note: dict[str, Any]) -> Scored:
 
 def spent(archive: Archive, *kinds: str) -> float:
     """Seconds that a run's notes of some kinds tell of."""
-    return sum(float(str(note["seconds"])) for one in kinds for note in archive.notes(one))
+    return sum(float(str(note["seconds"])) for kind in kinds for note in archive.notes(kind))
 
 
 def inherited(archive: Archive) -> dict[str, Scored]:
     """The trials that went on from their parents' weights, by derivation, in an order that has
     nothing to do with how good they are: that of their derivations' hashes."""
-    found = {}
+    scored = {}
     for trial in sorted(archive.trials, key=lambda trial: trial.id):
-        mine = tuple(m for m in trial.measurements if m.evaluator == "inherited")
+        mine = tuple(m for m in trial.measurements if m.evaluator == INHERITED)
         if mine:
             text = trial.text
-            found[text] = Scored(
-                text, "inherited", 0, mine, seconds=trial.seconds, cpu_s=trial.cpu_s
+            scored[text] = Scored(
+                text, INHERITED, 0, mine, seconds=trial.seconds, cpu_s=trial.cpu_s
             )
-    return found
+    return scored
 
 
 def batches(texts: Iterator[str], size: int, most: int) -> Iterator[list[str]]:

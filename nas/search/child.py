@@ -21,7 +21,12 @@ START_S = 300.0  # the longest a process may take to begin
 
 _CONTEXT = get_context("forkserver")  # children of a clean process that has imported all there is
 _CONTEXT.set_forkserver_preload(
-    ["nas.search.shared", "sklearn.datasets", "sklearn.metrics", "torch._meta_registrations"]
+    [
+        "nas.search.train_supernet",
+        "sklearn.datasets",
+        "sklearn.metrics",
+        "torch._meta_registrations",
+    ]
 )
 
 

@@ -9,25 +9,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nas.files import write
 from nas.grammar import Grammar
+from nas.search.columns import PRIMARY, TaskName
 from nas.search.settings import Settings
 from nas.task import Task, trivial_score
 
 FORMAT = 1
 DATA = "data"  # arrays that were given as tasks, there before anything else
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
-
-
-class TaskName(NamedTuple):
-    """What a run's tables need of a task, without its data."""
-
-    name: str
-    metric: str
-    title: str = ""
-    trivial: float | None = None  # what always the training prior comes to on validation
 
 
 @dataclass(frozen=True)
@@ -102,27 +94,32 @@ def read_facts(folder: Path) -> Facts:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     try:
-        found = TypeAdapter(Facts).validate_python(facts)
+        known = TypeAdapter(Facts).validate_python(facts)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise RunError(f"{path}: {place} is {first['input']!r:.60}: {first['msg']}") from None
-    if found.format > FORMAT:
+    unknown = [task.metric for task in known.tasks if task.metric not in PRIMARY]
+    if unknown and known.format <= FORMAT:
         raise RunError(
-            f"{folder} was written by a newer nas (run format {found.format}, this one reads "
+            f"{path}: {unknown[0]!r:.60} is no task's own metric: they are {', '.join(PRIMARY)}"
+        )
+    if known.format > FORMAT:
+        raise RunError(
+            f"{folder} was written by a newer nas (run format {known.format}, this one reads "
             f"{FORMAT}): pip install -U nas-engine"
         )
-    return found
+    return known
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            known[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
 def machine() -> dict[str, Any]:

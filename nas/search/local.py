@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nas.search.child import START_S, Child, Died
+from nas.search.job import Job, Outcome, longest_s, risky
 from nas.search.settings import Settings
-from nas.search.worker import Job, Outcome, RunEvaluator, longest_s, risky
+from nas.search.worker import Worker
 
 
 class LocalPool:
-    """One evaluator, one job after the other.
+    """One worker, one job after the other.
 
     Networks that are trained alone, and those with operators of the user's own, are evaluated in a
     child: what hangs, crashes or exits there is a failed evaluation with its reason.
@@ -23,7 +24,7 @@ class LocalPool:
     workers = 1
 
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
-        self.evaluator = RunEvaluator(folder, settings, trust_code=trust_code)
+        self.worker = Worker(folder, settings, trust_code=trust_code)
         self.arguments = folder, settings, trust_code
         self.child: Child | None = None
 
@@ -37,8 +38,8 @@ class LocalPool:
         for job in jobs:
             if time.monotonic() > ends:
                 return
-            if not risky(job.evaluator, self.evaluator.grammar):
-                yield self.evaluator(job)
+            if not risky(job, self.worker.problem.grammar):
+                yield self.worker(job)
                 continue
             begun(job)
             outcome = self._apart(job, ends)
@@ -75,8 +76,8 @@ class LocalPool:
 def _serve(
     connection: Connection[Any, Any], folder: Path, settings: Settings, trust_code: bool
 ) -> None:
-    evaluator = RunEvaluator(folder, settings, trust_code=trust_code)
-    for task in evaluator.tasks:
+    worker = Worker(folder, settings, trust_code=trust_code)
+    for task in worker.problem.tasks:
         task.splits()
     connection.send(None)
     while True:
@@ -84,4 +85,4 @@ def _serve(
             job = connection.recv()
         except EOFError:
             return
-        connection.send(evaluator(job))
+        connection.send(worker(job))

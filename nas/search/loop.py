@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,28 +16,21 @@ from typing import Any
 import torch
 
 from nas.archive import Archive, ArchiveError
+from nas.events import Listener, RunEnded, Told
 from nas.files import sweep
-from nas.front import Limit
-from nas.grammar import Grammar, sample
-from nas.plan import plan
-from nas.progress import shown
+from nas.grammar import Grammar
+from nas.progress import heard_by
 from nas.search.calibration import spent
-from nas.search.choice import decide
+from nas.search.choose_evaluator import choose_evaluator
 from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
-from nas.search.propose import breeds, resolved, within
-from nas.search.run import Run, column_clash, columns_of, load, objectives_of
-from nas.search.settings import Settings, SettingsError
-from nas.search.shared import CHECKPOINT, check_shared, space_of, train_bank
-from nas.search.start import started
-from nas.search.trial_run import tried
-from nas.search.worker import banked, make_pool
+from nas.search.pools import make_pool
+from nas.search.prepare import check_device, prepare
+from nas.search.run import Run, load
+from nas.search.settings import EXECUTION, Settings
+from nas.search.train_supernet import BANK, CHECKPOINT, train_supernet
 from nas.supernet.bank import facts_of
-from nas.task import Task, TaskError, check_shape, load_tasks
-from nas.train import Listener
-
-TRIED = 4  # networks with operators of the user's own, of which one must run
 
 
 def search(
@@ -62,23 +53,24 @@ def search(
     folder, begun = Path(out), time.perf_counter()
     vacant(folder)
     known = space if isinstance(space, Grammar) else None
-    with shown(listener) as heard, Given(tasks, folder) as given:
+    with heard_by(listener) as hear, Given(tasks, folder) as given:
         facts = {"space": known.name if known else str(space), "tasks": given.specs, **settings}
-        chosen, grammar, found = prepare(Settings.of(facts), known, trust_code=trust_code)
-        for n, task in enumerate(found, 1):
-            heard("task", n, len(found), {"says": task.describe()})
+        problem = prepare(Settings.of(facts), known, trust_code=trust_code)
+        for task in problem.tasks:
+            hear(Told(task.describe()))
+        chosen = problem.settings
         threads = chosen.supernet.threads or torch.get_num_threads()
         chosen = chosen.model_copy(
             update={
-                "tasks": tuple(given.settled(task.spec) for task in found),
+                "tasks": tuple(given.settled(task.spec) for task in problem.tasks),
                 "supernet": chosen.supernet.model_copy(update={"threads": threads}),
             }
         )
         given.settle()
-        create(folder, chosen, grammar, found)  # run.toml is the last to be there
+        create(folder, chosen, problem.grammar, problem.tasks)  # run.toml is the last to be there
         Archive.create(folder).close()
-        execution = {"on": chosen.on, "workers": chosen.workers, "device": chosen.device}
-        return _proceed(load(folder, trust_code=trust_code, **execution), heard, begun)
+        execution = {name: getattr(chosen, name) for name in EXECUTION}
+        return _proceed(load(folder, trust_code=trust_code, **execution), hear, begun)
 
 
 def resume(
@@ -107,68 +99,10 @@ def resume(
             without = None if run.settings.supernet.steps else math.inf
             changed["budget_s"] = budget_s + _spent(run, archive) if budget_s else without
             settings = Settings.of({**run.settings.model_dump(), **changed})
-            save_settings(run.folder, run.said, settings)
+            save_settings(run.folder, run.written, settings)
         run = load(folder, trust_code=trust_code, **execution)
-    with shown(listener) as heard:
-        return _proceed(run, heard, begun)
-
-
-def prepare(
-    settings: Settings, grammar: Grammar | None = None, *, trust_code: bool = False
-) -> tuple[Settings, Grammar, list[Task]]:
-    """The space and tasks of a search, checked against each other before anything is written, and
-    the settings as they suit the space."""
-    grammar = grammar or Grammar.load(settings.space, trust_code=trust_code)
-    settings = settings.suited(grammar)
-    tasks = load_tasks(settings.tasks, trust_code=trust_code)
-    names = [task.name for task in tasks]
-    if len(set(names)) < len(names):
-        raise TaskError(f"task names must differ, and these are {', '.join(names)}")
-    if clash := column_clash(tasks):
-        raise TaskError(clash)
-    for task in tasks[1:]:
-        if task.input != tasks[0].input:
-            raise TaskError(
-                f"tasks of one run share their input's shape: {tasks[0].name} takes "
-                f"{tasks[0].input}, {task.name} takes {task.input}"
-            )
-    run_checks(settings, grammar, tasks, trust_code)
-    return settings, grammar, tasks
-
-
-def run_checks(
-    settings: Settings, grammar: Grammar, tasks: Sequence[Task], trust_code: bool
-) -> None:
-    """Raise for objectives, limits and heads that cannot be, with a first derivation."""
-    objectives_of(settings, tasks)
-    check_device(settings.device)
-    limits = [Limit.parse(text, columns_of(tasks)) for text in settings.limits]
-    sampler = resolved(settings.sampler, grammar)
-    if settings.start and not breeds(sampler, grammar):
-        raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
-    started(settings, grammar, tasks[0].input, limits)
-    space_of(settings, grammar, tasks)
-    if banked(settings, grammar):
-        check_shared(settings, grammar, tasks, trust_code)
-    most = None if grammar.finite else within(limits)
-    first = sample(grammar, random.Random(0), input=tasks[0].input, limits=most)
-    results = plan(first, heads=tasks).output_shapes()
-    for task in tasks:
-        check_shape(task, results[task.name].dims)
-    if grammar.used:
-        rng = random.Random(0)
-        drawn = [sample(grammar, rng, input=tasks[0].input, limits=most) for _ in range(TRIED)]
-        tried(drawn, settings, trust_code)
-
-
-def check_device(device: str) -> None:
-    """Raise SettingsError for a device that torch does not know or does not see."""
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        seen = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"device {device!r}: {reason}; torch sees {', '.join(seen)}") from None
+    with heard_by(listener) as hear:
+        return _proceed(run, hear, begun)
 
 
 def _proceed(run: Run, listener: Listener, begun: float) -> Run:
@@ -177,8 +111,8 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
     check_device(settings.device)
     with Archive.open(run.folder, write=True) as archive:
         asked = {"trials": settings.trials, "budget_s": settings.budget_s}
-        ended, bank = archive.notes("ended"), run.folder / "bank.safetensors"
-        whole = bank.exists() or not banked(settings, run.grammar)
+        ended, banked = archive.notes("ended"), run.problem.banked
+        whole = not banked or (run.folder / BANK).exists()
         if ended and whole and all(ended[-1].get(k) == value for k, value in asked.items()):
             return run
         left = math.inf
@@ -186,11 +120,11 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
             left = settings.budget_s - _spent(run, archive)
         ends = begun + left
         try:
-            if banked(settings, run.grammar):
-                train_bank(run, archive, listener, ends)
+            if banked:
+                train_supernet(run, archive, listener, ends)
             pool = make_pool(run.folder, settings, trust_code=run.trust_code)
             try:
-                evaluator = decide(run, archive, pool, listener)
+                evaluator = choose_evaluator(run, archive, pool, listener)
                 Search(run, archive, pool, listener, evaluator, ends).go()
             finally:
                 pool.close()
@@ -200,6 +134,7 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
                     archive.note("stopped")
             raise
         archive.note("ended", **asked)
+        listener(RunEnded(run.folder, len(archive.trials)))
     return run
 
 

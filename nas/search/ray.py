@@ -1,7 +1,7 @@
-"""Ray: subnets evaluated by long-lived actors, and finalists retrained as Tune trials.
+"""Ray: subnets evaluated by long-lived actors.
 
 A Ray started here listens on loopback alone and ends with what started it; a cluster is joined,
-never started. Tune's memory is not used: what a retraining reached stands in its folder.
+never started.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from typing import Any
 
 import torch
 
-from nas.archive import Measurement
+from nas.evaluate import EVALUATORS
 from nas.files import alive
-from nas.retrain import retrain, retrained
 from nas.search.folder import RunError
+from nas.search.job import Job, Outcome, longest_s
 from nas.search.settings import Settings
-from nas.search.worker import BANKED, Job, Outcome, RunEvaluator, longest_s
-from nas.train import Listener
+from nas.search.worker import Worker
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ENVIRONMENT = {  # Ray reads some of it on import
@@ -134,26 +133,26 @@ def _join(address: str) -> None:
         ) from None
 
 
-class Worker:
-    """A RunEvaluator in a process of its own. `start` is a call, so that its errors come back."""
+class Actor:
+    """A worker in a process of its own. `start` is a call, so that its errors come back."""
 
     def start(
         self, files: dict[str, bytes], settings: Settings, trust_code: bool, where: str
     ) -> None:
         """Load a run from the bytes of its files; relative paths are those of `where`."""
-        _settle(where)
+        settle(where)
         with tempfile.TemporaryDirectory(prefix="nas-") as folder:
             for name, data in files.items():
                 Path(folder, name).write_bytes(data)
-            self.evaluator = RunEvaluator(Path(folder), settings, trust_code=trust_code)
-        for task in self.evaluator.tasks:
+            self.worker = Worker(Path(folder), settings, trust_code=trust_code)
+        for task in self.worker.problem.tasks:
             task.splits()
 
     def evaluate(self, job: Job) -> Outcome:
-        return self.evaluator(job)
+        return self.worker(job)
 
 
-def _settle(where: str) -> None:
+def settle(where: str) -> None:
     torch.set_num_threads(1)
     with contextlib.suppress(OSError):  # another machine may not have it
         os.chdir(where)
@@ -177,7 +176,7 @@ class RayPool:
         self.limit_s = longest_s(settings)
         self.used = "\nuse " in "\n" + (folder / "space.grammar").read_text(encoding="utf-8")
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
-        self.gpus, self.device = _device(settings.device)
+        self.gpus, self.device = own_device(settings.device)
         self.free: list[Any] = []
         self.calls: dict[Any, Call] = {}
         with contextlib.ExitStack() as stack:
@@ -211,7 +210,7 @@ class RayPool:
                 self._hire()
                 while waiting and self.free:
                     worker, job = self.free.pop(0), waiting.pop()
-                    if self.used or job.evaluator not in BANKED:
+                    if self.used or EVALUATORS[job.evaluator].alone:
                         begun(job)
                     self._note(worker.evaluate.remote(job), worker, job, self.limit_s)
                 yield from self._heard(ends)
@@ -220,7 +219,7 @@ class RayPool:
                 ray.kill(self.calls.pop(ref).worker)
 
     def _hire(self) -> None:
-        actor = ray.remote(Worker).options(
+        actor = ray.remote(Actor).options(
             num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0
         )
         while len(self.free) + len(self.calls) < self.workers:
@@ -275,7 +274,7 @@ class RayPool:
                 ray.kill(worker)
 
 
-def _device(device: str) -> tuple[int, str]:
+def own_device(device: str) -> tuple[int, str]:
     """GPUs for one process and the name of its device: Ray shows a process its own GPU alone."""
     return (1, "cuda") if device.startswith("cuda") else (0, device)
 
@@ -286,134 +285,3 @@ def _why(error: BaseException) -> str:
     said = re.split(r"There are some potential|Some common causes", " ".join(lines))[0]
     said = said.rpartition("Worker exit detail: ")[2].strip(" .")
     return f"its worker died (killed, out of memory, or crashed): {said[:300]}"
-
-
-def retrain_on_ray(
-    folders: Sequence[Path],
-    *,
-    on: str,
-    epochs: float | None = None,
-    lr: float | None = None,
-    device: str = "cpu",
-    listener: Listener | None = None,
-    trust_code: bool = False,
-    storage: Path,
-    again: bool = False,
-) -> dict[Path, list[Measurement]]:
-    """Retrain the networks of some `net` folders side by side, a Tune trial each; their test
-    metrics. Folders and `storage`, where Tune keeps its files, are seen by all machines of a
-    cluster under the same path.
-
-    Interrupted ones carry on from their `training.safetensors`; those that have been retrained
-    by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
-    after the others have finished.
-    """
-    known: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
-    todo = [f for f in folders if again or retrained(f, **known) is None]
-    if todo:
-        with connected(on, min(len(todo), os.cpu_count() or 1)):
-            failed = _tune(todo, known, device, listener, storage)
-        if failed:
-            each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
-            raise RunError(f"{len(failed)} of {len(folders)} networks were not retrained: {each}")
-    return {folder: retrained(folder, **known) or [] for folder in folders}
-
-
-def _tune(
-    folders: Sequence[Path],
-    words: dict[str, Any],
-    device: str,
-    listener: Listener | None,
-    storage: Path,
-) -> dict[str, str]:
-    """Run the trials; the reasons of those that failed, by folder."""
-    from ray import tune
-
-    gpus, own = _device(device)
-    name = time.strftime("retrain-%Y%m%d-%H%M%S")
-    storage.mkdir(parents=True, exist_ok=True)
-    paths = {str(folder.resolve()): folder for folder in folders}
-    tuner = tune.Tuner(
-        tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
-        param_space={
-            "folder": tune.grid_search(list(paths)),
-            "device": own,
-            "where": os.getcwd(),
-            **words,
-        },
-        tune_config=tune.TuneConfig(
-            trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
-        ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(storage.resolve()),
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[_progress(listener, len(paths))] if listener else [],
-        ),
-    )
-    tuning = logging.getLogger("ray.tune")
-    level = tuning.level
-    tuning.setLevel(logging.CRITICAL)  # it logs the tracebacks of what is raised in one line here
-    try:
-        results: Any = tuner.fit()
-        return {
-            str(paths[result.config["folder"]]): str(result.error).strip().splitlines()[-1]
-            for result in results
-            if result.error and result.config
-        }
-    finally:
-        tuning.setLevel(level)
-        _forget(storage / name)
-
-
-def _forget(experiment: Path) -> None:
-    """Remove what Tune would restore from: pickles, which a run has none of. Checkpoints stay."""
-    for path in [*experiment.glob("*"), *experiment.glob("*/error.*")]:
-        if path.is_file():
-            path.unlink()
-
-
-def _safe(folder: str, id: str) -> str:
-    """A trial's own folder: Ray would take any path."""
-    return re.sub(r"[^\w-]", "-", Path(folder).name) + f"-{id}"
-
-
-def _trial(config: dict[str, Any]) -> None:
-    """Retrain one folder; Tune hears of every epoch, with the checkpoint, and of the result."""
-    from ray import tune
-
-    _settle(config["where"])
-
-    def kept(checkpoint: Path, done: int, total: int, loss: float) -> None:
-        with tempfile.TemporaryDirectory(prefix="nas-") as copy:
-            shutil.copy(checkpoint, copy)
-            facts = {"steps": done, "of": total, "loss": loss}
-            tune.report(facts, checkpoint=tune.Checkpoint.from_directory(copy))
-
-    folder, words = Path(config["folder"]), ("epochs", "lr", "device", "trust_code")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
-    _, after = retrain(folder, kept=kept, **{word: config[word] for word in words})
-    tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
-
-
-def _progress(listener: Listener, count: int) -> Any:
-    """A Tune callback that tells of the steps of all trials together."""
-    from ray.tune import Callback
-
-    seen: dict[str, tuple[int, int]] = {}
-
-    class Progress(Callback):
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
-        ) -> None:
-            if "steps" not in result:
-                return
-            seen[trial.trial_id] = result["steps"], result["of"]
-            total = sum(of for _, of in seen.values())
-            total += (count - len(seen)) * max(of for _, of in seen.values())
-            done = sum(steps for steps, _ in seen.values())
-            listener("retraining", done, total, {"loss": result["loss"]})
-
-    return Progress()

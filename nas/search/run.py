@@ -1,4 +1,4 @@
-"""`Run`: a folder of results. What was searched, every trial, the fronts, the networks."""
+"""`Run`: a folder of results. What was searched, every trial, the fronts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from nas.archive import Archive, Trial
 from nas.files import refuse_links
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
-from nas.search.folder import RunError, TaskName, read_facts
+from nas.measure import COSTS
+from nas.search.columns import Named, column, columns_of, limits_of, objectives_of
+from nas.search.folder import RunError, read_facts
+from nas.search.problem import Problem
 from nas.search.settings import EXECUTION, Settings
-from nas.task import TARGETS, Task, TaskError, load_tasks
+from nas.task import Task, TaskError, load_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from nas.supernet import Bank
 
 TRUST = "trust.json"
-FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
-COSTS = ("flops", "params", "activations", "size_mb", "latency_ms")
 
 
 class Run:
@@ -40,8 +41,8 @@ class Run:
         self.trust_code = trust_code
         if folder.is_dir():
             refuse_links(folder)
-        self.said = read_facts(folder)
-        known = {k: v for k, v in self.said.settings.items() if k not in EXECUTION}
+        self.written = read_facts(folder)
+        known = {k: v for k, v in self.written.settings.items() if k not in EXECUTION}
         self.settings = Settings.of({**known, **changed}, str(folder / "run.toml"))
 
     @cached_property
@@ -53,11 +54,11 @@ class Run:
             trust_code=self.trust_code,
             alone=True,
         )
-        if self.said.grammar not in ("", grammar.hash):
+        if self.written.grammar not in ("", grammar.hash):
             raise RunError(
-                f"{path}: the space has changed since the run began (it was {self.said.grammar} "
-                f"and is {grammar.hash}), or a file of operators that it uses: put back what was "
-                "there, or search the new space in a run of its own"
+                f"{path}: the space has changed since the run began (it was "
+                f"{self.written.grammar} and is {grammar.hash}), or a file of operators that it "
+                "uses: put back what was there, or search the new space in a run of its own"
             )
         return grammar
 
@@ -72,14 +73,19 @@ class Run:
             raise TaskError(f"{error} ({where}; if it moved, write its path there)") from None
 
     @cached_property
-    def named(self) -> Sequence[TaskName | Task]:
+    def problem(self) -> Problem:
+        """What is searched, the data of its tasks included."""
+        return Problem(self.settings, self.grammar, tuple(self.tasks))
+
+    @cached_property
+    def named(self) -> Named:
         """The tasks' names and metrics as run.toml holds them."""
-        return self.said.tasks or self.tasks
+        return self.written.tasks or self.tasks
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What is known of how the run came about: machine, versions."""
-        return {"machine": self.said.machine, "versions": self.said.versions}
+        return {"machine": self.written.machine, "versions": self.written.versions}
 
     @property
     def trust(self) -> str:
@@ -102,20 +108,12 @@ class Run:
     def derivation(self, id: str) -> Derivation:
         return Derivation.read(self.trial(id).text, self.grammar)
 
-    def costs(self, derivation: Derivation) -> dict[str, float] | None:
-        """What can be counted of an architecture with the heads of the run's tasks; None where that
-        is more than the run's limits."""
-        found = costs_of(derivation, self.tasks)
-        return found if kept(found, self.limits) else None
-
     @property
     def evaluator(self) -> str:
         """What evaluates the run's trials: as it was measured to be best, or as settings say."""
-        from nas.search.worker import kind
-
         with Archive.open(self.folder) as archive:
             verdict = archive.notes("verdict")
-        return str(verdict[0]["evaluator"]) if verdict else kind(self.settings, self.grammar)
+        return str(verdict[0]["evaluator"]) if verdict else self.problem.evaluator
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -123,8 +121,7 @@ class Run:
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        known = columns_of(self.named)
-        return tuple(Limit.parse(text, known) for text in self.settings.limits)
+        return limits_of(self.settings, self.named)
 
     def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
         """The Pareto front over the run's objectives, or over any columns that trials have."""
@@ -138,61 +135,47 @@ class Run:
         """What always saying the training prior comes to on validation, by column."""
         return {
             column(task, self.named): task.trivial
-            for task in self.said.tasks
+            for task in self.written.tasks
             if task.trivial is not None
         }
 
     def fronts(self) -> dict[str, ParetoFront]:
         """The front over everything under "", and where there are several tasks one for each:
         its metric and the costs among the objectives."""
-        found = {"": self.front()}
+        fronts = {"": self.front()}
         if len(self.named) > 1:
             costs = [o.name for o in self.objectives if o.name in COSTS] or ["flops"]
             for task in self.named:
-                found[task.name] = self.front([column(task, self.named), *costs])
-        return found
+                fronts[task.name] = self.front([column(task, self.named), *costs])
+        return fronts
+
+    def best(self) -> str:
+        """The id of the front's first trial: the best by the first objective."""
+        front = self.front()
+        if not front.trials:
+            raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
+        return front.trials[0].id
 
     def to_pandas(self) -> pd.DataFrame:
         """Every trial as a row: number, id, state, and all columns measured."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [{"number": t.number, "id": t.id, "state": t.state, **t.columns()} for t in self.trials]
+        rows = (
+            {"number": t.number, "id": t.id, "state": t.state, **t.columns()} for t in self.trials
         )
+        return pd.DataFrame(list(rows))
 
     def bank(self) -> Bank:
         """The trained shared weights; RunError where the run has none."""
-        from nas.search.worker import make_bank
+        from nas.search.extract import bank_of
 
-        path = self.folder / "bank.safetensors"
-        if not path.exists():
-            raise RunError(f"{self.folder} has no trained bank: nas resume {self.folder}")
-        here = self.settings.model_copy(update={"device": "cpu"})
-        bank = make_bank(self.grammar, self.tasks, here, trained=True)
-        bank.load(path)
-        return bank
+        return bank_of(self)
 
     def network(self, id: str) -> Network:
-        """A trial's network: its subnet's weights and statistics, as they were measured, where the
-        run shares weights (trained on alone once more, where it was); freshly initialised ones
-        otherwise."""
-        from nas.evaluate import finetune, network_of
-        from nas.measure.latency import threads
-        from nas.network import Network
-        from nas.search.worker import finetuning
-        from nas.train import chance
+        """A trial's network, as it was measured where its weights can be had again."""
+        from nas.search.extract import network_of
 
-        derivation, settings = self.derivation(id), self.settings
-        samples = settings.supernet.samples
-        with threads(1), chance(settings.seed, derivation):  # as it was measured
-            if self.evaluator == "shared":
-                return network_of(
-                    self.bank(), derivation, self.tasks, seed=settings.seed, samples=samples
-                )
-            if self.evaluator == "finetuned":
-                recipe = finetuning(settings, self.tasks, settings.seed)
-                return finetune(self.bank(), derivation, self.tasks, recipe, samples=samples)
-        return Network(derivation, heads=self.tasks, seed=settings.seed).eval()
+        return network_of(self, id)
 
     def extract(self, id: str) -> nn.Module:
         """A trial's network as a plain torch module that needs nothing of nas; eval mode."""
@@ -203,40 +186,12 @@ class Run:
     def save(self, id: str, folder: str | Path) -> Network:
         """Write a trial's network to a new folder: model.py, weights.safetensors,
         architecture.json, recipe.toml. Raises ExportError where the folder is in the way."""
-        from nas.export import save
+        from nas.search.extract import save
 
-        trial = self.trial(id)
-        network = self.network(trial.id)
-        columns: dict[str, Any] = dict(trial.columns())
-        source: dict[str, Any] = {"run": self.folder.name, "trial": trial.id, "columns": columns}
-        few = min(len(task.splits().train) for task in self.tasks) < FEW_SAMPLES
-        batch = self.settings.retrain.batch or (32 if few else 64)
-        recipe = self.settings.retrain.recipe(self.settings.seed, batch=batch)
-        save(network, Path(folder), tasks=self.tasks, recipe=recipe, source=source)
-        return network
-
-    def best(self) -> str:
-        """The id of the front's first trial: the best by the first objective."""
-        front = self.front()
-        if not front.trials:
-            raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
-        return front.trials[0].id
+        return save(self, id, Path(folder))
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"
-
-
-def costs_of(derivation: Derivation, tasks: Sequence[Task]) -> dict[str, float]:
-    """What can be counted of an architecture with the heads of some tasks."""
-    from nas.measure import costs
-    from nas.plan import plan
-
-    return {m.name: m.value for m in costs(plan(derivation, heads=tasks))}
-
-
-def kept(columns: Mapping[str, float], limits: Sequence[Limit]) -> bool:
-    """Whether limits are kept by those columns that are known."""
-    return all(limit.keeps(columns) for limit in limits if limit.name in columns)
 
 
 def load(folder: str | Path, *, trust_code: bool = False, **changed: Any) -> Run:
@@ -246,43 +201,3 @@ def load(folder: str | Path, *, trust_code: bool = False, **changed: Any) -> Run
     are settings to be carried on with, as `device`.
     """
     return Run(Path(folder), trust_code=trust_code, **changed)
-
-
-def column(task: TaskName | Task, tasks: Sequence[TaskName | Task]) -> str:
-    """The column of a task's primary metric: plain where there is one task."""
-    return task.metric if len(tasks) == 1 else f"{task.name.replace('-', '_')}_{task.metric}"
-
-
-def columns_of(tasks: Sequence[TaskName | Task]) -> list[str]:
-    """Every column that a run on these tasks can be asked to optimise or limit."""
-    long = [f"{t.name.replace('-', '_')}_{m}" for t in tasks for m in (t.metric, "nll")]
-    short = [tasks[0].metric, "nll"] if len(tasks) == 1 else []
-    return [*short, *COSTS, *long]
-
-
-def column_clash(tasks: Sequence[Task]) -> str:
-    """Why the columns of some tasks cannot be told apart, "" where they can."""
-    whose: dict[str, str] = dict.fromkeys(COSTS, "a cost")
-    for task in tasks:
-        for metric in TARGETS[task.target].metrics:
-            for part in ("", "test_", "retrained_"):
-                whose.setdefault(f"{part}{metric.name}", "a run's own")
-    for task in tasks:
-        name = task.name.replace("-", "_")
-        for metric in TARGETS[task.target].metrics:
-            for part in ("", "test_", "retrained_"):
-                column = f"{name}_{part}{metric.name}"
-                if column in whose:
-                    return (
-                        f"the task {task.name!r} would have the column {column}, which is "
-                        f"{whose[column]} already: give it another name, as mine={task.spec}"
-                    )
-                whose[column] = f"that of {task.name!r}"
-    return ""
-
-
-def objectives_of(settings: Settings, tasks: Sequence[TaskName | Task]) -> tuple[Objective, ...]:
-    """The objectives named, or each task's metric and FLOPs; with one task latency too."""
-    known, costs = columns_of(tasks), ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
-    names = settings.objectives or (*(column(t, tasks) for t in tasks), *costs)
-    return tuple(Objective.named(name, known) for name in names)

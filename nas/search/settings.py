@@ -11,18 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.evaluate import EVALUATORS, TRUTH
 from nas.grammar import Grammar
 from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
 
 EXECUTION = ("on", "workers", "device")  # how a run is carried on, each time anew: no part of it
 ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
-
-
-def usual(given: Any) -> Any:
-    """Settings of training with what is usual for their optimizer where nothing is said."""
-    adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
-    return {**ADAM, **given} if adam else given
 
 
 class SettingsError(ValueError):
@@ -33,39 +28,48 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Supernet(_Strict):
-    """How the shared weights are trained; `steps` 0 lets the budget say.
+def _is(default: Any, description: str, **bounds: Any) -> Any:
+    return Field(default, description=description, **bounds)
 
-    strategy: who is trained at each step, one of the library's or a function of the user's own,
-    ./file.py:name. optimizer: adam for a space of transformers unless it or lr is said; with it lr
-    and weight_decay are 0.005 and 0.05 unless said. kernel_transform: smaller kernels are larger
-    ones' middles times a learned matrix. nested: before training subnets of a finite space compute
-    what the smallest inside them does. memory_mb: what the bank may take, 0 all that is free.
-    checkpoint_s: seconds between checkpoints, from which training resumes. threads: of a training
-    step, on which its results depend in the last digits; 0 is what torch takes on the machine that
-    begins the run, which is written down.
-    """
 
-    steps: int = Field(1500, ge=0)
-    strategy: str = "spread"
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(0.15, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(64, ge=2)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    samples: int = Field(512, ge=2)
-    share: float = Field(0.5, gt=0, lt=1)
-    kernel_transform: bool = False
-    nested: bool = True
-    memory_mb: float = Field(0, ge=0)
-    checkpoint_s: float = Field(20, ge=0)
-    threads: int = Field(0, ge=0, le=1024)
+class Adam(_Strict):
+    """Settings of a training, with what is usual for their optimizer where nothing is said."""
 
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, given: Any) -> Any:
-        return usual(given)
+        adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
+        return {**ADAM, **given} if adam else given
+
+
+class Supernet(Adam):
+    """How the shared weights are trained."""
+
+    steps: int = _is(1500, "training steps; 0 lets the budget say", ge=0)
+    strategy: str = _is(
+        "spread", f"who is trained at each step: {', '.join(STRATEGIES)}, or ./file.py:name"
+    )
+    optimizer: Literal["sgd", "adam"] = _is(
+        "sgd", "adam for a space of transformers unless it or lr is said"
+    )
+    lr: float = _is(0.15, "the highest learning rate; with adam 0.005", gt=0)
+    momentum: float = _is(0.9, "share of the last update that is kept", ge=0, lt=1)
+    weight_decay: float = _is(1e-4, "pull of the weights to zero; with adam 0.05", ge=0)
+    batch: int = _is(64, "samples in a step", ge=2)
+    label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
+    samples: int = _is(512, "training inputs for a subnet's batch statistics", ge=2)
+    share: float = _is(0.5, "of a budget, the share for this training", gt=0, lt=1)
+    kernel_transform: bool = _is(
+        False, "smaller kernels are larger ones' middles times a learned matrix"
+    )
+    nested: bool = _is(
+        True, "before training, subnets of a finite space compute what the smallest inside does"
+    )
+    memory_mb: float = _is(0, "what the bank may take; 0 is all that is free", ge=0)
+    checkpoint_s: float = _is(20, "seconds between checkpoints, from which it resumes", ge=0)
+    threads: int = _is(
+        0, "of a training step; 0 is what torch takes where the run begins", ge=0, le=1024
+    )
 
     @field_validator("strategy")
     @classmethod
@@ -77,74 +81,57 @@ class Supernet(_Strict):
         return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
 
     def recipe(self, seed: int) -> Recipe:
-        return Recipe(
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            batch=self.batch,
-            label_smoothing=self.label_smoothing,
-            seed=seed,
-            optimizer=self.optimizer,
-        )
+        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        return Recipe(**{name: getattr(self, name) for name in names}, seed=seed)
 
 
-class Training(_Strict):
-    """How one network is trained; `warmup` is its share of all steps."""
+class Training(Adam):
+    """How one network is trained."""
 
-    epochs: float = Field(20, gt=0)
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    batch: int = Field(64, ge=2)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual(cls, given: Any) -> Any:
-        return usual(given)
+    epochs: float = _is(20, "passes over the training split", gt=0)
+    optimizer: Literal["sgd", "adam"] = _is("sgd", "adam for transformers unless said otherwise")
+    lr: float = _is(0.1, "the highest learning rate; with adam 0.005", gt=0)
+    momentum: float = _is(0.9, "share of the last update that is kept", ge=0, lt=1)
+    weight_decay: float = _is(5e-4, "pull of the weights to zero; with adam 0.05", ge=0)
+    batch: int = _is(64, "samples in a step", ge=2)
+    warmup: float = _is(0.1, "share of the steps in which the learning rate rises", ge=0, lt=1)
+    label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
-        return Recipe(
-            **{name: getattr(self, name) for name in Training.model_fields} | changed, seed=seed
-        )
+        values = {name: getattr(self, name) for name in Training.model_fields} | changed
+        return Recipe(**values, seed=seed)
 
 
 class Standalone(Training):
-    """How a candidate is trained, where that is the evaluator.
+    """How a candidate is trained, where that is the evaluator."""
 
-    With `child_epochs` a child goes on from its parents' weights for so many epochs, where the
-    sampler has parents; in the end up to `finalists` of the front are trained from scratch.
-    limit_s: the longest that an evaluation may take.
-    """
-
-    epochs: float = Field(4, gt=0)
-    child_epochs: float = Field(0, ge=0)
-    finalists: int = Field(10, ge=0)
-    limit_s: float = Field(600, gt=0)
+    epochs: float = _is(4, "passes over the training split", gt=0)
+    child_epochs: float = _is(
+        0, "epochs for which a child goes on from its parents' weights; 0: from scratch", ge=0
+    )
+    finalists: int = _is(
+        10, "of the front, trained from scratch at the end where children inherited", ge=0
+    )
+    limit_s: float = _is(600, "the longest that an evaluation may take", gt=0)
 
 
 class Retrain(Training):
-    """How an extracted network is retrained; `batch` 0 is 64, and 32 for few samples."""
+    """How an extracted network is retrained."""
 
-    batch: int = Field(0, ge=0)
+    batch: int = _is(0, "samples in a step; 0 is 64, and 32 for few samples", ge=0)
 
 
 class Trust(_Strict):
-    """What a search measures of its evaluators where it has a budget and may choose: at most
-    `share` of the budget (0: nothing) trains up to so many architectures stand-alone, with so many
-    seeds each; with fewer than `least` nothing is told. `steps` are those of short training, which
-    takes at most half the steps of stand-alone training; `finetune` those that a subnet is
-    trained on alone from the shared weights, at a third of the supernet's lr.
-    """
+    """What a search measures of its evaluators where it has a budget and may choose."""
 
-    share: float = Field(0.2, ge=0, lt=1)
-    architectures: int = Field(32, ge=8)
-    least: int = Field(12, ge=8)
-    seeds: int = Field(2, ge=2)
-    steps: int = Field(80, ge=1)
-    finetune: int = Field(20, ge=1)
+    share: float = _is(0.2, "of the budget at most, 0 for nothing", ge=0, lt=1)
+    architectures: int = _is(32, "trained from scratch at most", ge=8)
+    least: int = _is(12, "with fewer nothing is told", ge=8)
+    seeds: int = _is(2, "trainings of each", ge=2)
+    steps: int = _is(80, "of short training, at most half those from scratch", ge=1)
+    finetune: int = _is(
+        20, "steps that a subnet is trained on alone, at a third of the supernet's lr", ge=1
+    )
 
     @model_validator(mode="after")
     def _enough(self) -> Trust:
@@ -155,31 +142,36 @@ class Trust(_Strict):
 
 
 class Settings(_Strict):
-    """A search. Times in seconds; `trials` 0 means as many as the budget allows, which is also
-    meant where there is a budget and nothing is said of trials.
+    """A search: what a run is, and (on, workers, device) how it is carried on."""
 
-    on, workers and device say how it is carried on and are no part of what it is. generation:
-    trials evaluated before the sampler is told. population: of evolution, whose tournaments take a
-    tenth of it. size: operators of the random derivations of recursive grammars. start: the space's
-    seeds to begin from, by name; "mix" is all that fit the input and the limits.
-    """
-
-    space: str
-    tasks: tuple[str, ...] = Field(min_length=1)
-    trials: int = Field(200, ge=0)
-    budget_s: float | None = Field(None, gt=0)
-    seed: int = Field(0, ge=0)
-    sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = "auto"
-    objectives: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    evaluator: Literal["auto", "shared", "finetuned", "short", "standalone"] = "auto"
-    on: str = "local"
-    workers: int = Field(0, ge=0)
-    device: str = "cpu"
-    generation: int = Field(20, ge=2)
-    population: int = Field(100, ge=10)
-    size: tuple[int, int] | None = None
-    start: tuple[str, ...] = ()
+    space: str = Field(description="a shipped space, or a file as ./my.grammar")
+    tasks: tuple[str, ...] = Field(
+        min_length=1, description="shipped tasks, ./my.toml, or name=data.npz, folder, function"
+    )
+    trials: int = _is(
+        200, "distinct subnets to evaluate; 0, or a budget alone: as many as fit", ge=0
+    )
+    budget_s: float | None = _is(None, "seconds for the run; `budget` says it as 10m", gt=0)
+    seed: int = _is(0, "the same seed, the same proposals", ge=0)
+    sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = _is(
+        "auto", "who proposes; auto is nsga2 in finite spaces, tree in others"
+    )
+    objectives: tuple[str, ...] = _is(
+        (), "columns, as accuracy, flops, latency_ms; by default each task's metric and FLOPs"
+    )
+    limits: tuple[str, ...] = _is((), "bounds, as flops<=2M or accuracy>=0.9")
+    evaluator: str = _is(
+        "auto", f"auto, {', '.join(name for name, e in EVALUATORS.items() if e.begins)}"
+    )
+    on: str = _is("local", "local, ray, or ray:ADDRESS of a running cluster")
+    workers: int = _is(0, "evaluators on Ray; 0 is one a core", ge=0)
+    device: str = _is("cpu", "cpu, cuda, cuda:1 …")
+    generation: int = _is(20, "trials evaluated before the sampler is told", ge=2)
+    population: int = _is(100, "of evolution, whose tournaments take a tenth of it", ge=10)
+    size: tuple[int, int] | None = _is(
+        None, "operators of the random derivations of recursive spaces"
+    )
+    start: tuple[str, ...] = _is((), "the space's seeds to begin from; mix is all that fit")
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
     trust: Trust = Trust()
@@ -201,9 +193,20 @@ class Settings(_Strict):
             )
         if self.workers and self.on == "local":
             raise ValueError("workers are Ray's: say --on ray, or leave workers out")
-        if self.evaluator == "short" and self.standalone.child_epochs:
-            raise ValueError("children go on from stand-alone training: child_epochs 0 with short")
+        evaluator = EVALUATORS.get(self.evaluator)
+        cut = evaluator is not None and evaluator.alone and self.evaluator != TRUTH
+        if cut and self.standalone.child_epochs:
+            reason = "children go on from stand-alone training: child_epochs 0 with"
+            raise ValueError(f"{reason} {self.evaluator}")
         return self
+
+    @field_validator("evaluator")
+    @classmethod
+    def _begins(cls, value: str) -> str:
+        if value != "auto" and not (value in EVALUATORS and EVALUATORS[value].begins):
+            known = ", ".join(name for name, e in EVALUATORS.items() if e.begins)
+            raise ValueError(f"is none of auto, {known}")
+        return value
 
     @field_validator("on")
     @classmethod
@@ -252,8 +255,8 @@ class Settings(_Strict):
             facts["tasks"] = _listed(facts.pop("task"))
         for flag, sign in (("max", "<="), ("min", ">=")):
             if flag in facts:
-                said = [str(one).replace("=", sign, 1) for one in _listed(facts.pop(flag))]
-                facts["limits"] = [*facts.get("limits", ()), *said]
+                bounds = [str(bound).replace("=", sign, 1) for bound in _listed(facts.pop(flag))]
+                facts["limits"] = [*facts.get("limits", ()), *bounds]
         return facts
 
     def written(self) -> dict[str, Any]:
@@ -290,8 +293,8 @@ def _first(error: ValidationError, source: str) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return f"{source}: {reason}"
-    said = f" is {first['input']!r:.60}" if first["type"] != "missing" else ""
-    return f"{source}: {key}{said}: {reason}"
+    value = f" is {first['input']!r:.60}" if first["type"] != "missing" else ""
+    return f"{source}: {key}{value}: {reason}"
 
 
 def seconds(text: str) -> float:
@@ -300,3 +303,24 @@ def seconds(text: str) -> float:
     if not match or float(match[1]) <= 0:
         raise SettingsError(f"budget {text!r} is no duration: write 90s, 10m or 1.5h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+
+
+def page() -> str:
+    """Every setting with its default and meaning, as Markdown: what docs/settings.md holds."""
+    lines = ["# Settings", "", Settings.__doc__ or "", "", *_rows(Settings)]
+    lines += ["Written as TOML for `--config`, or as keywords of `nas.search`. This page is what"]
+    lines += ["`nas settings` prints.", ""]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, _Strict):
+            part = type(field.default)
+            lines += [f"## {name}", "", part.__doc__ or "", "", *_rows(part)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _rows(part: type[BaseModel]) -> list[str]:
+    rows = ["| setting | default | what it is |", "|---|---|---|"]
+    for name, field in part.model_fields.items():
+        if not isinstance(field.default, _Strict):
+            default = "" if field.is_required() else f"`{field.default!r}`"
+            rows.append(f"| `{name}` | {default} | {field.description} |")
+    return [*rows, ""]

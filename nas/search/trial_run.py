@@ -13,8 +13,8 @@ from nas.grammar import Derivation, Grammar
 from nas.network import Network
 from nas.search.child import START_S, Child, Died
 from nas.search.folder import RunError
+from nas.search.job import longest_s
 from nas.search.settings import Settings
-from nas.search.worker import longest_s
 
 TRY_S = 60.0  # the longest a forward pass of two samples may take
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from nas.supernet.bank import Bank
-from nas.supernet.calibrate import Statistics, calibrate
 from nas.supernet.chain import chain
 from nas.supernet.inherit import Parent, inherit, trained
 from nas.supernet.slots import BankError
 from nas.supernet.space import Space
+from nas.supernet.statistics import Statistics, batch_statistics
 from nas.supernet.strategies import STRATEGIES, Strategy, strategy_of
 from nas.supernet.subnet import Subnet
 
@@ -20,7 +20,7 @@ __all__ = [
     "Statistics",
     "Strategy",
     "Subnet",
-    "calibrate",
+    "batch_statistics",
     "chain",
     "inherit",
     "strategy_of",

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nas.grammar import Derivation
-from nas.grammar.derivation import Apply, Copies
+from nas.grammar.tokens import Apply, Copies
 from nas.op import Param
 from nas.plan import Plan, Step
 from nas.supernet.bank import Bank

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 
 from nas.network import initial
 from nas.op import Param
-from nas.op.stream import Add, UpsampleAdd
 from nas.plan import Plan
 from nas.supernet.bank import Bank
 from nas.supernet.slots import largest, named, slices, smallest
@@ -76,7 +75,7 @@ def _added(plan: Plan) -> set[int]:
     read = Counter([*(v for step in plan.steps for v in step.inputs), *plan.outputs.values()])
     found = set[int]()
     for step in plan.steps:
-        if isinstance(step.operator, Add | UpsampleAdd):
+        if step.operator.sums:
             branches = {
                 maker[value]
                 for value in step.inputs

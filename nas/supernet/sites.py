@@ -62,10 +62,7 @@ def _ends(grammar: Grammar, callee: str, name: str, seen: frozenset[str]) -> Ite
     """What an argument comes to, followed through the rules that hand it on."""
     rule = grammar.rules.get(callee)
     if rule is None:
-        kinds = {arg.name: arg.kind for arg in grammar.operators[callee].args}
-        if kinds[name] == "execution":
-            yield "resolution"
-        yield "kernel" if name == "kernel" else "width"
+        yield next(arg.decides for arg in grammar.operators[callee].args if arg.name == name)
     elif callee not in seen:
         if any(name in names_in(count) for count in counts_in(rule.body)):
             yield "depth"

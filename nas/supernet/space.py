@@ -19,7 +19,8 @@ from nas.grammar import (
     sample,
 )
 from nas.grammar.count import extreme
-from nas.grammar.derive import Input, Size
+from nas.grammar.derivation import Input
+from nas.grammar.derive import Size
 from nas.grammar.trace import cost_of
 from nas.plan import nontrivial
 from nas.supernet.chain import shrinking

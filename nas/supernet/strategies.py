@@ -1,31 +1,57 @@
 """Who is trained at each step: functions of the step and a random stream of its own.
 
-A strategy has no state, so that training resumes from the number of the step alone.
+Those that ship have no state, so that training resumes from the number of the step alone. One that
+learns from what came of its turns says what a checkpoint is to keep of it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from nas.grammar import Option, Site, choose_at_random
 from nas.grammar.count import cover, table
+from nas.journal import JSON
 from nas.supernet.chain import chain, follow
 from nas.supernet.sites import Kind, kind, order
 from nas.supernet.space import Space
-from nas.train import Turn
+from nas.train import StepLosses, Turn
 from nas.user_code import user_attribute
 
-Strategy = Callable[[int, random.Random], Turn]
+Choice = Callable[[int, random.Random], Turn]
+
+
+class Strategy:
+    """Who is trained at a step; one without memory is a function of the step and its stream."""
+
+    def __init__(self, turn: Choice):
+        self.turn = turn
+
+    def __call__(self, step: int, rng: random.Random) -> Turn:
+        """The turn of a step; the same whenever it is asked for with the same stream and state."""
+        return self.turn(step, rng)
+
+    def hear(self, step: int, turn: Turn, losses: StepLosses) -> None:
+        """Told of every turn that was trained, in order, and of each derivation's loss by task."""
+
+    def state(self) -> dict[str, JSON]:
+        """What to keep with a checkpoint of the weights."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was kept."""
+
+
 STAGES: tuple[Kind, ...] = ("kernel", "depth", "width")
 
 
-def single_path(space: Space, steps: int) -> Strategy:
+def single_path(space: Space, steps: int) -> Choice:
     """One derivation at a step, drawn from the grammar (SPOS, Guo et al. 2020, section 3.2)."""
     return lambda step, rng: Turn((space.draw(rng),))
 
 
-def spread(space: Space, steps: int) -> Strategy:
+def spread(space: Space, steps: int) -> Choice:
     """One derivation at a step, small and large ones as often as those between.
 
     A rate r in [0, 1] is drawn first, and each site with n sizes takes the binomial(n - 1, r)-th.
@@ -49,7 +75,7 @@ def spread(space: Space, steps: int) -> Strategy:
     return turn
 
 
-def fair(space: Space, steps: int) -> Strategy:
+def fair(space: Space, steps: int) -> Choice:
     """So many derivations at a step as a site has options at most, and each site's options in turn
     (strict fairness, FairNAS, Chu et al. 2019, section 3.1).
 
@@ -72,14 +98,14 @@ def fair(space: Space, steps: int) -> Strategy:
     return turn
 
 
-def sandwich(space: Space, steps: int, *, between: int = 2) -> Strategy:
+def sandwich(space: Space, steps: int, *, between: int = 2) -> Choice:
     """The largest, which teaches, the smallest, and some at random `between` them (BigNAS, Yu et
     al. 2020, section 3.1: the sandwich rule and in-place distillation)."""
     ends = space.largest, space.smallest
     return lambda step, rng: Turn((*ends, *(space.draw(rng) for _ in range(between))), teach=True)
 
 
-def progressive(space: Space, steps: int) -> Strategy:
+def progressive(space: Space, steps: int) -> Choice:
     """One derivation at a step, from the largest alone to all: at equal parts of the training
     kernels, then depth, then width begin to be drawn (Once-for-all, Cai et al. 2020, section 3.3).
 
@@ -109,7 +135,7 @@ def _place(site: Site) -> tuple[str, str]:
     return site.rule, site.suffix
 
 
-def sorted_nested(space: Space, steps: int, *, each: int = 4) -> Strategy:
+def sorted_nested(space: Space, steps: int, *, each: int = 4) -> Choice:
     """So many random members of one chain, each on a batch of its own (SortedNet, arXiv
     2309.00255, section 3). What to select is on the chain: `chain(space.largest)`."""
     members = chain(space.largest)
@@ -117,38 +143,43 @@ def sorted_nested(space: Space, steps: int, *, each: int = 4) -> Strategy:
 
 
 def of_user(target: str) -> Callable[[Space, int], Strategy]:
-    """The strategy that a function of the user's is: it is given the space, the step and its random
-    stream, and yields the derivations of that step, which see one batch, or returns a `Turn`.
+    """The strategy of the user's own: a class that is made with the space and the number of steps
+    and answers as `Strategy`; or a function of the space, the step and its random stream, which
+    yields the derivations of that step, to see one batch, or returns a `Turn`.
 
-    Raises ValueError where there is no such function.
+    Raises ValueError where there is no such thing.
     """
     try:
-        function = user_attribute(target)
+        written = user_attribute(target)
     except (ImportError, AttributeError, OSError) as error:
         raise ValueError(
             f"{target} is no strategy: {error}; there are {', '.join(STRATEGIES)}, or "
             "./file.py:name of a function(space, step, rng) that yields derivations"
         ) from None
+    if isinstance(written, type):
+        return written
 
     def strategy(space: Space, steps: int) -> Strategy:
         def turn(step: int, rng: random.Random) -> Turn:
-            found = function(space, step, rng)
-            made = found if isinstance(found, Turn) else Turn(tuple(found))
-            if not made.derivations:
+            derivations = written(space, step, rng)
+            turn = derivations if isinstance(derivations, Turn) else Turn(tuple(derivations))
+            if not turn.derivations:
                 raise ValueError(f"{target} yields no derivation at step {step}: one at least")
-            return made
+            return turn
 
-        return turn
+        return Strategy(turn)
 
     return strategy
 
 
 def strategy_of(name: str, space: Space, steps: int) -> Strategy:
-    """The strategy of a name, or of the user's function `./file.py:name`, for a training."""
-    return (STRATEGIES.get(name) or of_user(name))(space, steps)
+    """The strategy of a name, or of the user's `./file.py:name`, for a training."""
+    if name in STRATEGIES:
+        return Strategy(STRATEGIES[name](space, steps))
+    return of_user(name)(space, steps)
 
 
-STRATEGIES: dict[str, Callable[[Space, int], Strategy]] = {
+STRATEGIES: dict[str, Callable[[Space, int], Choice]] = {
     "single-path": single_path,
     "spread": spread,
     "fair": fair,

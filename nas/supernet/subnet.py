@@ -13,7 +13,7 @@ from nas.network import Network
 from nas.op import EVAL, Phase
 from nas.plan import Plan, plan, run
 from nas.supernet.bank import Bank
-from nas.supernet.calibrate import Statistics, calibrate
+from nas.supernet.statistics import Statistics, batch_statistics
 from nas.task import Task
 
 
@@ -33,7 +33,10 @@ class Subnet:
         """The subnet of a derivation, its statistics computed on x (n, *input)."""
         planned = plan(derivation, heads=tasks)
         return Subnet(
-            bank, derivation, planned, calibrate(planned, bank.views(planned), x, batch=batch)
+            bank,
+            derivation,
+            planned,
+            batch_statistics(planned, bank.views(planned), x, batch=batch),
         )
 
     @property

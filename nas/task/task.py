@@ -294,6 +294,6 @@ def _listed(names: tuple[str, ...], most: int = 12) -> str:
 
 
 def _balance(task: Task) -> str:
-    from nas.task.answers import prior
-
-    return TARGETS[task.target].balance(prior(task), task.classes)
+    target = TARGETS[task.target]
+    prior = target.prior(task.splits().train.y, len(task.classes))
+    return target.balance(prior, task.classes)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.archive import Measurement
+from nas.evaluate import BASELINES, SHARED, TRUTH
 from nas.task import METRICS
-from nas.trust.evaluators import BASELINES
 from nas.trust.statistics import (
     Array,
     counted,
@@ -25,7 +25,6 @@ from nas.trust.statistics import (
 )
 
 WIDE = 0.3  # half an interval: one that is wider tells too little
-ALONE = "standalone"
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,11 @@ class Calibration:
         """What is whole of some scores: an architecture counts that was trained with as many
         seeds as any, for every task with a number for its metric."""
         known = tuple(scored)
-        seeds = len({one.seed for one in known if one.evaluator == ALONE})
+        seeds = len({one.seed for one in known if one.evaluator == TRUTH})
         whole: dict[str, int] = {}
         for one in known:
             values = [_value(one, task, metric) for task, metric in metrics.items()]
-            if one.evaluator == ALONE and np.isfinite(values).all():
+            if one.evaluator == TRUTH and np.isfinite(values).all():
                 whole[one.derivation] = whole.get(one.derivation, 0) + 1
         kept = dict.fromkeys(text for text, trained in whole.items() if trained == seeds)
         mine = tuple(one for one in known if one.derivation in kept)
@@ -119,18 +118,18 @@ class Calibration:
 
     @cached_property
     def seeds(self) -> int:
-        return len({one.seed for one in self.scored if one.evaluator == ALONE})
+        return len({one.seed for one in self.scored if one.evaluator == TRUTH})
 
     @property
     def evaluators(self) -> list[str]:
         """Those that scored something, `standalone` last before the baselines."""
         met = dict.fromkeys(one.evaluator for one in self.scored)
-        first = [name for name in met if name not in (ALONE, *BASELINES)]
-        return [*first, ALONE, *(name for name in BASELINES if name in met)]
+        first = [name for name in met if name not in (TRUTH, *BASELINES)]
+        return [*first, TRUTH, *(name for name in BASELINES if name in met)]
 
     def truth(self, task: str) -> Array:
         """(architectures, seeds): the metric after training from scratch."""
-        return self.scores(task, ALONE, self.metrics[task])
+        return self.scores(task, TRUTH, self.metrics[task])
 
     def scores(self, task: str, evaluator: str, score: str) -> Array:
         """(architectures, seeds), larger is better; where it failed, worse than any other."""
@@ -172,7 +171,7 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
         for score in ([name] if name in BASELINES else [metric, "nll"])
     ]
     found = {pair: draws.of(*pair) for pair in wanted}
-    rivals = {pair: each["tau"] for pair, each in found.items() if pair[0] != ALONE}
+    rivals = {pair: each["tau"] for pair, each in found.items() if pair[0] != TRUTH}
     best = max(rivals.values(), key=lambda tau: float(np.nan_to_num(tau[0], nan=-2.0)))
     nothing = np.full(len(drawn), np.nan)
     flops, params = (rivals.get((name, name), nothing) for name in ("flops", "params"))
@@ -209,10 +208,10 @@ def ceiling(calibration: Calibration, task: str) -> Estimate:
 def ahead(calibration: Calibration, task: str) -> Estimate:
     """By how much subnets of the shared weights are better than the same architectures trained from
     scratch, on average and in units of the metric; NaN where no weights are shared."""
-    if "shared" not in calibration.evaluators:
+    if SHARED not in calibration.evaluators:
         return _estimate(np.full(2, np.nan))
     truth = calibration.truth(task).mean(1)
-    gained = calibration.scores(task, "shared", calibration.metrics[task]).mean(1) - truth
+    gained = calibration.scores(task, SHARED, calibration.metrics[task]).mean(1) - truth
     return _estimate(gained[_drawn(len(gained))].mean(1))
 
 
@@ -239,7 +238,7 @@ class _Draws(NamedTuple):
         truth = self.calibration.truth(self.task)
         given = self.calibration.scores(self.task, evaluator, score)
         others = [
-            np.delete(truth, s, 1) if evaluator == ALONE else truth for s in range(given.shape[1])
+            np.delete(truth, s, 1) if evaluator == TRUTH else truth for s in range(given.shape[1])
         ]
         each = [self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)]
         return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}

@@ -7,22 +7,12 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, cast
 
-from nas.trust.evaluators import BASELINES
+from nas.evaluate import BASELINES, EVALUATORS, SHARED, TRUTH
 from nas.trust.statistics import against_all, expected_gain, pairwise
-from nas.trust.table import ALONE, Calibration, Estimate, Row, ahead, ceiling, rows
+from nas.trust.table import Calibration, Estimate, Row, ahead, ceiling, rows
 
 FEWEST = 8  # architectures of which anything is told
-ELIGIBLE = ("shared", "finetuned", "short", "standalone")  # that a search may begin with
-NAMES = {
-    "shared": "shared weights",
-    "finetuned": "fine-tuned shared weights",
-    "inherited": "inherited weights",
-    "short": "short training",
-    "standalone": "stand-alone training",
-    "flops": "FLOPs",
-    "params": "params",
-    "synflow": "synflow",
-}
+ELIGIBLE = tuple(name for name, evaluator in EVALUATORS.items() if evaluator.begins)
 
 
 @dataclass(frozen=True)
@@ -81,8 +71,8 @@ def _why(best: str, gains: Mapping[str, Gain]) -> str:
     """The gain of the best in words, and beside it those of the others."""
     gain = gains[best]
     others = [
-        f"{NAMES[name]}{_by(other)} {other.value:.2f} (τ at least {other.tau:.2f}, the best of "
-        f"{other.evaluations:,.0f})"
+        f"{EVALUATORS[name].words}{_by(other)} {other.value:.2f} (τ at least {other.tau:.2f}, "
+        f"the best of {other.evaluations:,.0f})"
         for name, other in gains.items()
         if name != best
     ]
@@ -104,7 +94,7 @@ def outdone(calibration: Calibration) -> str:
         if len(calibration.derivations) >= FEWEST and ahead(calibration, task).low > 0:
             alone, shared = (
                 abs(float(calibration.scores(task, name, metric).mean()))
-                for name in (ALONE, "shared")
+                for name in (TRUTH, SHARED)
             )
             return (
                 f"training from scratch came to {metric} {alone:.3f} for {task}, and subnets of "
@@ -117,7 +107,7 @@ def outdone(calibration: Calibration) -> str:
 def _doubt(name: str, gain: Gain) -> str:
     """Why an evaluator's gain says too little to choose by it, "" where it says enough."""
     if gain.wide is not None:
-        return f"τ of {NAMES[name]} is {gain.wide}: not enough to tell"
+        return f"τ of {EVALUATORS[name].words} is {gain.wide}: not enough to tell"
     if gain.value <= 0:
         return "no evaluator is sure to bring more than a random choice: not enough to tell"
     return ""
@@ -125,7 +115,7 @@ def _doubt(name: str, gain: Gain) -> str:
 
 def said(verdict: Verdict) -> str:
     """The verdict in words, for a terminal."""
-    text = f"The evaluator to use is {NAMES[verdict.evaluator]}: {verdict.reason}."
+    text = f"The evaluator to use is {EVALUATORS[verdict.evaluator].words}: {verdict.reason}."
     return f"{text} {verdict.warning}" if verdict.warning else text
 
 
@@ -145,7 +135,7 @@ def facts(
                 "rows": [
                     {
                         **asdict(row),
-                        "words": NAMES[row.evaluator],
+                        "words": EVALUATORS[row.evaluator].words,
                         "scores": calibration.scores(task, row.evaluator, row.score)
                         .mean(1)
                         .tolist(),
@@ -182,7 +172,7 @@ def _gain(
         row = max(mine, key=lambda one: _low(one.tau))
         by[task], low = row.score, _low(row.tau)
         wide = row.tau if row.tau.wide else wide
-        if name == ALONE:
+        if name == TRUTH:
             low = against_all(low, pairwise(calibration.truth(task)), calibration.seeds)
         lows.append(low)
     value = sum(expected_gain(low, n) for low in lows) / len(lows)

@@ -13,7 +13,7 @@ import pytest
 
 from nas.grammar import Grammar, GrammarError, sample
 from nas.grammar.bounds import TOKEN, TOKENS, WORK
-from nas.grammar.parser import TooLarge
+from nas.grammar.error import TooLarge
 from nas.grammar.walk import memory_of
 
 HERE = Path(__file__).parent

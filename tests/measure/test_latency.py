@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from nas.grammar import Grammar, sample
-from nas.measure import latency
-from nas.measure.latency import threads
+from nas.measure.latency import latency, threads
 from nas.network import Network
 
 GRAMMAR = Grammar.parse("net = conv(4) relu output(coarse)", name="small")

@@ -464,3 +464,41 @@ def test_composite_is_planned_as_its_parts(term: str) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.to("meta")(torch.empty(1, 8, 8, 8, device="meta"))
     assert network.plan.flops == counter.get_total_flops()
+
+
+JOINING = [case for case in CASES if len(case.xs) > 1]
+
+
+@pytest.mark.parametrize("case", JOINING, ids=str)
+def test_a_shape_that_would_join_the_others_is_taken_and_makes_what_is_wanted(case: Case) -> None:
+    """Each stream of a case is left out, and asked for again by what comes out."""
+    operator, xs, args = case.operator, case.xs, case.bound
+    made = operator.makes(xs, args)
+    assert made is not None
+    for at, x in enumerate(xs):
+        joining = operator.joins(xs[:at], xs[at + 1 :], made[0], args)
+        if joining is not None:
+            assert all(
+                operator.makes((*xs[:at], y, *xs[at + 1 :]), args) in (made, None) for y in joining
+            )
+            assert x in joining
+        for y in operator.tries(xs[:at], xs[at + 1 :], args) or ():
+            assert y.kind == x.kind
+
+
+@pytest.mark.parametrize("case", JOINING, ids=str)
+def test_equal_streams_join_by_how_many_they_are(case: Case) -> None:
+    operator, args, x = case.operator, case.bound, case.xs[0]
+    made = operator.makes((x,) * 3, args)
+    if made is not None:
+        joining = operator.joins((), 2, made[0], args)
+        assert joining is None or all(operator.makes((y,) * 3, args) == made for y in joining)
+
+
+@pytest.mark.parametrize("case", JOINING, ids=str)
+def test_a_mended_stream_is_taken_with_the_others_as_they_are(case: Case) -> None:
+    operator, args, xs = case.operator, case.bound, case.xs
+    wrong = tuple(x._replace(dims=(*x.dims[:-1], x.dims[-1] + i)) for i, x in enumerate(xs))
+    for streams in (xs, wrong):
+        for at, y in enumerate(operator.mended(streams, args)):
+            assert operator.makes((*streams[:at], y, *streams[at + 1 :]), args) is not None

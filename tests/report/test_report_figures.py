@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from front_png import front_png
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
 from nas.front import Limit, Objective, ParetoFront, dominates
-from nas.report import figure, front_png
+from nas.report import figure
 from nas.report.figures import marks, planes, stairs
 from nas.report.text import commands, digits, duration, human, label, listed, mark, scaled
 
@@ -148,9 +148,3 @@ def test_the_picture_has_the_size_asked_for(tmp_path: Path, trials: tuple[Trial,
     header = path.read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == (640, 360)
-
-
-def test_without_matplotlib_the_picture_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
-        front_png(run_of(TRIALS), tmp_path / "front.png")

@@ -135,13 +135,14 @@ class SamplerCase(ABC):
         file = tmp_path / "journal"
         study_of(self.make(0), storage=JournalStorage(JournalFileBackend(str(file))))
         code = (
-            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "import sys; sys.path[:0] = sys.argv[1].split(':')\n"
             f"from {type(self).__module__.split('.')[-1]} import {type(self).__name__} as Case\n"
             "from sampler_case import *\n"
             "journal = JournalStorage(JournalFileBackend(sys.argv[2]))\n"
             "study_of(Case().make(0), 25, storage=journal)"
         )
-        here = str(Path(__file__).parent)
+        tests = Path(__file__).parent
+        here = f"{tests}:{tests.parents[1] / 'benchmarks'}"
         both = [subprocess.Popen([sys.executable, "-c", code, here, str(file)]) for _ in range(2)]
         assert [one.wait(timeout=120) for one in both] == [0, 0]
         study = study_of(self.make(0), storage=JournalStorage(JournalFileBackend(str(file))))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nas.archive import Archive
+from nas.events import Event, StepDone, TrialDone
 from nas.search import load, resume, search
 from nas.search.loop import _spent
 from nas.search.schedule import Schedule
@@ -63,8 +64,8 @@ def test_a_budget_cut_within_a_generation_keeps_what_was_evaluated_and_times_it(
 ) -> None:
     clock = Clock(monkeypatch)
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        if phase == "trials" and done == 3:
+    def listener(event: Event) -> None:
+        if isinstance(event, TrialDone) and event.done == 3:
             clock.late += 1e6
 
     run = search(space, "digits", out=tmp_path / "run", budget_s=500.0, listener=listener, **QUICK)
@@ -81,10 +82,10 @@ def test_a_machine_that_becomes_slower_still_leaves_evaluation_its_share(
     clock = Clock(monkeypatch)
     steps = []
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        if phase == "supernet":
+    def listener(event: Event) -> None:
+        if isinstance(event, StepDone):
             clock.late += 10.0
-            steps.append(done)
+            steps.append(event.done)
 
     settings = {**QUICK, "supernet": {"steps": 0, "samples": 32}}
     run = search(
@@ -111,10 +112,10 @@ def test_a_training_by_the_clock_that_is_resumed_repeats_what_the_clock_said(
         places.append((number, place))
         return usual(self, number, turn, place)
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        if phase == "supernet":
+    def listener(event: Event) -> None:
+        if isinstance(event, StepDone):
             clock.late += 7.0
-            if done == stop:
+            if event.done == stop:
                 raise KeyboardInterrupt
 
     given = {**QUICK, "supernet": {"steps": 0, "samples": 32, "checkpoint_s": 20.0}}
@@ -168,8 +169,8 @@ def test_a_run_whose_steps_the_budget_said_goes_on_by_trials_alone(
     """Also where it was interrupted before it knew its steps."""
     given = {**QUICK, "supernet": {"steps": 0, "samples": 32}}
 
-    def stop(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        if phase == "supernet":
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -198,8 +199,8 @@ def test_with_a_budget_and_no_word_of_trials_there_are_as_many_as_fit() -> None:
 
 def test_a_pool_leaves_what_would_come_after_the_end_of_time(space: Path, tmp_path: Path) -> None:
     """Also where one evaluation alone would take until long after it."""
+    from nas.search.job import Job
     from nas.search.local import LocalPool
-    from nas.search.worker import Job
 
     run = search(space, "digits", out=tmp_path / "run", trials=2, **QUICK)
     settings = run.settings.model_copy(

@@ -14,7 +14,8 @@ import torch
 from journal_case import chained
 
 from nas.archive import Archive
-from nas.evaluate import scores, shared
+from nas.evaluate import EVALUATORS, Conditions, Fidelity, network_scores
+from nas.events import Event, Told
 from nas.grammar import Derivation, Grammar
 from nas.grammar.count import count, enumerate_all
 from nas.grammar.trace import cost_of
@@ -22,11 +23,10 @@ from nas.network import Network
 from nas.plan import plan
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.calibration import architectures
-from nas.search.choice import _most, hopeless, trust
+from nas.search.choose_evaluator import _most, hopeless, trust
 from nas.search.estimate import estimate
 from nas.search.folder import create
 from nas.search.settings import Settings, Supernet
-from nas.search.worker import RunEvaluator
 from nas.supernet import Space, chain
 
 SPACE = """
@@ -90,7 +90,7 @@ def scored(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_set_is_distinct_spread_over_sizes_and_more_of_it_extends_fewer(ran: Run) -> None:
-    few, many = (list(islice(architectures(ran), n)) for n in (8, 40))
+    few, many = (list(islice(architectures(ran.problem), n)) for n in (8, 40))
     assert many[:8] == few
     assert len(set(many)) == 40
     sizes = [math.log(cost_of(Derivation.read(text, ran.grammar)).flops) for text in many]
@@ -105,11 +105,11 @@ def test_the_set_is_distinct_spread_over_sizes_and_more_of_it_extends_fewer(ran:
 def test_the_set_ends_where_the_space_does_and_keeps_the_runs_limits(
     ran: Run, tmp_path: Path
 ) -> None:
-    everything = list(architectures(ran))
+    everything = list(architectures(ran.problem))
     assert 45 <= len(everything) <= count(ran.grammar, input=(1, 8, 8)) == 50
     settings = ran.settings.model_copy(update={"limits": ("flops=20k",)})
     create(tmp_path / "limited", settings, ran.grammar, ran.tasks)
-    few = list(architectures(load(tmp_path / "limited")))
+    few = list(architectures(load(tmp_path / "limited").problem))
     assert 0 < len(few) < len(everything)
     assert all(cost_of(Derivation.read(text, ran.grammar)).flops <= 20_000 for text in few)
 
@@ -119,7 +119,7 @@ def test_limits_on_the_set_are_those_of_networks_with_their_heads(ran: Run, tmp_
     given = {"space": "fbnetv5-small", "limits": ("flops=600k",)}
     settings = ran.settings.model_copy(update=given)
     create(tmp_path / "run", settings, Grammar.load("fbnetv5-small"), ran.tasks)
-    found = list(islice(architectures(load(tmp_path / "run")), 8))
+    found = list(islice(architectures(load(tmp_path / "run").problem), 8))
     made = [Derivation.read(text, Grammar.load("fbnetv5-small")) for text in found]
     assert len(made) == 8
     assert all(plan(one, heads=ran.tasks).flops <= 600_000 for one in made)
@@ -132,7 +132,7 @@ def test_a_limit_that_few_random_draws_keep_leaves_enough_to_calibrate_with(
     """Of uniform draws of mobile one in five hundred has so few FLOPs."""
     settings = ran.settings.model_copy(update={"space": "mobile", "limits": ("flops=52k",)})
     create(tmp_path / "run", settings, Grammar.load("mobile"), ran.tasks)
-    assert len(list(islice(architectures(load(tmp_path / "run")), 33))) == 33
+    assert len(list(islice(architectures(load(tmp_path / "run").problem), 33))) == 33
 
 
 def test_the_set_of_a_sorted_run_is_its_chain_within_the_limits(ran: Run, tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_the_set_of_a_sorted_run_is_its_chain_within_the_limits(ran: Run, tmp_pa
     members = chain(Space(ran.grammar, (1, 8, 8)).largest)
     allowed = [str(one) for one in members if plan(one, heads=ran.tasks).flops <= 20_000]
     assert 0 < len(allowed) < len(members)
-    assert sorted(architectures(run)) == sorted(allowed)
-    assert _most(run, ["shared", "short"]) == {"shared": len(allowed), "short": 50}
-    assert _most(run, ["finetuned", "short"]) == {"finetuned": len(allowed), "short": 50}
+    assert sorted(architectures(run.problem)) == sorted(allowed)
+    assert _most(run.problem, ["shared", "short"]) == {"shared": len(allowed), "short": 50}
+    assert _most(run.problem, ["finetuned", "short"]) == {"finetuned": len(allowed), "short": 50}
 
 
 def test_trust_tells_of_every_evaluator_and_leaves_trials_and_front_alone(
@@ -334,8 +334,9 @@ def test_a_budget_too_short_to_calibrate_says_so_and_uses_the_default(
 ) -> None:
     told: list[str] = []
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
-        told.extend(facts["says"] for _ in range(phase == "verdict"))
+    def listener(event: Event) -> None:
+        if isinstance(event, Told) and event.text.startswith("The evaluator"):
+            told.append(event.text)
 
     run = search(
         str(space),
@@ -372,9 +373,9 @@ def test_a_verdict_other_than_the_default_is_what_evaluates_the_trials(
     run = resume(folder)
     assert {m.evaluator for t in run.trials for m in t.measurements if m.task} == {name}
     assert run.evaluator == name
-    wanted = RunEvaluator(folder, run.settings, trust_code=False).named(name, run.settings.seed)
     trial = run.trials[0]
-    found = wanted.measure(run.derivation(trial.id), run.tasks)
+    conditions = run.problem.conditions()
+    found = EVALUATORS[name].measure(run.derivation(trial.id), conditions).measurements
     assert [m.value for m in found] == [m.value for m in trial.measurements][: len(found)]
     fresh = Network(run.derivation(trial.id), heads=run.tasks, seed=run.settings.seed)
     taken = run.network(trial.id).state_dict()
@@ -394,13 +395,12 @@ def test_a_network_of_finetuned_weights_is_the_one_that_was_measured(
             ("finetuned", "12 supernet steps and 40 alone", 12)
         }
         network = run.network(trial.id)
-        for one in scores(network.plan, network.tensors(), run.tasks, "valid", evaluator=""):
+        every = network_scores(network, Conditions(run.tasks), evaluator="", fidelity=Fidelity())
+        for one in (m for m in every if m.task):
             assert one.value == pytest.approx(measured[one.name].value, abs=1e-6)
-        (alike,) = (
-            m.value
-            for m in shared(run.bank(), run.derivation(trial.id), run.tasks, samples=64)
-            if m.name == "nll"
-        )
+        conditions = Conditions(run.tasks, bank=run.bank(), samples=64)
+        shared = EVALUATORS["shared"].measure(run.derivation(trial.id), conditions)
+        (alike,) = (m.value for m in shared.measurements if m.name == "nll")
         assert measured["nll"].value < alike - 1e-3
     assert (run.folder / "bank.safetensors").read_bytes() == before
 
@@ -468,10 +468,11 @@ def test_the_front_found_on_the_bank_is_the_exhaustive_front_of_the_same_evaluat
     )
     everything = list(enumerate_all(Grammar.load(str(space)), input=(1, 8, 8)))
     assert len(run.trials) == len(everything) == 50
-    shared = RunEvaluator(run.folder, run.settings, trust_code=False).named("shared", 0)
+    conditions = run.problem.conditions(run.bank())
     points = {}
     for derivation in everything:
-        found = {m.name: m.value for m in shared.measure(derivation, run.tasks)}
+        evaluated = EVALUATORS["shared"].measure(derivation, conditions)
+        found = {m.name: m.value for m in evaluated.measurements}
         points[str(derivation)] = (-found["accuracy"], found["flops"])
     front = {
         text

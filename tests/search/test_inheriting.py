@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from nas.archive import Archive, Measurement, Trial
+from nas.events import Event, Progress, TrialDone
 from nas.grammar import Grammar, GrammarError, seed
 from nas.grammar.trace import cost_of
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.generations import as_searched
 from nas.search.settings import Settings
-from nas.search.start import started
 
 SPACE = """
 net = m output(coarse)
@@ -91,8 +91,8 @@ def test_an_interrupted_search_with_inheritance_ends_as_the_whole_one(
 ) -> None:
     folder = tmp_path / "stopped"
 
-    def stop(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
-        if done == 13:
+    def stop(event: Event) -> None:
+        if isinstance(event, TrialDone) and event.done == 13:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -104,8 +104,8 @@ def test_an_interrupted_search_with_inheritance_ends_as_the_whole_one(
 def test_a_search_interrupted_among_its_finalists_ends_as_the_whole_one(
     ran: Run, space: Path, tmp_path: Path
 ) -> None:
-    def stop(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
-        if phase == "finalists":
+    def stop(event: Event) -> None:
+        if isinstance(event, Progress) and event.phase == "finalists":
             raise KeyboardInterrupt
 
     settings = {**QUICK, "trials": 25, "objectives": ("accuracy", "flops")}
@@ -162,7 +162,7 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
         out=tmp_path / "run",
         **{**QUICK, "trials": 5, "start": ("mix",), "limits": (limit,)},
     )
-    begun = started(run.settings, run.grammar, run.tasks[0].input, run.limits)
+    begun = run.problem.seeds()
     assert [cost_of(one).activations for one in begun] == [min(costs)]
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from nas.events import Event, TrialDone
 from nas.front import Limit
 from nas.grammar import Grammar
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import RunError, load, search
+from nas.search.problem import Problem
 from nas.search.settings import Settings
-from nas.search.shared import space_of, turns
-from nas.search.worker import make_bank
+from nas.search.train_supernet import Turns
 from nas.supernet import STRATEGIES
 from nas.task import Task
 
@@ -54,14 +55,15 @@ def test_every_strategy_trains_within_the_limits(space: str, strategy: str) -> N
     grammar = Grammar.load(space)
     least = plan(extreme(grammar, input=DIGITS.input, largest=False), heads=[DIGITS]).flops
     given = settings(space, f"flops={least * 1.5}", supernet={"strategy": strategy})
-    draw = turns(given, grammar, [DIGITS], 20, make_bank(grammar, [DIGITS], given))
+    problem = Problem(given, grammar, (DIGITS,))
+    draw = Turns(problem, 20, problem.bank()).draw
     for step in (0, 7, 19):
         for derivation in draw(step, step).derivations:
             assert plan(derivation, heads=[DIGITS]).flops <= least * 1.5
 
 
 def test_draws_within_limits_still_reach_all_sizes() -> None:
-    space = space_of(settings("mobile", "flops=100k"), Grammar.load("mobile"), [DIGITS])
+    space = Problem(settings("mobile", "flops=100k"), Grammar.load("mobile"), (DIGITS,)).space
     rng = random.Random(0)
     drawn = [plan(space.draw(rng), heads=[DIGITS]).flops for _ in range(60)]
     assert max(drawn) > 90_000
@@ -70,7 +72,7 @@ def test_draws_within_limits_still_reach_all_sizes() -> None:
 
 def test_parts_that_no_head_reads_cost_nothing_under_a_limit() -> None:
     grammar = Grammar.load("fbnetv5-small")
-    space = space_of(settings("fbnetv5-small", "flops=600k"), grammar, [DIGITS])
+    space = Problem(settings("fbnetv5-small", "flops=600k"), grammar, (DIGITS,)).space
     rng = random.Random(1)
     drawn = [space.draw(rng) for _ in range(40)]
     assert any(plan(one).flops > 600_000 for one in drawn)
@@ -90,9 +92,9 @@ def test_what_nothing_keeps_is_refused_at_once_with_the_smallest_there_is(tmp_pa
 def test_progress_shows_the_best_within_the_limits(tmp_path: Path) -> None:
     shown: list[float] = []
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, float]) -> None:
-        if phase == "trials":
-            shown.extend(facts.values())
+    def listener(event: Event) -> None:
+        if isinstance(event, TrialDone):
+            shown.extend(event.figures.values())
 
     words = {**QUICK, "objectives": ("nll", "flops"), "limits": ("accuracy>=0.999999",)}
     run = search("mobile", "digits", out=tmp_path / "run", listener=listener, **words)

@@ -6,13 +6,15 @@ import random
 
 import optuna
 import pytest
+from hypervolume import hypervolume
 
-from nas.front import Limit, Objective, hypervolume, nondominated
+from nas.front import Limit, Objective, nondominated
 from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import choose_with
-from nas.search.propose import OPEN_SIZE, Proposer, within
+from nas.search.problem import OPEN_SIZE, within
+from nas.search.propose import Proposer
 from nas.supernet import Space
 
 MOBILE = Grammar.load("mobile")

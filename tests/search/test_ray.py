@@ -18,14 +18,16 @@ from ray.thirdparty_files import psutil
 
 import nas.search.ray as on_ray
 from nas.archive import Archive, Measurement
+from nas.events import Event, TrialDone
 from nas.export import facts, save
 from nas.grammar import Grammar, GrammarError, derive
 from nas.network import Network
 from nas.retrain import retrain, retrained
+from nas.retrain.tune import retrain_on_ray
 from nas.search import RunError, search
-from nas.search.choice import trust
+from nas.search.choose_evaluator import trust
 from nas.search.folder import create
-from nas.search.ray import RayPool, connected, retrain_on_ray
+from nas.search.ray import RayPool, connected
 from nas.search.run import Run
 from nas.search.settings import Settings
 from nas.task import Task
@@ -157,9 +159,9 @@ def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
     (tmp_path / "mine.py").write_text(HURT)
     (tmp_path / "own.grammar").write_text(OWN.format(folder=tmp_path))
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, Any]) -> None:
-        harm = {2: "die", 5: "hang"}.get(done)
-        if phase == "trials" and harm:
+    def listener(event: Event) -> None:
+        harm = {2: "die", 5: "hang"}.get(event.done) if isinstance(event, TrialDone) else None
+        if harm:
             (tmp_path / harm).touch()
 
     words = TINY | {"trials": 8}
@@ -219,9 +221,9 @@ def _apart(port: int) -> Any:
 
 SCRIPT = """
 import ray, sys
-from nas.search.ray import connected, Worker
+from nas.search.ray import Actor, connected
 with connected("ray", 2):
-    worker = ray.remote(Worker).remote()
+    worker = ray.remote(Actor).remote()
     ray.get(worker.__ray_ready__.remote())
     print("up", flush=True)
     sys.stdin.read(1)
@@ -276,16 +278,16 @@ def values(measurements: list[Measurement]) -> dict[str, float]:
 def test_finalists_are_tune_trials_and_are_not_done_twice(
     cluster: None, nets: list[Path], tmp_path: Path
 ) -> None:
-    steps: list[tuple[str, int, int]] = []
+    steps: list[Any] = []
     words: dict[str, Any] = {"on": "ray", "epochs": 3, "storage": tmp_path / "run" / "tune"}
-    found = retrain_on_ray(nets, listener=lambda p, d, t, f: steps.append((p, d, t)), **words)
+    found = retrain_on_ray(nets, listener=steps.append, **words)
     assert list(found) == nets
     for net, after in found.items():
         assert {m.split for m in after} == {"test"}
         assert values(after)["accuracy"] == facts(net)["test_after"]["digits_accuracy"]
         assert values(after)["accuracy"] > facts(net)["test_before"]["digits_accuracy"]
         assert not (net / "training.safetensors").exists()
-    assert steps[-1][1] == steps[-1][2]
+    assert steps[-1].done == steps[-1].total
     assert len(list((tmp_path / "run").rglob("checkpoint_*/training.safetensors"))) == 2
 
     files = sorted((tmp_path / "run").rglob("*"))
@@ -316,7 +318,7 @@ def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
             on="ray",
             epochs=4,
             storage=tmp_path / "tune",
-            listener=lambda phase, done, total, facts: heard.append(8 * done / total),
+            listener=lambda event: heard.append(8 * event.done / event.total),
         )
     assert heard == [3, 4]
     assert retrained(nets[0], epochs=4) is not None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 
 from nas.archive import Archive, ArchiveError
-from nas.evaluate import scores, shared, standalone
+from nas.evaluate import EVALUATORS, Conditions, Fidelity, network_scores
+from nas.events import BankSaved, Event, RunEnded, Told, TrialDone
 from nas.grammar import Grammar, GrammarError
 from nas.grammar.count import enumerate_all
 from nas.plan import plan
@@ -138,12 +140,14 @@ def test_of_a_chain_only_what_keeps_the_limits_is_tried(tiny: Path, tmp_path: Pa
 def test_a_listener_is_told_of_every_task_before_anything_is_trained(tmp_path: Path) -> None:
     heard: list[tuple[str, object]] = []
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        heard.append((phase, facts.get("says")))
+    def listener(event: Event) -> None:
+        heard.append(event)
 
     search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **QUICK)
-    assert heard[0] == ("task", Task.load("digits").describe())
-    assert [phase for phase, _ in heard].count("task") == 1
+    assert heard[0] == Told(Task.load("digits").describe())
+    assert sum(isinstance(event, Told) for event in heard) == 1
+    assert sum(isinstance(event, BankSaved) for event in heard) == 1
+    assert isinstance(heard[-1], RunEnded)
 
 
 def test_the_same_seed_gives_the_same_archive(run_folder: Path, tmp_path: Path) -> None:
@@ -396,7 +400,9 @@ def test_what_is_extracted_is_what_was_measured(tmp_path: Path, tiny: Path, name
     )
     for trial in run.trials:
         network = run.network(trial.id)
-        found = scores(network.plan, network.tensors(), run.tasks, "valid", evaluator="shared")
+        conditions = Conditions(run.tasks)
+        every = network_scores(network, conditions, evaluator="", fidelity=Fidelity())
+        found = [m for m in every if m.task]
         wanted = [m for m in trial.measurements if m.task]
         assert [(m.task, m.name, m.value) for m in found] == [
             (m.task, m.name, m.value) for m in wanted
@@ -419,17 +425,17 @@ def test_tasks_with_inputs_of_their_own_share_statistics_in_training_and_in_use(
     tasks = [Task.load("digits"), Task.load(f"negative={tmp_path / 'negative.npz'}")]
     derivation = next(iter(enumerate_all(Grammar.load(str(space)), input=tasks[0].input)))
     recipe = Recipe(epochs=6, lr=0.1)
-    found = standalone(derivation, tasks, recipe)
-    accuracy = {m.task: m.value for m in found if m.name == "accuracy"}
+    conditions = Conditions(tasks, recipe, samples=2048)
+
+    def accuracies(name: str, given: Conditions) -> dict[str | None, float]:
+        measurements = EVALUATORS[name].measure(derivation, given).measurements
+        return {m.task: m.value for m in measurements if m.name == "accuracy"}
+
+    accuracy = accuracies("standalone", conditions)
     assert min(accuracy.values()) > 0.85
     bank = Bank.of([plan(derivation, heads=tasks)], seed=recipe.seed)
     train(Trainer(bank, tasks, recipe, recipe.steps(tasks)), lambda step: Turn((derivation,)))
-    same = {
-        m.task: m.value
-        for m in shared(bank, derivation, tasks, samples=2048)
-        if m.name == "accuracy"
-    }
-    assert same == accuracy
+    assert accuracies("shared", replace(conditions, bank=bank)) == accuracy
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -470,9 +476,9 @@ def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
     begun = time.perf_counter()
     told = list[tuple[int, int]]()
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
-        if phase == "trials":
-            told.append((done, total))
+    def listener(event: Event) -> None:
+        if isinstance(event, TrialDone):
+            told.append((event.done, event.total))
 
     search(
         "mobile",
@@ -511,9 +517,9 @@ def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed
     late = 0.0
     clock = time.perf_counter
 
-    def listener(phase: str, done: int, total: int, facts: dict[str, object]) -> None:
+    def listener(event: Event) -> None:
         nonlocal late
-        if phase == "trials" and done in (3, 8):
+        if isinstance(event, TrialDone) and event.done in (3, 8):
             late += 3600.0
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import optuna
 import pytest
+from hypervolume import hypervolume
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase
 from sampler_case import INPUT, LIMITS, TOY, SamplerCase, distance, objective, parents_of, study_of
 
-from nas.front import hypervolume, nondominated
+from nas.front import nondominated
 from nas.grammar import Derivation, derive
 from nas.plan import plan
 from nas.search import EvolutionSampler, TreeSampler, choose_with

@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from nas.evaluate import fit_bank
+from nas.evaluate import Conditions
+from nas.evaluate.alone import trained_network
 from nas.grammar import Derivation, Grammar, Variation, cross, mutate, replay, sample
 from nas.op import BATCH
 from nas.plan import plan, run
@@ -125,7 +126,7 @@ def test_a_child_starts_out_better_than_a_network_from_scratch() -> None:
     small = replay(grammar, ["deeper", "deeper", "part"], input=DIGITS.input)
     large = replay(grammar, ["deeper", "deeper", "deeper", "part"], input=DIGITS.input)
     weights = bank_of(small)
-    fit_bank(weights, small, [DIGITS], Recipe(epochs=8), device="cpu", limit_s=None)
+    trained_network(weights, small, Conditions([DIGITS], Recipe(epochs=8)))
     child = Variation(large, "insert", (("m/deeper/m", 0, "m"), ("", 0, "")), fresh="m")
     planned, (x, y) = plan(large, heads=[DIGITS]), _first(256)
     losses = []

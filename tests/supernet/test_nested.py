@@ -10,8 +10,8 @@ import torch
 from nas.grammar import Grammar
 from nas.op import BATCH
 from nas.plan import plan, run
+from nas.search.problem import Problem
 from nas.search.settings import Settings
-from nas.search.worker import make_bank
 from nas.supernet import Bank, Space
 from nas.task import Task
 from nas.train import Recipe, Trainer, Turn
@@ -27,11 +27,8 @@ mixed(c) = clone(2) [relu conv(c); identity] add
 
 def bank_of(grammar: Grammar, *, nested: bool = True) -> Bank:
     supernet = {"nested": nested}
-    return make_bank(
-        grammar,
-        [DIGITS],
-        Settings.of({"space": "./net.grammar", "tasks": ["digits"], "supernet": supernet}),
-    )
+    facts = {"space": "./net.grammar", "tasks": ["digits"], "supernet": supernet}
+    return Problem(Settings.of(facts), grammar, (DIGITS,)).bank()
 
 
 def spread_of(bank: Bank, grammar: Grammar) -> float:
@@ -81,7 +78,8 @@ def test_the_smallest_subnet_of_a_shipped_space_has_its_weights_but_where_branch
     name: str,
 ) -> None:
     grammar = Grammar.load(name)
-    bank = make_bank(grammar, [DIGITS], Settings.of({"space": name, "tasks": ["digits"]}))
+    settings = Settings.of({"space": name, "tasks": ["digits"]})
+    bank = Problem(settings, grammar, (DIGITS,)).bank()
     smallest = plan(Space(grammar, DIGITS.input).smallest, heads=[DIGITS])
     for step, views in zip(smallest.steps, bank.views(smallest), strict=True):
         for param in step.params:

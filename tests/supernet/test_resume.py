@@ -20,7 +20,6 @@ from nas.archive import Archive
 from nas.measure.latency import threads
 from nas.search import RunError, load, resume, search
 from nas.search.folder import create
-from nas.search.worker import make_bank
 from nas.supernet import BankError
 from nas.supernet.bank import facts_of
 
@@ -93,7 +92,7 @@ def test_the_seconds_of_a_training_that_was_killed_count_in_the_budget(tmp_path:
     folder = tmp_path / "killed"
     create(folder, whole.settings, whole.grammar, whole.tasks)
     Archive.create(folder).close()
-    bank = make_bank(whole.grammar, whole.tasks, whole.settings)
+    bank = whole.problem.bank()
     bank.save(folder / "training.safetensors", state=True, facts={"seconds": "1000"})
     shutil.copy(whole.folder / "bank.safetensors", folder)
     resume(folder)

@@ -16,7 +16,7 @@ from nas.grammar.count import enumerate_all, table
 from nas.grammar.trace import cost_of
 from nas.op import BATCH
 from nas.plan import plan, run
-from nas.supernet import STRATEGIES, Bank, Space, calibrate, chain, strategy_of
+from nas.supernet import STRATEGIES, Bank, Space, batch_statistics, chain, strategy_of
 from nas.supernet.chain import evenly
 from nas.supernet.sites import kind, order
 from nas.task import Task, loss
@@ -264,7 +264,7 @@ def test_a_block_that_is_bypassed_has_no_statistics() -> None:
     bank, x = Bank.of([kept]), DIGITS.splits().train.x[:64]
     names = []
     for planned in (kept, bypassed):
-        found = calibrate(planned, bank.views(planned), x)
+        found = batch_statistics(planned, bank.views(planned), x)
         names.append({step.slot for step, s in zip(planned.steps, found, strict=True) if s})
     assert names[1] == {"batchnorm:batchnorm()"}
     assert names[1] < names[0]
@@ -280,7 +280,7 @@ def test_statistics_are_those_of_all_samples_wherever_batches_end() -> None:
         conv.weight.copy_(next(t for k, t in bank.tensors.items() if "conv" in k))
     for n, batch in ((256, 64), (130, 128), (258, 128), (129, 64), (100, 512)):
         x = DIGITS.splits().train.x[:n].cumsum(0)  # samples that differ from first to last
-        (found,) = [s for s in calibrate(planned, bank.views(planned), x, batch=batch) if s]
+        (found,) = [s for s in batch_statistics(planned, bank.views(planned), x, batch=batch) if s]
         with torch.no_grad():
             var, mean = torch.var_mean(conv(x).double(), (0, 2, 3), correction=0)
         torch.testing.assert_close(found["running_mean"].double(), mean, rtol=1e-4, atol=1e-3)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nas.search import search
-from nas.search.run import column_clash
+from nas.search.columns import column_clash
 from nas.task import Task, TaskError, load_tasks
 from nas.train import groups
 

@@ -8,14 +8,14 @@ import random
 import pytest
 import torch
 
-from nas.evaluate import standalone
+from nas.evaluate import EVALUATORS, Conditions, Fidelity
+from nas.evaluate.baseline import synflow
 from nas.grammar import Grammar, derive, sample
 from nas.network import Network
 from nas.plan import plan
 from nas.supernet import Bank
 from nas.task import Task
 from nas.train import Recipe
-from nas.trust.evaluators import baseline, finetuned_on_bank, from_scratch, on_bank, synflow
 
 DIGITS = Task.load("digits")
 TINY = Grammar.parse("net = conv({4, 8}, stride=2) batchnorm relu output(coarse)")
@@ -60,45 +60,53 @@ def test_synflow_leaves_the_network_as_it_was() -> None:
 
 def test_every_evaluator_answers_the_same_question() -> None:
     derivation = sample(TINY, random.Random(0), input=INPUT)
-    recipe = Recipe(epochs=1)
     bank = Bank.of([plan(derivation, heads=[DIGITS])])
-    evaluators = [
-        on_bank(bank, samples=64),
-        finetuned_on_bank(bank, recipe, samples=64),
-        from_scratch(recipe),
-        from_scratch(recipe, steps=5),
-        *map(baseline, ("flops", "params", "synflow")),
-    ]
-    assert [e.name for e in evaluators] == [
-        "shared",
-        "finetuned",
-        "standalone",
-        "short",
-        "flops",
-        "params",
-        "synflow",
-    ]
-    for one in evaluators[:4]:
-        found = {m.name: m for m in one.measure(derivation, [DIGITS]) if m.task}
-        assert set(found) == {"accuracy", "nll"}
-        assert {m.evaluator for m in found.values()} == {one.name}
-    for one in evaluators[4:]:
-        (only,) = one.measure(derivation, [DIGITS])
-        assert only.name == one.name
-        assert only.value > 0
+    conditions = Conditions([DIGITS], Recipe(epochs=1), bank, Recipe(epochs=1), samples=64)
+    for name, evaluator in EVALUATORS.items():
+        assert evaluator.name == name and evaluator.words and evaluator.means
+        measurements = evaluator.measure(derivation, conditions).measurements
+        if evaluator.trains:
+            metrics = {m.name: m for m in measurements if m.task}
+            assert set(metrics) == {"accuracy", "nll"}
+            fidelity = str(evaluator.fidelity(conditions))
+            assert {m.fidelity for m in metrics.values()} == {fidelity}
+            assert {m.evaluator for m in metrics.values()} <= {name, "standalone"}
+        else:
+            (figure,) = measurements
+            assert figure.name == name
+            assert figure.value > 0
+
+
+FIDELITIES = (
+    Fidelity(),
+    Fidelity(epochs=0.5),
+    Fidelity(epochs=20),
+    Fidelity(steps=80),
+    Fidelity(supernet_steps=1500),
+    Fidelity(steps=20, supernet_steps=1500),
+)
+
+
+@pytest.mark.parametrize("fidelity", FIDELITIES, ids=str)
+def test_a_fidelity_prints_and_reads_back(fidelity: Fidelity) -> None:
+    assert Fidelity.read(str(fidelity)) == fidelity
 
 
 def test_finetuning_begins_with_the_weights_shared_and_leaves_the_bank_alone() -> None:
     large, small = (derive(TINY, lambda site, options, i=i: i, input=INPUT) for i in (1, 0))
     bank = Bank.of([plan(large, heads=[DIGITS])])
     before = {key: value.clone() for key, value in bank.tensors.items()}
-    still = finetuned_on_bank(bank, Recipe(epochs=1, lr=1e-12, seed=3), samples=64)
-    alike = on_bank(bank, samples=64, seed=3).measure(small, [DIGITS])
-    values = {m.name: m.value for m in still.measure(small, [DIGITS])}
-    assert values == pytest.approx({m.name: m.value for m in alike})
-    moved = finetuned_on_bank(bank, Recipe(epochs=5, lr=0.1, seed=3), samples=64)
-    found = {m.name: m.value for m in moved.measure(small, [DIGITS])}
-    assert found["nll"] < values["nll"] - 0.02
+
+    def measured(name: str, lr: float, steps: int) -> dict[str, float]:
+        gentle = Recipe(lr=lr, seed=3)
+        given = Conditions(
+            [DIGITS], bank=bank, gentle=gentle, finetune_steps=steps, samples=64, seed=3
+        )
+        return {m.name: m.value for m in EVALUATORS[name].measure(small, given).measurements}
+
+    still = measured("finetuned", 1e-12, 17)
+    assert still == pytest.approx(measured("shared", 0.1, 1))
+    assert measured("finetuned", 0.1, 85)["nll"] < still["nll"] - 0.02
     assert all(torch.equal(value, before[key]) for key, value in bank.tensors.items())
 
 
@@ -106,7 +114,8 @@ def test_short_training_is_the_recipe_over_so_many_steps() -> None:
     derivation = sample(TINY, random.Random(0), input=INPUT)
     recipe = Recipe(epochs=9, seed=3)
     each = recipe.steps([DIGITS]) / 9
-    found = from_scratch(recipe, steps=7).measure(derivation, [DIGITS])
-    wanted = standalone(derivation, [DIGITS], Recipe(epochs=7 / each, seed=3))
-    assert [m.value for m in found] == [m.value for m in wanted]
-    assert {m.fidelity for m in found if m.task} == {"7 steps"}
+    short = EVALUATORS["short"].measure(derivation, Conditions([DIGITS], recipe, short_steps=7))
+    alike = Conditions([DIGITS], Recipe(epochs=7 / each, seed=3))
+    wanted = EVALUATORS["standalone"].measure(derivation, alike)
+    assert [m.value for m in short.measurements] == [m.value for m in wanted.measurements]
+    assert {m.fidelity for m in short.measurements if m.task} == {"7 steps"}

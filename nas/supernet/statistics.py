@@ -13,7 +13,7 @@ from nas.plan import Plan, run
 Statistics = list[dict[str, Tensor]]
 
 
-def calibrate(
+def batch_statistics(
     plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, *, batch: int = 128
 ) -> Statistics:
     """Running means and variances for each step of a plan, over all samples of `x`: those of its

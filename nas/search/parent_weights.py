@@ -9,7 +9,7 @@ from pathlib import Path
 from nas.files import sweep, write
 
 
-class Weights:
+class ParentWeights:
     """A folder of trained weights by derivation text; it is made when it is first written to."""
 
     def __init__(self, folder: Path):

@@ -1,4 +1,4 @@
-"""The finalists of a run, retrained: here one after the other, or side by side as Tune trials."""
+"""Trials of a run, retrained: here one after the other, or side by side as Tune trials."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive, Measurement, Trial, plain
+from nas.events import Listener
 from nas.export import facts
 from nas.export.folder import read_record
 from nas.front import Objective, ParetoFront
-from nas.retrain import figures, retrain, retrained
+from nas.retrain.net import figures, retrain, retrained
 from nas.search import load
-from nas.train import Listener
 
 
-def retrain_finalists(
+def retrain_trials(
     folder: Path,
     ids: Sequence[str],
     *,
@@ -37,7 +37,7 @@ def retrain_finalists(
     if not ids:
         raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
     if not from_scratch and on != "local":
-        raise ValueError("--from-weights is for --on local: on Ray finalists start from scratch")
+        raise ValueError("--from-weights is for --on local: on Ray networks start from scratch")
     run = load(folder, trust_code=trust_code)
     trials = [run.trial(id) for id in dict.fromkeys(ids)]
     nets = [folder / "nets" / trial.id for trial in trials]
@@ -67,7 +67,7 @@ def retrain_finalists(
                     )[1],
                 )
         else:
-            from nas.search.ray import retrain_on_ray
+            from nas.retrain.tune import retrain_on_ray
 
             found = retrain_on_ray(
                 nets, on=on, device=device, listener=listener, storage=folder / "tune", **given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -15,7 +15,9 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from nas.archive import Measurement, plain
-from nas.evaluate import measured, network_of
+from nas.evaluate import Conditions, Fidelity, network_of, network_scores
+from nas.evaluate.alone import STATISTICS
+from nas.events import Listener, StepDone
 from nas.export import ExportError, load, note, save_weights
 from nas.export.folder import WEIGHTS
 from nas.files import sweep, write
@@ -24,7 +26,8 @@ from nas.network import Network
 from nas.plan import Plan
 from nas.supernet import Bank
 from nas.supernet.bank import facts_of
-from nas.train import Listener, Recipe, Trainer, Turn, train
+from nas.task import Task
+from nas.train import Recipe, Trainer, Turn, train
 
 CHECKPOINT, BEFORE = "training.safetensors", "weights.before.safetensors"
 CHECKPOINT_S = 20.0
@@ -67,7 +70,7 @@ def retrain(
             return _end(folder, figures(source))
         weights.load(last)
     else:
-        before = measured(network, tasks, recipe, split="test", evaluator="extracted")
+        before = _tested(network, tasks, recipe, "extracted")
         known = made | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
         write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
         weights.save(last, state=True, facts=known)
@@ -77,7 +80,7 @@ def retrain(
         nonlocal saved
         weights.version = done
         if listener:
-            listener("retraining", done, trainer.steps, {"loss": value})
+            listener(StepDone("retraining", done, trainer.steps, {"loss": value}))
         at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
         if at_end or time.perf_counter() - saved > CHECKPOINT_S:
             weights.save(last, state=True, facts=known)
@@ -86,8 +89,9 @@ def retrain(
                 kept(last, done, trainer.steps, value)
 
     train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
-    trained = network_of(weights, derivation, tasks, seed=recipe.seed, device=device).cpu()
-    after = measured(trained, tasks, recipe, split="test", evaluator="retrained")
+    conditions = Conditions(tasks, recipe, device=device)
+    trained = network_of(weights, derivation, conditions, STATISTICS).cpu()
+    after = _tested(trained, tasks, recipe, "retrained")
     facts: dict[str, JSON] = {
         **made,
         "training": known["training"],
@@ -97,6 +101,14 @@ def retrain(
     }
     save_weights(trained, folder, facts)  # the weights and what is said of them, at once
     return _end(folder, figures(facts))
+
+
+def _tested(
+    network: Network, tasks: Sequence[Task], recipe: Recipe, evaluator: str
+) -> list[Measurement]:
+    """A network's metrics on the test split, and its costs."""
+    conditions, fidelity = Conditions(tasks, recipe, split="test"), Fidelity(epochs=recipe.epochs)
+    return network_scores(network, conditions, evaluator=evaluator, fidelity=fidelity)
 
 
 def _changed(recipe: Recipe, epochs: float | None, lr: float | None) -> Recipe:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive
+from nas.evaluate import BANKED, INHERITED, SHORT
+from nas.events import Listener, Progress, Told, silent
 from nas.files import write as write_file
-from nas.grammar.count import count
-from nas.progress import silent
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
 from nas.search.folder import RunError
+from nas.search.job import Pool
+from nas.search.pools import make_pool
+from nas.search.problem import Problem
 from nas.search.run import TRUST, Run, load
 from nas.search.settings import Settings
-from nas.search.shared import chained
-from nas.search.worker import BANKED, Pool, banked, kind, make_pool, short_steps
-from nas.train import Listener
 from nas.trust.table import Calibration, Row
 from nas.trust.verdict import ELIGIBLE, FEWEST, Verdict, facts, judge, outdone, said
 
@@ -29,17 +29,17 @@ LEAST_S = 10.0  # of a share in which there may be time to train anything alone
 MARGIN = 1.3  # of a budget that is advised: architectures differ in size, and machines are shared
 
 
-def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
+def choose_evaluator(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
     """The evaluator of a run's trials. Where the settings leave it open and there is a budget, a
     part of that goes to a calibration, and the verdict is noted for good: a run that has trials
     keeps what evaluated them."""
-    settings, usual = run.settings, kind(run.settings, run.grammar)
+    settings, usual = run.settings, run.problem.evaluator
     noted = archive.notes("verdict")
     if noted:
         return str(noted[0]["evaluator"])
     budgeted = settings.budget_s is not None and settings.budget_s < inf
     wanted = settings.evaluator == "auto" and budgeted and settings.trust.share
-    wanted = wanted and not chained(settings, run.grammar, run.tasks)
+    wanted = wanted and not run.problem.chain
     if not wanted or archive.trials:
         return usual
     begun, before = time.perf_counter(), spent(archive, "scored")
@@ -52,7 +52,7 @@ def decide(run: Run, archive: Archive, pool: Pool, listener: Listener) -> str:
         warning=verdict.warning,
         seconds=took,
     )
-    listener("verdict", 1, 1, {"says": said(verdict)})
+    listener(Told(said(verdict)))
     return verdict.evaluator
 
 
@@ -69,7 +69,7 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         )
     if settings.standalone.child_epochs:
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
-    scores = Scores(run, settings, archive, pool)
+    scores = Scores(run, run.problem, archive, pool)
     texts, needed_s = _fitting(run, scores, listener)
     found = scores.calibration(texts)
     if not found.derivations and run.limits:
@@ -99,7 +99,7 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         found,
         default=usual,
         left_s=dict.fromkeys(ELIGIBLE, left),
-        most=_most(run, ELIGIBLE, settings.trials),
+        most=_most(run.problem, ELIGIBLE, settings.trials),
         workers=pool.workers,
         scores=by,
     )
@@ -107,15 +107,13 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
     return verdict
 
 
-def _most(run: Run, evaluators: Iterable[str], trials: int = 0) -> dict[str, float]:
+def _most(problem: Problem, evaluators: Iterable[str], trials: int = 0) -> dict[str, float]:
     """The evaluations that there can be by each: as many as the space holds, or as are asked for.
     A bank that was trained as a chain has nothing to say of others than its members."""
-    held: float = inf
-    if run.grammar.finite:
-        held = count(run.grammar, input=run.tasks[0].input)
+    held = problem.architectures or inf
     most = dict.fromkeys(evaluators, min(held, trials or held))
-    if members := chained(run.settings, run.grammar, run.tasks):
-        most |= {name: len(members) for name in BANKED if name in most}
+    if problem.chain:
+        most |= {name: len(problem.chain) for name in BANKED if name in most}
     return most
 
 
@@ -128,9 +126,9 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
     share_s = given.share * (run.settings.budget_s or 0.0)
     ends, found = time.perf_counter() + share_s, list[str]()
     costs = list[float]()
-    for batch in batches(architectures(run), workers, given.architectures):
+    for batch in batches(architectures(run.problem), workers, given.architectures):
         if not costs:
-            scores.make(batch[:1], only="short")
+            scores.make(batch[:1], only=SHORT)
         known = costs or [_foretold(scores, batch[0])]
         fewest = given.least * sum(known) / len(known)
         over = sum(costs) + len(batch) * max(known) > share_s * workers
@@ -139,8 +137,8 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
             return found, fewest / workers / given.share
         scores.make(batch)
         found += batch
-        costs += [sum(one.seconds for one in scores.of([text])) for text in batch]
-        listener("trust", len(found), given.architectures, {})
+        costs += [sum(known.seconds for known in scores.of([text])) for text in batch]
+        listener(Progress("calibration", len(found), given.architectures))
         if outdone(scores.calibration(found)):
             break
     return found, 0.0
@@ -154,11 +152,12 @@ def hopeless(costs: Sequence[float], least: int, share_s: float) -> bool:
 
 def _foretold(scores: Scores, text: str) -> float:
     """Seconds that calibrating with an architecture will take, from those of its short training."""
-    settings = scores.settings
-    (short,) = (one.seconds for one in scores.of([text]) if one.evaluator == "short")
-    alone = settings.trust.seeds * settings.standalone.recipe(0).steps(scores.run.tasks)
-    more = settings.trust.finetune if banked(settings, scores.run.grammar) else 0
-    return short * (1 + (alone + more) / short_steps(settings, scores.run.tasks))
+    problem = scores.problem
+    (short_s,) = (known.seconds for known in scores.of([text]) if known.evaluator == SHORT)
+    conditions = problem.conditions()
+    alone = problem.settings.trust.seeds * conditions.recipe.steps(problem.tasks)
+    more = conditions.finetune_steps if problem.banked else 0
+    return short_s * (1 + (alone + more) / conditions.short_steps)
 
 
 def trust(
@@ -184,26 +183,27 @@ def trust(
             f"standalone is {standalone}: at least {FEWEST} architectures are needed to tell "
             "anything"
         )
-    run, heard = load(folder, trust_code=trust_code), listener or silent
+    run, hear = load(folder, trust_code=trust_code), listener or silent
     settings = run.settings
     if epochs is not None:
         given = settings.standalone.model_dump() | {"epochs": epochs}
         settings = Settings.of(settings.model_dump() | {"standalone": given})
-    usual = kind(settings, run.grammar)
-    if usual in BANKED:
+    problem = run.problem.with_settings(settings)
+    usual = problem.evaluator
+    if problem.banked:
         run.bank()  # which says where there is none
     with Archive.open(run.folder, write=True) as archive:
         pool = make_pool(run.folder, settings, trust_code=trust_code)
         try:
-            found = _measured(Scores(run, settings, archive, pool), standalone, heard)
+            found = _measured(Scores(run, problem, archive, pool), standalone, hear)
         finally:
             pool.close()
         trained = spent(archive, "finalist") + sum(t.seconds for t in archive.trials)
         took = spent(archive, "bank") + trained / pool.workers
     whole_s = budget_s or settings.budget_s or took
-    left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, "inherited")}
+    left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, INHERITED)}
     verdict, table = judge(
-        found, default=usual, left_s=left, most=_most(run, left), workers=pool.workers
+        found, default=usual, left_s=left, most=_most(problem, left), workers=pool.workers
     )
     return write(run, found, verdict, table)
 
@@ -215,11 +215,11 @@ def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibratio
     if len(heirs) < FEWEST:
         heirs = {}
     texts = list[str]()
-    stream = iter(heirs) if heirs else architectures(scores.run)
+    stream = iter(heirs) if heirs else architectures(scores.problem)
     for batch in batches(stream, scores.pool.workers, standalone):
         scores.make(batch)
         texts += batch
-        listener("trust", len(texts), standalone, {})
+        listener(Progress("calibration", len(texts), standalone))
     found = scores.calibration(texts, heirs)
     if len(found.derivations) < FEWEST:
         if not texts:

@@ -1,0 +1,8 @@
+"""Retraining: an extracted network, or trials of a run, here or on Ray."""
+
+from __future__ import annotations
+
+from nas.retrain.net import figures, retrain, retrained
+from nas.retrain.trials import front_of, retrain_trials
+
+__all__ = ["figures", "front_of", "retrain", "retrain_trials", "retrained"]

@@ -1,0 +1,153 @@
+"""Networks retrained side by side, each a Ray Tune trial.
+
+Tune's memory is not used: what a retraining reached stands in its folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.archive import Measurement
+from nas.events import Listener, StepDone
+from nas.retrain.net import retrain, retrained
+from nas.search import RunError
+from nas.search.ray import connected, own_device, settle
+
+
+def retrain_on_ray(
+    folders: Sequence[Path],
+    *,
+    on: str,
+    epochs: float | None = None,
+    lr: float | None = None,
+    device: str = "cpu",
+    listener: Listener | None = None,
+    trust_code: bool = False,
+    storage: Path,
+    again: bool = False,
+) -> dict[Path, list[Measurement]]:
+    """Retrain the networks of some `net` folders side by side, a Tune trial each; their test
+    metrics. Folders and `storage`, where Tune keeps its files, are seen by all machines of a
+    cluster under the same path.
+
+    Interrupted ones carry on from their `training.safetensors`; those that have been retrained
+    by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
+    after the others have finished.
+    """
+    known: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
+    todo = [f for f in folders if again or retrained(f, **known) is None]
+    if todo:
+        with connected(on, min(len(todo), os.cpu_count() or 1)):
+            failed = _tune(todo, known, device, listener, storage)
+        if failed:
+            each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
+            raise RunError(f"{len(failed)} of {len(folders)} networks were not retrained: {each}")
+    return {folder: retrained(folder, **known) or [] for folder in folders}
+
+
+def _tune(
+    folders: Sequence[Path],
+    words: dict[str, Any],
+    device: str,
+    listener: Listener | None,
+    storage: Path,
+) -> dict[str, str]:
+    """Run the trials; the reasons of those that failed, by folder."""
+    from ray import tune
+
+    gpus, own = own_device(device)
+    name = time.strftime("retrain-%Y%m%d-%H%M%S")
+    storage.mkdir(parents=True, exist_ok=True)
+    paths = {str(folder.resolve()): folder for folder in folders}
+    tuner = tune.Tuner(
+        tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
+        param_space={
+            "folder": tune.grid_search(list(paths)),
+            "device": own,
+            "where": os.getcwd(),
+            **words,
+        },
+        tune_config=tune.TuneConfig(
+            trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[_progress(listener, len(paths))] if listener else [],
+        ),
+    )
+    tuning = logging.getLogger("ray.tune")
+    level = tuning.level
+    tuning.setLevel(logging.CRITICAL)  # it logs the tracebacks of what is raised in one line here
+    try:
+        results: Any = tuner.fit()
+        return {
+            str(paths[result.config["folder"]]): str(result.error).strip().splitlines()[-1]
+            for result in results
+            if result.error and result.config
+        }
+    finally:
+        tuning.setLevel(level)
+        _forget(storage / name)
+
+
+def _forget(experiment: Path) -> None:
+    """Remove what Tune would restore from: pickles, which a run has none of. Checkpoints stay."""
+    for path in [*experiment.glob("*"), *experiment.glob("*/error.*")]:
+        if path.is_file():
+            path.unlink()
+
+
+def _safe(folder: str, id: str) -> str:
+    """A trial's own folder: Ray would take any path."""
+    return re.sub(r"[^\w-]", "-", Path(folder).name) + f"-{id}"
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """Retrain one folder; Tune hears of every epoch, with the checkpoint, and of the result."""
+    from ray import tune
+
+    settle(config["where"])
+
+    def kept(checkpoint: Path, done: int, total: int, loss: float) -> None:
+        with tempfile.TemporaryDirectory(prefix="nas-") as copy:
+            shutil.copy(checkpoint, copy)
+            facts = {"steps": done, "of": total, "loss": loss}
+            tune.report(facts, checkpoint=tune.Checkpoint.from_directory(copy))
+
+    folder, words = Path(config["folder"]), ("epochs", "lr", "device", "trust_code")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
+    _, after = retrain(folder, kept=kept, **{word: config[word] for word in words})
+    tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
+
+
+def _progress(listener: Listener, count: int) -> Any:
+    """A Tune callback that tells of the steps of all trials together."""
+    from ray.tune import Callback
+
+    seen: dict[str, tuple[int, int]] = {}
+
+    class Progress(Callback):
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+        ) -> None:
+            if "steps" not in result:
+                return
+            seen[trial.trial_id] = result["steps"], result["of"]
+            total = sum(of for _, of in seen.values())
+            total += (count - len(seen)) * max(of for _, of in seen.values())
+            done = sum(steps for steps, _ in seen.values())
+            listener(StepDone("retraining", done, total, {"loss": result["loss"]}))
+
+    return Progress()

@@ -1,0 +1,96 @@
+"""The columns of a run's table: what its tasks and costs are called, optimised and bounded by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from nas.front import Limit, Objective
+from nas.measure import COSTS
+from nas.search.settings import Settings
+from nas.task import TARGETS, Metric, Task
+
+
+class TaskName(NamedTuple):
+    """What a run's tables need of a task, without its data."""
+
+    name: str
+    metric: str
+    title: str = ""
+    trivial: float | None = None  # what always the training prior comes to on validation
+
+
+Named = Sequence[TaskName | Task]
+PRIMARY = {target.metrics[0].name: target.metrics for target in TARGETS.values()}
+
+
+def column(task: TaskName | Task, tasks: Named, metric: str = "") -> str:
+    """The column of a task's metric, by default its primary: plain where there is one task."""
+    name = metric or task.metric
+    return name if len(tasks) == 1 else f"{_prefix(task)}{name}"
+
+
+def columns_of(tasks: Named) -> list[str]:
+    """Every column that a run on these tasks can be asked to optimise or limit."""
+    long = [f"{_prefix(task)}{metric.name}" for task in tasks for metric in _metrics(task)]
+    short = [metric.name for metric in _metrics(tasks[0])] if len(tasks) == 1 else []
+    return [*short, *COSTS, *long]
+
+
+def column_clash(tasks: Sequence[Task]) -> str:
+    """Why the columns of some tasks cannot be told apart, "" where they can."""
+    parts = ("", "test_", "retrained_")
+    whose: dict[str, str] = dict.fromkeys(COSTS, "a cost")
+    for task in tasks:
+        for metric in _metrics(task):
+            for part in parts:
+                whose.setdefault(f"{part}{metric.name}", "a run's own")
+    for task in tasks:
+        for metric in _metrics(task):
+            for part in parts:
+                name = f"{_prefix(task)}{part}{metric.name}"
+                if name in whose:
+                    return (
+                        f"the task {task.name!r} would have the column {name}, which is "
+                        f"{whose[name]} already: give it another name, as mine={task.spec}"
+                    )
+                whose[name] = f"that of {task.name!r}"
+    return ""
+
+
+def objectives_of(settings: Settings, tasks: Named) -> tuple[Objective, ...]:
+    """The objectives named, or each task's metric and FLOPs; with one task latency too."""
+    usual = ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
+    names = settings.objectives or (*(column(task, tasks) for task in tasks), *usual)
+    known = columns_of(tasks)
+    return tuple(Objective.named(name, known) for name in names)
+
+
+def limits_of(settings: Settings, tasks: Named) -> tuple[Limit, ...]:
+    """The limits that the settings write."""
+    known = columns_of(tasks)
+    return tuple(Limit.parse(text, known) for text in settings.limits)
+
+
+def kept(columns: Mapping[str, float], limits: Sequence[Limit]) -> bool:
+    """Whether limits are kept by those columns that are known."""
+    return all(limit.keeps(columns) for limit in limits if limit.name in columns)
+
+
+def counted(limits: Sequence[Limit]) -> dict[str, int]:
+    """The bounds on what can be counted of a derivation, by the name that `Limits` has for it."""
+    bounds: dict[str, int] = {}
+    for limit in limits:
+        cost = COSTS.get(limit.name)
+        if cost and cost.counted:
+            bound = int(limit.bound * cost.per)
+            bounds[cost.counted] = min(bound, bounds.get(cost.counted, bound))
+    return bounds
+
+
+def _prefix(task: TaskName | Task) -> str:
+    return f"{task.name.replace('-', '_')}_"
+
+
+def _metrics(task: TaskName | Task) -> tuple[Metric, ...]:
+    return PRIMARY[task.metric]

@@ -1,0 +1,99 @@
+"""The checks of a search before anything is written: space, tasks and settings together."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from nas.grammar import Grammar, sample
+from nas.plan import plan
+from nas.search.columns import column_clash
+from nas.search.folder import RunError
+from nas.search.problem import Problem, same_input
+from nas.search.propose import breeds, resolved
+from nas.search.settings import Settings, SettingsError
+from nas.search.trial_run import tried
+from nas.supernet import STRATEGIES, Bank
+from nas.supernet.strategies import FINITE, of_user
+from nas.task import TaskError, check_shape, load_tasks
+
+TRIED = 4  # networks with operators of the user's own, of which one must run
+
+
+def prepare(
+    settings: Settings, grammar: Grammar | None = None, *, trust_code: bool = False
+) -> Problem:
+    """What is to be searched, the settings as they suit the space."""
+    grammar = grammar or Grammar.load(settings.space, trust_code=trust_code)
+    tasks = load_tasks(settings.tasks, trust_code=trust_code)
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise TaskError(f"task names must differ, and these are {', '.join(names)}")
+    if fault := column_clash(tasks) or same_input(tasks):
+        raise TaskError(fault)
+    problem = Problem(settings.suited(grammar), grammar, tuple(tasks))
+    check(problem, trust_code)
+    return problem
+
+
+def check(problem: Problem, trust_code: bool) -> None:
+    """Raise for objectives, limits and heads that cannot be, with a first derivation."""
+    _ = problem.objectives
+    check_device(problem.settings.device)
+    sampler = resolved(problem.settings.sampler, problem.grammar)
+    if problem.settings.start and not breeds(sampler, problem.grammar):
+        raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
+    problem.seeds()
+    _ = problem.space
+    if problem.banked:
+        check_supernet(problem, trust_code)
+    most = None if problem.grammar.finite else problem.most
+    rng = random.Random(0)
+    first = sample(problem.grammar, rng, input=problem.input, limits=most)
+    results = plan(first, heads=problem.tasks).output_shapes()
+    for task in problem.tasks:
+        check_shape(task, results[task.name].dims)
+    if problem.grammar.used:
+        rng = random.Random(0)
+        draws = [
+            sample(problem.grammar, rng, input=problem.input, limits=most) for _ in range(TRIED)
+        ]
+        tried(draws, problem.settings, trust_code)
+
+
+def check_supernet(problem: Problem, trust_code: bool) -> None:
+    """Raise RunError for what only a finite space can have and for limits that no network of a
+    chain keeps, BankError where the bank of a finite space does not fit memory, and ValueError for
+    a strategy of the user's that is none."""
+    given, grammar = problem.settings.supernet, problem.grammar
+    if given.strategy not in STRATEGIES:
+        if not trust_code:
+            raise RunError(
+                f"the supernet's strategy is code of the user's own ({given.strategy}), which is "
+                "not run unasked: read it, then allow it with --trust-code"
+            )
+        of_user(given.strategy)
+    finite = [f"the strategy {given.strategy}"] if given.strategy in FINITE else []
+    finite += ["kernel_transform"] if given.kernel_transform else []
+    if finite and not grammar.finite:
+        raise RunError(
+            f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
+            'strategy = "spread" or "single-path", and no kernel_transform'
+        )
+    if grammar.finite:
+        empty = Bank(
+            {}, optimizer=given.optimizer, share=grammar.share, memory_mb=given.memory_mb or None
+        )
+        empty.require(problem.covering())
+        _ = problem.chain
+
+
+def check_device(device: str) -> None:
+    """Raise SettingsError for a device that torch does not know or does not see."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        seen = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"device {device!r}: {reason}; torch sees {', '.join(seen)}") from None

@@ -1,0 +1,222 @@
+"""`Problem`: what is searched. Settings, a grammar and tasks, and all that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from nas.evaluate import BANKED, Conditions, usual
+from nas.front import Limit, Objective
+from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
+from nas.grammar.count import count, cover, extreme
+from nas.grammar.trace import cost_of
+from nas.measure import costs
+from nas.plan import Plan, plan
+from nas.search.columns import counted, kept, limits_of, objectives_of
+from nas.search.folder import RunError
+from nas.search.settings import Settings
+from nas.supernet import Bank, Space, chain
+from nas.supernet.chain import evenly
+from nas.supernet.nested import nest
+from nas.task import Task
+
+OPEN_TERMINALS = 256  # of a derivation of a recursive space, where nothing else is said
+OPEN_LIMITS = {"params": 5_000_000, "flops": 50_000_000, "activations": 1_000_000}
+OPEN_SIZE = (8, 200)  # operators of its random derivations
+SORTED = "sorted"  # the strategy whose architectures form one chain
+GENTLY = 3  # times less than the supernet's lr, to train a subnet on alone
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a run searches; what is worked out of it is worked out once."""
+
+    settings: Settings
+    grammar: Grammar
+    tasks: tuple[Task, ...]
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        return self.tasks[0].input
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        return objectives_of(self.settings, self.tasks)
+
+    @cached_property
+    def limits(self) -> tuple[Limit, ...]:
+        return limits_of(self.settings, self.tasks)
+
+    @property
+    def evaluator(self) -> str:
+        """The evaluator that the settings name, or the space's default. A run with a budget may
+        have measured that another is better: see `Run.evaluator`."""
+        named = self.settings.evaluator
+        return usual(self.grammar).name if named == "auto" else named
+
+    @property
+    def banked(self) -> bool:
+        """Whether the run trains shared weights."""
+        return self.evaluator in BANKED
+
+    def costs(self, derivation: Derivation) -> dict[str, float]:
+        """What can be counted of an architecture with the heads of the tasks."""
+        return {m.name: m.value for m in costs(plan(derivation, heads=self.tasks))}
+
+    def keeps(self, derivation: Derivation) -> bool:
+        """Whether an architecture keeps the limits, as far as it can be counted."""
+        return kept(self.costs(derivation), self.limits)
+
+    @cached_property
+    def architectures(self) -> int | None:
+        """How many the space holds; None of a recursive one."""
+        return count(self.grammar, input=self.input) if self.grammar.finite else None
+
+    @property
+    def most(self) -> Limits:
+        """What derivations of a recursive grammar may cost at most."""
+        return within(self.limits)
+
+    @cached_property
+    def space(self) -> Space:
+        """What is drawn from: what the limits on what can be counted allow, of a recursive space by
+        the derivation's own cost, of a finite one by that of the whole network with its heads.
+
+        Raises RunError where no network of a finite space keeps them.
+        """
+        if not self.grammar.finite:
+            return Space(self.grammar, self.input, self.most, self.settings.size or OPEN_SIZE)
+        bounds = counted(self.limits)
+        if not bounds:
+            return Space(self.grammar, self.input)
+        # heads cost something too, and parts that no head reads nothing
+        top = extreme(self.grammar, input=self.input)
+        whole, alone = self.costs(top), plan(top)
+        spare = {name: max(0, int(whole[name]) - getattr(alone, name)) for name in bounds}
+        trunk = {name: bound - spare[name] for name, bound in bounds.items()}
+        for limits in (Limits(**trunk), Limits(**bounds), None):
+            space = Space(self.grammar, self.input, limits, keeps=self.keeps)
+            with suppress(GrammarError):
+                _ = space.smallest
+                return space
+        raise self._too_tight(bounds)
+
+    def _too_tight(self, bounds: dict[str, int]) -> RunError:
+        for name, bound in bounds.items():
+            end = extreme(self.grammar, input=self.input, of=name, largest=False)
+            least = self.costs(end)[name]
+            if least > bound:
+                return RunError(
+                    f"no network of {self.grammar.name} has {name} of at most {bound:,}: the "
+                    f"smallest for {', '.join(task.name for task in self.tasks)} has {least:,.0f}; "
+                    "allow that much"
+                )
+        return RunError(
+            f"no network of {self.grammar.name} was found that keeps all of "
+            f"{', '.join(self.settings.limits)}: each alone can be kept; allow more of one"
+        )
+
+    @cached_property
+    def chain(self) -> tuple[Derivation, ...]:
+        """What there is to select from where the supernet's strategy is sorted, () where it is not:
+        the members of the chain that keep the limits, the ends first, and then those between them,
+        so that any first part is spread over it. Raises RunError where there are none."""
+        if self.settings.supernet.strategy != SORTED or not self.banked:
+            return ()
+        whole = chain(Space(self.grammar, self.input).largest)
+        members = [member for member in whole if self.keeps(member)]
+        if not members:
+            raise RunError(
+                f"none of the {len(whole)} networks of the chain keeps the limits "
+                f"{', '.join(self.settings.limits)}: allow more, or take another supernet.strategy"
+            )
+        last = len(members) - 1
+        between = (round(evenly(i) * last) for i in range(1, 4 * len(members)))
+        return tuple(members[i] for i in dict.fromkeys([0, last, *between]))
+
+    def seeds(self) -> list[Derivation]:
+        """The seeds that the search begins from. Raises RunError for one that is over a limit, and
+        GrammarError for one that does not fit the input."""
+        start, most, seeds = self.settings.start, self.most, list[Derivation]()
+        every = "mix" in start
+        for name in self.grammar.seeds if every else start:
+            try:
+                network = seed(self.grammar, name, input=self.input)
+            except GrammarError:
+                if every:
+                    continue
+                raise
+            cost = cost_of(network)
+            if most.allow(cost):
+                seeds.append(network)
+            elif not every:
+                raise RunError(
+                    f"the seed {name} has {cost}, and this search allows {most}: allow more with "
+                    "--max, or start from another"
+                )
+        return seeds
+
+    def covering(self, *, largest: bool = True) -> list[Plan]:
+        """Networks of a finite space with all its slots, each as large, or as small, as any."""
+        derivations = cover(self.grammar, input=self.input, largest=largest)
+        return [plan(derivation, heads=self.tasks) for derivation in derivations]
+
+    def bank(self, *, trained: bool = False) -> Bank:
+        """The untrained bank of the space with the heads of all tasks; of a recursive space an
+        empty one, which grows. One to read `trained` weights into has no optimizer's state."""
+        given = self.settings.supernet
+        words = {
+            "seed": self.settings.seed,
+            "device": self.settings.device,
+            "optimizer": None if trained else given.optimizer,
+            "share": self.grammar.share,
+            "memory_mb": given.memory_mb or None,
+        }
+        if not self.grammar.finite:
+            return Bank({}, grows=True, **words)  # type: ignore[arg-type]
+        plans = self.covering()
+        bank = Bank.of(plans, kernel_transform=given.kernel_transform, **words)  # type: ignore[arg-type]
+        if given.nested and not trained:
+            nest(bank, plans, self.covering(largest=False))
+        return bank
+
+    def conditions(self, bank: Bank | None = None, *, seed: int | None = None) -> Conditions:
+        """Under which the run's evaluators measure, as the settings have it."""
+        settings, chance = self.settings, self.settings.seed if seed is None else seed
+        recipe, supernet = settings.standalone.recipe(chance), settings.supernet
+        return Conditions(
+            self.tasks,
+            recipe,
+            bank,
+            replace(supernet.recipe(chance), lr=supernet.lr / GENTLY),
+            short_steps=max(1, min(settings.trust.steps, recipe.steps(self.tasks) // 2)),
+            finetune_steps=settings.trust.finetune,
+            samples=supernet.samples,
+            seed=chance,
+            device=settings.device,
+            limit_s=settings.standalone.limit_s,
+            going_on=settings.standalone.child_epochs,
+        )
+
+    def with_settings(self, settings: Settings) -> Problem:
+        """The same space and tasks by other settings."""
+        return Problem(settings, self.grammar, self.tasks)
+
+
+def within(limits: Sequence[Limit]) -> Limits:
+    """What derivations of a recursive grammar may cost at most: the limits, and otherwise what can
+    be trained from scratch in reasonable time."""
+    return Limits(OPEN_TERMINALS, **(OPEN_LIMITS | counted(limits)))
+
+
+def same_input(tasks: Sequence[Task]) -> str:
+    """Why some tasks cannot share a trunk, "" where they can."""
+    for task in tasks[1:]:
+        if task.input != tasks[0].input:
+            return (
+                f"tasks of one run share their input's shape: {tasks[0].name} takes "
+                f"{tasks[0].input}, {task.name} takes {task.input}"
+            )
+    return ""
