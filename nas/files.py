@@ -123,6 +123,17 @@ def refuse_links(folder: Path) -> None:
                 )
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What a file of safetensors says of itself; raises ValueError where it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
 def sync(folder: Path) -> None:
     """Make the names of new files in a folder durable too."""
     fd = os.open(folder, os.O_RDONLY)

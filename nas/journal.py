@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | None"
@@ -64,6 +64,16 @@ def holds_event(line: bytes, before: int = 0) -> bool:
     except (ValueError, RecursionError):
         return False
     return end < len(text) and read_line(line[:end], before) is not None
+
+
+def finite(value: Any, otherwise: Callable[[float], JSON]) -> Any:
+    """A value for JSON, which has no NaN or infinity: what stands for these is said."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner, otherwise) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner, otherwise) for inner in value]
+    wrong = isinstance(value, float) and not math.isfinite(value)
+    return otherwise(value) if wrong else value
 
 
 _NUMBERS = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}

@@ -189,3 +189,26 @@ def write(text: str) -> None:
     """Plain text on stdout, as it is."""
     text = printable(text)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def show_survey(facts: Mapping[str, Any]) -> None:
+    """What a space holds, on stdout."""
+    held = f"{facts['architectures']} architectures"
+    write(f"{facts['space']} for an input of {facts['input']}: {held}")
+    show(facts["ranges"], ["quantity", "smallest", "median", "largest"])
+    write(
+        f"of {facts['samples']} drawn: {facts['invalid']} invalid, {facts['trivial']} trivial, "
+        f"{facts['duplicates']} an architecture met before; "
+        f"{facts['us_per_node']:.0f} µs of CPU time a node"
+    )
+    if growth := facts.get("growth"):
+        mean = f"{growth.get('mean_operators', 0.0):.1f} operators on average"
+        write(
+            f"it grows by {growth['by_derivation']:.2f} a generation, "
+            f"{growth['by_instantiation']:.2f} with copies counted: {growth.get('warning', mean)}"
+        )
+    if seeds := facts.get("seeds"):
+        columns = ["seed", "params", "flops", "depth", "refused"]
+        show(seeds, [c for c in columns if any(c in seed for seed in seeds)], "Seeds")
+    for line in facts["examples"]:
+        out.print(f"\n{line}", markup=False, soft_wrap=True)

@@ -6,8 +6,10 @@ to_onnx(Path("net"))                       # net/model.onnx, checked against tor
 """
 
 from nas.export.code import ExportError, model_source
-from nas.export.folder import Recipe, facts, load, note, plain, save, save_weights
+from nas.export.folder import facts, load, note, save, save_weights
 from nas.export.onnx import to_onnx, to_torch_export
+from nas.export.plain import plain
+from nas.train import Recipe
 
 __all__ = [
     "ExportError",

@@ -3,65 +3,35 @@
 from __future__ import annotations
 
 import json
-import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor, nn
 
 from nas.export.code import ExportError, model_source
+from nas.export.plain import COUNTER, difference, outputs, plain, weights_of
+from nas.export.recipe import read_recipe, recipe_text
 from nas.export.record import GrammarRecord, Record, TaskRecord, checked_record
-from nas.files import new_folder, refuse_links, write
+from nas.files import metadata, new_folder, refuse_links, write
 from nas.grammar import Derivation, Grammar
-from nas.journal import JSON
+from nas.journal import JSON, finite
 from nas.network import Network
 from nas.op import Shape
-from nas.optimizer import OPTIMIZERS
 from nas.plan import run
 from nas.task import Splits, Task, load_tasks
 from nas.train import Recipe
-
-__all__ = [
-    "ExportError",
-    "Recipe",
-    "difference",
-    "facts",
-    "load",
-    "note",
-    "outputs",
-    "plain",
-    "read_record",
-    "save",
-    "save_weights",
-]
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.py", "weights.safetensors"
 ARCHITECTURE, RECIPE = "architecture.json", "recipe.toml"
 FACTS = "facts"  # the name in the metadata of weights
-COUNTER = "num_batches_tracked"  # torch's BatchNorm keeps it, a Network has no use for it
 TOLERANCE = 1e-5  # in shares of the largest output, where that is above 1
-_RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
-    "epochs": (0, math.inf, False, "passes over the training data"),
-    "lr": (0, math.inf, False, "the highest learning rate, reached after the warm-up"),
-    "momentum": (0, 1, False, "share of the last update that is kept"),
-    "weight_decay": (0, math.inf, False, "pull of the weights to zero; norms, biases have none"),
-    "batch": (1, math.inf, True, "samples in a step"),
-    "warmup": (0, 1, False, "share of the steps in which the learning rate rises"),
-    "label_smoothing": (0, 1, False, "share of each target that is spread over all classes"),
-    "clip": (0, math.inf, False, "the largest norm of a gradient; a longer one is shortened"),
-    "seed": (0, math.inf, True, "decides the order of the samples"),
-    "optimizer": (0, 0, False, f"how weights move: {' or '.join(OPTIMIZERS)}"),
-}
 
 
 class Data:
@@ -116,7 +86,7 @@ def save(
             f"{', '.join(task.name for task in tasks)}: give the tasks whose heads it has, in order"
         )
     _same_as_plain(network)
-    said, title = _recipe_text(recipe), _title(network, tasks, source)
+    said, title = recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
     with new_folder(folder) as part:
         write(part / MODEL, model_source(network.plan, title=title).encode())
@@ -145,7 +115,7 @@ def load(
     network = Network(derivation, Shape.read(record.input), heads=tasks or None)
     noted = _fill(network, folder / WEIGHTS)
     source = {**record.source, **noted}
-    return network.eval(), tasks, _read_recipe(folder / RECIPE), source
+    return network.eval(), tasks, read_recipe(folder / RECIPE), source
 
 
 def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | None = None) -> None:
@@ -153,8 +123,8 @@ def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | Non
     at once or not at all."""
     said = {"format": "pt"}
     if facts:
-        said[FACTS] = json.dumps(_finite(facts), allow_nan=False)
-    write(Path(folder) / WEIGHTS, tensor_bytes(_weights(network), said))
+        said[FACTS] = json.dumps(finite(facts, str), allow_nan=False)
+    write(Path(folder) / WEIGHTS, tensor_bytes(weights_of(network), said))
 
 
 def note(folder: Path, **facts: JSON) -> None:
@@ -171,69 +141,10 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def _known_of_weights(path: Path) -> dict[str, Any]:
     try:
-        with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get(FACTS, "{}"))
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        known = json.loads(metadata(path).get(FACTS, "{}"))
+    except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: {error}; save the weights again") from None
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def plain(network: Network) -> nn.Module:
-    """The network as model.py has it: a module of torch alone, in eval mode, on the CPU."""
-    text = model_source(network.plan, title="model")
-    model: nn.Module = _class_of(text)()
-    counters = {k: v for k, v in model.state_dict().items() if k.endswith(COUNTER)}
-    model.load_state_dict(counters | _weights(network))
-    return model.eval()
-
-
-def _class_of(text: str) -> Any:
-    """The class `Model` of a model.py's text, whose instances can be pickled and copied."""
-    module = ModuleType("model")
-    exec(compile(text, "<model.py>", "exec"), module.__dict__)
-    model = module.Model
-    model.__reduce_ex__ = lambda self, protocol: (_bare, (text,), self.__dict__)
-    return model
-
-
-def _bare(text: str) -> nn.Module:
-    """A `Model` without content, to be filled as it is unpickled."""
-    kind = _class_of(text)
-    model: nn.Module = kind.__new__(kind)
-    return model
-
-
-def outputs(model: nn.Module, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """What a plain model gives for x (batch, *input), by name; nothing is remembered for
-    gradients, and chance in it starts from one seed."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        result = model(x)
-    return dict(result) if isinstance(result, dict) else {names[0]: result}
-
-
-def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """The largest difference of two results, in shares of the largest number in the second where
-    that is above 1. NaN equals NaN; results of other names or shapes differ by infinity."""
-    if list(a) != list(b):
-        return math.inf
-    worst = 0.0
-    for x, y in zip(a.values(), b.values(), strict=True):
-        if x.shape != y.shape:
-            return math.inf
-        same = (x == y) | (x.isnan() & y.isnan())
-        gap = torch.where(same, 0.0, (x - y).abs().double()).nan_to_num(math.inf, math.inf)
-        scale = y[y.isfinite()].abs().max().item() if y.isfinite().any() else 1.0
-        worst = max(worst, gap.max().item() / max(1.0, scale))
-    return worst
-
-
-def _weights(network: Network) -> dict[str, Tensor]:
-    """Parameters and statistics by name, as copies of their own on the CPU."""
-    return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in network.state_dict().items()
-    }
+    return dict(known) if isinstance(known, dict) else {}
 
 
 def _same_as_plain(network: Network) -> None:
@@ -279,17 +190,8 @@ def _record(
 
 
 def _write_record(folder: Path, record: Record) -> None:
-    text = json.dumps(_finite(asdict(record)), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(asdict(record), str), indent=2, ensure_ascii=False, allow_nan=False)
     write(folder / ARCHITECTURE, (text + "\n").encode())
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become the texts nan, inf, -inf."""
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_record(folder: Path) -> Record:
@@ -338,39 +240,3 @@ def _fill(network: Network, path: Path) -> dict[str, Any]:
         )
     network.load_state_dict({name: given[name] for name in wanted})
     return _known_of_weights(path)
-
-
-def _recipe_text(recipe: Recipe) -> str:
-    lines = ["# How `nas retrain` trains this network. Change a value and retrain."]
-    for name, value in asdict(recipe).items():
-        _allow(name, value)
-        lines += ["", f"# {_RULES[name][3]}", f"{name} = {value!r}"]
-    return "\n".join(lines) + "\n"
-
-
-def _read_recipe(path: Path) -> Recipe:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        for name, value in table.items():
-            _allow(name, value)
-        return Recipe(**table)
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}; put a recipe there") from None
-    except (ValueError, RecursionError) as error:
-        raise ExportError(f"{path}: {error}; correct the file") from None
-
-
-def _allow(name: str, value: Any) -> None:
-    """Raise ExportError where a recipe cannot hold this value."""
-    if name not in _RULES:
-        raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
-    least, most, whole, said = _RULES[name]
-    if name == "optimizer":
-        if not isinstance(value, str) or value not in OPTIMIZERS:
-            raise ExportError(f"optimizer = {value!r} must say {said}")
-        return
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ExportError(f"{name} = {value!r} must be a {'whole ' if whole else ''}number")
-    if not least <= value <= most or math.isinf(value):
-        bounds = f"from {least} to {most}" if most < math.inf else f"at least {least}"
-        raise ExportError(f"{name} = {value} must be {bounds}")

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nas.export.folder import MODEL, ExportError, difference, load, outputs, plain
+from nas.export.code import ExportError
+from nas.export.folder import MODEL, load
+from nas.export.plain import difference, outputs, plain
 from nas.files import write
 from nas.op import Shape
 

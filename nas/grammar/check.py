@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from nas.grammar.bounds import LEAST, REPEATS, VISITS
-from nas.grammar.bounds import NESTED as NESTING
-from nas.grammar.error import GrammarError
-from nas.grammar.parser import fault
+from nas.grammar.arity import Arity, rule_fault
+from nas.grammar.bounds import LEAST, REPEATS
 from nas.grammar.rules import (
     CAPTURED,
     Call,
@@ -24,13 +22,11 @@ from nas.grammar.rules import (
     Term,
     calls_in,
     counts_in,
-    evaluate,
     names_in,
 )
-from nas.op import Operator, Value
+from nas.op import Operator
 
 INFINITE = 10**9
-NESTED = 3
 
 
 def check(
@@ -54,31 +50,27 @@ def check(
     for rule in rules.values():
         _check_counts(rule)
         if LEAST < least[rule.name] < INFINITE:
-            raise _fault(
+            raise rule_fault(
                 rule,
                 rule,
                 f"{rule.name!r} comes to {least[rule.name]:,} operators at least, and "
                 f"{LEAST:,} are allowed: repeat less",
             )
         if least[rule.name] >= INFINITE and _recursive(rules, rule.name):
-            raise _fault(
+            raise rule_fault(
                 rule,
                 rule,
                 f"{rule.name!r} cannot end: every alternative leads back to it; "
                 "add one that does not",
             )
-    _Arity(rules, operators).of_start(start, streams)
-
-
-def _fault(rule: Rule, at: Rule | Call, reason: str) -> GrammarError:
-    return fault(rule.text, rule.source or "grammar", at.where, reason)
+    Arity(rules, operators).of_start(start, streams)
 
 
 def _check_counts(rule: Rule) -> None:
     """Raise GrammarError where a rule repeats something more often than anyone would."""
     for count in counts_in(rule.body):
         if isinstance(count, Number) and count.value > REPEATS:
-            raise _fault(
+            raise rule_fault(
                 rule,
                 rule,
                 f"{rule.name!r} repeats something {count} times, and {REPEATS} are "
@@ -88,11 +80,11 @@ def _check_counts(rule: Rule) -> None:
 
 def _check_names(rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, Operator]) -> None:
     if rule.name in operators:
-        raise _fault(rule, rule, f"{rule.name!r} is an operator; give the rule another name")
+        raise rule_fault(rule, rule, f"{rule.name!r} is an operator; give the rule another name")
     if rule.params and rule is next(iter(rules.values())):
         for name, default in rule.params:
             if default is None:
-                raise _fault(rule, rule, f"the start rule's parameter {name!r} needs a default")
+                raise rule_fault(rule, rule, f"the start rule's parameter {name!r} needs a default")
     for call in calls_in(rule.body):
         if call.name not in rules and call.name not in operators:
             close = get_close_matches(call.name, [*rules, *operators], n=1)
@@ -102,12 +94,12 @@ def _check_names(rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, 
                     " It is a number here: a call's parenthesis is written right after its "
                     "name, a group's after a space."
                 )
-            raise _fault(rule, call, f"{call.name!r} has no rule and is no operator.{hint}")
+            raise rule_fault(rule, call, f"{call.name!r} has no rule and is no operator.{hint}")
         _check_arguments(rule, call, rules, operators)
     for count in counts_in(rule.body):
         unknown = names_in(count) - _numbers(rule)
         if unknown:
-            raise _fault(rule, rule, _no_number(rule, min(unknown)))
+            raise rule_fault(rule, rule, _no_number(rule, min(unknown)))
     for choice in _choices(rule.body):
         _check_weights(rule, choice)
 
@@ -132,41 +124,43 @@ def _check_arguments(
         try:
             args = operators[call.name].args
         except ValueError as error:
-            raise _fault(rule, call, str(error)) from None
+            raise rule_fault(rule, call, str(error)) from None
         names = [arg.name for arg in args]
         needed = [arg.name for arg in args if arg.default is None]
         words = {arg.name for arg in args if arg.type == "word"}
     given: list[str] = []
     for position, (name, value) in enumerate(call.args):
         if not name and position >= len(names):
-            raise _fault(
+            raise rule_fault(
                 rule, call, f"{call.name} takes {len(names)} arguments, {len(call.args)} given"
             )
         if not name and any(n for n, _ in call.args[:position]):
-            raise _fault(rule, call, f"{call.name}: {value} comes after a named argument; name it")
+            raise rule_fault(
+                rule, call, f"{call.name}: {value} comes after a named argument; name it"
+            )
         name = name or names[position]
         if name not in names:
             close = get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" It has {', '.join(names)}."
-            raise _fault(rule, call, f"{call.name} has no argument {name!r}.{hint}")
+            raise rule_fault(rule, call, f"{call.name} has no argument {name!r}.{hint}")
         if name in given:
-            raise _fault(rule, call, f"{call.name} is given {name!r} twice")
+            raise rule_fault(rule, call, f"{call.name} is given {name!r} twice")
         given.append(name)
         unknown = names_in(value) - _numbers(rule)
         if unknown and name not in words and call.name not in rules:
-            raise _fault(rule, call, _no_number(rule, min(unknown)))
+            raise rule_fault(rule, call, _no_number(rule, min(unknown)))
         if isinstance(value, Elastic) and len(set(map(str, value.values))) < len(value.values):
-            raise _fault(rule, call, f"{value} names a size twice")
+            raise rule_fault(rule, call, f"{value} names a size twice")
     missing = [name for name in needed if name not in given]
     if missing:
-        raise _fault(rule, call, f"{call.name} needs the argument {missing[0]!r}")
+        raise rule_fault(rule, call, f"{call.name} needs the argument {missing[0]!r}")
 
 
 def _check_weights(rule: Rule, choice: Choice) -> None:
     weights = [a.weight for a in choice.alternatives if a.weight is not None]
     shared = len(weights) < len(choice.alternatives)
     if any(weight <= 0 for weight in weights) or (shared and sum(weights) >= 1):
-        raise _fault(
+        raise rule_fault(
             rule,
             rule,
             f"the weights of {rule.name!r} sum to {sum(weights):g}: they must be "
@@ -206,7 +200,7 @@ def _check_reach(
         reached |= reachable({**rules, **seeds}, seed)
     for rule in rules.values():
         if rule.name not in reached and rule.source == source:
-            raise _fault(
+            raise rule_fault(
                 rule,
                 rule,
                 f"no derivation from {start!r} reaches {rule.name!r}: use it or remove it",
@@ -280,179 +274,3 @@ def term_size(term: Term, least: Mapping[str, int]) -> int:
 
 def sequence_size(terms: tuple[Term, ...], least: Mapping[str, int]) -> int:
     return min(INFINITE, sum(term_size(term, least) for term in terms))
-
-
-class _Arity:
-    """How many streams leave each rule, by arguments and streams entering; None is unknown yet.
-    A rule is followed into itself NESTED times: its arguments may grow without end."""
-
-    def __init__(self, rules: Mapping[str, Rule], operators: Mapping[str, Operator]):
-        self.rules, self.operators = rules, operators
-        self.inside: list[str] = []
-        self.visits = self.deep = 0
-        self.known: dict[tuple[str, tuple[tuple[str, Value], ...], int], int | None] = {}
-
-    def of_start(self, start: str, streams: int) -> None:
-        before = -1
-        while before != sum(v is not None for v in self.known.values()):
-            before = sum(v is not None for v in self.known.values())
-            self.settled = {k: v for k, v in self.known.items() if v is not None}
-            self.known = {}
-            self.rule(Call(start), (), streams, self.rules[start])
-
-    def rule(
-        self, call: Call, env: tuple[tuple[str, Value], ...], streams: int, caller: Rule
-    ) -> int | None:
-        rule = self.rules[call.name]
-        given = dict(
-            zip([n for n, _ in rule.params], [v for n, v in call.args if not n], strict=False)
-        ) | {n: v for n, v in call.args if n}
-        inner: dict[str, Value] = {}
-        for name, default in rule.params:
-            value = given.get(name)
-            inner[name] = _value(value, env) if value is not None else _value(default, inner)
-        key = (call.name, tuple(inner.items()), streams)
-        if key not in self.known:
-            if self.inside.count(call.name) == NESTED:
-                return None
-            self.known[key] = self.settled.get(key)
-            self._enter(rule)
-            self.inside.append(call.name)
-            self.known[key] = self.choice(rule.body, key[1], streams, rule, call.name)
-            self.inside.pop()
-            self.deep -= 1
-        return self.known[key]
-
-    def _enter(self, rule: Rule) -> None:
-        self.visits, self.deep = self.visits + 1, self.deep + 1
-        if self.deep > NESTING:
-            raise _fault(rule, rule, f"rules and brackets are nested deeper than {NESTING} here")
-        if self.visits > VISITS:
-            raise _fault(
-                rule,
-                rule,
-                f"{rule.name!r} is called with too many arguments: {VISITS:,} ways to "
-                "call a rule were followed",
-            )
-
-    def choice(
-        self,
-        choice: Choice,
-        env: tuple[tuple[str, Value], ...],
-        streams: int,
-        rule: Rule,
-        name: str,
-    ) -> int | None:
-        outs = {self.sequence(a.terms, env, streams, rule) for a in choice.alternatives} - {None}
-        if len(outs) > 1:
-            counts = sorted(n for n in outs if n is not None)
-            raise _fault(
-                rule,
-                rule,
-                f"the alternatives of {name!r} leave {counts} streams; all must leave equally many",
-            )
-        return outs.pop() if outs else None
-
-    def sequence(
-        self,
-        terms: tuple[Term, ...],
-        env: tuple[tuple[str, Value], ...],
-        streams: int | None,
-        rule: Rule,
-    ) -> int | None:
-        for term in terms:
-            if streams is None:
-                return None
-            streams = self.term(term, env, streams, rule)
-        return streams
-
-    def term(
-        self, term: Term, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule
-    ) -> int | None:
-        if isinstance(term, Call):
-            follow = self.rule if term.name in self.rules else self.operator
-            return follow(term, env, streams, rule)
-        self._enter(rule)
-        out = self._bracket(term, env, streams, rule)
-        self.deep -= 1
-        self.visits -= 1
-        return out
-
-    def _bracket(
-        self,
-        term: Choice | Repeat | Streams | Copies,
-        env: tuple[tuple[str, Value], ...],
-        streams: int,
-        rule: Rule,
-    ) -> int | None:
-        match term:
-            case Choice():
-                return self.choice(term, env, streams, rule, rule.name)
-            case Repeat():
-                out = self.term(term.body, env, streams, rule)
-                if out is not None and out != streams:
-                    where = calls_in(term.body)[0]
-                    raise _fault(
-                        rule, where, f"{term} repeats what takes {streams} streams and leaves {out}"
-                    )
-                return out
-            case Streams():
-                return self.branches(term, env, streams, rule)
-            case Copies():
-                n = _value(term.n, dict(env))
-                if isinstance(n, int | float) and n != streams:
-                    raise _fault(
-                        rule, calls_in(term)[0], f"{term} wants {n} streams, {streams} arrive"
-                    )
-                out = self.sequence(term.body, env, 1, rule)
-                return None if out is None else out * streams
-
-    def branches(
-        self, term: Streams, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule
-    ) -> int | None:
-        if len(term.branches) != streams:
-            raise _fault(
-                rule,
-                calls_in(term)[0],
-                f"{term} has {len(term.branches)} branches, and "
-                f"{streams} streams arrive: put clone({len(term.branches)}) before it?",
-            )
-        outs = [self.sequence(branch, env, 1, rule) for branch in term.branches]
-        return None if None in outs else sum(n for n in outs if n is not None)
-
-    def operator(
-        self, call: Call, env: tuple[tuple[str, Value], ...], streams: int, rule: Rule
-    ) -> int | None:
-        operator = self.operators[call.name]
-        if operator.streams_in is not None and operator.streams_in != streams:
-            raise _fault(
-                rule,
-                call,
-                f"{call.name} takes {operator.streams_in} "
-                f"stream{'s' * (operator.streams_in > 1)}, {streams} arrive",
-            )
-        values = [(n, _value(v, env)) for n, v in call.args]
-        if any(value == "?" for _, value in values):
-            return None if operator.splits else operator.streams_out(streams, {})
-        try:
-            bound = operator.bind(
-                tuple(v for n, v in values if not n), {n: v for n, v in values if n}
-            )
-        except ValueError as error:
-            raise _fault(rule, call, str(error)) from None
-        return operator.streams_out(streams, bound)
-
-
-def _value(expression: object, env: object) -> Value:
-    """An argument's value, or "?" where only a derivation will know (elastic, captured)."""
-    if isinstance(expression, Elastic):
-        expression = expression.values[0]
-    if expression is None or names_in(expression) & set(CAPTURED):  # type: ignore[arg-type]
-        return "?"
-    known = dict(env)  # type: ignore[call-overload]
-    if any(known.get(name) == "?" for name in names_in(expression)):  # type: ignore[arg-type]
-        return "?"
-    try:
-        return evaluate(expression, known)  # type: ignore[arg-type]
-    except ValueError:
-        return "?"

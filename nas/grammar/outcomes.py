@@ -14,15 +14,14 @@ from typing import Any, Literal
 
 from nas.grammar.begins import Begins
 from nas.grammar.frames import Cost, Price
+from nas.grammar.idle import Idle
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
-from nas.grammar.moves import Move, alone, decided, idle_labels
+from nas.grammar.moves import Move, decided, idle_labels
 from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
 from nas.op import Shape, ShapeError, Shapes
 
 NEAR = 3  # operators of the ways that a detour may take
 FEW, MANY = 8, 256  # results kept of a node where any will do, and where one must fit
-
-SAME = (0, 1)  # of what makes of equal streams one as they are, of any number of axes
 
 Reach = Literal["idle", "short", "near"]
 """Which derivations of a node are looked at: doing nothing where that is possible and else a few
@@ -39,8 +38,7 @@ class Outcomes:
     ):
         self.scale, self.priced, self.spend = scale, priced, spend
         self._made: dict[Any, Results] = {}
-        self._nothing: dict[Node, Made | None] = {}
-        self._plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
+        self.idle = Idle(priced)
         self._turned: dict[Any, Results] = {}
         self._spare: dict[Any, tuple[Spare, ...]] = {}
         self._busy: set[Any] = set()
@@ -57,7 +55,7 @@ class Outcomes:
         if reach == "idle":
             width = node.width if isinstance(node, Fork | Multiple) else 1
             if len(streams) == width:
-                nothing = self.nothing(node)
+                nothing = self.idle.nothing(node)
                 if nothing is None and node.neutral is not None:
                     nothing = Made(node.neutral, idle_labels(node, streams))
                 if nothing is not None:
@@ -122,41 +120,14 @@ class Outcomes:
             return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
         return {}
 
-    def nothing(self, node: Node) -> Made | None:
-        """How a node does nothing; None where it cannot or where that hangs on the shape."""
-        if node not in self._nothing:
-            made = None
-            if node.neutral is not None:
-                with suppress(ShapeError):
-                    made = Made(node.neutral, idle_labels(node, ()))
-            elif isinstance(node, Decision):
-                for i, option in enumerate(node.options):
-                    found = self._bracket(node.parts(i))
-                    if found and (made is None or Cost.of(found.cost) < Cost.of(made.cost)):
-                        made = found._replace(labels=(option.label, *found.labels))
-            self._nothing[node] = made
-        return self._nothing[node]
-
-    def _bracket(self, parts: Parts) -> Made | None:
-        """How a stream is cloned, left as it is and summed."""
-        if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
-            return None
-        fork, idle = parts[1], self.nothing(parts[1])
-        width = fork.width
-        spread = alone(parts[0], lambda o: o.operator.role == "copy" and o.args["n"] == width)
-        gather = alone(parts[2], lambda o: o.operator.takes_equal(width, o.args) == SAME)
-        if self.priced or idle is None or spread is None or gather is None:
-            return None
-        return Made(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
-
     def option(
         self, decision: Decision, index: int, streams: Shapes, fork: Fork | Multiple | None
     ) -> Results:
         """What an option of a site makes behind a fork where all else does nothing."""
         key = (decision, index, fork)
-        if key not in self._plans:
-            self._plans[key] = self._plan(decision.parts(index), fork)
-        idle, operation, parts = self._plans[key]
+        if key not in self.idle.plans:
+            self.idle.plans[key] = self.idle.plan(decision.parts(index), fork)
+        idle, operation, parts = self.idle.plans[key]
         if len(parts) == 1 and isinstance(parts[0], Capture):
             if parts[0].refuses(streams):
                 return {}
@@ -164,9 +135,9 @@ class Outcomes:
                 sized = parts[0].on(streams)
             except ShapeError:
                 return {}
-            if sized not in self._plans:
-                self._plans[sized] = self._plan((sized,), None)
-            idle, operation, parts = self._plans[sized]
+            if sized not in self.idle.plans:
+                self.idle.plans[sized] = self.idle.plan((sized,), None)
+            idle, operation, parts = self.idle.plans[sized]
         if streams != streams[:1] * (fork.width if fork else 1):
             return self.way("idle", parts, streams)
         if operation is not None:
@@ -177,27 +148,6 @@ class Outcomes:
                 idle = idle._replace(cost=idle.cost + self.price(operation, streams))
             return {result: idle}
         return self.way("idle", parts, streams) if idle is BLANK else {streams: idle}
-
-    def _plan(
-        self, parts: Parts, fork: Fork | Multiple | None
-    ) -> tuple[Made, Operation | None, Parts]:
-        """What does nothing, and the one operator beside it; else the parts."""
-        if len(parts) == 1 and isinstance(parts[0], Sequence):
-            parts = parts[0].parts()
-        whole = (fork, *parts) if fork else parts
-        bracket = None if fork else self._bracket(parts)
-        if bracket is not None:
-            return bracket, None, whole
-        working = [node for node in whole if self.nothing(node) is None]
-        idle = BLANK
-        for node in whole:
-            idle = joined(idle, self.nothing(node) or BLANK)
-        if not working:
-            return idle, None, whole
-        if len(working) == 1 and isinstance(working[0], Operation):
-            least = 0 if self.priced else 1
-            return Made(idle.cost + least, idle.labels), working[0], whole
-        return BLANK, None, whole
 
     def turn(self, node: Node, streams: Shapes) -> Results:
         """What one operator makes of the streams while all else in a node does nothing."""
@@ -251,7 +201,7 @@ class Outcomes:
         for at, wanted in enumerate(product.operator.mended(streams, product.args)):
             branch = fork.parts(at)
             made = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
-            other = self.nothing(fork.parts(1 - at)[0])
+            other = self.idle.nothing(fork.parts(1 - at)[0])
             if made is not None and other is not None and len(fork.parts(1 - at)) == 1:
                 pair = (streams[0], wanted) if at else (wanted, streams[1])
                 result = product.outputs(pair)
@@ -271,7 +221,7 @@ class Outcomes:
             found: dict[Node, Spare] = {}
             later: tuple[str, ...] = ()
             for node in reversed(parts):
-                made = self.nothing(node)
+                made = self.idle.nothing(node)
                 if made is None or isinstance(node, Fork | Multiple):
                     break
                 found[node] = Spare(node, len(made.labels), later)
@@ -344,7 +294,7 @@ class Outcomes:
         decision = parts[1]
         assert isinstance(decision, Decision)
         results: list[tuple[Shapes, Made]] = []
-        idle = self.nothing(parts[0]) if reach == "idle" else None
+        idle = self.idle.nothing(parts[0]) if reach == "idle" else None
         fork = () if idle else parts[:1]
         for x, before in found.items():
             for index, option in enumerate(decision.options):

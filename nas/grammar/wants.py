@@ -6,7 +6,10 @@ of each: a sum all of it, a concatenation a part, a matrix product its own rows.
 
 from __future__ import annotations
 
+from typing import cast
+
 from nas.grammar.frames import Frame
+from nas.grammar.made import Results
 from nas.grammar.nodes import Copied, Join, Operation
 from nas.op import Shape, Shapes
 
@@ -95,3 +98,21 @@ def _beside(end: Frame) -> tuple[Shapes, list[Shapes | int]]:
     assert end.bracket is not None
     done, waiting, twins = end.bracket
     return done, [waiting, len(waiting)] if twins and waiting else [waiting]
+
+
+def fitting(results: Results, after: Frame | None) -> Results:
+    """Those of some results that what takes them next can take, if only doing nothing is between;
+    all where that cannot be told."""
+    if not results:
+        return results
+    taker, done = after, cast(Shapes, ())
+    first = next(iter(results))
+    if after is not None and len(first) == 1:
+        join = after.jump
+        if join is None or join.bracket is None or join.bracket.waiting:
+            return results
+        taker, done = join.next, join.bracket.done
+    if taker is None or not isinstance(taker.node, Operation):
+        return results
+    node = taker.node
+    return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}

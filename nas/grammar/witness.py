@@ -17,7 +17,7 @@ from nas.grammar.labels import DONE, Idle, Labels, Witness, idle, repeats, witne
 from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
-from nas.grammar.wants import aims, wanted
+from nas.grammar.wants import aims, fitting, wanted
 from nas.grammar.ways import Sites, Ways
 from nas.op import Shapes
 
@@ -171,7 +171,7 @@ class Witnesses:
         """What a node turns the streams into of what fits, a few where much does."""
         fits = aims(after)
         if fits is None:
-            turns = _fitting(self.outcomes.turn(node, streams), after)
+            turns = fitting(self.outcomes.turn(node, streams), after)
             return dict(islice(turns.items(), TURNS))
         made = ((w, self.outcomes.turn_into(node, streams[0], w[0])) for w in fits)
         return {result: one for result, one in made if one is not None}
@@ -263,7 +263,7 @@ class Witnesses:
     ) -> Witness | None:
         """A completion by the first of some results that has one."""
         if effort == 0 and len(results) > 1:
-            results = _fitting(results, after)
+            results = fitting(results, after)
         for result, made in islice(results.items(), 1 if effort == HERE else None):
             rest = self.finish(after, result, effort)
             if rest is not None:
@@ -334,21 +334,3 @@ def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
         return None
     cost = made.cost * copies + rest.cost
     return witness((cost, (made.labels, rest.labels)))
-
-
-def _fitting(results: Results, after: Frame | None) -> Results:
-    """Those of some results that what takes them next can take, if only doing nothing is between;
-    all where that cannot be told."""
-    if not results:
-        return results
-    taker, done = after, cast(Shapes, ())
-    first = next(iter(results))
-    if after is not None and len(first) == 1:
-        join = after.jump
-        if join is None or join.bracket is None or join.bracket.waiting:
-            return results
-        taker, done = join.next, join.bracket.done
-    if taker is None or not isinstance(taker.node, Operation):
-        return results
-    node = taker.node
-    return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.files import replacing
+from nas.files import metadata, replacing
 from nas.network import initial
 from nas.op import Param
 from nas.optimizer import OPTIMIZERS, Lease
@@ -225,17 +225,17 @@ class Bank:
         for name, kept in self.state.items() if state else ():
             tensors |= {f"{STATE}{name}/{key}": value for key, value in kept.items()}
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {
+        own = {
             "version": str(self.version),
             "seed": str(self.seed),
             "share": self.share,
             "state": " ".join(self.state) if state else "",
         }
         if self.grows:
-            metadata["slots"] = json.dumps(self.params)
+            own["slots"] = json.dumps(self.params)
         try:
             with replacing(path) as part:
-                save_file(whole, part, metadata={**metadata, **(facts or {})})
+                save_file(whole, part, metadata={**own, **(facts or {})})
         except (SafetensorError, OSError) as error:
             raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
 
@@ -246,9 +246,9 @@ class Bank:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                metadata, names = file.metadata() or {}, set(file.keys())
-                self._agree(path, metadata)
-                states = [f"{STATE}{name}/" for name in metadata.get("state", "").split()]
+                facts, names = file.metadata() or {}, set(file.keys())
+                self._agree(path, facts)
+                states = [f"{STATE}{name}/" for name in facts.get("state", "").split()]
                 if not any(name.startswith(STATE) for name in names):  # as they once were named
                     states = [prefix.removeprefix(STATE) for prefix in states]
                 self._match(
@@ -267,20 +267,20 @@ class Bank:
                             state[key].copy_(file.get_tensor(prefix + key))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
-        version = metadata.get("version", "0")
+        version = facts.get("version", "0")
         if not version.isdecimal():
             raise BankError(f"{path} is damaged: its version is {version[:60]!r}")
         self.version = int(version)
 
-    def _agree(self, path: Path, metadata: Mapping[str, str]) -> None:
+    def _agree(self, path: Path, facts: Mapping[str, str]) -> None:
         """Make the slots that a file says, where the bank grows; raise BankError where the file
         is of a bank that shares weights otherwise."""
-        share = metadata.get("share", "path")
+        share = facts.get("share", "path")
         if share != self.share:
             raise BankError(f"{path} shares weights by {share}, and this space by {self.share}")
         if self.grows:
             try:
-                slots: dict[str, Any] = json.loads(metadata.get("slots", "{}"))
+                slots: dict[str, Any] = json.loads(facts.get("slots", "{}"))
                 for key, (name, shape, *said) in slots.items():
                     self._hold({key: Param(name, tuple(map(int, shape)), *said)})
             except (ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -300,10 +300,9 @@ class Bank:
 def facts_of(path: Path) -> dict[str, str]:
     """The facts a bank's file was saved with; raises BankError where it is damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise BankError(f"{path} is damaged: {error}") from None
+        return metadata(path)
+    except ValueError as error:
+        raise BankError(str(error)) from None
 
 
 def free_mb() -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from typing import Any, cast
 
 from nas.evaluate import BASELINES, EVALUATORS, SHARED, TRUTH
+from nas.journal import finite
 from nas.trust.statistics import against_all, expected_gain, pairwise
 from nas.trust.table import Calibration, Estimate, Row, ahead, ceiling, rows
 
@@ -146,15 +146,7 @@ def facts(
             for task, metric in calibration.metrics.items()
         },
     }
-    return cast("dict[str, Any]", _plain(found))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
+    return cast("dict[str, Any]", finite(found, lambda value: None))
 
 
 def _gain(

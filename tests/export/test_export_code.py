@@ -10,7 +10,7 @@ import torch
 
 from nas import grammar as grammars
 from nas.export import ExportError, Recipe, model_source, plain, save
-from nas.export.folder import difference, outputs
+from nas.export.plain import difference, outputs
 from nas.grammar import Grammar, GrammarError, Limits, sample
 from nas.network import Network
 from nas.plan import plan

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nas.export import ExportError, Recipe, facts, load, note, save, save_weights
-from nas.export.folder import difference
+from nas.export.plain import difference
 from nas.files import FolderError
 from nas.grammar import Grammar, GrammarError, sample
 from nas.network import Network

@@ -1,0 +1,201 @@
+"""The verbs that search: search, resume, trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.cli.options import (
+    AGAIN,
+    Device,
+    Json,
+    On,
+    RunFolder,
+    SpaceName,
+    TrustCode,
+    app,
+    carry_on,
+    columns,
+)
+from nas.terminal import err, live, show, show_run, show_trust, told, write
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "nas search mobile --task digits --out runs/first\n\n"
+    "nas search mobile --task scenes-classify --task scenes-segment --out runs/two\n\n"
+    "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
+    "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --budget 10m --out runs/mine"
+)
+def search(
+    space: SpaceName = "",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder, module:function."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder, a new one.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct subnets to evaluate. [200]")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the run: 90s, 10m, 2h.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="tree, evolution, nsga2, tpe or random; "
+            "auto is nsga2 in finite spaces, tree in others. [auto]"
+        ),
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")
+    ] = None,
+    max: Annotated[
+        list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
+    ] = None,
+    min: Annotated[
+        list[str] | None, typer.Option("--min", help="At least, as accuracy=0.9.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. [local]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … [cpu]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Search a space for one task or several at once. See nas settings for all there is to set."""
+    from nas.search import Settings
+    from nas.search import search as run_search
+    from nas.search.settings import seconds
+
+    facts: dict[str, Any] = {}
+    if config:
+        with told():
+            facts = Settings.read(config)
+    named_out = facts.pop("out", None)
+    folder = out or Path(named_out or Path("runs") / (Path(space or "run").stem))
+    with told(carry_on(folder)):
+        facts["tasks"] = [_laid_out(t, layout) for t in task or facts.get("tasks", [])]
+        bounds = [_bound(text, "<=") for text in max or ()]
+        bounds += [_bound(text, ">=") for text in min or ()]
+        said = {
+            "space": space or None,
+            "trials": trials,
+            "seed": seed,
+            "sampler": sampler,
+            "on": on,
+            "workers": workers,
+            "device": device,
+            "limits": bounds or None,
+            "objectives": columns(objectives or "") or None,
+            "budget_s": seconds(budget) if budget else None,
+        }
+        facts |= {key: value for key, value in said.items() if value is not None}
+        if not facts.get("space") or not facts["tasks"]:
+            raise ValueError("say a space and a task: nas search mobile --task digits")
+        settings = Settings.of(facts, str(config or "settings"))
+        if dry_run:
+            _dry_run(settings, trust_code)
+            return
+        with live() as listener:
+            run = run_search(**facts, out=folder, listener=listener, trust_code=trust_code)
+        show_run(run)
+
+
+def _bound(text: str, sign: str) -> str:
+    """A limit as settings write it."""
+    return text if "<" in text or ">" in text else text.replace("=", sign, 1)
+
+
+def _laid_out(task: str, layout: str | None) -> str:
+    """A task with its layout, where it is data of the user's own."""
+    own = layout and "=" in task and "?layout=" not in task
+    return f"{task}?layout={layout}" if own else task
+
+
+def _dry_run(settings: Any, trust_code: bool) -> None:
+    from nas.search.estimate import estimate
+    from nas.task import load_tasks
+
+    for task in load_tasks(settings.tasks, trust_code=trust_code):
+        err.print(task.describe(), markup=False, soft_wrap=True)
+    costs = estimate(settings, trust_code=trust_code)
+    show([costs], ["bank_mb", "step_ms", "evaluation_ms", "eta_s"], "What it costs")
+
+
+@app.command(
+    epilog="Examples:\n\nnas resume runs/first\n\n"
+    "nas resume runs/first --trials 500 --on ray   (more of a run that has ended, on Ray)\n\n"
+    "nas resume runs/first --budget 1h             (as many more as fit an hour)"
+)
+def resume(
+    run: RunFolder,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, from now on.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time from now on: 90s, 10m, 2h.")] = None,
+    on: On = "local",
+    workers: Annotated[int, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = 0,
+    device: Device = "cpu",
+    trust_code: TrustCode = False,
+) -> None:
+    """Carry an interrupted run on to its end, or a finished one further."""
+    from nas.search import resume as run_resume
+    from nas.search.settings import seconds
+
+    with told(carry_on(run)):
+        with live() as listener:
+            done = run_resume(
+                run,
+                trials=trials,
+                budget_s=seconds(budget) if budget else None,
+                on=on,
+                workers=workers,
+                device=device,
+                listener=listener,
+                trust_code=trust_code,
+            )
+        show_run(done)
+
+
+@app.command(
+    epilog="Examples:\n\nnas trust runs/first --standalone 32\n\n"
+    "nas trust runs/first --standalone 64 --budget 30m --json > trust.json\n\n"
+    "The same command carries on where it was; a larger number extends what is there."
+)
+def trust(
+    run: RunFolder,
+    standalone: Annotated[
+        int, typer.Option(min=8, help="Random architectures to train from scratch, twice each.")
+    ] = 32,
+    epochs: Annotated[
+        float | None, typer.Option(help="Of training from scratch; by default the run's.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="A search's time, for the verdict; by default the run's.")
+    ] = None,
+    as_json: Json = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Measure how far a run's evaluators can be trusted, against training from scratch."""
+    import json
+
+    from nas.search.choose_evaluator import trust as measure
+    from nas.search.settings import seconds
+
+    with told(AGAIN):
+        with live() as listener:
+            facts = measure(
+                run,
+                standalone=standalone,
+                epochs=epochs,
+                listener=listener,
+                budget_s=seconds(budget) if budget else None,
+                trust_code=trust_code,
+            )
+        if as_json:
+            write(json.dumps(facts, indent=1))
+        else:
+            show_trust(facts)

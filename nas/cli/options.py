@@ -1,0 +1,38 @@
+"""What several verbs take, and the app that they are verbs of."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Find neural networks that are accurate, small and fast for your own data and device.",
+    epilog="First run: [bold]nas search mobile --task digits --out runs/first[/bold]",
+)
+
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder, as runs/first.")]
+NetFolder = Annotated[Path, typer.Argument(help="A network's folder, as net.")]
+SpaceName = Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
+On = Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Run Python code that the space or a task names.")
+]
+AGAIN = "The same command carries on where it was."
+
+
+def carry_on(folder: Path) -> str:
+    """How an interrupted run goes on."""
+    return f"nas resume {shlex.quote(str(folder))} carries on where it was."
+
+
+def columns(text: str) -> list[str]:
+    """Column names written with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]

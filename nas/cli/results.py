@@ -1,0 +1,153 @@
+"""The verbs that look at results and take networks home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nas
+from nas.cli.options import AGAIN, Device, NetFolder, On, RunFolder, TrustCode, app, columns
+from nas.terminal import live, show, show_front, show_trivial, told, write
+
+
+@app.command(
+    epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
+    "nas front runs/first --objectives accuracy,params --csv > front.csv\n\n"
+    "nas front net-a net-b net-c     (networks on the test split, once retrained)"
+)
+def front(
+    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or those of networks.")],
+    where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
+    sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
+    objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show the Pareto front of a run, or of networks that were retrained."""
+    with told():
+        from nas.retrain import front_of
+
+        run, *others = folders
+        if others or (run / "architecture.json").exists():
+            whole, found = None, front_of(folders, columns(objectives))
+        else:
+            whole = nas.load(run, trust_code=trust_code)
+            found = whole.front(columns(objectives))
+        if where:
+            found = found.where(where)
+        if sort:
+            found = found.sort(sort)
+        if csv:
+            write(found.to_csv())
+        else:
+            show_front(found)
+            if whole:
+                show_trivial(whole)
+
+
+@app.command(epilog="Example: nas report runs/first")
+def report(run: RunFolder, trust_code: TrustCode = False) -> None:
+    """Write one offline HTML page with the interactive front."""
+    from nas.report import report as write_report
+
+    with told():
+        write(f"wrote {write_report(nas.load(run, trust_code=trust_code))}")
+
+
+@app.command(epilog="Example: nas extract runs/first --id 6d9e644c --to net")
+def extract(
+    run: RunFolder,
+    id: Annotated[str, typer.Option(help="A trial's id; without it the front's first.")] = "",
+    to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
+    trust_code: TrustCode = False,
+) -> None:
+    """Take a network out: model.py, weights.safetensors, architecture.json, recipe.toml."""
+    from nas.evaluate import EVALUATORS
+
+    with told():
+        chosen = nas.load(run, trust_code=trust_code)
+        taken = chosen.save(id or chosen.best(), to)
+        write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
+        if not EVALUATORS[chosen.evaluator].keeps:
+            write("its weights are fresh: this run trains candidates from scratch and keeps none")
+        write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
+
+
+@app.command(
+    epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
+    "nas retrain runs/first --id 6d9e644c --id 14ddf09b --on ray"
+)
+def retrain(
+    folder: Annotated[Path, typer.Argument(help="A network's folder, or a run's with --id.")],
+    id: Annotated[list[str] | None, typer.Option(help="Trials of the run (repeatable).")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The peak learning rate.")] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch/--from-weights", help="New weights, or the net's own.")
+    ] = True,
+    on: On = "local",
+    device: Device = "cpu",
+    trust_code: TrustCode = False,
+) -> None:
+    """Train networks fully; test metrics before and after. Interrupted, it carries on."""
+    from nas.retrain import retrain as train_again
+    from nas.retrain import retrain_trials
+
+    with told(AGAIN):
+        with live() as listener:
+            if (folder / "run.toml").exists():
+                rows = retrain_trials(
+                    folder,
+                    id or [],
+                    on=on,
+                    epochs=epochs,
+                    lr=lr,
+                    device=device,
+                    from_scratch=from_scratch,
+                    listener=listener,
+                    trust_code=trust_code,
+                )
+            elif id or on != "local":
+                raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
+            else:
+                before, after = train_again(
+                    folder,
+                    epochs=epochs,
+                    lr=lr,
+                    device=device,
+                    from_scratch=from_scratch,
+                    listener=listener,
+                    trust_code=trust_code,
+                )
+                rows = [
+                    {
+                        "network": str(folder),
+                        "task": b.task,
+                        "metric": b.name,
+                        "before": b.value,
+                        "after": a.value,
+                    }
+                    for b, a in zip(before, after, strict=True)
+                    if b.task
+                ]
+        show(rows, ["network", "task", "metric", "before", "after"], "On the test split")
+
+
+@app.command(epilog="Example: nas export net --onnx")
+def export(
+    folder: NetFolder,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
+    torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a network for other runtimes, checked against PyTorch's outputs."""
+    with told():
+        if not (onnx or torch):
+            raise ValueError(f"say what to write: nas export {folder} --onnx")
+        from nas.export import to_onnx, to_torch_export
+
+        for wanted, writer in ((onnx, to_onnx), (torch, to_torch_export)):
+            if wanted:
+                write(f"wrote {writer(folder, trust_code=trust_code)}, outputs equal to PyTorch's")

@@ -1,0 +1,11 @@
+"""A network as a plan, worked out once from a derivation, an input shape and the heads of tasks.
+
+A Network runs it on its own parameters, a subnet on views of a bank; costs and code walk the same.
+"""
+
+from __future__ import annotations
+
+from nas.plan.plan import Plan, Step, run
+from nas.plan.writer import nontrivial, plan
+
+__all__ = ["Plan", "Step", "nontrivial", "plan", "run"]
