@@ -95,12 +95,12 @@ class Archive:
         """Add a trial; on disk when this returns. Its number and id must be new."""
         self._add({"kind": "trial", **plain(trial)})
 
-    def measure(self, found: Mapping[str, Iterable[Measurement]]) -> None:
+    def measure(self, measured: Mapping[str, Iterable[Measurement]]) -> None:
         """Append measurements to finished trials, by id; all on disk when this returns."""
         events: list[dict[str, JSON]] = []
-        for id, some in found.items():
-            said: list[JSON] = [plain(one) for one in some]
-            events.append({"kind": "measure", "id": self.trial(id).id, "measurements": said})
+        for id, some in measured.items():
+            facts: list[JSON] = [plain(measurement) for measurement in some]
+            events.append({"kind": "measure", "id": self.trial(id).id, "measurements": facts})
         self._add(*events)
 
     def note(self, kind: str, **facts: JSON) -> None:

@@ -65,17 +65,17 @@ class Limit:
         bound = _number(match[3]) if match else None
         if match is None or bound is None or not math.isfinite(bound):
             raise ValueError(f"limit {text!r} is not like latency_ms=1, flops<=2M or accuracy>=0.9")
-        name, sign, said = match.groups()
+        name, sign, number = match.groups()
         _check(name, known)
         if _maximized(name) and sign != ">=":
             raise ValueError(
                 f"limit {text!r}: larger is better for {name}, so it is bounded from below: "
-                f"--min {name}={said} (in settings {name}>={said})"
+                f"--min {name}={number} (in settings {name}>={number})"
             )
         if not _maximized(name) and sign == ">=":
             raise ValueError(
                 f"limit {text!r}: smaller is better for {name}, so it is bounded from above: "
-                f"--max {name}={said} (in settings {name}<={said})"
+                f"--max {name}={number} (in settings {name}<={number})"
             )
         return Limit(name, bound, sign == ">=")
 
@@ -150,12 +150,12 @@ class ParetoFront:
             raise ValueError("a front needs at least one objective")
         finished = [trial for trial in trials if trial.state == "finished"]
         _one_version(finished, [*objectives, *limits])
-        found = [
+        candidates = [
             (_losses(columns, objectives), trial)
             for trial in finished
             if _keeps(columns := trial.columns(), limits)
         ]
-        kept = [found[i] for i in nondominated([losses for losses, _ in found])]
+        kept = [candidates[i] for i in nondominated([losses for losses, _ in candidates])]
         kept.sort(key=lambda pair: (pair[0], pair[1].number))
         return ParetoFront(tuple(objectives), tuple(trial for _, trial in kept))
 
@@ -172,7 +172,7 @@ class ParetoFront:
         """The same trials by a column, by default the best first; those without it are last."""
         self._check(column)
         if descending is None:
-            directions = {one.name: one.maximize for one in self.objectives}
+            directions = {objective.name: objective.maximize for objective in self.objectives}
             descending = directions.get(column, _maximized(column))
         sign = -1 if descending else 1
 
@@ -206,9 +206,9 @@ class ParetoFront:
 
     def _columns(self) -> list[str]:
         """Objectives, then costs, then all others by name."""
-        found = {name for trial in self.trials for name in trial.columns()}
-        costs = [name for name in COSTS if name in found]
-        names = [*(one.name for one in self.objectives), *costs, *sorted(found)]
+        measured = {name for trial in self.trials for name in trial.columns()}
+        costs = [name for name in COSTS if name in measured]
+        names = [*(objective.name for objective in self.objectives), *costs, *sorted(measured)]
         return list(dict.fromkeys(names))
 
     def _check(self, column: str) -> None:
@@ -245,7 +245,9 @@ def cell(value: object) -> object:
 
 def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The objectives' values, all to be minimised; NaN where one is missing."""
-    values = ((columns.get(one.name, math.nan), one.maximize) for one in objectives)
+    values = (
+        (columns.get(objective.name, math.nan), objective.maximize) for objective in objectives
+    )
     return tuple(-value if maximize else value for value, maximize in values)
 
 
@@ -254,17 +256,17 @@ def _one_version(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> 
     versions: dict[str, dict[int, str]] = {}
     for trial in trials:
         newest = trial.newest()
-        for name in (one.name for one in read if one.name in newest):
+        for name in (column.name for column in read if column.name in newest):
             version = newest[name].bank_version
             if version is not None:
                 versions.setdefault(name, {}).setdefault(version, trial.id)
     for name, met in versions.items():
         if len(met) > 1:
-            said = ", ".join(f"{version} (as {id})" for version, id in sorted(met.items()))
+            versions_text = ", ".join(f"{version} (as {id})" for version, id in sorted(met.items()))
             raise ValueError(
-                f"{name} was measured on several versions of the bank: {said} steps; measurements "
-                "of different versions cannot be compared in one front: evaluate all trials on "
-                "one version, or look at each version's trials alone"
+                f"{name} was measured on several versions of the bank: {versions_text} steps; "
+                "measurements of different versions cannot be compared in one front: evaluate all "
+                "trials on one version, or look at each version's trials alone"
             )
 
 

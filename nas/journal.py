@@ -89,9 +89,9 @@ def _escape(value: JSON) -> JSON:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"the keys of {value!r} are not all text")
-        return {key: _escape(one) for key, one in value.items()}
+        return {key: _escape(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_escape(one) for one in value]
+        return [_escape(inner) for inner in value]
     return value
 
 
@@ -101,7 +101,7 @@ def _unescape(value: JSON) -> JSON:
             return _NUMBERS[value]
         return value[1:] if _LIKE_NUMBER.fullmatch(value) else value
     if isinstance(value, dict):
-        return {key: _unescape(one) for key, one in value.items()}
+        return {key: _unescape(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_unescape(one) for one in value]
+        return [_unescape(inner) for inner in value]
     return value

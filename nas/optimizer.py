@@ -82,10 +82,10 @@ def _seen(count: Tensors, kept: float) -> Tensors:
     """1 - keptⁿ, the share of a running mean that n steps have filled."""
     if not kept:
         return [torch.ones_like(n) for n in count]
-    found = list(torch._foreach_mul(count, log(kept)))
-    torch._foreach_expm1_(found)
-    torch._foreach_neg_(found)
-    return found
+    shares = list(torch._foreach_mul(count, log(kept)))
+    torch._foreach_expm1_(shares)
+    torch._foreach_neg_(shares)
+    return shares
 
 
 class Optimizer(NamedTuple):

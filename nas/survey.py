@@ -51,12 +51,12 @@ def survey(
         if size > MOST_DRAWN or time.process_time() - begun > DRAWING_S:
             break
     seconds = time.process_time() - begun
-    plans = [made for derivation in drawn if (made := _typed(derivation)) is not None]
+    plans = [typed for derivation in drawn if (typed := _typed(derivation)) is not None]
     values = {
-        "flops": [one.flops for one in plans],
-        "params": [one.params for one in plans],
-        "operators": [one.size for one in drawn],
-        "depth": [one.depth for one in plans],
+        "flops": [each_plan.flops for each_plan in plans],
+        "params": [each_plan.params for each_plan in plans],
+        "operators": [each_plan.size for each_plan in drawn],
+        "depth": [each_plan.depth for each_plan in plans],
     }
     rows: list[dict[str, Any]] = [
         {
@@ -73,26 +73,28 @@ def survey(
                 extreme(grammar, input=shape, of=row["quantity"], largest=x) for x in (False, True)
             ]
             row["smallest"], row["largest"] = (getattr(plan(e), row["quantity"]) for e in ends)
-    nodes = sum(len(one.choices) + operators(one.tokens, copies=False) for one in drawn)
-    found: dict[str, Any] = {
+    nodes = sum(
+        len(each_plan.choices) + operators(each_plan.tokens, copies=False) for each_plan in drawn
+    )
+    facts: dict[str, Any] = {
         "space": space,
         "input": input,
         "hash": grammar.hash,
         "architectures": _many(count(grammar, input=shape)) if grammar.finite else "endlessly many",
         "samples": len(drawn),
         "invalid": len(drawn) - len(plans),
-        "trivial": sum(bool(one.trivial) for one in plans),
-        "duplicates": len(plans) - len({one.fingerprint for one in plans}),
+        "trivial": sum(bool(each_plan.trivial) for each_plan in plans),
+        "duplicates": len(plans) - len({each_plan.fingerprint for each_plan in plans}),
         "us_per_node": round(1e6 * seconds / nodes, 2),
         "ranges": rows,
         "quantiles": {name: _quantiles(some) for name, some in values.items()},
         "examples": [_example(d) for d in drawn[:show]],
     }
     if not grammar.finite:
-        found["growth"] = _growth(grammar)
+        facts["growth"] = _growth(grammar)
     if grammar.seeds:
-        found["seeds"] = [_seed(grammar, name, shape) for name in grammar.seeds]
-    return found
+        facts["seeds"] = [_seed(grammar, name, shape) for name in grammar.seeds]
+    return facts
 
 
 def _many(n: int) -> str:
@@ -117,11 +119,11 @@ def read(space: str, input: str, file: str | Path, *, trust_code: bool = False) 
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise GrammarError(f"{file}: cannot be read: {error.strerror}") from None
-    found = read_network(grammar, text, input=shape, name=str(file))
-    known = plan(found)
+    derivation = read_network(grammar, text, input=shape, name=str(file))
+    known = plan(derivation)
     return {
-        "derivation": str(found),
-        "network": found.network_text,
+        "derivation": str(derivation),
+        "network": derivation.network_text,
         "params": known.params,
         "flops": known.flops,
     }
@@ -146,17 +148,17 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def _growth(grammar: Grammar) -> dict[str, Any]:
     try:
-        found = growth(grammar)
+        grown = growth(grammar)
     except ValueError as error:
         return {"by_derivation": inf, "by_instantiation": inf, "warning": str(error)}
-    said = {"by_derivation": found.by_derivation, "by_instantiation": found.by_instantiation}
-    if not found.tighten:
-        return {**said, "mean_operators": found.size}
+    facts = {"by_derivation": grown.by_derivation, "by_instantiation": grown.by_instantiation}
+    if not grown.tighten:
+        return {**facts, "mean_operators": grown.size}
     return {
-        **said,
+        **facts,
         "warning": (
-            f"without limits the mean size is infinite: what {found.tighten!r} derives to counts "
-            f"{found.by_instantiation:.2f} of its kind on average, copies included; give its "
+            f"without limits the mean size is infinite: what {grown.tighten!r} derives to counts "
+            f"{grown.by_instantiation:.2f} of its kind on average, copies included; give its "
             "alternatives that end more weight"
         ),
     }

@@ -106,7 +106,7 @@ def show_trust(facts: Mapping[str, Any]) -> None:
     from nas.report.text import estimate
     from nas.report.trust import decimals
 
-    for task, each in facts["tasks"].items():
+    for task, task_facts in facts["tasks"].items():
         rows = [
             {
                 "evaluator": row["words"],
@@ -115,16 +115,18 @@ def show_trust(facts: Mapping[str, Any]) -> None:
                 "CPU-s": row["cpu_s"],
                 "s before": row["before_s"],
             }
-            for row in each["rows"]
+            for row in task_facts["rows"]
         ]
         many, seeds = len(facts["architectures"]), facts["seeds"]
         show(
             rows,
             list(rows[0]),
-            f"{task}: Kendall τ with {each['metric']} after training from "
+            f"{task}: Kendall τ with {task_facts['metric']} after training from "
             f"scratch, {many} architectures, {seeds} seeds [90 % interval]",
         )
-        out.print(f"ceiling, one seed with another: τ {estimate(each['ceiling'])}\n", markup=False)
+        out.print(
+            f"ceiling, one seed with another: τ {estimate(task_facts['ceiling'])}\n", markup=False
+        )
     out.print(printable(facts["verdict"]["says"]), markup=False, soft_wrap=True)
 
 
@@ -132,9 +134,9 @@ def show_run(run: Run) -> None:
     """A run's fronts, and what may be done next."""
     front = run.front()
     show_front(front, f"The Pareto front of {run.folder}")
-    for name, one in run.fronts().items():
+    for name, task_front in run.fronts().items():
         if name:
-            show_front(one, f"\nFor {name} alone")
+            show_front(task_front, f"\nFor {name} alone")
     show_trivial(run)
     folder, trials = shlex.quote(str(run.folder)), run.trials
     if len(trials) < run.settings.trials:

@@ -186,8 +186,8 @@ class Batches:
         self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
 
     def at(self, step: int) -> Tensor:
-        each = self.size // self.batch
-        epoch, place = divmod(step, each)
+        in_epoch = self.size // self.batch
+        epoch, place = divmod(step, in_epoch)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self.order = torch.randperm(self.size, generator=generator)

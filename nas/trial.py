@@ -67,7 +67,7 @@ class Trial:
     def columns(self) -> dict[str, float]:
         """The newest value of every column: `digits_accuracy` and, short, `accuracy`; `newest` has
         the rule."""
-        return {column: one.value for column, one in self.newest().items()}
+        return {column: measurement.value for column, measurement in self.newest().items()}
 
     def newest(self) -> dict[str, Measurement]:
         """The newest measurement of every column.
@@ -79,15 +79,20 @@ class Trial:
         """
         long: dict[str, Measurement] = {}
         short: dict[str, dict[str, Measurement]] = {}
-        for one in self.measurements:
-            column = _plain_or_apart(one)
-            if one.task is None:
-                long[column] = one
+        for measurement in self.measurements:
+            column = _plain_or_apart(measurement)
+            if measurement.task is None:
+                long[column] = measurement
             else:
-                task = one.task.replace("-", "_")
-                long[f"{task}_{column}"] = one
-                short.setdefault(column, {})[one.task] = one
-        alone = {name: one for name, by in short.items() if len(by) == 1 for one in by.values()}
+                task = measurement.task.replace("-", "_")
+                long[f"{task}_{column}"] = measurement
+                short.setdefault(column, {})[measurement.task] = measurement
+        alone = {
+            name: measurement
+            for name, by in short.items()
+            if len(by) == 1
+            for measurement in by.values()
+        }
         return alone | long
 
 
@@ -185,15 +190,15 @@ FRACTIONS = ("value", "spread", "seconds", "cpu_s")
 
 def plain(record: Measurement | Trial) -> dict[str, JSON]:
     """The fields of a record that are not at their default."""
-    said: dict[str, Any] = {}
-    for one in dataclasses.fields(record):
-        value = getattr(record, one.name)
-        if value == one.default:
+    facts: dict[str, Any] = {}
+    for entry in dataclasses.fields(record):
+        value = getattr(record, entry.name)
+        if value == entry.default:
             continue
-        if one.name == "measurements":
+        if entry.name == "measurements":
             value = [plain(measurement) for measurement in value]
-        said[one.name] = float(value) if one.name in FRACTIONS else value
-    return said
+        facts[entry.name] = float(value) if entry.name in FRACTIONS else value
+    return facts
 
 
 def checked_event(event: Mapping[str, Any]) -> Any:

@@ -82,7 +82,7 @@ def search(
         facts["tasks"] = [_laid_out(t, layout) for t in task or facts.get("tasks", [])]
         bounds = [_bound(text, "<=") for text in max or ()]
         bounds += [_bound(text, ">=") for text in min or ()]
-        said = {
+        options = {
             "space": space or None,
             "trials": trials,
             "seed": seed,
@@ -94,7 +94,7 @@ def search(
             "objectives": columns(objectives or "") or None,
             "budget_s": seconds(budget) if budget else None,
         }
-        facts |= {key: value for key, value in said.items() if value is not None}
+        facts |= {key: value for key, value in options.items() if value is not None}
         if not facts.get("space") or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
         settings = Settings.of(facts, str(config or "settings"))

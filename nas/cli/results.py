@@ -31,18 +31,18 @@ def front(
 
         run, *others = folders
         if others or (run / "architecture.json").exists():
-            whole, found = None, front_of(folders, columns(objectives))
+            whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)
-            found = whole.front(columns(objectives))
+            chosen = whole.front(columns(objectives))
         if where:
-            found = found.where(where)
+            chosen = chosen.where(where)
         if sort:
-            found = found.sort(sort)
+            chosen = chosen.sort(sort)
         if csv:
-            write(found.to_csv())
+            write(chosen.to_csv())
         else:
-            show_front(found)
+            show_front(chosen)
             if whole:
                 show_trivial(whole)
 

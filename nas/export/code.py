@@ -77,7 +77,7 @@ def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
         plan.steps[linear].outputs[0]: plan.steps[last].outputs[0]
         for last, (_, linear) in plan.convolutions.items()
     }
-    made, run = [], []
+    modules_text, run = [], []
     for place, group in groupby(zip(plan.steps, codes, strict=True), lambda pair: _place(pair[0])):
         steps = [(step, code) for step, code in group if not _passes(code)]
         modules = [
@@ -87,7 +87,7 @@ def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
             for line in _wrapped(f"self.{step.name} = {code.module}")
         ]
         if modules:
-            made += [f"# {place}" if place else "", *modules]
+            modules_text += [f"# {place}" if place else "", *modules]
         if steps:
             value = steps[-1][0].outputs[0]
             last = _batched(plan.shapes[laid.get(value, value)])
@@ -101,7 +101,7 @@ def _model(plan: Plan, codes: Sequence[Code], helpers: _Helpers) -> str:
     text = [
         "class Model(nn.Module):",
         "    def __init__(self) -> None:",
-        *_indented(["super().__init__()", *_begun(made)]),
+        *_indented(["super().__init__()", *_begun(modules_text)]),
         "",
         f"    def forward(self, {names[0]}: Tensor) -> {kind}:  # {_batched(plan.input)}",
         *_indented([*_begun(run), f"return {result}"]),
@@ -139,7 +139,7 @@ def _line(step: Step, code: Code, names: dict[int, str]) -> str:
     """A step as an assignment."""
     words = {str(i): names[value] for i, value in enumerate(step.inputs)}
     words["m"] = f"self.{step.name}"
-    call = re.sub(r"\{(\w+)\}", lambda found: words.get(found[1], found[0]), code.call)
+    call = re.sub(r"\{(\w+)\}", lambda word: words.get(word[1], word[0]), code.call)
     return f"{', '.join(names[value] for value in step.outputs)} = {call}"
 
 
@@ -261,12 +261,12 @@ class _Helpers:
             else:
                 line = f"import {full}" + (f" as {name}" if name != full else "")
                 lines.setdefault(_section(full), set()).add(line)
-        for module, found in joined.items():
-            line = f"from {module} import {', '.join(found)}"
+        for module, names in joined.items():
+            line = f"from {module} import {', '.join(names)}"
             lines.setdefault(_section(module), set()).add(line)
         return "\n\n".join(
-            "\n".join(sorted(found, key=lambda line: (line.startswith("from"), line)))
-            for _, found in sorted(lines.items())
+            "\n".join(sorted(names, key=lambda line: (line.startswith("from"), line)))
+            for _, names in sorted(lines.items())
         )
 
 
@@ -307,27 +307,27 @@ def _binds(statement: ast.stmt) -> set[str]:
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     if isinstance(statement, definitions):
         return {statement.name}
-    found = set()
+    bound = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
+            bound.add(node.id)
         elif isinstance(node, definitions):
-            found.add(node.name)
+            bound.add(node.name)
         elif isinstance(node, ast.alias):
-            found.add((node.asname or node.name).partition(".")[0])
-    return found
+            bound.add((node.asname or node.name).partition(".")[0])
+    return bound
 
 
 def _reads(tree: ast.AST) -> set[str]:
     """Names that a text mentions, in quoted annotations too."""
-    found = set()
+    read = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            found.add(node.id)
+            read.add(node.id)
         for word in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if isinstance(word, ast.Constant) and isinstance(word.value, str):
-                found.update(re.findall(r"\w+", word.value))
-    return found
+                read.update(re.findall(r"\w+", word.value))
+    return read
 
 
 def _text(statement: ast.stmt, lines: Sequence[str]) -> str:

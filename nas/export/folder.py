@@ -55,13 +55,13 @@ class Reading:
     classes: tuple[str, ...]
 
     def __call__(self) -> Splits:
-        found = self.data.tasks[self.number]
-        if found.classes != self.classes:
+        task = self.data.tasks[self.number]
+        if task.classes != self.classes:
             raise ExportError(
-                f"{found.spec} now has the classes {', '.join(found.classes)}, and the network was "
+                f"{task.spec} now has the classes {', '.join(task.classes)}, and the network was "
                 f"made for {', '.join(self.classes)}: give the data it was made for"
             )
-        return found.splits()
+        return task.splits()
 
 
 def save(
@@ -86,11 +86,11 @@ def save(
             f"{', '.join(task.name for task in tasks)}: give the tasks whose heads it has, in order"
         )
     _same_as_plain(network)
-    said, title = recipe_text(recipe), _title(network, tasks, source)
+    recipe_toml, title = recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
     with new_folder(folder) as part:
         write(part / MODEL, model_source(network.plan, title=title).encode())
-        write(part / RECIPE, said.encode())
+        write(part / RECIPE, recipe_toml.encode())
         save_weights(network, part)
         _write_record(part, record)
 
@@ -109,8 +109,11 @@ def load(
     grammar = Grammar.parse(
         record.grammar.text, name=record.grammar.name, trust_code=trust_code, alone=True
     )
-    data = Data([each.spec for each in record.tasks], trust_code)
-    tasks = [each.task(Reading(data, i, each.classes)) for i, each in enumerate(record.tasks)]
+    data = Data([task_record.spec for task_record in record.tasks], trust_code)
+    tasks = [
+        task_record.task(Reading(data, i, task_record.classes))
+        for i, task_record in enumerate(record.tasks)
+    ]
     derivation = Derivation.read(record.derivation, grammar)
     network = Network(derivation, Shape.read(record.input), heads=tasks or None)
     noted = _fill(network, folder / WEIGHTS)
@@ -121,10 +124,10 @@ def load(
 def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | None = None) -> None:
     """Replace the weights in a folder by the network's, and with them what is known of these, both
     at once or not at all."""
-    said = {"format": "pt"}
+    facts_text = {"format": "pt"}
     if facts:
-        said[FACTS] = json.dumps(finite(facts, str), allow_nan=False)
-    write(Path(folder) / WEIGHTS, tensor_bytes(weights_of(network), said))
+        facts_text[FACTS] = json.dumps(finite(facts, str), allow_nan=False)
+    write(Path(folder) / WEIGHTS, tensor_bytes(weights_of(network), facts_text))
 
 
 def note(folder: Path, **facts: JSON) -> None:
@@ -149,7 +152,7 @@ def _known_of_weights(path: Path) -> dict[str, Any]:
 
 def _same_as_plain(network: Network) -> None:
     x = torch.randn(2, *network.plan.input.dims, generator=torch.Generator().manual_seed(0))
-    tensors = [{k: v.cpu() for k, v in each.items()} for each in network.tensors()]
+    tensors = [{k: v.cpu() for k, v in step.items()} for step in network.tensors()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         wanted = run(network.plan, tensors, x)
@@ -208,10 +211,10 @@ def read_record(folder: Path) -> Record:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ExportError(f"{path}: cannot be read as JSON: {error}; save it again") from None
-    found = record.get("format") if isinstance(record, dict) else None
-    if found != FORMAT:
+    format = record.get("format") if isinstance(record, dict) else None
+    if format != FORMAT:
         raise ExportError(
-            f"{path}: format {found!r:.60} is not {FORMAT}, which this version reads; use the "
+            f"{path}: format {format!r:.60} is not {FORMAT}, which this version reads; use the "
             "version of nas that wrote it, or save it again"
         )
     return checked_record(record, path)
@@ -227,11 +230,11 @@ def _fill(network: Network, path: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise ExportError(f"{path}: {error}; save the weights again") from None
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in given.items() if COUNTER not in name}
+    there = {name: tuple(value.shape) for name, value in given.items() if COUNTER not in name}
     wrong = [
-        f"{name} is {found.get(name, 'missing')}, the architecture has {wanted.get(name, 'none')}"
-        for name in sorted(wanted.keys() | found.keys())
-        if found.get(name) != wanted.get(name)
+        f"{name} is {there.get(name, 'missing')}, the architecture has {wanted.get(name, 'none')}"
+        for name in sorted(wanted.keys() | there.keys())
+        if there.get(name) != wanted.get(name)
     ]
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""

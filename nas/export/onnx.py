@@ -65,11 +65,11 @@ def to_onnx(
             output_names=list(taken.names),
             dynamic_shapes=_dynamic(dynamic_batch),
         )
-        made = program.model_proto
-        onnx.checker.check_model(made, full_check=True)
-        data = made.SerializeToString()
+        exported = program.model_proto
+        onnx.checker.check_model(exported, full_check=True)
+        data = exported.SerializeToString()
         runs = _runtime(data, taken.names)
-    written = next(each.version for each in made.opset_import if not each.domain)
+    written = next(each.version for each in exported.opset_import if not each.domain)
     if written != opset:
         raise ExportError(
             f"{path} is not written: torch wrote opset {written}, and {opset} was asked for, into "
@@ -171,8 +171,8 @@ def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence
     for batch in batches:
         x = torch.randn(batch, *taken.input.dims, generator=generator)
         with _teaching(path.parent, runtime):
-            found = runs(x)
-        gap = difference(found, outputs(taken.model, x, taken.names))
+            results = runs(x)
+        gap = difference(results, outputs(taken.model, x, taken.names))
         if gap > TOLERANCE:
             raise ExportError(
                 f"{path} is not written: on a batch of {batch} {runtime} differs from torch by "

@@ -50,10 +50,10 @@ def _allow(name: str, value: Any) -> None:
     """Raise ExportError where a recipe cannot hold this value."""
     if name not in _RULES:
         raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
-    least, most, whole, said = _RULES[name]
+    least, most, whole, meaning = _RULES[name]
     if name == "optimizer":
         if not isinstance(value, str) or value not in OPTIMIZERS:
-            raise ExportError(f"optimizer = {value!r} must say {said}")
+            raise ExportError(f"optimizer = {value!r} must say {meaning}")
         return
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise ExportError(f"{name} = {value!r} must be a {'whole ' if whole else ''}number")

@@ -40,11 +40,11 @@ class TaskRecord:
 
     @staticmethod
     def of(task: Task) -> TaskRecord:
-        return TaskRecord(**{each.name: getattr(task, each.name) for each in fields(TaskRecord)})
+        return TaskRecord(**{field.name: getattr(task, field.name) for field in fields(TaskRecord)})
 
     def task(self, loader: Callable[[], Splits]) -> Task:
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Task(**said, loader=loader)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Task(**values, loader=loader)
 
 
 @dataclass(frozen=True)

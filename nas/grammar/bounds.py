@@ -61,14 +61,14 @@ def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concaten
     """With an error that a person understands where rules lead too deep into each other."""
 
     @wraps(function)
-    def found(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
+    def checked(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
         try:
             return function(grammar, *args, **words)
         except (RecursionError, TooLarge) as error:
             grammar.memory.clear()  # it may hold what was half made
             raise (error if isinstance(error, TooLarge) else _too_deep(grammar.name)) from None
 
-    return found
+    return checked
 
 
 def _too_deep(name: str) -> Any:

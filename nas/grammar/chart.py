@@ -216,12 +216,12 @@ class Chart:
 
     def best(self, asked: _Asked, end: int) -> tuple[int, Way, list[int]]:
         """The way whose longest part is shortest, and where its parts end."""
-        found = [
+        splits = [
             (*split, index, way)
             for index, way in enumerate(self.ways(asked))
             if (split := self.split(asked, way, end)) is not None
         ]
-        _, ends, index, way = min(found, key=lambda one: (one[0], one[2]))
+        _, ends, index, way = min(splits, key=lambda candidate: (candidate[0], candidate[2]))
         return index, way, ends
 
     def split(self, asked: _Asked, way: Way, end: int) -> tuple[int, list[int]] | None:
@@ -267,8 +267,8 @@ class Chart:
         elif isinstance(item, Bracket):
             place, same = f"the bracket after operator {number}, on {on}", None
         else:
-            said, same = called(item.operator, item.args), item.operator
-            place = f"operator {number + 1}, {said}, on {on}"
+            text, same = called(item.operator, item.args), item.operator
+            place = f"operator {number + 1}, {text}, on {on}"
         return GrammarError(
             f"no rule of {self.grammar.name} fits {self.name} at {place}; "
             f"there it takes {_listed(self.wanted, same)}"
@@ -278,12 +278,12 @@ class Chart:
 def _listed(wanted: Iterable[Operation | str], same: Operator | None) -> str:
     """What is taken somewhere, by name, and with its arguments where the operator is the same."""
     words = {
-        one
-        if isinstance(one, str)
-        else called(one.operator, one.args)
-        if one.operator == same
-        else one.operator.name
-        for one in wanted
+        taken
+        if isinstance(taken, str)
+        else called(taken.operator, taken.args)
+        if taken.operator == same
+        else taken.operator.name
+        for taken in wanted
     }
     return ", ".join(sorted(words))
 

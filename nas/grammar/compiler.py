@@ -147,8 +147,8 @@ class Compiler:
             return Sequence(lambda _: self._way(terms, env, rule, left), least, neutral)
         key = (id(choice), left)
         if key not in self._options:
-            each = [(a, sequence_size(a.terms, sizes)) for a in choice.alternatives]
-            able = [(a, size) for a, size in each if size < INFINITE]
+            sized = [(a, sequence_size(a.terms, sizes)) for a in choice.alternatives]
+            able = [(a, size) for a, size in sized if size < INFINITE]
             self._options[key] = (
                 tuple(Option(a.label, a.weight) for a, _ in able),
                 tuple(n for _, n in able),

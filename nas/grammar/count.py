@@ -35,14 +35,14 @@ def _kept(function: Callable[..., T]) -> Callable[..., T]:
     """With what was found of a grammar kept in its memory."""
 
     @wraps(function)
-    def found(grammar: Grammar, **words: Any) -> T:
+    def kept(grammar: Grammar, **words: Any) -> T:
         words["input"] = Shape.of(words["input"])
         key = (function.__name__, *sorted(words.items()))
         if key not in grammar.memory:
             grammar.memory[key] = function(grammar, **words)
         return grammar.memory[key]  # type: ignore[no-any-return]
 
-    return found
+    return kept
 
 
 @_kept
@@ -55,7 +55,7 @@ def count(grammar: Grammar, *, input: Input) -> int:
         memo,
         ((Shape.of(input),), machine.start()),
         at_end=lambda streams, cost: 1,
-        combine=lambda site, found: sum(n for _, n in found),
+        combine=lambda site, answers: sum(n for _, n in answers),
         order=lambda site: range(len(site.options)),
     )
     return total or 0
@@ -72,8 +72,8 @@ def extreme(
     by = itemgetter(*map(Cost._fields.index, (of, "flops", "params")))
     best = max if largest else min
 
-    def combine(site: Waiting, found: list[tuple[int, tuple[Cost, int]]]) -> tuple[Cost, int]:
-        index, (cost, _) = best(found, key=lambda pair: by(pair[1][0]))
+    def combine(site: Waiting, answers: list[tuple[int, tuple[Cost, int]]]) -> tuple[Cost, int]:
+        index, (cost, _) = best(answers, key=lambda pair: by(pair[1][0]))
         return site.cost + cost, index
 
     state: State = ((Shape.of(input),), machine.start())
@@ -89,10 +89,10 @@ def extreme(
         return derive(grammar, _begin([]), input=input)  # which says why there is none
     labels: list[str] = []
     while isinstance(waiting := machine.advance(*state), Waiting):
-        found = memo[key_of(state)]
-        assert found is not None
-        labels.append(waiting.options[found[1]].label)
-        state = waiting.state(found[1])
+        answers = memo[key_of(state)]
+        assert answers is not None
+        labels.append(waiting.options[answers[1]].label)
+        state = waiting.state(answers[1])
     return derive(grammar, _follow(labels, {}), input=input)
 
 
@@ -142,7 +142,7 @@ def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> Sequence[D
     machine, memo = _finite(grammar), dict[Any, bool | None]()
     first = extreme(grammar, input=input, of="params", largest=largest)
     usual, pick = first.by_site, max if largest else min
-    found, met, sizes = [first], set(usual.items()), dict[Any, tuple[int, ...]]()
+    covering, met, sizes = [first], set(usual.items()), dict[Any, tuple[int, ...]]()
     start: State = ((Shape.of(input),), machine.start())
     visited: set[State] = set()
     todo = deque[tuple[State, tuple[str, ...], tuple[str, str] | None]]([(start, (), None)])
@@ -152,21 +152,21 @@ def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> Sequence[D
         waiting = machine.advance(*state, events)
         grew = state not in visited and _extend(sizes, events, pick)
         if (grew or (pair and pair not in met)) and labels != first.labels[: len(labels)]:
-            found.append(derive(grammar, _follow(labels, usual), input=input))
-            met.update(found[-1].by_site.items())
+            covering.append(derive(grammar, _follow(labels, usual), input=input))
+            met.update(covering[-1].by_site.items())
         if isinstance(waiting, Waiting) and state not in visited:
             name = waiting.site.name
             for label, following in _completed(machine, memo, waiting, usual.get(name)):
                 todo.append((following, (*labels, label), (name, label)))
         visited.add(state)
-    return tuple(found)
+    return tuple(covering)
 
 
 def _completed(
     machine: Machine, memo: dict[Any, bool | None], waiting: Waiting, first: str | None
 ) -> list[tuple[str, State]]:
     """The labels of a site that can be completed, `first` before the others."""
-    found = [
+    able = [
         (option.label, waiting.state(i))
         for i, option in enumerate(waiting.options)
         if fold(
@@ -174,12 +174,12 @@ def _completed(
             memo,
             waiting.state(i),
             at_end=lambda streams, cost: True,
-            combine=lambda site, found: True,
+            combine=lambda site, able: True,
             order=lambda site: range(len(site.options)),
             enough=True,
         )
     ]
-    return sorted(found, key=lambda pair: pair[0] != first)
+    return sorted(able, key=lambda pair: pair[0] != first)
 
 
 def _extend(

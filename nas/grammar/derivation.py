@@ -53,10 +53,10 @@ class Derivation:
 
     @cached_property
     def choices(self) -> tuple[Chosen, ...]:
-        made = self.made
+        flat = self.made
         return tuple(
             Chosen(Site(place, *ending), options, index)
-            for place, ending, options, index in zip(*(made[i::4] for i in range(4)), strict=True)
+            for place, ending, options, index in zip(*(flat[i::4] for i in range(4)), strict=True)
         )
 
     @cached_property
@@ -136,8 +136,8 @@ def replay(grammar: Grammar, labels: Iterable[str], /, *, input: Input) -> Deriv
         label = next(left, None)
         names = [option.label for option in options]
         if label not in names:
-            said = "the labels end" if label is None else f"{label!r} is no option"
-            raise GrammarError(f"{said} at {site.name}; there are {', '.join(names)}")
+            fault = "the labels end" if label is None else f"{label!r} is no option"
+            raise GrammarError(f"{fault} at {site.name}; there are {', '.join(names)}")
         return names.index(label)
 
     shape = Shape.of(input)

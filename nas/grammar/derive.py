@@ -66,10 +66,10 @@ def derive(
     shape = Shape.of(input)
     known = choose.begin(grammar, shape, limits) if isinstance(choose, Guide) else None
     if grammar.finite:
-        made = Walk(grammar, (shape,), limits, sizing).run(choose)
+        walked = Walk(grammar, (shape,), limits, sizing).run(choose)
     else:
-        made = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
-    derivation = Derivation(grammar, shape, *made)
+        walked = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
+    derivation = Derivation(grammar, shape, *walked)
     if isinstance(choose, Guide):
         choose.end(derivation)
     return derivation
@@ -108,9 +108,9 @@ def sample(
     choose = choose_at_random(rng)
     wanted = None if size is None else Interval.of(size)
     for _ in range(DRAWS):
-        found = derive(grammar, choose, input=input, limits=limits, size=wanted)
-        if (wanted is None or found.size in wanted) and (where is None or where(found)):
-            return found
+        derivation = derive(grammar, choose, input=input, limits=limits, size=wanted)
+        if (wanted is None or derivation.size in wanted) and (where is None or where(derivation)):
+            return derivation
     asked = [f"{wanted} operators"] if wanted else []
     asked += ["what `where` asks for"] if where else []
     raise GrammarError(

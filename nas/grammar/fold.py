@@ -50,14 +50,14 @@ def fold(
                 result = memo[key] = at_end(*reached) if reached else None
         if not stack:
             return result
-        key, waiting, left, found = stack[-1]
+        key, waiting, left, answers = stack[-1]
         index = left.pop()
         if result is not None:
-            found.append((index, result))
-        if left and not (enough and found):
+            answers.append((index, result))
+        if left and not (enough and answers):
             pending = waiting.state(left[-1])
             continue
-        result = memo[key] = combine(waiting, found) if found else None
+        result = memo[key] = combine(waiting, answers) if answers else None
         pending = None
         stack.pop()
 

@@ -81,8 +81,8 @@ class Grammar:
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}
         rules = [*self.rules.values(), *seeds, *helpers.values()]
-        said = [f"share {self._share}"] if self._share else []
-        return "\n".join([*uses, *said, *map(str, rules)]) + "\n"
+        policy = [f"share {self._share}"] if self._share else []
+        return "\n".join([*uses, *policy, *map(str, rules)]) + "\n"
 
     @property
     def share(self) -> str:
@@ -143,10 +143,10 @@ class Grammar:
         source = str(path or name)
         above = (path.resolve(),) if path else ()
         folder = None if alone else path.parent if path else Path()
-        found, own, share = _gather(text.removeprefix("\ufeff"), source, folder, above, {})
+        gathered, own, share = _gather(text.removeprefix("\ufeff"), source, folder, above, {})
         used = {**used, **own}
-        seeds = {name: rule for name, rule in found.items() if rule.seed}
-        rules = {name: rule for name, rule in found.items() if not rule.seed}
+        seeds = {name: rule for name, rule in gathered.items() if rule.seed}
+        rules = {name: rule for name, rule in gathered.items() if not rule.seed}
         if not rules:
             raise GrammarError(f"{name}: there is no rule; write one such as: net = conv(16)")
         if own and not trust_code:
@@ -273,16 +273,16 @@ def _imported(
     return read[place]
 
 
-def _text(path: Path, said: str) -> str:
+def _text(path: Path, called: str) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise GrammarError(f"{said} is no file")
+            raise GrammarError(f"{called} is no file")
         with path.open(encoding="utf-8-sig") as file:
             return file.read(LETTERS + 1)  # where there are more, the error says so
     except OSError as error:
-        raise GrammarError(f"{said} cannot be read: {error.strerror}") from None
+        raise GrammarError(f"{called} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise GrammarError(f"{said} is no UTF-8 text ({error.reason}): save it as such") from None
+        raise GrammarError(f"{called} is no UTF-8 text ({error.reason}): save it as such") from None
 
 
 def _beside(name: str, folder: Path) -> Path:

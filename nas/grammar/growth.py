@@ -42,8 +42,8 @@ def growth(grammar: Grammar) -> Growth:
         types, means = _means(grammar, copies)
         matrix = np.zeros((len(types), len(types)))
         terminals = np.zeros(len(types))
-        for i, one in enumerate(types):
-            for called, mean in means[one].items():
+        for i, type_ in enumerate(types):
+            for called, mean in means[type_].items():
                 if called is None:
                     terminals[i] += mean
                 else:
@@ -78,14 +78,14 @@ Means = dict[Node | None, float]  # of each type, and under None of operators
 def _means(grammar: Grammar, copies: bool) -> tuple[list[Node], dict[Node, Means]]:
     """Every type reached from the start, and to how many of each it leads on average."""
     types, means = [memory_of(grammar).machine.root], dict[Node, Means]()
-    for one in types:
+    for type_ in types:
         if len(types) > MOST_TYPES:
             raise ValueError(f"the rules of {grammar.name} take endlessly many arguments")
-        found = means[one] = defaultdict(float)
-        ways: list[tuple[Parts, float]] = [((one,), 1.0)]
-        if isinstance(one, Decision):
-            shares = probabilities(one.options)
-            ways = [(one.parts(i), share) for i, share in enumerate(shares)]
+        found = means[type_] = defaultdict(float)
+        ways: list[tuple[Parts, float]] = [((type_,), 1.0)]
+        if isinstance(type_, Decision):
+            shares = probabilities(type_.options)
+            ways = [(type_.parts(i), share) for i, share in enumerate(shares)]
         for parts, share in ways:
             factors = Factors.of(parts, 1, counted=copies)
             found[None] += share * factors.shift

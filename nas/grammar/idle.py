@@ -26,16 +26,16 @@ class Idle:
     def nothing(self, node: Node) -> Made | None:
         """How a node does nothing; None where it cannot or where that hangs on the shape."""
         if node not in self._nothing:
-            made = None
+            best = None
             if node.neutral is not None:
                 with suppress(ShapeError):
-                    made = Made(node.neutral, idle_labels(node, ()))
+                    best = Made(node.neutral, idle_labels(node, ()))
             elif isinstance(node, Decision):
                 for i, option in enumerate(node.options):
-                    found = self._bracket(node.parts(i))
-                    if found and (made is None or Cost.of(found.cost) < Cost.of(made.cost)):
-                        made = found._replace(labels=(option.label, *found.labels))
-            self._nothing[node] = made
+                    bracket = self._bracket(node.parts(i))
+                    if bracket and (best is None or Cost.of(bracket.cost) < Cost.of(best.cost)):
+                        best = bracket._replace(labels=(option.label, *bracket.labels))
+            self._nothing[node] = best
         return self._nothing[node]
 
     def _bracket(self, parts: Parts) -> Made | None:

@@ -28,7 +28,7 @@ class Spare(NamedTuple):
     later: tuple[str, ...]
 
 
-def joined(before: Made, made: Made) -> Made:
+def joined(before: Made, after: Made) -> Made:
     if before is BLANK:
-        return made
-    return Made(before.cost + made.cost, before.labels + made.labels)
+        return after
+    return Made(before.cost + after.cost, before.labels + after.labels)

@@ -72,9 +72,9 @@ def alone(
         return None
     for index, option in enumerate(node.options):
         parts = node.parts(index)
-        found = alone(parts[0], test) if len(parts) == 1 else None
-        if found is not None:
-            return found[0], (option.label, *found[1])
+        inner = alone(parts[0], test) if len(parts) == 1 else None
+        if inner is not None:
+            return inner[0], (option.label, *inner[1])
     return None
 
 

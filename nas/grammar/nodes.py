@@ -54,37 +54,37 @@ class Operation(Node):
         try:
             return self._outputs[streams]
         except KeyError:
-            found = self._outputs[streams] = self._infer(streams)
-            return found
+            kept = self._outputs[streams] = self._infer(streams)
+            return kept
 
     def _infer(self, streams: Shapes) -> Shapes | None:
         operator = self.operator
         if operator.streams_in is not None and len(streams) != operator.streams_in:
             return None
-        found = operator.makes(streams, self.args)
-        if found is None or found is streams:
-            return found
-        for _, dims in found:
+        outputs = operator.makes(streams, self.args)
+        if outputs is None or outputs is streams:
+            return outputs
+        for _, dims in outputs:
             if min(dims) < 1 or max(dims) > LARGEST:
                 return None
         if len(_MET) > MOST_MET:
             _MET.clear()
-        return _MET.setdefault(found, found)
+        return _MET.setdefault(outputs, outputs)
 
     def on(self, streams: Shapes) -> Shapes:
         """What it makes of streams; raises ShapeError."""
-        found = self.outputs(streams)
-        return output_shapes(self.operator, streams, self.args) if found is None else found
+        results = self.outputs(streams)
+        return output_shapes(self.operator, streams, self.args) if results is None else results
 
     def price(self, streams: Shapes) -> tuple[int, int, int]:
         """Parameters, FLOPs and activations on streams that it can take."""
-        found = self._prices.get(streams)
-        if found is None:
+        known = self._prices.get(streams)
+        if known is None:
             operator, args = self.operator, self.args
             params = sum([prod(p.shape) for p in operator.params(streams, args)])
-            found = params, operator.flops(streams, args), operator.activations(streams, args)
-            self._prices[streams] = found
-        return found
+            known = params, operator.flops(streams, args), operator.activations(streams, args)
+            self._prices[streams] = known
+        return known
 
 
 class Compound(Node):
@@ -106,10 +106,10 @@ class Compound(Node):
     def parts(self, index: int = 0) -> Parts:
         """The nodes of a way, rules with nothing to choose written out."""
         if index not in self._parts:
-            found: list[Node] = []
+            nodes: list[Node] = []
             for _, node in self.way(index):
-                found += node.parts() if isinstance(node, Sequence) else (node,)
-            self._parts[index] = tuple(found)
+                nodes += node.parts() if isinstance(node, Sequence) else (node,)
+            self._parts[index] = tuple(nodes)
         return self._parts[index]
 
 
@@ -145,10 +145,10 @@ class Decision(Compound):
         if len(offered) == len(self.options):
             return self.options
         key = tuple(offered)
-        found = self.offers.get(key)
-        if found is None:
-            found = self.offers[key] = Options(self.options[i] for i in offered)
-        return found
+        offer_of = self.offers.get(key)
+        if offer_of is None:
+            offer_of = self.offers[key] = Options(self.options[i] for i in offered)
+        return offer_of
 
 
 class Sequence(Compound):

@@ -73,35 +73,35 @@ class Outcomes:
         self.spend(1 + len(node.options) if isinstance(node, Decision) else 1)
         self._busy.add(key)
         before = self._circles
-        found = (self._idle if reach == "idle" else self._make)(reach, node, streams)
+        results = (self._idle if reach == "idle" else self._make)(reach, node, streams)
         self._busy.discard(key)
         if self._circles == before or not self._busy:  # else it may lack what is being made
-            self._made[key] = found
-        return found
+            self._made[key] = results
+        return results
 
     def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """A shortest way that leaves the streams as they are, or a few others."""
         if not isinstance(node, Decision):
             return self._make(reach, node, streams)
-        found: list[tuple[Shapes, Made]] = []
+        results: list[tuple[Shapes, Made]] = []
         for i in self.begins.able(node, streams):
             if node.sizes[i] == node.least:
-                for result, made in self.way("idle", node.parts(i), streams).items():
-                    labelled = Made(made.cost, (node.options[i].label, *made.labels))
+                for result, outcome in self.way("idle", node.parts(i), streams).items():
+                    labelled = Made(outcome.cost, (node.options[i].label, *outcome.labels))
                     if result == streams:
                         return {streams: labelled}
-                    found.append((result, labelled))
-        best = self.best(found)
+                    results.append((result, labelled))
+        best = self.best(results)
         return best if len(best) <= FEW else self._cheapest(best, FEW)
 
     def _make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         if isinstance(node, Decision):
             most = node.least if reach == "short" else max(node.least, NEAR)
             return self.best(
-                (result, Made(made.cost, (node.options[i].label, *made.labels)))
+                (result, Made(outcome.cost, (node.options[i].label, *outcome.labels)))
                 for i in self.begins.able(node, streams)
                 if node.sizes[i] <= most
-                for result, made in self.way("short", node.parts(i), streams).items()
+                for result, outcome in self.way("short", node.parts(i), streams).items()
             )
         if isinstance(node, Capture):
             if node.refuses(streams):
@@ -116,8 +116,8 @@ class Outcomes:
         if isinstance(node, Fork) and len(streams) == node.width:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
-            n, one = node.width, self.way(inner, node.parts(), streams[:1])
-            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
+            n, once = node.width, self.way(inner, node.parts(), streams[:1])
+            return {z * n: Made(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
         return {}
 
     def option(
@@ -152,44 +152,46 @@ class Outcomes:
     def turn(self, node: Node, streams: Shapes) -> Results:
         """What one operator makes of the streams while all else in a node does nothing."""
         key = (node, streams)
-        found = self._turned.get(key)
-        if found is None:
-            found = self._turned[key] = self._turn(node, streams)
-        return found
+        results = self._turned.get(key)
+        if results is None:
+            results = self._turned[key] = self._turn(node, streams)
+        return results
 
     def _turn(self, node: Node, streams: Shapes) -> Results:
-        found: Results = {}
+        results: Results = {}
         if isinstance(node, Capture):
             with suppress(ShapeError):
-                found = self.turn(node.on(streams), streams)
+                results = self.turn(node.on(streams), streams)
         elif isinstance(node, Fork) and len(streams) == node.width:
             return self._branches("turn", node, streams)
         elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
-            n, one = node.width, self.turns(node.parts(), streams[:1])
-            return {z * n: Made(made.cost * n, made.labels) for z, made in one.items()}
+            n, once = node.width, self.turns(node.parts(), streams[:1])
+            return {z * n: Made(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
         kinds = self.begins.kinds(node, streams)
         for move in (move for _, some in kinds for move in some):
             result = move.operation.outputs(streams)
-            if result is not None and result != streams and result not in found:
-                found[result] = self._moved(move, streams)
-        return found
+            if result is not None and result != streams and result not in results:
+                results[result] = self._moved(move, streams)
+        return results
 
     def turns(self, parts: Parts, streams: Shapes) -> Results:
         """What parts in sequence make where one of them turns the shape."""
         key = (parts, streams)
         known = self._turned.get(key)
         if known is None:
-            found: list[tuple[Shapes, Made]] = []
+            results: list[tuple[Shapes, Made]] = []
             before, tried = {streams: BLANK}, set[Node]()
             for at, node in enumerate(parts):
                 if node not in tried:
                     turned = self._then(before, partial(self.turn, node))
-                    found += self._then(turned, partial(self.way, "idle", parts[at + 1 :])).items()
+                    results += self._then(
+                        turned, partial(self.way, "idle", parts[at + 1 :])
+                    ).items()
                 tried = tried | {node} if node.neutral is not None else set()
                 before = self._then(before, partial(self.make, "idle", node))
-            known = self._turned[key] = self.best(found)
+            known = self._turned[key] = self.best(results)
         return known
 
     def uneven(self, fork: Fork, parts: Parts, streams: Shapes) -> Results:
@@ -197,18 +199,18 @@ class Outcomes:
         product = parts[0]
         if len(parts) > 1 or not isinstance(product, Operation) or len(streams) != 2:
             return self.turns((fork, *parts), streams)
-        found: Results = {}
+        results: Results = {}
         for at, wanted in enumerate(product.operator.mended(streams, product.args)):
             branch = fork.parts(at)
-            made = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
+            turned = self.turn_into(branch[0], streams[at], wanted) if len(branch) == 1 else None
             other = self.idle.nothing(fork.parts(1 - at)[0])
-            if made is not None and other is not None and len(fork.parts(1 - at)) == 1:
+            if turned is not None and other is not None and len(fork.parts(1 - at)) == 1:
                 pair = (streams[0], wanted) if at else (wanted, streams[1])
                 result = product.outputs(pair)
-                both = joined(other, made) if at else joined(made, other)
+                both = joined(other, turned) if at else joined(turned, other)
                 if result is not None:
-                    found[result] = Made(both.cost + self.price(product, pair), both.labels)
-        return found
+                    results[result] = Made(both.cost + self.price(product, pair), both.labels)
+        return results
 
     def spare(self, decision: Decision, index: int, streams: Shapes) -> tuple[Spare, ...]:
         """The different nodes at the end of an option's way that can do nothing, last first."""
@@ -247,64 +249,64 @@ class Outcomes:
         cost = self.price(move.operation, streams) + move.beside
         return Made(cost, move.made.labels)
 
-    def _then(self, found: Results, make: Callable[[Shapes], Results]) -> Results:
+    def _then(self, befores: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
-            (result, joined(before, made))
-            for x, before in found.items()
-            for result, made in make(x).items()
+            (result, joined(before, outcome))
+            for x, before in befores.items()
+            for result, outcome in make(x).items()
         )
 
     def price(self, node: Operation, streams: Shapes) -> Price:
         return Cost(1, *node.price(streams)) if self.priced else 1
 
-    def best(self, found: Iterable[tuple[Shapes, Made]]) -> Results:
+    def best(self, outcomes: Iterable[tuple[Shapes, Made]]) -> Results:
         """The cheapest way to each result, and the cheapest results."""
         best: Results = {}
         scale = self.scale
-        for result, made in found:
+        for result, outcome in outcomes:
             known = best.get(result)
-            if known is None or scale(made.cost) < scale(known.cost):
-                best[result] = made
+            if known is None or scale(outcome.cost) < scale(known.cost):
+                best[result] = outcome
         return best if len(best) <= MANY else self._cheapest(best, MANY)
 
-    def _cheapest(self, found: Results, most: int) -> Results:
-        return dict(sorted(found.items(), key=lambda pair: self.scale(pair[1].cost))[:most])
+    def _cheapest(self, results: Results, most: int) -> Results:
+        return dict(sorted(results.items(), key=lambda pair: self.scale(pair[1].cost))[:most])
 
     def way(self, reach: Reach, parts: Parts, streams: Shapes) -> Results:
         """What parts in sequence make of some streams."""
         if len(parts) == 1:
             return self.make(reach, parts[0], streams)
-        found: Results = {streams: BLANK}
+        results: Results = {streams: BLANK}
         for at, node in enumerate(parts):
             if isinstance(node, Fork | Multiple) and decided(parts, at + 1):
-                return self._settled(reach, found, parts[at:], streams)
-            if len(found) == 1:
-                ((x, before),) = found.items()
-                found = self.make(reach, node, x)
+                return self._settled(reach, results, parts[at:], streams)
+            if len(results) == 1:
+                ((x, before),) = results.items()
+                results = self.make(reach, node, x)
                 if before is not BLANK:
-                    found = {z: joined(before, made) for z, made in found.items()}
+                    results = {z: joined(before, outcome) for z, outcome in results.items()}
             else:
-                found = self._then(found, partial(self.make, reach, node))
-        if reach == "idle" and len(found) > 1 and streams in found:
-            return {streams: found[streams]}
-        return found
+                results = self._then(results, partial(self.make, reach, node))
+        if reach == "idle" and len(results) > 1 and streams in results:
+            return {streams: results[streams]}
+        return results
 
-    def _settled(self, reach: Reach, found: Results, parts: Parts, streams: Shapes) -> Results:
+    def _settled(self, reach: Reach, befores: Results, parts: Parts, streams: Shapes) -> Results:
         """As `way` from a fork on, where what takes the branches is chosen before them."""
         decision = parts[1]
         assert isinstance(decision, Decision)
         results: list[tuple[Shapes, Made]] = []
         idle = self.idle.nothing(parts[0]) if reach == "idle" else None
         fork = () if idle else parts[:1]
-        for x, before in found.items():
+        for x, before in befores.items():
             for index, option in enumerate(decision.options):
                 if decision.sizes[index] == decision.least:
                     whole = (*fork, *decision.parts(index), *parts[2:])
-                    for result, made in self.way(reach, whole, x).items():
+                    for result, outcome in self.way(reach, whole, x).items():
                         if idle:
-                            made = joined(idle, made)
-                        labels = (*before.labels, option.label, *made.labels)
-                        whole_made = Made(before.cost + made.cost, labels)
+                            outcome = joined(idle, outcome)
+                        labels = (*before.labels, option.label, *outcome.labels)
+                        whole_made = Made(before.cost + outcome.cost, labels)
                         if reach == "idle" and result == streams:
                             return {streams: whole_made}
                         results.append((result, whole_made))
@@ -312,34 +314,34 @@ class Outcomes:
 
     def _branches(self, reach: Reach | Literal["turn"], fork: Fork, streams: Shapes) -> Results:
         """Branches that do the same, and some of those that do not: all but one nothing."""
-        found: list[tuple[Shapes, Made]] = []
+        results: list[tuple[Shapes, Made]] = []
         parts = [fork.parts(i) for i in range(fork.width)]
         if reach != "idle" and fork.alike and streams.count(streams[0]) == len(streams):
             each_alike = self.turns if reach == "turn" else partial(self.way, "short")
-            for result, made in each_alike(parts[0], streams[:1]).items():
-                labels = made.labels * fork.width
-                found.append((result * fork.width, Made(made.cost * fork.width, labels)))
-        each = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
-        found += self._together(each)
+            for result, outcome in each_alike(parts[0], streams[:1]).items():
+                labels = outcome.labels * fork.width
+                results.append((result * fork.width, Made(outcome.cost * fork.width, labels)))
+        branches = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
+        results += self._together(branches)
         for i in range(fork.width) if reach in ("turn", "near") else ():
-            one = streams[i : i + 1]
+            stream = streams[i : i + 1]
             turned = partial(self.way, "near") if reach == "near" else self.turns
-            found += self._together([*each[:i], turned(parts[i], one), *each[i + 1 :]])
-        return self.best(found)
+            results += self._together([*branches[:i], turned(parts[i], stream), *branches[i + 1 :]])
+        return self.best(results)
 
-    def _together(self, each: list[Results]) -> Iterator[tuple[Shapes, Made]]:
+    def _together(self, branches: list[Results]) -> Iterator[tuple[Shapes, Made]]:
         """Results of branches side by side."""
-        for chosen in islice(product(*(results.items() for results in each)), MANY):
+        for chosen in islice(product(*(results.items() for results in branches)), MANY):
             outputs: Shapes = ()
             whole = BLANK
-            for result, made in chosen:
-                outputs, whole = outputs + result, joined(whole, made)
+            for result, outcome in chosen:
+                outputs, whole = outputs + result, joined(whole, outcome)
             yield outputs, whole
 
     def kept_way(self, reach: Reach, parts: Parts, streams: Shapes) -> Results:
         """As `way`, kept for good."""
         key = (reach, parts, streams)
-        found = self._made.get(key)
-        if found is None:
-            found = self._made[key] = self.way(reach, parts, streams)
-        return found
+        results = self._made.get(key)
+        if results is None:
+            results = self._made[key] = self.way(reach, parts, streams)
+        return results

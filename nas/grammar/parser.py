@@ -68,20 +68,20 @@ def parse(text: str, name: str) -> tuple[list[Rule], list[Import], list[Import],
     return rules, imports, uses, share
 
 
-def _policy(text: str, name: str, said: str, where: Where, before: str) -> str:
+def _policy(text: str, name: str, policy: str, where: Where, before: str) -> str:
     """By what a statement shares weights; raises GrammarError."""
-    if said not in SHARES:
+    if policy not in SHARES:
         known = ", ".join(SHARES)
-        raise fault(text, name, where, f"weights are shared by {known}, and {said!r} is none")
+        raise fault(text, name, where, f"weights are shared by {known}, and {policy!r} is none")
     if before:
         raise fault(text, name, where, f"weights are shared by {before} already: say it once")
-    return said
+    return policy
 
 
 def _check_size(text: str, name: str) -> None:
     """Raise GrammarError where a text is larger, or nested deeper, than anyone writes."""
-    if found := oversized(text):
-        at, reason = found
+    if fault_at := oversized(text):
+        at, reason = fault_at
         line = text.count("\n", 0, at) + 1
         column = at - (text.rfind("\n", 0, at) + 1) + 1
         raise fault(text, name, Where(line, column), reason)

@@ -42,8 +42,8 @@ def rederive(
     limits = Limits(OPEN_GRAMMAR_TERMINALS) if limits is None else limits
     if limits.depth is not None:
         return None  # the parent's choices may be none of a shallower grammar's
-    made = _Resumed(parent, limits).resume(start, led, choose)
-    return None if made is None else Derivation(parent.grammar, parent.input, *made)
+    resumed = _Resumed(parent, limits).resume(start, led, choose)
+    return None if resumed is None else Derivation(parent.grammar, parent.input, *resumed)
 
 
 class _Resumed(OpenWalk):
@@ -101,9 +101,9 @@ class _Resumed(OpenWalk):
         ways = self.witnesses.ways_at(waiting)
         if not self._known(waiting, ways):
             self.found = {}
-            found = self.witnesses.completion(waiting, ways, index, HERE)
-            if found is not None and self._allows(self.trace.spent + found.cost):
-                self.found[index] = found.labels
+            completed = self.witnesses.completion(waiting, ways, index, HERE)
+            if completed is not None and self._allows(self.trace.spent + completed.cost):
+                self.found[index] = completed.labels
             else:
                 self._keep(waiting.decision)
         if index not in self.found:
@@ -116,10 +116,10 @@ class _Resumed(OpenWalk):
         """The rest as in the parent."""
         self.trace.made += self.track.made[4 * self.at :]
         self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
-        made, most = self._made(), self.most
-        child = Derivation(self.grammar, self.parent.input, *made)
+        walked, most = self._made(), self.most
+        child = Derivation(self.grammar, self.parent.input, *walked)
         fits = most.allow(cost_of(child)) if most.priced else child.size <= (most.terminals or 0)
-        return made if fits else None
+        return walked if fits else None
 
     def _same(self, waiting: Waiting) -> bool:
         """Whether all that is left was so at a choice of the parent, no earlier than any met."""

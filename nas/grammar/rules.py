@@ -281,12 +281,12 @@ def choice_in(term: Term) -> str:
 
 def calls_in(term: Term) -> list[Call]:
     """Every call in a term, in the order written."""
-    found: list[Call] = []
+    calls: list[Call] = []
     todo: list[Term] = [term]
     while todo:
         match todo.pop():
             case Call() as call:
-                found.append(call)
+                calls.append(call)
             case Repeat(body=body):
                 todo.append(body)
             case Streams(branches=branches):
@@ -295,4 +295,4 @@ def calls_in(term: Term) -> list[Call]:
                 todo.extend(reversed(terms))
             case Choice(alternatives=alternatives):
                 todo.extend(t for a in reversed(alternatives) for t in reversed(a.terms))
-    return found
+    return calls

@@ -102,8 +102,8 @@ class Sizes:
         """The probability of every size of each option, (options, most + 1)."""
         key = (decision, copies)
         if key not in self._options:
-            each = (decision.parts(i) for i in range(len(decision.options)))
-            self._options[key] = np.stack([self._plus(parts, copies, self._end) for parts in each])
+            ways = (decision.parts(i) for i in range(len(decision.options)))
+            self._options[key] = np.stack([self._plus(parts, copies, self._end) for parts in ways])
         return self._options[key]
 
     def after(self, frame: Frame | None) -> Left:
@@ -112,27 +112,27 @@ class Sizes:
         while frame is not None and "sizes" not in frame.known:
             todo.append(frame)
             frame = frame.next
-        found: Left = Left(self._end, 1) if frame is None else frame.known["sizes"]
-        for one in reversed(todo):
-            sizes = self._plus(_nodes(one), one.copies // found.ahead, found.sizes)
-            found = one.known["sizes"] = Left(sizes, found.ahead * _twins(one))
-        return found
+        left: Left = Left(self._end, 1) if frame is None else frame.known["sizes"]
+        for waiting in reversed(todo):
+            sizes = self._plus(_nodes(waiting), waiting.copies // left.ahead, left.sizes)
+            left = waiting.known["sizes"] = Left(sizes, left.ahead * _twins(waiting))
+        return left
 
     @cached_property
     def _end(self) -> Weights:
-        found = np.zeros(self.most + 1)
-        found[0] = 1.0
-        return found
+        sizes = np.zeros(self.most + 1)
+        sizes[0] = 1.0
+        return sizes
 
     def _stretched(self, decision: Decision, copies: int) -> Weights:
         """The probability of every size of a choice that is instantiated `copies` times."""
-        found = self._of.get((decision, copies))
-        if found is None:
-            found = self._of[decision, copies] = np.zeros(self.most + 1)
+        sizes = self._of.get((decision, copies))
+        if sizes is None:
+            sizes = self._of[decision, copies] = np.zeros(self.most + 1)
             if copies > 1:
                 once = self._stretched(decision, 1)
-                found[::copies] = once[: self.most // copies + 1]
-        return found
+                sizes[::copies] = once[: self.most // copies + 1]
+        return sizes
 
     def _plus(self, nodes: Iterable[Node], copies: int, after: Weights) -> Weights:
         """The sizes of some nodes and what comes after them, together."""
@@ -191,13 +191,13 @@ def _reached(root: Node) -> dict[Decision, list[Factors]]:
     found: dict[Decision, list[Factors]] = {}
     todo = [decision for decision, _ in Factors.of((root,), 1).choices]
     while todo:
-        one = todo.pop()
-        if one in found:
+        choice = todo.pop()
+        if choice in found:
             continue
         if len(found) == MOST_CHOICES:
             raise ValueError("the rules take endlessly many arguments")
-        found[one] = [Factors.of(one.parts(i), 1) for i in range(len(one.options))]
-        todo += [decision for way in found[one] for decision, _ in way.choices]
+        found[choice] = [Factors.of(choice.parts(i), 1) for i in range(len(choice.options))]
+        todo += [decision for way in found[choice] for decision, _ in way.choices]
     return found
 
 
@@ -206,13 +206,13 @@ def _solve(
 ) -> None:
     """Write the probability of every size of each choice to `of(choice, 1)` and its stretches,
     size by size; what a size needs of itself, through rules that add nothing, by iteration."""
-    stretched = {pair for each in ways.values() for way in each for pair in way.choices}
+    stretched = {pair for factors in ways.values() for way in factors for pair in way.choices}
     products = {
         id(way): [of(*pair) if k == 0 else np.zeros(most + 1) for k, pair in enumerate(way.choices)]
-        for each in ways.values()
-        for way in each
+        for factors in ways.values()
+        for way in factors
     }
-    shares = {one: probabilities(one.options) for one in ways}
+    shares = {decision: probabilities(decision.options) for decision in ways}
     order = list(reversed(ways))
 
     def coefficient(way: Factors, size: int) -> float:
@@ -227,13 +227,13 @@ def _solve(
     for size in range(most + 1):
         for _ in range(MOST_PASSES):
             moved = 0.0
-            for one in order:
-                pairs = zip(shares[one], ways[one], strict=True)
+            for decision in order:
+                pairs = zip(shares[decision], ways[decision], strict=True)
                 value = sum(share * coefficient(way, size) for share, way in pairs)
-                moved = max(moved, abs(value - of(one, 1)[size]))
-                of(one, 1)[size] = value
+                moved = max(moved, abs(value - of(decision, 1)[size]))
+                of(decision, 1)[size] = value
                 for other, times in stretched:
-                    if other is one and size * times <= most:
-                        of(one, times)[size * times] = value
+                    if other is decision and size * times <= most:
+                        of(decision, times)[size * times] = value
             if moved < SETTLED:
                 break

@@ -157,8 +157,8 @@ class _Build(Transformer[Token, Any]):
     def rule(self, parts: list[Any]) -> Rule:
         token, *params, body = parts
         name = str(token).rstrip("(")
-        said = [*counts_in(body), *(v for call in calls_in(body) for _, v in call.args)]
-        mentioned = set().union(*map(names_in, said))
+        expressions = [*counts_in(body), *(v for call in calls_in(body) for _, v in call.args)]
+        mentioned = set().union(*map(names_in, expressions))
         captures = bool(mentioned & set(CAPTURED) - {name for name, _ in params})
         where = Where(token.line, token.column)
         return Rule(name, tuple(params), _numbered(body), where, captures)
@@ -172,7 +172,7 @@ class _Build(Transformer[Token, Any]):
 
 def _deeper(token: Token, *inner: Expression) -> int:
     """How deep an expression is that holds others; raises Misplaced where that is too deep."""
-    deep = 1 + max(getattr(one, "deep", 0) for one in inner)
+    deep = 1 + max(getattr(expression, "deep", 0) for expression in inner)
     if deep > EXPRESSION:
         where = Where(token.line or 0, token.column or 0)
         raise Misplaced(where, f"an expression of more than {EXPRESSION} operations in a row")

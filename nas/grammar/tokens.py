@@ -69,23 +69,23 @@ def operators(tokens: Iterable[Any], *, copies: bool) -> int:
     )
 
 
-def labels_of(made: Sequence[Any]) -> tuple[str, ...]:
+def labels_of(flat: Sequence[Any]) -> tuple[str, ...]:
     """The labels of choices as a derivation holds them."""
-    return tuple([options[i].label for options, i in zip(made[2::4], made[3::4], strict=True)])
+    return tuple([options[i].label for options, i in zip(flat[2::4], flat[3::4], strict=True)])
 
 
 def nested(tokens: Iterable[Any]) -> tuple[Any, ...]:
     """Tokens with every copied branch in its Copies."""
-    found: list[Any] = []
+    kept: list[Any] = []
     begun: list[int] = []
     for token in tokens:
         if token == OPEN:
-            begun.append(len(found))
+            begun.append(len(kept))
         elif token == CLOSE:
             begun.pop()
         elif isinstance(token, Copies):
             start = begun.pop()
-            token = token._replace(body=tuple(found[start + 1 :]))
-            del found[start:]
-        found.append(token)
-    return tuple(found)
+            token = token._replace(body=tuple(kept[start + 1 :]))
+            del kept[start:]
+        kept.append(token)
+    return tuple(kept)

@@ -114,10 +114,10 @@ class Trace:
         """Where the walk is, to come back to."""
         return Mark(len(self.tokens), self.spent, self.size, self.ahead, tuple(self.brackets))
 
-    def back(self, mark: Mark, tokens: list[Any], made: Sequence[Any]) -> None:
+    def back(self, mark: Mark, tokens: list[Any], choices: Sequence[Any]) -> None:
         """Come back to a mark on the way to some tokens."""
         size, self.spent, self.size, self.ahead, brackets = mark
-        self.tokens, self.made = tokens[:size], list(made)
+        self.tokens, self.made = tokens[:size], list(choices)
         self.brackets = list(brackets)
 
     def chose(self, waiting: Waiting, options: Sequence[Option], index: int) -> None:
@@ -171,8 +171,8 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                     brackets.append((waiting[1:], done))
             continue
         if isinstance(token, Copies):
-            made, more = _cost(token.body, streams[:1])
-            streams, (once, trained, work, writes) = made * token.n, more * token.n
+            results, more = _cost(token.body, streams[:1])
+            streams, (once, trained, work, writes) = results * token.n, more * token.n
         else:
             once, (trained, work, writes) = 1, token[0].price(streams)
             streams = token[0].on(streams)

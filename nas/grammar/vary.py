@@ -153,8 +153,8 @@ class _Planned:
         )
 
     def _inherited(self, known: Sequence[Mapping[str, Chosen]], name: str) -> Chosen | None:
-        found = origin(self.moves, self.fresh, name)
-        return None if found is None else known[found[0]].get(found[1].lstrip(":/"))
+        source = origin(self.moves, self.fresh, name)
+        return None if source is None else known[source[0]].get(source[1].lstrip(":/"))
 
 
 def origin(
@@ -227,11 +227,11 @@ def _around(derivation: Derivation, rule: str) -> list[_Around]:
     key = f"around {rule}"
     if key not in derivation.grammar.memory:
         body = derivation.grammar.rules[rule]
-        found: list[_Around] = []
+        ways: list[_Around] = []
         if not body.params and not body.captures:
             node = memory.machine.compiler.node(body.body, (), rule)
-            found = list(_to(node, node, {}, "", HOPS))
-        derivation.grammar.memory[key] = found
+            ways = list(_to(node, node, {}, "", HOPS))
+        derivation.grammar.memory[key] = ways
     found_before: list[_Around] = derivation.grammar.memory[key]
     return found_before
 

@@ -157,8 +157,8 @@ class Walk:
             self.memo,
             state,
             at_end=lambda streams, cost: cost,
-            combine=lambda site, found: min(
-                (site.cost + cost for _, cost in found), key=limits.scale
+            combine=lambda site, answers: min(
+                (site.cost + cost for _, cost in answers), key=limits.scale
             ),
             order=lambda site: range(len(site.options)),
             enough=limits == UNLIMITED,
@@ -242,9 +242,9 @@ class OpenWalk(Walk):
 
     def _try(self, waiting: Waiting, ways: Ways, effort: int) -> None:
         """Offer the options that can be completed with some effort."""
-        for cost, found in self.witnesses.completions(waiting, ways, effort):
+        for cost, labels in self.witnesses.completions(waiting, ways, effort):
             if self._allows(self.trace.spent + cost):
-                self.found.update(found)
+                self.found.update(labels)
 
     def _follow(self, decision: Decision) -> None:
         """Offer what goes on as an earlier branch did."""

@@ -30,8 +30,8 @@ PROBES = tuple(
 
 def turns_some(operation: Operation) -> bool:
     """Whether an operator makes another shape of any that is probed, or takes none of them."""
-    made = [(x, operation.outputs(x)) for x in PROBES]
-    return any(y not in (x, None) for x, y in made) or all(y is None for _, y in made)
+    pairs = [(x, operation.outputs(x)) for x in PROBES]
+    return any(y not in (x, None) for x, y in pairs) or all(y is None for _, y in pairs)
 
 
 def wanted(frame: Frame | None) -> Wanted:
@@ -115,4 +115,6 @@ def fitting(results: Results, after: Frame | None) -> Results:
     if taker is None or not isinstance(taker.node, Operation):
         return results
     node = taker.node
-    return {z: made for z, made in results.items() if node.operator.makes(done + z, node.args)}
+    return {
+        z: outcome for z, outcome in results.items() if node.operator.makes(done + z, node.args)
+    }

@@ -49,19 +49,19 @@ class Ways:
     def alike(self) -> tuple[tuple[int, ...], ...]:
         """The options that make one thing, those together that make the same at the same cost."""
         if self._alike is None:
-            found: dict[tuple[Shapes, Price], list[int]] = {}
-            for i, (z, made) in enumerate(zip(self.reached, self.terms.made, strict=True)):
-                if z is not None and made is not None:
-                    found.setdefault((z, made.cost), []).append(i)
-            self._alike = tuple([tuple(options) for options in found.values()])
+            groups: dict[tuple[Shapes, Price], list[int]] = {}
+            for i, (z, outcome) in enumerate(zip(self.reached, self.terms.made, strict=True)):
+                if z is not None and outcome is not None:
+                    groups.setdefault((z, outcome.cost), []).append(i)
+            self._alike = tuple([tuple(options) for options in groups.values()])
         return self._alike
 
     def results(self, index: int) -> Results:
         """What an option makes."""
-        z, made = self.reached[index], self.terms.made[index]
-        if z is None or made is None:
+        z, outcome = self.reached[index], self.terms.made[index]
+        if z is None or outcome is None:
             return self.many.get(index, NONE)
-        return {z: made}
+        return {z: outcome}
 
 
 class Sites:
@@ -84,13 +84,13 @@ class Sites:
         known = self._ways.get(key)
         if known is None:
             known = self._ways[key] = {}
-        found = known.get(streams)
-        if found is None:
+        ways_of = known.get(streams)
+        if ways_of is None:
             count, option = len(decision.options), self.outcomes.option
             able = range(count) if fork else self.outcomes.begins.able(decision, streams)
-            each = ((i, option(decision, i, streams, fork)) for i in able)
-            found = known[streams] = self._told(count, each)
-        return found
+            results = ((i, option(decision, i, streams, fork)) for i in able)
+            ways_of = known[streams] = self._told(count, results)
+        return ways_of
 
     def uneven(self, decision: Decision, fork: Fork, streams: Shapes) -> Ways:
         """The same, with products of two branches of which one is turned so that they fit."""
@@ -99,13 +99,16 @@ class Sites:
         if found is None:
             ways, uneven = self.ways(decision, fork, streams), self.outcomes.uneven
             count = len(decision.options)
-            each = [(i, ways.results(i)) for i in range(count)]
+            by_option = [(i, ways.results(i)) for i in range(count)]
             found = self._uneven[key] = (
                 ways
                 if len(ways.terms.labels) == count
                 else self._told(
                     count,
-                    ((i, some or uneven(fork, decision.parts(i), streams)) for i, some in each),
+                    (
+                        (i, some or uneven(fork, decision.parts(i), streams))
+                        for i, some in by_option
+                    ),
                 )
             )
         return found
@@ -113,39 +116,39 @@ class Sites:
     def _told(self, count: int, each: Iterable[tuple[int, Results]]) -> Ways:
         """What is known of so many options by what each of them makes."""
         reached: list[Shapes | None] = [None] * count
-        made: list[Made | None] = [None] * count
+        single: list[Made | None] = [None] * count
         many: dict[int, Results] = {}
         for i, some in each:
             if len(some) == 1:
-                ((reached[i], made[i]),) = some.items()
+                ((reached[i], single[i]),) = some.items()
             elif some:
                 many[i] = some
-        return Ways(tuple(reached), many, self._shared(made, many), self.outcomes.priced)
+        return Ways(tuple(reached), many, self._shared(single, many), self.outcomes.priced)
 
-    def _shared(self, made: list[Made | None], many: dict[int, Results]) -> Terms:
+    def _shared(self, single: list[Made | None], many: dict[int, Results]) -> Terms:
         """How options make what they make, as known before if it is the same."""
         if many or self.outcomes.priced:
-            return _terms(made, many)
-        key = tuple(map(id, made))  # what is kept keeps those objects
+            return _terms(single, many)
+        key = tuple(map(id, single))  # what is kept keeps those objects
         if key not in self._terms:
-            self._terms[key] = _terms(made, many)
+            self._terms[key] = _terms(single, many)
         return self._terms[key]
 
 
-def _terms(made: list[Made | None], many: dict[int, Results]) -> Terms:
+def _terms(single: list[Made | None], many: dict[int, Results]) -> Terms:
     labels: dict[int, Labels] = {}
     costs = []
-    for i, one in enumerate(made):
-        each = (one,) if one is not None else tuple(many.get(i, NONE).values())
-        if each:
-            labels[i] = (each[0].labels, None)
-            costs += [some.cost for some in each]
-    return Terms(tuple(made), labels, _most(costs))
+    for i, outcome in enumerate(single):
+        every = (outcome,) if outcome is not None else tuple(many.get(i, NONE).values())
+        if every:
+            labels[i] = (every[0].labels, None)
+            costs += [some.cost for some in every]
+    return Terms(tuple(single), labels, _most(costs))
 
 
 def _most(costs: list[Price]) -> Price:
     """The most of everything."""
-    operators = [one for one in costs if isinstance(one, int)]
+    operators = [cost for cost in costs if isinstance(cost, int)]
     if len(operators) == len(costs):
         return max(operators, default=0)
     return Cost(*map(max, zip(*map(Cost.of, costs), strict=True)))

@@ -72,27 +72,31 @@ class Witnesses:
                 yield cost, {i: (every[i].labels, labels) for i in alike}
             elif effort:
                 for i in alike:
-                    found = self._within(waiting, i, ways.results(i), effort)
-                    if found is not None:
-                        yield found.cost, {i: found.labels}
+                    completed = self._within(waiting, i, ways.results(i), effort)
+                    if completed is not None:
+                        yield completed.cost, {i: completed.labels}
         for i in ways.many:
-            found = self.completion(waiting, ways, i, effort)
-            if found is not None:
-                yield found.cost, {i: found.labels}
+            completed = self.completion(waiting, ways, i, effort)
+            if completed is not None:
+                yield completed.cost, {i: completed.labels}
 
     def completion(self, waiting: Waiting, ways: Ways, index: int, effort: int) -> Witness | None:
         """A completion by one option of a site."""
         results = ways.results(index)
         copies, after = waiting.frame.copies, waiting.frame.next
-        found = self._through(results, copies, after, IDLE)
-        if found is None and effort:
-            found = self._through(results, copies, after, effort)
-        return self._within(waiting, index, results, effort) if found is None and effort else found
+        completed = self._through(results, copies, after, IDLE)
+        if completed is None and effort:
+            completed = self._through(results, copies, after, effort)
+        return (
+            self._within(waiting, index, results, effort)
+            if completed is None and effort
+            else completed
+        )
 
     def _finish_soon(self, frame: Frame | None, streams: Shapes, effort: int) -> Witness | None:
         """A completion without detours if there is one."""
-        found = self.finish(frame, streams, 0)
-        return self.finish(frame, streams, effort) if found is None and effort else found
+        completion = self.finish(frame, streams, 0)
+        return self.finish(frame, streams, effort) if completion is None and effort else completion
 
     def _within(
         self, waiting: Waiting, index: int, results: Results, effort: int
@@ -109,44 +113,52 @@ class Witnesses:
         for node, own, later in spare:
             turned = self._turned(after, node, streams)
             if turned is not None:
-                result, made, rest = turned
+                result, turned_way, rest = turned
                 kept = len(idle.labels) - own - len(later)
-                labels = idle.labels[:kept] + made.labels + later
-                cost = idle.cost + made.cost + -(node.neutral or 0)
+                labels = idle.labels[:kept] + turned_way.labels + later
+                cost = idle.cost + turned_way.cost + -(node.neutral or 0)
                 return self._rested(Made(cost, labels), copies, after, result, rest)
         if streams != waiting.streams:
             for one, two in combinations(spare[::-1], 2):
-                found = self._turned_twice(idle, one, two, streams, after)
-                if found is not None:
-                    return self._rested(found[1], copies, after, found[0], found[2])
+                completion = self._turned_twice(idle, one, two, streams, after)
+                if completion is not None:
+                    return self._rested(completion[1], copies, after, completion[0], completion[2])
         return None
 
     def _turned_twice(
-        self, idle: Made, one: Spare, two: Spare, streams: Shapes, after: Frame
+        self, idle: Made, earlier: Spare, later_spare: Spare, streams: Shapes, after: Frame
     ) -> tuple[Shapes, Made, Witness] | None:
         """How an option that has turned the shape, as windows of an image do, is brought back to
         one that is wanted by two operators more."""
         assert after.jump is not None
         for wish in aims(after) or ():
-            for x, first in self.outcomes.turn(one.node, streams).items():
-                then = self.outcomes.turn_into(two.node, x[0], wish[0])
+            for x, first in self.outcomes.turn(earlier.node, streams).items():
+                then = self.outcomes.turn_into(later_spare.node, x[0], wish[0])
                 rest = self.finish(after.jump, wish, IDLE) if then is not None else None
                 if then is not None and rest is not None:
-                    at, to = (len(idle.labels) - s.own - len(s.later) for s in (one, two))
-                    between = idle.labels[at + one.own : to]
-                    labels = (*idle.labels[:at], *first.labels, *between, *then.labels, *two.later)
+                    at, to = (
+                        len(idle.labels) - s.own - len(s.later) for s in (earlier, later_spare)
+                    )
+                    between = idle.labels[at + earlier.own : to]
+                    labels = (
+                        *idle.labels[:at],
+                        *first.labels,
+                        *between,
+                        *then.labels,
+                        *later_spare.later,
+                    )
                     cost = idle.cost + first.cost + then.cost
-                    beside = (one.node.neutral or 0) + (two.node.neutral or 0)
+                    beside = (earlier.node.neutral or 0) + (later_spare.node.neutral or 0)
                     return wish, Made(cost + -beside, labels), rest
         return None
 
     def _rested(
-        self, made: Made, copies: int, after: Frame, result: Shapes, rest: Witness
+        self, outcome: Made, copies: int, after: Frame, result: Shapes, rest: Witness
     ) -> Witness:
         """What is made, then nothing until the frame from which there is a completion."""
         free = after.free if after is not after.jump else 0
-        cost = made.cost * copies + rest.cost + free
-        return Witness(cost, (made.labels, (Idle(after, after.jump, result), rest.labels)))
+        cost = outcome.cost * copies + rest.cost + free
+        return Witness(cost, (outcome.labels, (Idle(after, after.jump, result), rest.labels)))
 
     def _turned(
         self, after: Frame, node: Node, streams: Shapes
@@ -159,13 +171,13 @@ class Witnesses:
         key = (node, streams)
         if key not in end.known:
             end.known[key] = None
-            for result, made in self._fitting_turns(node, streams, after).items():
+            for result, outcome in self._fitting_turns(node, streams, after).items():
                 rest = self.finish(end, result, IDLE)
                 if rest is not None:
-                    end.known[key] = result, made, rest
+                    end.known[key] = result, outcome, rest
                     break
-        found: tuple[Shapes, Made, Witness] | None = end.known[key]
-        return found
+        turned: tuple[Shapes, Made, Witness] | None = end.known[key]
+        return turned
 
     def _fitting_turns(self, node: Node, streams: Shapes, after: Frame) -> Results:
         """What a node turns the streams into of what fits, a few where much does."""
@@ -173,8 +185,8 @@ class Witnesses:
         if fits is None:
             turns = fitting(self.outcomes.turn(node, streams), after)
             return dict(islice(turns.items(), TURNS))
-        made = ((w, self.outcomes.turn_into(node, streams[0], w[0])) for w in fits)
-        return {result: one for result, one in made if one is not None}
+        turned = ((w, self.outcomes.turn_into(node, streams[0], w[0])) for w in fits)
+        return {result: outcome for result, outcome in turned if outcome is not None}
 
     def _more(self, parts: Parts, streams: Shapes, effort: int) -> Results:
         if effort == NEAR:
@@ -202,13 +214,13 @@ class Witnesses:
             unfit = fits is not None and streams not in fits
             self.outcomes.spend(1)
             known[key] = None if unfit else self._finish(here, streams, effort)
-        found: Witness | None = known[key]
+        completion: Witness | None = known[key]
         if here is frame:
-            return found
-        if found is None:
+            return completion
+        if completion is None:
             return self._detour(frame, here, streams, effort) if effort else None
-        cost = found.cost + frame.free
-        return witness((cost, (idle((frame, here, streams)), found.labels)))
+        cost = completion.cost + frame.free
+        return witness((cost, (idle((frame, here, streams)), completion.labels)))
 
     def _finish(self, frame: Frame, streams: Shapes, effort: int) -> Witness | None:
         node, after = frame.node, frame.next
@@ -230,11 +242,13 @@ class Witnesses:
             if effort != NEAR:
                 return self._taken(node, taker, streams, frame.copies, after, effort)
         results = self.outcomes.kept_way("idle", parts, streams)
-        found = self._through(results, frame.copies, after, effort)
+        completion = self._through(results, frame.copies, after, effort)
         turning = effort == NEAR or not results or isinstance(node, Decision)
-        if found is None and effort and turning:
-            found = self._through(self._more(parts, streams, effort), frame.copies, after, IDLE)
-        return found
+        if completion is None and effort and turning:
+            completion = self._through(
+                self._more(parts, streams, effort), frame.copies, after, IDLE
+            )
+        return completion
 
     def _taken(
         self,
@@ -252,9 +266,9 @@ class Witnesses:
             every = list(able)
             able = iter([pair for pair in every if streams[:1] in pair[1]][:1] or every[:1])
         for index, results in able:
-            found = self._through(results, copies, after, effort)
-            if found is not None:
-                cost, (labels, rest) = found
+            completion = self._through(results, copies, after, effort)
+            if completion is not None:
+                cost, (labels, rest) = completion
                 return Witness(cost, ((taker.options[index].label, *labels), rest))
         return None
 
@@ -264,10 +278,10 @@ class Witnesses:
         """A completion by the first of some results that has one."""
         if effort == 0 and len(results) > 1:
             results = fitting(results, after)
-        for result, made in islice(results.items(), 1 if effort == HERE else None):
+        for result, outcome in islice(results.items(), 1 if effort == HERE else None):
             rest = self.finish(after, result, effort)
             if rest is not None:
-                return _after(made, copies, rest)
+                return _after(outcome, copies, rest)
         return None
 
     def _detour(self, frame: Frame, end: Frame, streams: Shapes, effort: int) -> Witness | None:
@@ -278,17 +292,17 @@ class Witnesses:
             if effort < NEAR:
                 turned = self._turned(at.next, at.node, streams)
                 if turned is not None:
-                    result, made, rest = turned
-                    cost = made.cost * at.copies + rest.cost
+                    result, outcome, rest = turned
+                    cost = outcome.cost * at.copies + rest.cost
                     cost = cost + (frame.free - idle)
                     labels: Labels = (Idle(at.next, end, result), rest.labels)
-                    return Witness(cost, (Idle(frame, at, streams), (made.labels, labels)))
+                    return Witness(cost, (Idle(frame, at, streams), (outcome.labels, labels)))
             else:
                 results = self._more((at.node,), streams, effort)
-                found = self._through(results, at.copies, at.next, 0)
-                if found is not None:
-                    cost = found.cost + (frame.free - at.free)
-                    return Witness(cost, (Idle(frame, at, streams), found.labels))
+                completion = self._through(results, at.copies, at.next, 0)
+                if completion is not None:
+                    cost = completion.cost + (frame.free - at.free)
+                    return Witness(cost, (Idle(frame, at, streams), completion.labels))
         return None
 
     def _join(self, join: Frame, streams: Shapes, effort: int) -> Witness | None:
@@ -329,8 +343,8 @@ def _uneven(join: Frame) -> bool:
     return not (isinstance(taker, Operation) and taker.operator.even)
 
 
-def _after(made: Made, copies: int, rest: Witness | None) -> Witness | None:
+def _after(outcome: Made, copies: int, rest: Witness | None) -> Witness | None:
     if rest is None:
         return None
-    cost = made.cost * copies + rest.cost
-    return witness((cost, (made.labels, rest.labels)))
+    cost = outcome.cost * copies + rest.cost
+    return witness((cost, (outcome.labels, rest.labels)))

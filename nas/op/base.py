@@ -270,8 +270,8 @@ def output_shapes(operator: Operator, xs: Shapes, a: Args) -> Shapes:
             if max(shape.dims) > LARGEST:
                 raise ShapeError(f"a size of {max(shape.dims):.3g} comes out: {LARGEST:,} at most")
             if min(shape.dims) < 1:
-                said = " ".join(map(str, outputs))
-                raise ShapeError(f"nothing is left of the shape {said}")
+                shapes_text = " ".join(map(str, outputs))
+                raise ShapeError(f"nothing is left of the shape {shapes_text}")
     except ShapeError as error:
         error.refused = operator.name, xs
         raise

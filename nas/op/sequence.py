@@ -64,8 +64,8 @@ class Im2Col(Operator):
         (x,) = xs
         wants_image(x)
         if len(x.space) != a["axes"]:
-            said = ("one spatial axis", "two spatial axes", "three spatial axes")
-            raise ShapeError(f"it takes an image with {said[min(int(a['axes']), 3) - 1]}")
+            axes_text = ("one spatial axis", "two spatial axes", "three spatial axes")
+            raise ShapeError(f"it takes an image with {axes_text[min(int(a['axes']), 3) - 1]}")
         space = grid(x, a)
         if min(space) < 1:
             raise ShapeError(f"windows of {a['kernel']} do not fit")
@@ -119,8 +119,8 @@ class Col2Im(Operator):
         between = max(1, x.dims[0] // (height * width))
         space = ((height,), (height, width), (height, between, width))[axes - 1]
         if x.dims[0] != prod(space):
-            said = "x".join(map(str, (height, "n", width) if axes == 3 else space))
-            raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {said}")
+            grid_text = "x".join(map(str, (height, "n", width) if axes == 3 else space))
+            raise ShapeError(f"{x.dims[0]} positions do not fill a grid of {grid_text}")
         return (Shape("image", (x.dims[1], *space)),)
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:

@@ -111,10 +111,10 @@ class Add(Operator):
         return None if whole is None else (whole,)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        made = self.makes(xs, a)
-        if made is None:
+        result = self.makes(xs, a)
+        if result is None:
             raise ShapeError("the streams differ in shape")
-        return made
+        return result
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         total = xs[0]
@@ -175,10 +175,10 @@ class Concat(Operator):
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         at = axis(xs[0], a) - 1
-        made = self.makes(xs, a)
-        if made is None:
+        result = self.makes(xs, a)
+        if result is None:
             raise ShapeError(f"the streams differ in an axis other than {at + 1}")
-        return made
+        return result
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         return (torch.cat(xs, dim=int(a["dim"])),)
@@ -204,10 +204,10 @@ class MatMul(Operator):
         return (Shape(kind, (*x[:-1], y[-1])),) if fit else None
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        made = self.makes(xs, a)
-        if made is None:
+        result = self.makes(xs, a)
+        if result is None:
             raise ShapeError("these are no two matrices (…, m, k) and (…, k, n)")
-        return made
+        return result
 
     def joins(
         self, before: Shapes, after: Shapes | int, whole: Shape | None, a: Args

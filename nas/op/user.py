@@ -48,15 +48,15 @@ class UserOperator(Operator):
     @cached_property
     def function(self) -> Callable[..., Any]:
         try:
-            found = user_attribute(self.target)
+            loaded = user_attribute(self.target)
         except (ImportError, AttributeError, OSError) as error:
             raise ValueError(
                 f"operator {self.name!r}: {self.target} cannot be loaded: {error}; "
                 "write `use package.module:attribute as name` or `use ./file.py:attribute as name`"
             ) from None
-        if not callable(found):
+        if not callable(loaded):
             raise ValueError(f"operator {self.name!r}: {self.target} is no function or module")
-        return found  # type: ignore[no-any-return]
+        return loaded  # type: ignore[no-any-return]
 
     @cached_property
     def is_module(self) -> bool:
@@ -65,7 +65,7 @@ class UserOperator(Operator):
     @cached_property
     def args(self) -> tuple[Arg, ...]:  # type: ignore[override]
         skip = {"self", "shape"}
-        found = []
+        arguments = []
         for index, p in enumerate(inspect.signature(self.function).parameters.values()):
             if p.name in skip or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 continue
@@ -73,8 +73,8 @@ class UserOperator(Operator):
                 continue
             default = None if p.default is p.empty else p.default
             kind = "word" if isinstance(default, str) else "float"
-            found.append(Arg(p.name, "shape", default, kind))  # type: ignore[arg-type]
-        return tuple(found)
+            arguments.append(Arg(p.name, "shape", default, kind))  # type: ignore[arg-type]
+        return tuple(arguments)
 
     @cached_property
     def _tensors(self) -> int:
@@ -167,12 +167,12 @@ class UserOperator(Operator):
         results = result if isinstance(result, tuple) else (result,)
         if written != [x._version for x in xs if not x.is_inference()]:
             raise self._fault("writes into its input, which others read: return a new tensor")
-        found = [tuple(y.shape[1:]) for y in results]
-        said = [shape.dims for shape in infer(self, shapes, a).outputs]
-        if found != said:
+        shapes_now = [tuple(y.shape[1:]) for y in results]
+        shapes_meta = [shape.dims for shape in infer(self, shapes, a).outputs]
+        if shapes_now != shapes_meta:
             raise self._fault(
-                f"gives {found} where it said {said} on the meta device: a shape must depend on "
-                "shapes alone"
+                f"gives {shapes_now} where it said {shapes_meta} on the meta device: a shape must "
+                "depend on shapes alone"
             )
         return results
 
@@ -196,8 +196,8 @@ class UserOperator(Operator):
             return Code(None, f"{attribute}({', '.join(inputs + words)}){alone}", helper)
         if "shape" in inspect.signature(self.function).parameters:
             words.append(f"shape={xs[0].dims}")
-        made, call = f"{attribute}({', '.join(words)})", f"{{m}}({', '.join(inputs)})"
-        return Code(made, call + alone, helper)
+        module, call = f"{attribute}({', '.join(words)})", f"{{m}}({', '.join(inputs)})"
+        return Code(module, call + alone, helper)
 
 
 def _flat(ones: bool) -> Literal["ones", "zeros"]:

@@ -61,15 +61,15 @@ class Plan:
             j = maker.get(value) if value is not None and read[value] == 1 else None
             return j if j is not None and self.steps[j].operator.name == name else None
 
-        found = {}
+        fused = {}
         for i, step in enumerate(self.steps):
             linear = before(i, "linear") if step.operator.name == "col2im" else None
             windows = before(linear, "im2col")
             if linear is not None and windows is not None:
                 first = self.steps[windows]
                 if self.shapes[step.outputs[0]].space == grid(first.shapes[0], first.args):
-                    found[i] = windows, linear
-        return found
+                    fused[i] = windows, linear
+        return fused
 
     @cached_property
     def params(self) -> int:
@@ -143,7 +143,7 @@ class Plan:
 
         graph = nx.DiGraph()
         graph.add_node("input", operator="input", shape=str(self.input), params=0, flops=0)
-        made = {0: "input"}
+        makers = {0: "input"}
         for step in self.steps:
             graph.add_node(
                 step.name,
@@ -152,8 +152,8 @@ class Plan:
                 params=sum(prod(p.shape) for p in step.params),
                 flops=step.flops,
             )
-            graph.add_edges_from((made[i], step.name) for i in step.inputs)
-            made |= dict.fromkeys(step.outputs, step.name)
+            graph.add_edges_from((makers[i], step.name) for i in step.inputs)
+            makers |= dict.fromkeys(step.outputs, step.name)
         return graph
 
 

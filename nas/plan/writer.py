@@ -202,9 +202,9 @@ def _slot(
 ) -> str:
     """A bank's key: place, operator and shape arguments, since slices cannot bridge those."""
     kinds = {arg.name: arg.kind for arg in operator.args}
-    said = [f"{k}={v}" for k, v in items if kinds.get(k) == "shape"]
-    said += [str(shape) for shape in fixed]
-    return f"{place}:{operator.name}({','.join(said)})"
+    words = [f"{k}={v}" for k, v in items if kinds.get(k) == "shape"]
+    words += [str(shape) for shape in fixed]
+    return f"{place}:{operator.name}({','.join(words)})"
 
 
 def nontrivial(derivation: Derivation) -> bool:

@@ -24,8 +24,10 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
     unit, so it is here only as an objective; activations too.
     """
     measured = {name for trial in trials if trial.state == "finished" for name in trial.columns()}
-    asked = {one.name for one in front.objectives}
-    metrics = [one for one in front.objectives if one.name not in COSTS] or [front.objectives[0]]
+    asked = {objective.name for objective in front.objectives}
+    metrics = [objective for objective in front.objectives if objective.name not in COSTS] or [
+        front.objectives[0]
+    ]
     costs = [c for c in COSTS if c in measured and (not COSTS[c].seldom or c in asked)]
     return [(y, x) for y in metrics for x in costs if x != y.name]
 
@@ -114,9 +116,9 @@ def _axis(x: str, costs: Sequence[float], label: Label) -> dict[str, Any]:
     log = all(cost > 0 for cost in costs)
     cost = cost_named(x)
     unit = None if cost is None or cost.count else cost.unit
-    said = ", ".join(part for part in (unit, "log" if log else "") if part)
+    notes = ", ".join(part for part in (unit, "log" if log else "") if part)
     axis: dict[str, Any] = {
-        "title": {"text": html.escape(label(x), quote=False) + (f" ({said})" if said else "")},
+        "title": {"text": html.escape(label(x), quote=False) + (f" ({notes})" if notes else "")},
         "type": "log" if log else "linear",
         "tickformat": "~s" if unit is None else "~r",
     }

@@ -48,29 +48,29 @@ class Names:
     def of(run: Run, trials: Sequence[Trial]) -> Names:
         tasks = tuple(task.name for task in run.named)
         wanted = [objective.name for objective in run.objectives]
-        found: dict[str, bool] = dict.fromkeys([*wanted, *COSTS], False)
+        after_by_column: dict[str, bool] = dict.fromkeys([*wanted, *COSTS], False)
         for trial in trials:
             for one in trial.measurements:
                 after = one.split == "test" or one.evaluator in ("retrained", "extracted")
-                found[column(one, tasks, wanted)] = after
+                after_by_column[column(one, tasks, wanted)] = after
         measured = {name for trial in trials for name in trial.columns()}
-        kept = [name for name in found if name in measured]
-        return Names(tasks, tuple(kept), frozenset(name for name in kept if found[name]))
+        kept = [name for name in after_by_column if name in measured]
+        return Names(tasks, tuple(kept), frozenset(name for name in kept if after_by_column[name]))
 
     def label(self, column: str) -> str:
         return text.label(column, self.tasks)
 
 
-def column(one: Measurement, tasks: Sequence[str], wanted: Iterable[str] = ()) -> str:
+def column(measurement: Measurement, tasks: Sequence[str], wanted: Iterable[str] = ()) -> str:
     """The column a measurement is shown in: the short name where a run has one task, and the one
     with the task where it has several, as in its objectives."""
-    by_length = sorted(_alone(one).columns(), key=len)
+    by_length = sorted(_alone(measurement).columns(), key=len)
     asked = [name for name in by_length if name in set(wanted)]
     return (asked or by_length)[0] if len(tasks) == 1 else by_length[-1]
 
 
-def _alone(one: Measurement) -> Trial:
-    return Trial(0, "", {}, "finished", measurements=(one,))
+def _alone(measurement: Measurement) -> Trial:
+    return Trial(0, "", {}, "finished", measurements=(measurement,))
 
 
 def render(run: Run) -> str:
@@ -168,7 +168,7 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     versions = run.facts.get("versions", {})
     return [
         f"{len(trials) - failed} finished, {failed} failed" if trials else "no trials yet",
-        *(f"{text.duration(each)} of {words}" for words, each in spent.items() if each),
+        *(f"{text.duration(spent_s)} of {words}" for words, spent_s in spent.items() if spent_s),
         *dates[:1],
         run.settings.device + (f" ({where})" if where else ""),
         f"seed {run.settings.seed}",
@@ -181,17 +181,17 @@ def _section(
 ) -> dict[str, Any]:
     """A front: its figures by plane, and its table."""
     limits = run.limits
-    found = [plane for plane in planes(front, trials) if _finished(trials)]
+    shown = [plane for plane in planes(front, trials) if _finished(trials)]
     return {
         "number": number,
         "name": name,
         "size": len(front.trials),
         "title": f"The front for {name}" if name else "The front",
-        "objectives": text.listed([names.label(one.name) for one in front.objectives]),
-        "ys": {y.name: names.label(y.name) for y, _ in found},
-        "xs": {x: names.label(x) for _, x in found},
+        "objectives": text.listed([names.label(objective.name) for objective in front.objectives]),
+        "ys": {y.name: names.label(y.name) for y, _ in shown},
+        "xs": {x: names.label(x) for _, x in shown},
         "figures": {
-            f"{y.name} {x}": figure(front, trials, y, x, limits, names.label) for y, x in found
+            f"{y.name} {x}": figure(front, trials, y, x, limits, names.label) for y, x in shown
         },
         **_table(front, name, names),
     }
@@ -199,7 +199,7 @@ def _section(
 
 def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
     """The front's rows: metrics, the same after retraining, costs; each value short and exact."""
-    asked = {one.name: one.maximize for one in front.objectives}
+    asked = {entry.name: entry.maximize for entry in front.objectives}
     measured = {name for trial in front.trials for name in trial.columns()}
     prefix = task.replace("-", "_") + "_" if task else ""
     after = [
@@ -210,7 +210,9 @@ def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
     metrics = [name for name in asked if name not in COSTS]
     shown = [name for name in [*metrics, *after, *COSTS] if name in measured]
     heads = [(name, names.label(name), asked.get(name, name not in COSTS)) for name in shown]
-    rows = [(one.id, [_cell(name, one.value(name)) for name in shown]) for one in front.trials]
+    rows = [
+        (entry.id, [_cell(name, entry.value(name)) for name in shown]) for entry in front.trials
+    ]
     return {"heads": heads, "rows": rows}
 
 
@@ -232,7 +234,7 @@ def _details(
             "front": trial.id in chosen,
             "columns": _measured(trial, names),
             "derivations": list(trial.derivations.items()),
-            "operators": [_operators(said, grammar) for said in trial.derivations.values()]
+            "operators": [_operators(text_of, grammar) for text_of in trial.derivations.values()]
             if trial.id in spelled
             else [],
             "commands": text.commands(run.folder, trial.id, run.trust),
@@ -263,15 +265,21 @@ def _operators(derivation: str, grammar: Grammar | None) -> str:
 def _measured(trial: Trial, names: Names) -> list[list[str]]:
     """Label, short value, exact value and how it came about, of each column measured."""
     newest: dict[str, Measurement] = {}
-    for one in trial.measurements:
-        newest[column(one, names.tasks, names.columns)] = one
+    for measurement in trial.measurements:
+        newest[column(measurement, names.tasks, names.columns)] = measurement
     rows = []
     for name in names.columns:
         if name in newest:
-            one = newest[name]
-            how = ", ".join(part for part in (one.split, one.evaluator, one.fidelity) if part)
-            short = text.human(name, one.value, one.spread)
-            rows.append([names.label(name), short, f"{text.exact(name, one.value)} · {how}"])
+            measurement = newest[name]
+            how = ", ".join(
+                part
+                for part in (measurement.split, measurement.evaluator, measurement.fidelity)
+                if part
+            )
+            short = text.human(name, measurement.value, measurement.spread)
+            rows.append(
+                [names.label(name), short, f"{text.exact(name, measurement.value)} · {how}"]
+            )
     return rows
 
 
@@ -279,20 +287,20 @@ def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
     """How each column was measured: a row for each way there is, in the order of the columns."""
     ways: Counter[tuple[str, Measurement]] = Counter()
     for trial in trials:
-        for one in trial.measurements:
+        for measurement in trial.measurements:
             way = Measurement(
-                one.name,
+                measurement.name,
                 0.0,
-                one.unit,
-                one.task,
-                one.split,
-                one.evaluator,
+                measurement.unit,
+                measurement.task,
+                measurement.split,
+                measurement.evaluator,
                 None,
-                one.fidelity,
+                measurement.fidelity,
                 None,
-                one.device,
+                measurement.device,
             )
-            ways[column(one, names.tasks, names.columns), way] += 1
+            ways[column(measurement, names.tasks, names.columns), way] += 1
     order = {name: i for i, name in enumerate(names.columns)}
     return [
         {
@@ -312,7 +320,12 @@ def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:
 
 def _reading(trials: Sequence[Trial]) -> str:
     """How far the validation figures can be trusted, in a sentence or two."""
-    evaluators = {one.evaluator for trial in trials for one in trial.measurements if one.task}
+    evaluators = {
+        measurement.evaluator
+        for trial in trials
+        for measurement in trial.measurements
+        if measurement.task
+    }
     if SHARED in evaluators:
         how = "on the validation split, with weights that all trials of the run share"
     elif evaluators & set(BANKED):

@@ -37,9 +37,9 @@ def human(column: str, value: float | None, spread: float | None = None) -> str:
     if cost is not None and cost.count:
         return scaled(value)
     if cost is not None and cost.unit == "ms":
-        said = digits(value)
-        places = len(said.partition(".")[2])
-        return f"{said} ms" if spread is None else f"{said} ± {spread:.{places}f} ms"
+        number = digits(value)
+        places = len(number.partition(".")[2])
+        return f"{number} ms" if spread is None else f"{number} ± {spread:.{places}f} ms"
     if cost is not None and cost.unit == "MB":
         return f"{digits(value)} MB" if value >= 1 else f"{digits(value * 1e3)} kB"
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
@@ -91,7 +91,7 @@ def duration(seconds: float) -> str:
 
 def estimate(value: Sequence[float | None], places: int = 2) -> str:
     """A statistic with its interval: 0.62 [0.41, 0.78]; a dash where it is not defined."""
-    first, low, high = ("–" if one is None else f"{one:.{places}f}" for one in value)
+    first, low, high = ("–" if bound is None else f"{bound:.{places}f}" for bound in value)
     return first if low == high == "–" else f"{first} [{low}, {high}]"
 
 

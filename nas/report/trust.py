@@ -35,7 +35,7 @@ def _page(facts: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": facts["seeds"],
         "says": facts["verdict"]["says"],
         "heads": list(COLUMNS.values()),
-        "tasks": [_task(name, each) for name, each in facts["tasks"].items()],
+        "tasks": [_task(name, task) for name, task in facts["tasks"].items()],
     }
 
 
@@ -90,7 +90,7 @@ def _low(row: Mapping[str, Any]) -> float:
 def ranks(values: Sequence[float]) -> list[float]:
     """Where each value stands among all, from 0 to `SIDE`; equal ones at the same mean place."""
     places = [
-        (sum(other < one for other in values) + sum(other <= one for other in values) - 1) / 2
-        for one in values
+        (sum(other < value for other in values) + sum(other <= value for other in values) - 1) / 2
+        for value in values
     ]
     return [round(SIDE * place / max(1, len(values) - 1), 2) for place in places]

@@ -63,15 +63,15 @@ def retrain(
     if not from_scratch:
         _copy(network, weights, network.plan)
     trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
-    made = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
+    training = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
     if last.exists():
-        known = _same(last, made)
+        known = _same(last, training)
         if source.get("training") == known["training"]:  # it had ended, but for this file
             return _end(folder, figures(source))
         weights.load(last)
     else:
         before = _tested(network, tasks, recipe, "extracted")
-        known = made | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
+        known = training | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
         write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
         weights.save(last, state=True, facts=known)
     saved, epoch = time.perf_counter(), max(1, round(trainer.steps / (recipe.epochs or 1)))
@@ -93,7 +93,7 @@ def retrain(
     trained = network_of(weights, derivation, conditions, STATISTICS).cpu()
     after = _tested(trained, tasks, recipe, "retrained")
     facts: dict[str, JSON] = {
-        **made,
+        **training,
         "training": known["training"],
         "epochs": recipe.epochs,
         "before": json.loads(known["before"]),
@@ -144,15 +144,15 @@ def _measurements(given: Any) -> list[Measurement]:
     try:
         return TypeAdapter(list[Measurement]).validate_python([] if given is None else given)
     except ValidationError as error:
-        said = error.errors()[0]["msg"]
-        raise ExportError(f"the figures of a retrained network cannot be read: {said}") from None
+        reason = error.errors()[0]["msg"]
+        raise ExportError(f"the figures of a retrained network cannot be read: {reason}") from None
 
 
-def _same(last: Path, made: dict[str, str]) -> dict[str, str]:
+def _same(last: Path, training: dict[str, str]) -> dict[str, str]:
     """What a checkpoint says of itself; raises ExportError where it was made by another recipe than
     is asked for."""
     before = facts_of(last)
-    for name, value in made.items():
+    for name, value in training.items():
         if before.get(name) != value:
             raise ExportError(
                 f"{last} is of an interrupted retraining with {name} {before.get(name)}, and "
@@ -174,8 +174,8 @@ def retrained(
     """The test metrics that a retraining by the same recipe left in its folder, without costs;
     None where there was none, or it has not ended."""
     _, _, recipe, facts = load(folder, trust_code=trust_code)
-    made = {"recipe": f"{_changed(recipe, epochs, lr)}", "from_scratch": f"{from_scratch}"}
-    if any(facts.get(k) != v for k, v in made.items()) or (folder / CHECKPOINT).exists():
+    training = {"recipe": f"{_changed(recipe, epochs, lr)}", "from_scratch": f"{from_scratch}"}
+    if any(facts.get(k) != v for k, v in training.items()) or (folder / CHECKPOINT).exists():
         return None
     return [m for m in figures(facts)[1] if m.task]
 

@@ -48,13 +48,13 @@ def retrain_trials(
             if not net.exists():
                 run.save(trial.id, net)
 
-        def measured(net: Path, found: list[Measurement]) -> None:
+        def measured(net: Path, after: list[Measurement]) -> None:
             id = trials[nets.index(net)].id
             known = [plain(m) for m in archive.trial(id).measurements]
-            new = [m for m in found if m.task and plain(m) not in known]
+            new = [m for m in after if m.task and plain(m) not in known]
             if new:
                 archive.measure({id: new})
-            rows.extend(_row(net, m) for m in found if m.task)
+            rows.extend(_row(net, m) for m in after if m.task)
 
         if on == "local":
             for net in nets:
@@ -69,11 +69,11 @@ def retrain_trials(
         else:
             from nas.retrain.tune import retrain_on_ray
 
-            found = retrain_on_ray(
+            by_net = retrain_on_ray(
                 nets, on=on, device=device, listener=listener, storage=folder / "tune", **given
             )
             for net in nets:
-                measured(net, found[net])
+                measured(net, by_net[net])
     return rows
 
 

@@ -48,8 +48,10 @@ def retrain_on_ray(
         with connected(on, min(len(todo), os.cpu_count() or 1)):
             failed = _tune(todo, known, device, listener, storage)
         if failed:
-            each = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
-            raise RunError(f"{len(failed)} of {len(folders)} networks were not retrained: {each}")
+            reasons = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
+            raise RunError(
+                f"{len(failed)} of {len(folders)} networks were not retrained: {reasons}"
+            )
     return {folder: retrained(folder, **known) or [] for folder in folders}
 
 

@@ -63,13 +63,13 @@ class Lineage:
     @staticmethod
     def of(study: Study, trial: BaseTrial, grammar: Grammar) -> Lineage | None:
         """The lineage that a trial of the study was planned with; None where it has no parents."""
-        said = trial.user_attrs.get(f"lineage:{grammar.name}")
-        if said is None:
+        written = trial.user_attrs.get(f"lineage:{grammar.name}")
+        if written is None:
             return None
         trials = study.get_trials(deepcopy=False)
-        parents = (trials[number].user_attrs[attribute(grammar)] for number in said["parents"])
-        moves = ((here, parent, there) for here, parent, there in said["moves"])
-        return Lineage(tuple(parents), tuple(moves), said["fresh"])
+        parents = (trials[number].user_attrs[attribute(grammar)] for number in written["parents"])
+        moves = ((here, parent, there) for here, parent, there in written["moves"])
+        return Lineage(tuple(parents), tuple(moves), written["fresh"])
 
 
 def attribute(grammar: Grammar) -> str:
@@ -164,12 +164,12 @@ class DerivationSampler(BaseSampler, ABC):
         return _Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
-        start = [one for one in self.start if one.grammar.name == grammar.name]
-        for one in start:
-            if one.grammar.hash != grammar.hash:
+        start = [derivation for derivation in self.start if derivation.grammar.name == grammar.name]
+        for derivation in start:
+            if derivation.grammar.hash != grammar.hash:
                 raise GrammarError(
-                    f"{one!r} is to start a search in {grammar.name}@{grammar.hash}: read it "
-                    "with the grammar that is searched"
+                    f"{derivation!r} is to start a search in {grammar.name}@{grammar.hash}: read "
+                    "it with the grammar that is searched"
                 )
         return start
 
@@ -247,15 +247,20 @@ class _Child:
 
     def lineage(self) -> dict[str, Any]:
         assert self.variation is not None
-        one = self.variation
-        return {"parents": self.parents, "kind": one.kind, "moves": one.moves, "fresh": one.fresh}
+        varied = self.variation
+        return {
+            "parents": self.parents,
+            "kind": varied.kind,
+            "moves": varied.moves,
+            "fresh": varied.fresh,
+        }
 
 
-def _first(study: Study, one: Derivation) -> list[tuple[int, Derivation]]:
+def _first(study: Study, derivation: Derivation) -> list[tuple[int, Derivation]]:
     """A derivation of the start as a parent, with the number of its trial."""
-    name, text = attribute(one.grammar), str(one)
+    name, text = attribute(derivation.grammar), str(derivation)
     trials = study.get_trials(deepcopy=False)
-    return [(t.number, one) for t in trials if t.user_attrs.get(name) == text][:1]
+    return [(t.number, derivation) for t in trials if t.user_attrs.get(name) == text][:1]
 
 
 def _vary(

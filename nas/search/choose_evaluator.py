@@ -71,12 +71,12 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         return Verdict(usual, "children inherit weights, and nothing to measure has inherited yet")
     scores = Scores(run, run.problem, archive, pool)
     texts, needed_s = _fitting(run, scores, listener)
-    found = scores.calibration(texts)
-    if not found.derivations and run.limits:
+    measured = scores.calibration(texts)
+    if not measured.derivations and run.limits:
         return Verdict(
             usual, "no random architecture keeps the run's limits, so it is the space's default"
         )
-    if len(found.derivations) < given.least and not outdone(found):
+    if len(measured.derivations) < given.least and not outdone(measured):
         why, fix = "can be trained from scratch", ""
         if needed_s:
             why += f" in {given.share:.0%} of the budget"
@@ -84,7 +84,7 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         return Verdict(
             usual,
             (
-                f"too few architectures {why}, {len(found.derivations)} where {given.least} are "
+                f"too few architectures {why}, {len(measured.derivations)} where {given.least} are "
                 f"needed, so it is the space's default{fix}"
             ),
         )
@@ -96,14 +96,14 @@ def _calibrated(run: Run, archive: Archive, pool: Pool, listener: Listener, usua
         for t in run.named
     }
     verdict, table = judge(
-        found,
+        measured,
         default=usual,
         left_s=dict.fromkeys(ELIGIBLE, left),
         most=_most(run.problem, ELIGIBLE, settings.trials),
         workers=pool.workers,
         scores=by,
     )
-    write(run, found, verdict, table)
+    write(run, measured, verdict, table)
     return verdict
 
 
@@ -124,7 +124,7 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
     assert scores.pool is not None
     given, workers = run.settings.trust, scores.pool.workers
     share_s = given.share * (run.settings.budget_s or 0.0)
-    ends, found = time.perf_counter() + share_s, list[str]()
+    ends, fitting = time.perf_counter() + share_s, list[str]()
     costs = list[float]()
     for batch in batches(architectures(run.problem), workers, given.architectures):
         if not costs:
@@ -134,14 +134,14 @@ def _fitting(run: Run, scores: Scores, listener: Listener) -> tuple[list[str], f
         over = sum(costs) + len(batch) * max(known) > share_s * workers
         over = over or hopeless(costs, given.least, share_s * workers)
         if (over or time.perf_counter() > ends) and not all(map(scores.whole, batch)):
-            return found, fewest / workers / given.share
+            return fitting, fewest / workers / given.share
         scores.make(batch)
-        found += batch
+        fitting += batch
         costs += [sum(known.seconds for known in scores.of([text])) for text in batch]
-        listener(Progress("calibration", len(found), given.architectures))
-        if outdone(scores.calibration(found)):
+        listener(Progress("calibration", len(fitting), given.architectures))
+        if outdone(scores.calibration(fitting)):
             break
-    return found, 0.0
+    return fitting, 0.0
 
 
 def hopeless(costs: Sequence[float], least: int, share_s: float) -> bool:
@@ -195,17 +195,17 @@ def trust(
     with Archive.open(run.folder, write=True) as archive:
         pool = make_pool(run.folder, settings, trust_code=trust_code)
         try:
-            found = _measured(Scores(run, problem, archive, pool), standalone, hear)
+            calibration = _measured(Scores(run, problem, archive, pool), standalone, hear)
         finally:
             pool.close()
         trained = spent(archive, "finalist") + sum(t.seconds for t in archive.trials)
         took = spent(archive, "bank") + trained / pool.workers
     whole_s = budget_s or settings.budget_s or took
-    left = {name: whole_s - found.before_s.get(name, 0.0) for name in (*ELIGIBLE, INHERITED)}
+    left = {name: whole_s - calibration.before_s.get(name, 0.0) for name in (*ELIGIBLE, INHERITED)}
     verdict, table = judge(
-        found, default=usual, left_s=left, most=_most(problem, left), workers=pool.workers
+        calibration, default=usual, left_s=left, most=_most(problem, left), workers=pool.workers
     )
-    return write(run, found, verdict, table)
+    return write(run, calibration, verdict, table)
 
 
 def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibration:
@@ -220,21 +220,21 @@ def _measured(scores: Scores, standalone: int, listener: Listener) -> Calibratio
         scores.make(batch)
         texts += batch
         listener(Progress("calibration", len(texts), standalone))
-    found = scores.calibration(texts, heirs)
-    if len(found.derivations) < FEWEST:
+    whole = scores.calibration(texts, heirs)
+    if len(whole.derivations) < FEWEST:
         if not texts:
             raise RunError("no random architecture keeps the run's limits: allow it more")
         raise RunError(
-            f"{len(found.derivations)} of {len(texts)} architectures could be trained from "
+            f"{len(whole.derivations)} of {len(texts)} architectures could be trained from "
             f"scratch: at least {FEWEST} are needed to tell anything"
         )
-    return found
+    return whole
 
 
 def write(
-    run: Run, found: Calibration, verdict: Verdict, table: Mapping[str, list[Row]]
+    run: Run, calibration: Calibration, verdict: Verdict, table: Mapping[str, list[Row]]
 ) -> dict[str, Any]:
     """Write a calibration, its table and the verdict to the run's trust.json; the same as facts."""
-    told = facts(found, verdict, table)
+    told = facts(calibration, verdict, table)
     write_file(run.folder / TRUST, json.dumps(told, indent=1, allow_nan=False).encode())
     return told

@@ -75,11 +75,11 @@ def save_settings(folder: Path, facts: Facts, settings: Settings) -> None:
     """Write run.toml."""
     import tomli_w
 
-    said = {**asdict(facts), "settings": settings.written()}
-    said["tasks"] = [
+    table = {**asdict(facts), "settings": settings.written()}
+    table["tasks"] = [
         {k: v for k, v in task._asdict().items() if v is not None} for task in facts.tasks
     ]
-    write(folder / "run.toml", tomli_w.dumps(said).encode())
+    write(folder / "run.toml", tomli_w.dumps(table).encode())
 
 
 def read_facts(folder: Path) -> Facts:

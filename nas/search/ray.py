@@ -189,9 +189,9 @@ class RayPool:
 
     def _room(self) -> int:
         """Workers that fit the cores (and GPUs) that nobody uses."""
-        found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        fitting = int(found.get("CPU", 1))
-        return max(1, min(fitting, int(found.get("GPU", 1))) if self.gpus else fitting)
+        resources: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        fitting = int(resources.get("CPU", 1))
+        return max(1, min(fitting, int(resources.get("GPU", 1))) if self.gpus else fitting)
 
     def evaluate(
         self,
@@ -237,7 +237,7 @@ class RayPool:
         for ref in done:
             call = self.calls.pop(ref)
             try:
-                found = ray.get(ref)
+                outcome = ray.get(ref)
             except RayTaskError as error:
                 ray.kill(call.worker)
                 raise error.cause from None
@@ -246,7 +246,7 @@ class RayPool:
             else:
                 self.free.append(call.worker)
                 if call.job:
-                    yield found
+                    yield outcome
         for ref, call in list(self.calls.items()):
             if time.monotonic() > call.until:
                 del self.calls[ref]
@@ -282,6 +282,6 @@ def own_device(device: str) -> tuple[int, str]:
 def _why(error: BaseException) -> str:
     """What Ray says of a death, without its identifiers and guesses."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
-    said = re.split(r"There are some potential|Some common causes", " ".join(lines))[0]
-    said = said.rpartition("Worker exit detail: ")[2].strip(" .")
-    return f"its worker died (killed, out of memory, or crashed): {said[:300]}"
+    reason = re.split(r"There are some potential|Some common causes", " ".join(lines))[0]
+    reason = reason.rpartition("Worker exit detail: ")[2].strip(" .")
+    return f"its worker died (killed, out of memory, or crashed): {reason[:300]}"

@@ -148,11 +148,11 @@ class Bank:
         are never seen; where slices do not fill their box together, a mask says what they touch.
         Raises BankError where a bank would grow beyond its memory.
         """
-        each = [named(plan, self.share) for plan in plans]
+        by_plan = [named(plan, self.share) for plan in plans]
         if self.grows:
-            self._hold(self._lacking([step for steps in each for step in steps]))
+            self._hold(self._lacking([step for steps in by_plan for step in steps]))
         wanted: dict[str, list[Box]] = {}
-        for steps in each:
+        for steps in by_plan:
             for pair in (pair for step in steps for pair in step):
                 for param, key in sources(self.kernels, *pair):
                     wanted.setdefault(key, []).append(self.box(key, param))
@@ -164,7 +164,7 @@ class Bank:
             (leaf, outer), box = placed[key], self.box(key, param)
             return leaf if box == outer else leaf[within(box, outer)]
 
-        for steps in each:
+        for steps in by_plan:
             lease.params.append(
                 [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
             )
@@ -281,8 +281,8 @@ class Bank:
         if self.grows:
             try:
                 slots: dict[str, Any] = json.loads(facts.get("slots", "{}"))
-                for key, (name, shape, *said) in slots.items():
-                    self._hold({key: Param(name, tuple(map(int, shape)), *said)})
+                for key, (name, shape, *rest) in slots.items():
+                    self._hold({key: Param(name, tuple(map(int, shape)), *rest)})
             except (ValueError, TypeError, AttributeError, OverflowError) as error:
                 raise BankError(f"{path} is damaged: its slots cannot be read: {error}") from None
 

@@ -29,12 +29,12 @@ def chain(top: Derivation, n: int | None = None) -> list[Derivation]:
     sizes of one thing, or whose smaller slices are not inside the larger, stay as in `top`. With
     `n` as many are taken, evenly spread, the ends among them.
     """
-    found = [top, *shrinking(top)][::-1]
-    if n is None or n >= len(found):
-        return found
+    members = [top, *shrinking(top)][::-1]
+    if n is None or n >= len(members):
+        return members
     if n < 2:
         raise ValueError(f"a chain has two ends at least, and n is {n}")
-    return [found[round(i * (len(found) - 1) / (n - 1))] for i in range(n)]
+    return [members[round(i * (len(members) - 1) / (n - 1))] for i in range(n)]
 
 
 def shrinking(top: Derivation, *, nested: bool = True) -> Iterator[Derivation]:
@@ -51,24 +51,24 @@ def _smaller(current: Derivation, nested: bool) -> Iterator[Derivation]:
     a move would leave out shrinks before it does so."""
     moves = _moves(current)
     for name, label in moves.items():
-        one = _moved(current, name, label)
-        gone = [inner for inner in moves if inner not in one.by_site]
-        for each in chain_of((_moved(current, inner, moves[inner]) for inner in gone), (one,)):
-            shrinks = cost_of(each)[1:3] < cost_of(current)[1:3]
-            if shrinks and (not nested or inside(plan(each), plan(current))):
-                yield each
+        moved = _moved(current, name, label)
+        gone = [inner for inner in moves if inner not in moved.by_site]
+        for smaller in chain_of((_moved(current, inner, moves[inner]) for inner in gone), (moved,)):
+            shrinks = cost_of(smaller)[1:3] < cost_of(current)[1:3]
+            if shrinks and (not nested or inside(plan(smaller), plan(current))):
+                yield smaller
 
 
 def _moves(current: Derivation) -> dict[str, str]:
     """The next smaller label of every site that has one, the site that is largest first."""
-    found = []
+    moves = []
     for place, chosen in enumerate(current.choices):
         ranks = order(chosen.site, chosen.options)
         at = ranks.index(chosen.index) if ranks else 0
         if ranks and at:
             level, label = (at - 0.5) / (len(ranks) - 1), chosen.options[ranks[at - 1]].label
-            found.append((-level, evenly(place), chosen.site.name, label))
-    return {name: label for _, _, name, label in sorted(found)}
+            moves.append((-level, evenly(place), chosen.site.name, label))
+    return {name: label for _, _, name, label in sorted(moves)}
 
 
 def _moved(current: Derivation, name: str, label: str) -> Derivation:

@@ -86,11 +86,11 @@ def _theirs(
     if not inner:  # a task's head
         return parents[0].tensors.get(f"{step.slot}.{param}") if parents else None
     place, copies = here[inner]
-    found = origin(place)
-    text = there[found[0]].get((found[1].lstrip("/"), copies)) if found else None
-    if found is None or text is None:
+    source = origin(place)
+    text = there[source[0]].get((source[1].lstrip("/"), copies)) if source else None
+    if source is None or text is None:
         return None
-    return parents[found[0]].tensors.get(f"{text}{path[len(inner) :]}{separator}{rest}.{param}")
+    return parents[source[0]].tensors.get(f"{text}{path[len(inner) :]}{separator}{rest}.{param}")
 
 
 def _places(derivation: Derivation) -> Iterator[tuple[Place, str]]:
@@ -110,8 +110,8 @@ def _walked(tokens: Iterable[Any], copies: tuple[int, ...]) -> Iterator[Place]:
 
 def _may_pass(step: Step, planned: Plan, param: Param) -> bool:
     """Whether a weight can hand on what its step takes: a map between equal shapes."""
-    one = len(step.inputs) == len(step.outputs) == 1
-    maps = one and param.name == "weight" and param.init == "fan_in"
+    single = len(step.inputs) == len(step.outputs) == 1
+    maps = single and param.name == "weight" and param.init == "fan_in"
     return maps and planned.shapes[step.outputs[0]] == step.shapes[0]
 
 

@@ -28,9 +28,11 @@ def nest(bank: Bank, plans: Sequence[Plan], least: Iterable[Plan]) -> None:
     plans: those that the bank was made of; least: some among which is the smallest of each slot's.
     Where several steps of a plan share a slot, it reads the largest of their slices.
     """
-    each = [largest(pair for step in named(plan, bank.share) for pair in step) for plan in least]
+    reads = [largest(pair for step in named(plan, bank.share) for pair in step) for plan in least]
     ends = _ends(plans, bank.share)
-    for key, inner in smallest((one, key) for read in each for key, one in read.items()).items():
+    for key, inner in smallest(
+        (param, key) for read in reads for key, param in read.items()
+    ).items():
         if key in ends:
             bank.tensors[key].zero_()
         elif inner.init == "fan_in" and inner.shape != bank.params[key].shape:
@@ -53,18 +55,18 @@ def _ends(plans: Iterable[Plan], share: str) -> set[str]:
     scale, of a map its weight. With those at zero such a block hands on what enters it."""
     ends, others = set[str](), set[str]()
     for plan in plans:
-        found = _added(plan)
+        added = _added(plan)
         for number, step in enumerate(named(plan, share)):
-            (ends if number in found else others).update(_scales(step))
+            (ends if number in added else others).update(_scales(step))
     return ends - others
 
 
 def _scales(step: Sequence[tuple[Param, str]]) -> list[str]:
     """The slot that scales all that a step gives: a norm's scale, or the last weight."""
     for init in ("ones", "fan_in"):
-        found = [key for param, key in step if param.init == init]
-        if found:
-            return found[-1:]
+        slots = [key for param, key in step if param.init == init]
+        if slots:
+            return slots[-1:]
     return []
 
 
@@ -73,7 +75,7 @@ def _added(plan: Plan) -> set[int]:
     or is read elsewhere too: a skip connection."""
     maker = {value: i for i, step in enumerate(plan.steps) for value in step.outputs}
     read = Counter([*(v for step in plan.steps for v in step.inputs), *plan.outputs.values()])
-    found = set[int]()
+    numbers = set[int]()
     for step in plan.steps:
         if step.operator.sums:
             branches = {
@@ -81,5 +83,5 @@ def _added(plan: Plan) -> set[int]:
                 for value in step.inputs
                 if read[value] == 1 and value in maker and plan.steps[maker[value]].params
             }
-            found |= branches if len(branches) < len(step.inputs) else set()
-    return found
+            numbers |= branches if len(branches) < len(step.inputs) else set()
+    return numbers

@@ -17,8 +17,8 @@ def order(site: Site, options: Sequence[Option]) -> list[int] | None:
     """The options' numbers from small to large, where they are sizes of one thing: an elastic
     size, repetitions, or to do nothing beside one thing done; None where they are not."""
     labels = [option.label for option in options]
-    found = [_size(site, label, labels) for label in labels]
-    sizes = [size for size in found if size is not None]
+    every = [_size(site, label, labels) for label in labels]
+    sizes = [size for size in every if size is not None]
     if len(sizes) < len(options):
         return None
     return sorted(range(len(options)), key=sizes.__getitem__)

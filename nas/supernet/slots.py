@@ -28,14 +28,14 @@ def named(plan: Plan, share: str = "path") -> Keys:
     if share == "path":
         return [keys(step) for step in plan.steps]
     met: Counter[str] = Counter()
-    found: Keys = []
+    slots: Keys = []
     for step in plan.steps:
         slot = _shared(step, share)
         if share == "index":
             met[slot] += 1
             slot += f"#{met[slot] - 1}"
-        found.append([(param, f"{slot}.{param.name}") for param in step.params])
-    return found
+        slots.append([(param, f"{slot}.{param.name}") for param in step.params])
+    return slots
 
 
 def keys(step: Step) -> list[tuple[Param, str]]:
@@ -46,9 +46,9 @@ def keys(step: Step) -> list[tuple[Param, str]]:
 def _shared(step: Step, share: str) -> str:
     if step.slot.startswith("head/"):
         return step.slot
-    said, shape = step.slot.partition(":")[2], step.shapes[0]
+    words, shape = step.slot.partition(":")[2], step.shapes[0]
     sizes = "x".join(map(str, shape.space)) if share != "operator" else f"{len(shape.dims)}"
-    return f"{shape.kind} {sizes}/{step.part}:{said}"
+    return f"{shape.kind} {sizes}/{step.part}:{words}"
 
 
 def slices(shape: Sequence[int], whole: Sequence[int], centred: int) -> Box:
@@ -89,18 +89,18 @@ def smallest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:
     return _spanned(pairs, min)
 
 
-def larger(one: Param, other: Param) -> Param:
+def larger(first: Param, other: Param) -> Param:
     """A parameter as large as both."""
-    return _spanned([(one, ""), (other, "")], max)[""]
+    return _spanned([(first, ""), (other, "")], max)[""]
 
 
 def _spanned(
     pairs: Iterable[tuple[Param, str]], pick: Callable[[int, int], int]
 ) -> dict[str, Param]:
-    found: dict[str, Param] = {}
+    slots: dict[str, Param] = {}
     for param, key in pairs:
-        other = found.setdefault(key, param)
+        other = slots.setdefault(key, param)
         if other.shape != param.shape:
             shape = tuple(map(pick, other.shape, param.shape))
-            found[key] = other._replace(shape=shape, fan_in=pick(other.fan_in, param.fan_in))
-    return found
+            slots[key] = other._replace(shape=shape, fan_in=pick(other.fan_in, param.fan_in))
+    return slots

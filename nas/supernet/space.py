@@ -60,9 +60,11 @@ class Space:
         """The derivation that `choose` leads to, within the limits. Where what is kept besides is
         missed `choose` is asked again within tighter limits, and in the end it is the smallest."""
         for limits in self._tighter:
-            found = derive(self.grammar, choose, input=self.input, limits=limits, size=self.size)
-            if self.keeps is None or self.keeps(found):
-                return found
+            derivation = derive(
+                self.grammar, choose, input=self.input, limits=limits, size=self.size
+            )
+            if self.keeps is None or self.keeps(derivation):
+                return derivation
         return self.smallest
 
     @cached_property
@@ -97,9 +99,9 @@ class Space:
         Raises GrammarError for a recursive grammar, which has none.
         """
         top = extreme(self.grammar, input=self.input, of="params")
-        for one in chain([top], shrinking(top, nested=False)):
-            if self._allows(one):
-                return one
+        for derivation in chain([top], shrinking(top, nested=False)):
+            if self._allows(derivation):
+                return derivation
         return self.smallest
 
     @cached_property
@@ -110,17 +112,21 @@ class Space:
         Raises GrammarError where they allow none of these.
         """
         for cost in ("params", "flops", "activations"):
-            one = extreme(self.grammar, input=self.input, of=cost, largest=False)
-            if self._allows(one):
-                return one
+            derivation = extreme(self.grammar, input=self.input, of=cost, largest=False)
+            if self._allows(derivation):
+                return derivation
         raise GrammarError(f"{self.grammar.name} has no architecture with {self.limits}")
 
     def ends(self) -> Iterator[Derivation]:
         """The smallest and the largest derivation by FLOPs, as far as limits allow."""
         for largest in (False, True):
-            one = extreme(self.grammar, input=self.input, largest=largest)
-            yield one if self._allows(one) else (self.largest if largest else self.smallest)
+            derivation = extreme(self.grammar, input=self.input, largest=largest)
+            yield (
+                derivation
+                if self._allows(derivation)
+                else (self.largest if largest else self.smallest)
+            )
 
-    def _allows(self, one: Derivation) -> bool:
-        within = self.limits is None or self.limits.allow(cost_of(one))
-        return within and (self.keeps is None or self.keeps(one))
+    def _allows(self, derivation: Derivation) -> bool:
+        within = self.limits is None or self.limits.allow(cost_of(derivation))
+        return within and (self.keeps is None or self.keeps(derivation))

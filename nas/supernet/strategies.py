@@ -135,11 +135,11 @@ def _place(site: Site) -> tuple[str, str]:
     return site.rule, site.suffix
 
 
-def sorted_nested(space: Space, steps: int, *, each: int = 4) -> Choice:
+def sorted_nested(space: Space, steps: int, *, at_once: int = 4) -> Choice:
     """So many random members of one chain, each on a batch of its own (SortedNet, arXiv
     2309.00255, section 3). What to select is on the chain: `chain(space.largest)`."""
     members = chain(space.largest)
-    return lambda step, rng: Turn(tuple(rng.choices(members, k=each)), batches="each")
+    return lambda step, rng: Turn(tuple(rng.choices(members, k=at_once)), batches="each")
 
 
 def of_user(target: str) -> Callable[[Space, int], Strategy]:

@@ -57,26 +57,26 @@ class Task:
 
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""
-        found = self.loader()
-        shape = tuple(found.train.x.shape[1:])
+        read = self.loader()
+        shape = tuple(read.train.x.shape[1:])
         if shape != self.input:
             raise TaskError(
                 f"{self.spec}: input = {list(self.input)}, but the data has {list(shape)}; "
                 f"the two must agree: write input = {list(shape)}"
             )
-        return found
+        return read
 
     def describe(self) -> str:
         """A few lines for a person: input, classes, splits, balance, preparation, source."""
-        found = self.splits()
-        sizes = f"{len(found.train)} train, {len(found.valid)} valid, {len(found.test)} test"
+        read = self.splits()
+        sizes = f"{len(read.train)} train, {len(read.valid)} valid, {len(read.test)} test"
         rows = {
             self.name: self.title or self.spec,
             "input": " x ".join(map(str, self.input)),
             "target": f"{self.target}, {len(self.classes)} classes: {_listed(self.classes)}",
             "splits": sizes,
             "balance": _balance(self),
-            "prepared": "; ".join(found.notes) or "as given",
+            "prepared": "; ".join(read.notes) or "as given",
             "head": f"reads {', '.join(self.head.reads)}: {self.head.term}",
             "metric": self.metric,
             "source": self.source,
@@ -129,7 +129,7 @@ class Loader:
         return prepared
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loader, tuple(getattr(self, each.name) for each in fields(self))
+        return Loader, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
@@ -167,15 +167,15 @@ def shipped_tasks() -> dict[str, Path]:
 
 
 def _shipped_task(word: str) -> Path:
-    found = shipped_tasks()
-    if word in found:
-        return found[word]
+    known = shipped_tasks()
+    if word in known:
+        return known[word]
     if Path(word).exists():
         raise TaskError(nameless(word))
-    close = get_close_matches(word, found, n=1)
+    close = get_close_matches(word, known, n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise TaskError(
-        f"{word!r} is no shipped task. {hint}Shipped: {', '.join(found)}. "
+        f"{word!r} is no shipped task. {hint}Shipped: {', '.join(known)}. "
         "Your own: mine=data.npz, mine=./folder, mine=package:function or ./mine.toml"
     )
 

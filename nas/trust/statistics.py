@@ -29,13 +29,13 @@ def taus(
     columns = np.asarray(columns, dtype=np.float64)
     weights = np.ones((1, columns.shape[1])) if weights is None else weights
     signs = np.sign(columns[:, :, None] - columns[:, None, :])
-    found = np.empty((len(weights), len(columns), len(columns)))
-    for i, one in enumerate(signs):
+    products = np.empty((len(weights), len(columns), len(columns)))
+    for i, signs_i in enumerate(signs):
         for j, other in enumerate(signs[: i + 1]):
-            found[:, i, j] = found[:, j, i] = ((weights @ (one * other)) * weights).sum(1)
-    lengths = np.sqrt(np.diagonal(found, axis1=1, axis2=2))
+            products[:, i, j] = products[:, j, i] = ((weights @ (signs_i * other)) * weights).sum(1)
+    lengths = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
     lengths[lengths == 0] = np.nan
-    cosines: Array = found / (lengths[:, :, None] * lengths[:, None, :])
+    cosines: Array = products / (lengths[:, :, None] * lengths[:, None, :])
     return cosines
 
 
@@ -44,17 +44,17 @@ def tau(x: Array, y: Array) -> float:
     return float(taus(np.stack([x, y]))[0, 0, 1])
 
 
-def partial(found: Array) -> Array:
+def partial(taus: Array) -> Array:
     """Partial τ of the first two columns given all others, from `taus`: (replicates,).
 
     With one other it is (τxy - τxz τyz) / √((1 - τxz²) (1 - τyz²)) (Kendall, "Partial rank
     correlation", Biometrika 32 (1942)); with several -p₀₁ / √(p₀₀ p₁₁) of the inverse p of their
     matrix. NaN where the others determine one of the two.
     """
-    result = np.full(len(found), np.nan)
-    whole = np.flatnonzero(np.isfinite(found).all((1, 2)))
-    whole = whole[np.linalg.det(found[whole]) > 1e-9]
-    inverse = np.linalg.inv(found[whole])
+    result = np.full(len(taus), np.nan)
+    whole = np.flatnonzero(np.isfinite(taus).all((1, 2)))
+    whole = whole[np.linalg.det(taus[whole]) > 1e-9]
+    inverse = np.linalg.inv(taus[whole])
     result[whole] = -inverse[:, 0, 1] / np.sqrt(inverse[:, 0, 0] * inverse[:, 1, 1])
     return result
 
@@ -110,11 +110,11 @@ def left_out(
     With the truth itself as scores it is the ceiling: what a second training from scratch reaches.
     """
     seeds = range(truth.shape[1])
-    found = [
+    by_seed = [
         taus(np.stack([scores[:, s], np.delete(truth, s, 1).mean(1)]), weights)[:, 0, 1]
         for s in seeds
     ]
-    mean: Array = np.mean(found, axis=0)
+    mean: Array = np.mean(by_seed, axis=0)
     return mean
 
 

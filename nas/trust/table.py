@@ -106,24 +106,24 @@ class Calibration:
         """What is whole of some scores: an architecture counts that was trained with as many
         seeds as any, for every task with a number for its metric."""
         known = tuple(scored)
-        seeds = len({one.seed for one in known if one.evaluator == TRUTH})
+        seeds = len({score.seed for score in known if score.evaluator == TRUTH})
         whole: dict[str, int] = {}
-        for one in known:
-            values = [_value(one, task, metric) for task, metric in metrics.items()]
-            if one.evaluator == TRUTH and np.isfinite(values).all():
-                whole[one.derivation] = whole.get(one.derivation, 0) + 1
+        for score in known:
+            values = [_value(score, task, metric) for task, metric in metrics.items()]
+            if score.evaluator == TRUTH and np.isfinite(values).all():
+                whole[score.derivation] = whole.get(score.derivation, 0) + 1
         kept = dict.fromkeys(text for text, trained in whole.items() if trained == seeds)
-        mine = tuple(one for one in known if one.derivation in kept)
+        mine = tuple(score for score in known if score.derivation in kept)
         return Calibration(tuple(kept), mine, metrics, before_s)
 
     @cached_property
     def seeds(self) -> int:
-        return len({one.seed for one in self.scored if one.evaluator == TRUTH})
+        return len({score.seed for score in self.scored if score.evaluator == TRUTH})
 
     @property
     def evaluators(self) -> list[str]:
         """Those that scored something, `standalone` last before the baselines."""
-        met = dict.fromkeys(one.evaluator for one in self.scored)
+        met = dict.fromkeys(score.evaluator for score in self.scored)
         first = [name for name in met if name not in (TRUTH, *BASELINES)]
         return [*first, TRUTH, *(name for name in BASELINES if name in met)]
 
@@ -134,25 +134,25 @@ class Calibration:
     def scores(self, task: str, evaluator: str, score: str) -> Array:
         """(architectures, seeds), larger is better; where it failed, worse than any other."""
         place = {text: i for i, text in enumerate(self.derivations)}
-        mine = [one for one in self.scored if one.evaluator == evaluator]
-        seeds = {seed: i for i, seed in enumerate(sorted({one.seed for one in mine}))}
+        mine = [entry for entry in self.scored if entry.evaluator == evaluator]
+        seeds = {seed: i for i, seed in enumerate(sorted({entry.seed for entry in mine}))}
         found = np.full((len(place), len(seeds)), np.nan)
-        for one in mine:
-            value = _value(one, task, score)
-            found[place[one.derivation], seeds[one.seed]] = value * _sign(score)
+        for entry in mine:
+            value = _value(entry, task, score)
+            found[place[entry.derivation], seeds[entry.seed]] = value * _sign(score)
         worst = np.nanmin(found) if np.isfinite(found).any() else 0.0
         return np.where(np.isfinite(found), found, worst - 1.0)
 
     def mean(self, evaluator: str, field: str) -> float:
         """Mean `seconds` or `cpu_s` of an evaluation."""
-        spent = [getattr(one, field) for one in self.scored if one.evaluator == evaluator]
+        spent = [getattr(score, field) for score in self.scored if score.evaluator == evaluator]
         return float(np.mean(spent)) if spent else 0.0
 
 
-def _value(one: Scored, task: str, name: str) -> float:
+def _value(scored: Scored, task: str, name: str) -> float:
     """The measurement of a name, for the task or for all of them; NaN where there is none."""
-    found = [m.value for m in one.measurements if m.name == name and m.task in (task, None)]
-    return found[-1] if found and not one.reason else float("nan")
+    values = [m.value for m in scored.measurements if m.name == name and m.task in (task, None)]
+    return values[-1] if values and not scored.reason else float("nan")
 
 
 def _sign(score: str) -> int:
@@ -170,18 +170,20 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
         for name in calibration.evaluators
         for score in ([name] if name in BASELINES else [metric, "nll"])
     ]
-    found = {pair: draws.of(*pair) for pair in wanted}
-    rivals = {pair: each["tau"] for pair, each in found.items() if pair[0] != TRUTH}
+    replicates = {pair: draws.of(*pair) for pair in wanted}
+    rivals = {
+        pair: statistics["tau"] for pair, statistics in replicates.items() if pair[0] != TRUTH
+    }
     best = max(rivals.values(), key=lambda tau: float(np.nan_to_num(tau[0], nan=-2.0)))
     nothing = np.full(len(drawn), np.nan)
     flops, params = (rivals.get((name, name), nothing) for name in ("flops", "params"))
     result = []
-    for (name, score), each in found.items():
-        own = each["tau"]
+    for (name, score), statistics in replicates.items():
+        own = statistics["tau"]
         compared = {"behind": best - own, "over_flops": own - flops, "over_params": own - params}
         less = {
             label(*pair): _estimate(own - other["tau"])
-            for pair, other in found.items()
+            for pair, other in replicates.items()
             if pair != (name, score)
         }
         result.append(
@@ -189,7 +191,7 @@ def rows(calibration: Calibration, task: str) -> list[Row]:
                 task,
                 name,
                 score,
-                **{k: _estimate(v) for k, v in (each | compared).items()},
+                **{k: _estimate(v) for k, v in (statistics | compared).items()},
                 less=less,
                 cpu_s=calibration.mean(name, "cpu_s"),
                 seconds=calibration.mean(name, "seconds"),
@@ -240,19 +242,24 @@ class _Draws(NamedTuple):
         others = [
             np.delete(truth, s, 1) if evaluator == TRUTH else truth for s in range(given.shape[1])
         ]
-        each = [self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)]
-        return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+        statistics = [
+            self._statistics(given[:, s], other.mean(1)) for s, other in enumerate(others)
+        ]
+        return {
+            name: np.mean([by_seed[name] for by_seed in statistics], axis=0)
+            for name in statistics[0]
+        }
 
     def _statistics(self, score: Array, truth: Array) -> dict[str, Array]:
         flops, params = (self.calibration.scores(self.task, c, c)[:, 0] for c in BASELINES[:2])
-        found = taus(np.stack([score, truth, flops, params]), self.weights)
+        every_tau = taus(np.stack([score, truth, flops, params]), self.weights)
 
         def given(columns: Sequence[int]) -> Array:
             places = [0, 1, *columns]
-            return partial(found[:, places][:, :, places])
+            return partial(every_tau[:, places][:, :, places])
 
         return {
-            "tau": found[:, 0, 1],
+            "tau": every_tau[:, 0, 1],
             "given_flops": given([2]),
             "given_params": given([3]),
             "given_both": given([2, 3]),

@@ -123,7 +123,7 @@ def facts(
     calibration: Calibration, verdict: Verdict, table: Mapping[str, Sequence[Row]]
 ) -> dict[str, Any]:
     """All of it as plain values: what `trust.json` holds. Undefined numbers are null."""
-    found = {
+    whole = {
         "architectures": list(calibration.derivations),
         "seeds": calibration.seeds,
         "verdict": {**asdict(verdict), "says": said(verdict)},
@@ -146,7 +146,7 @@ def facts(
             for task, metric in calibration.metrics.items()
         },
     }
-    return cast("dict[str, Any]", finite(found, lambda value: None))
+    return cast("dict[str, Any]", finite(whole, lambda value: None))
 
 
 def _gain(
@@ -158,10 +158,10 @@ def _gain(
 ) -> Gain:
     """The expected gain of an evaluator, each task ranked by the score that is surer."""
     lows, by, wide = [], {}, None
-    for task, each in table.items():
+    for task, task_rows in table.items():
         allowed = (scores or {}).get(task, (calibration.metrics[task], "nll"))
-        mine = [row for row in each if row.evaluator == name and row.score in allowed]
-        row = max(mine, key=lambda one: _low(one.tau))
+        mine = [row for row in task_rows if row.evaluator == name and row.score in allowed]
+        row = max(mine, key=lambda row_of: _low(row_of.tau))
         by[task], low = row.score, _low(row.tau)
         wide = row.tau if row.tau.wide else wide
         if name == TRUTH:
@@ -178,7 +178,7 @@ def _low(tau: Estimate) -> float:
 
 def _warning(table: Mapping[str, list[Row]]) -> str:
     """Plain words where counting ranks a task as well as anything that was measured."""
-    lost = [task for task, each in table.items() if not any(_above(row) for row in each)]
+    lost = [task for task, task_rows in table.items() if not any(_above(row) for row in task_rows)]
     if not lost:
         return ""
     where = f" for {', '.join(lost)}" if len(table) > 1 else ""

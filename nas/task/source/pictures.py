@@ -35,29 +35,29 @@ def read_pictures(path: Path) -> Samples:
 
 def _masked(folder: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks, where there are both."""
-    found = [
+    folders = [
         next((folder / n for n in names if (folder / n).is_dir()), None)
         for names in (IMAGES, MASKS)
     ]
-    return (found[0], found[1]) if found[0] and found[1] else None
+    return (folders[0], folders[1]) if folders[0] and folders[1] else None
 
 
 def _by_class(path: Path, within: dict[str, Path]) -> Samples:
     files, notes = dict[str, list[Path]](), list[str]()
     for split, folder in within.items():
         files[split] = []
-        for each in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
-            own = _pictures(each)
+        for folder_of in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
+            own = _pictures(folder_of)
             files[split] += own
-            below = (f for f in each.rglob("*") if f.is_dir() and _shown_below(f, each))
+            below = (f for f in folder_of.rglob("*") if f.is_dir() and _shown_below(f, folder_of))
             deeper = sum(len(_pictures(folder)) for folder in below)
             if deeper:
                 raise TaskError(
-                    f"{each}: {deeper} pictures lie in folders below the class's own; put them "
-                    "into the class's folder, since the folder above a picture is its class"
+                    f"{folder_of}: {deeper} pictures lie in folders below the class's own; put "
+                    "them into the class's folder, since the folder above a picture is its class"
                 )
             if not own:
-                notes.append(f"{each.name} holds no picture and is no class")
+                notes.append(f"{folder_of.name} holds no picture and is no class")
     if not files["train"]:
         raise TaskError(
             f"{path}: holds no idx files, no .npy files and no sub-folder of pictures; "
@@ -97,15 +97,15 @@ def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Samp
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their names without suffixes, which pair them with masks."""
-    found: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for file in _pictures(folder):
-        if file.stem in found:
+        if file.stem in by_stem:
             raise TaskError(
-                f"{file} and {found[file.stem]} have one name but for the suffix, and by names "
+                f"{file} and {by_stem[file.stem]} have one name but for the suffix, and by names "
                 "pictures and masks are paired: rename one"
             )
-        found[file.stem] = file
-    return found
+        by_stem[file.stem] = file
+    return by_stem
 
 
 def _samples(path: Path, pairs: Pairs, notes: Sequence[str]) -> Samples:
