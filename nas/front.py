@@ -143,13 +143,14 @@ class ParetoFront:
     ) -> ParetoFront:
         """The front among the finished trials that keep the limits and have every objective.
 
-        Raises ValueError where they were measured on several versions of a bank: weights that were
-        trained further score higher, so the older trials would be dominated for their age alone.
+        Raises ValueError where an evaluator measured them at several fidelities, versions of a bank
+        among them: what was trained further scores higher, so the others would be dominated for
+        that alone.
         """
         if not objectives:
             raise ValueError("a front needs at least one objective")
         finished = [trial for trial in trials if trial.state == "finished"]
-        _one_version(finished, [*objectives, *limits])
+        _one_fidelity(finished, [*objectives, *limits])
         candidates = [
             (_losses(columns, objectives), trial)
             for trial in finished
@@ -251,22 +252,25 @@ def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple
     return tuple(-value if maximize else value for value, maximize in values)
 
 
-def _one_version(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> None:
-    """Raise ValueError where what is read of some trials is of several versions of a bank."""
-    versions: dict[str, dict[int, str]] = {}
+def _one_fidelity(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> None:
+    """Raise ValueError where what is read of some trials rests on more training in some than in
+    others by the same evaluator. A network that was retrained is as good as it came to be."""
+    fidelities: dict[tuple[str, str], dict[str, str]] = {}
     for trial in trials:
         newest = trial.newest()
         for name in (column.name for column in read if column.name in newest):
-            version = newest[name].bank_version
-            if version is not None:
-                versions.setdefault(name, {}).setdefault(version, trial.id)
-    for name, met in versions.items():
-        if len(met) > 1:
-            versions_text = ", ".join(f"{version} (as {id})" for version, id in sorted(met.items()))
+            measurement = newest[name]
+            retrained = measurement.split == "test" or measurement.evaluator == "retrained"
+            if (text := measurement.fidelity_text) and not retrained:
+                by = fidelities.setdefault((name, measurement.evaluator), {})
+                by.setdefault(text, trial.id)
+    for (name, _), first in fidelities.items():
+        if len(first) > 1:
+            texts = ", ".join(f"{met} (as {id})" for met, id in first.items())
             raise ValueError(
-                f"{name} was measured on several versions of the bank: {versions_text} steps; "
-                "measurements of different versions cannot be compared in one front: evaluate all "
-                "trials on one version, or look at each version's trials alone"
+                f"{name} was measured at several fidelities: {texts}; what was trained longer "
+                "scores higher, so they cannot be compared in one front: evaluate all trials at "
+                "one fidelity, or look at each one's trials alone"
             )
 
 

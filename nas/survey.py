@@ -41,60 +41,63 @@ def survey(
     of one with seeds what they cost, or why one does not fit the input.
     """
     grammar, shape = Grammar.load(space, trust_code=trust_code), Shape.read(input)
-    drawn: list[Derivation] = []
-    begun, size = time.process_time(), 0
-    for number in range(max(1, samples)):
-        drawn.append(sample(grammar, random.Random(number), input=shape))
-        size += drawn[-1].size + len(drawn[-1].choices)
-        if listener:
-            listener(number + 1, samples)
-        if size > MOST_DRAWN or time.process_time() - begun > DRAWING_S:
-            break
-    seconds = time.process_time() - begun
-    plans = [typed for derivation in drawn if (typed := _typed(derivation)) is not None]
+    derivations, seconds = _drawn(grammar, shape, max(1, samples), listener)
+    plans = [typed for derivation in derivations if (typed := _typed(derivation)) is not None]
     values = {
-        "flops": [each_plan.flops for each_plan in plans],
-        "params": [each_plan.params for each_plan in plans],
-        "operators": [each_plan.size for each_plan in drawn],
-        "depth": [each_plan.depth for each_plan in plans],
+        "flops": [network.flops for network in plans],
+        "params": [network.params for network in plans],
+        "operators": [derivation.size for derivation in derivations],
+        "depth": [network.depth for network in plans],
     }
-    rows: list[dict[str, Any]] = [
-        {
-            "quantity": name,
-            "smallest": min(some),
-            "median": statistics.median(some),
-            "largest": max(some),
-        }
-        for name, some in values.items()
-    ]
-    if grammar.finite:
-        for row in rows[:2]:
-            ends = [
-                extreme(grammar, input=shape, of=row["quantity"], largest=x) for x in (False, True)
-            ]
-            row["smallest"], row["largest"] = (getattr(plan(e), row["quantity"]) for e in ends)
-    nodes = sum(
-        len(each_plan.choices) + operators(each_plan.tokens, copies=False) for each_plan in drawn
-    )
+    nodes = sum(len(d.choices) + operators(d.tokens, copies=False) for d in derivations)
     facts: dict[str, Any] = {
         "space": space,
         "input": input,
         "hash": grammar.hash,
         "architectures": _many(count(grammar, input=shape)) if grammar.finite else "endlessly many",
-        "samples": len(drawn),
-        "invalid": len(drawn) - len(plans),
-        "trivial": sum(bool(each_plan.trivial) for each_plan in plans),
-        "duplicates": len(plans) - len({each_plan.fingerprint for each_plan in plans}),
+        "samples": len(derivations),
+        "invalid": len(derivations) - len(plans),
+        "trivial": sum(bool(network.trivial) for network in plans),
+        "duplicates": len(plans) - len({network.fingerprint for network in plans}),
         "us_per_node": round(1e6 * seconds / nodes, 2),
-        "ranges": rows,
-        "quantiles": {name: _quantiles(some) for name, some in values.items()},
-        "examples": [_example(d) for d in drawn[:show]],
+        "ranges": [_range(grammar, shape, name, of) for name, of in values.items()],
+        "quantiles": {name: _quantiles(of) for name, of in values.items()},
+        "examples": [_example(derivation) for derivation in derivations[:show]],
     }
     if not grammar.finite:
         facts["growth"] = _growth(grammar)
     if grammar.seeds:
         facts["seeds"] = [_seed(grammar, name, shape) for name in grammar.seeds]
     return facts
+
+
+def _drawn(
+    grammar: Grammar, input: Shape, samples: int, listener: Listener | None
+) -> tuple[list[Derivation], float]:
+    """Random derivations, fewer where they are large or slow, and the seconds that they took."""
+    derivations: list[Derivation] = []
+    begun, size = time.process_time(), 0
+    for number in range(samples):
+        derivation = sample(grammar, random.Random(number), input=input)
+        derivations.append(derivation)
+        size += derivation.size + len(derivation.choices)
+        if listener:
+            listener(number + 1, samples)
+        if size > MOST_DRAWN or time.process_time() - begun > DRAWING_S:
+            break
+    return derivations, time.process_time() - begun
+
+
+def _range(grammar: Grammar, input: Shape, name: str, values: Sequence[float]) -> dict[str, Any]:
+    """A row of the ranges: of FLOPs and params in a finite space from end to end of it."""
+    smallest, largest = min(values), max(values)
+    if grammar.finite and name in ("flops", "params"):
+        ends = (
+            extreme(grammar, input=input, of=name, largest=largest) for largest in (False, True)
+        )
+        smallest, largest = (getattr(plan(end), name) for end in ends)
+    median = statistics.median(values)
+    return {"quantity": name, "smallest": smallest, "median": median, "largest": largest}
 
 
 def _many(n: int) -> str:
@@ -104,10 +107,10 @@ def _many(n: int) -> str:
 
 def _seed(grammar: Grammar, name: str, input: Shape) -> dict[str, Any]:
     try:
-        known = plan(seed(grammar, name, input=input))
+        network = plan(seed(grammar, name, input=input))
     except GrammarError as error:
         return {"seed": name, "refused": str(error)}
-    return {"seed": name, "params": known.params, "flops": known.flops, "depth": known.depth}
+    return {"seed": name, "params": network.params, "flops": network.flops, "depth": network.depth}
 
 
 def read(space: str, input: str, file: str | Path, *, trust_code: bool = False) -> dict[str, Any]:
@@ -120,12 +123,12 @@ def read(space: str, input: str, file: str | Path, *, trust_code: bool = False) 
     except OSError as error:
         raise GrammarError(f"{file}: cannot be read: {error.strerror}") from None
     derivation = read_network(grammar, text, input=shape, name=str(file))
-    known = plan(derivation)
+    network = plan(derivation)
     return {
         "derivation": str(derivation),
         "network": derivation.network_text,
-        "params": known.params,
-        "flops": known.flops,
+        "params": network.params,
+        "flops": network.flops,
     }
 
 

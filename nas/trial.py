@@ -32,11 +32,17 @@ class Measurement:
     split: str | None = None  # valid, test
     evaluator: str = ""  # shared, standalone, retrained, arithmetic, torch-eager …
     bank_version: int | None = None
-    fidelity: str = ""  # "supernet 600 steps", "20 epochs"
+    fidelity: str = ""  # "600 supernet steps", "20 epochs"
     seed: int | None = None
     device: str = ""  # of a latency: runtime, device, threads, batch and dtype in one text
     spread: float | None = None  # half the interquartile range, in the unit of the value
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def fidelity_text(self) -> str:
+        """How much training the figure rests on, also where only the bank's version says so."""
+        of_bank = "" if self.bank_version is None else f"{self.bank_version} supernet steps"
+        return self.fidelity or of_bank
 
 
 @dataclass(frozen=True)

@@ -234,9 +234,11 @@ def versioned(number: int, version: int | None, accuracy: float, **more: float) 
 def test_versions_of_a_bank_are_never_compared_in_one_front() -> None:
     old, new = versioned(0, 600, 0.8, flops=1.0), versioned(1, 1200, 0.9, flops=2.0)
     flops = Objective("flops", False)
-    with pytest.raises(ValueError, match=r"accuracy .* 600 \(as t0\), 1200 \(as t1\) steps"):
+    with pytest.raises(
+        ValueError, match=r"accuracy .* 600 supernet steps \(as t0\), 1200 supernet steps \(as t1\)"
+    ):
         ParetoFront.of([old, new], [ACCURACY, flops])
-    with pytest.raises(ValueError, match="several versions"):
+    with pytest.raises(ValueError, match="several fidelities"):
         ParetoFront.of([old, new], [flops], [Limit("accuracy", 1.0)])
     assert ids(ParetoFront.of([old, new], [flops])) == ["t0"]
     assert ids(ParetoFront.of([old], [ACCURACY])) == ["t0"]
@@ -249,3 +251,24 @@ def test_what_was_measured_again_on_the_new_version_is_compared() -> None:
     assert ids(ParetoFront.of([old, versioned(1, 1200, 0.9)], [ACCURACY])) == ["t0"]
     alone = versioned(2, None, 0.99)
     assert ids(ParetoFront.of([old, alone], [ACCURACY])) == ["t2"]
+
+
+def trained(number: int, epochs: float, accuracy: float, evaluator: str = "standalone") -> Trial:
+    fidelity = f"{epochs:g} epochs"
+    scored = Measurement(
+        "accuracy", accuracy, task="digits", split="valid", evaluator=evaluator, fidelity=fidelity
+    )
+    return Trial(number, f"t{number}", {"": "conv"}, "finished", measurements=(scored,))
+
+
+def test_fidelities_of_one_evaluator_are_never_compared_in_one_front() -> None:
+    with pytest.raises(ValueError, match=r"2 epochs \(as t0\), 8 epochs \(as t1\)"):
+        ParetoFront.of([trained(0, 2, 0.8), trained(1, 8, 0.9)], [ACCURACY])
+    child = trained(1, 1, 0.9, "inherited")  # goes on from what its parents' epochs came to
+    assert ids(ParetoFront.of([trained(0, 2, 0.8), child], [ACCURACY])) == ["t1"]
+
+
+def test_networks_retrained_for_as_long_as_each_needs_are_compared() -> None:
+    retrained = Objective("retrained_accuracy", True)
+    trials = [trained(0, 2, 0.8, "retrained"), trained(1, 8, 0.9, "retrained")]
+    assert ids(ParetoFront.of(trials, [retrained])) == ["t1"]

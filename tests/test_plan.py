@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.grammar import Apply, Derivation, Grammar, derive, replay, sample
 from nas.network import Network
 from nas.op import OPERATORS, Phase, Shape, ShapeError
-from nas.plan import RESERVED, Plan, plan, run
+from nas.plan import Plan, plan, run
+from nas.plan.writer import RESERVED
 from nas.task import Head, Task
 
 INPUT = (3, 32, 32)

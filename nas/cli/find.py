@@ -9,11 +9,19 @@ import typer
 
 from nas.cli.options import (
     AGAIN,
+    Config,
     Device,
     Json,
+    Layout,
+    Least,
+    Most,
+    Objectives,
     On,
+    Out,
     RunFolder,
+    Sampler,
     SpaceName,
+    Tasks,
     TrustCode,
     app,
     carry_on,
@@ -31,39 +39,20 @@ from nas.terminal import err, live, show, show_run, show_trust, told, write
 )
 def search(
     space: SpaceName = "",
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder, module:function."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder, a new one.")] = None,
+    task: Tasks = None,
+    out: Out = None,
     trials: Annotated[int | None, typer.Option(help="Distinct subnets to evaluate. [200]")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the run: 90s, 10m, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="tree, evolution, nsga2, tpe or random; "
-            "auto is nsga2 in finite spaces, tree in others. [auto]"
-        ),
-    ] = None,
-    objectives: Annotated[
-        str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")
-    ] = None,
-    max: Annotated[
-        list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
-    ] = None,
-    min: Annotated[
-        list[str] | None, typer.Option("--min", help="At least, as accuracy=0.9.")
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
-    ] = None,
-    on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. [local]")] = None,
+    sampler: Sampler = None,
+    objectives: Objectives = None,
+    max: Most = None,
+    min: Least = None,
+    layout: Layout = None,
+    on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. \\[local]")] = None,
     workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … [cpu]")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … \\[cpu]")] = None,
+    config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
     trust_code: TrustCode = False,
 ) -> None:

@@ -25,6 +25,29 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run Python code that the space or a task names.")
 ]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="A shipped task, ./my.toml, or name=data.npz, folder, module:function."),
+]
+Out = Annotated[Path | None, typer.Option(help="The run's folder, a new one.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        help="tree, evolution, nsga2, tpe or random; "
+        "auto is nsga2 in finite spaces, tree in others. \\[auto]"
+    ),
+]
+Objectives = Annotated[str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")]
+Most = Annotated[
+    list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
+]
+Least = Annotated[list[str] | None, typer.Option("--min", help="At least, as accuracy=0.9.")]
+Layout = Annotated[
+    str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
+]
+Config = Annotated[
+    Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
+]
 AGAIN = "The same command carries on where it was."
 
 

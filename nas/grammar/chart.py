@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nas.grammar.error import GrammarError
 from nas.grammar.grammar import Grammar
-from nas.grammar.layout import Bracket, Line
+from nas.grammar.layout import Branches, Line
 from nas.grammar.nodes import Capture, Compound, Decision, Fork, Multiple, Node, Operation, Way
 from nas.grammar.tokens import called
 from nas.grammar.walk import memory_of
@@ -146,7 +146,7 @@ class Chart:
     def bracket(self, asked: _Asked, node: Fork | Multiple) -> None:
         line, at = asked.line, asked.at
         item = line.items[at] if at < len(line.items) else None
-        if not isinstance(item, Bracket) or len(item.branches) != node.width:
+        if not isinstance(item, Branches) or len(item.branches) != node.width:
             self.miss(line, at, f"a bracket of {node.width} branches")
         elif isinstance(node, Multiple) and len({branch.text for branch in item.branches}) > 1:
             self.miss(line, at, f"a bracket of {node.width} equal branches")
@@ -157,7 +157,7 @@ class Chart:
         """Derive a bracket's next branch, or end it: so what is missed furthest is in the first
         branch that does not fit."""
         item = asked.line.items[asked.at]
-        assert isinstance(item, Bracket)
+        assert isinstance(item, Branches)
         if asked.derived == (1 if isinstance(node, Multiple) else node.width):
             self.gain(asked, 1 << (asked.at + 1))
             return
@@ -207,7 +207,7 @@ class Chart:
     ) -> Iterator[tuple[_Asked, int, str]]:
         """The branches of a bracket, each derived to its end, and their paths."""
         item = asked.line.items[asked.at]
-        assert isinstance(item, Bracket)
+        assert isinstance(item, Branches)
         for index in range(node.width if isinstance(node, Fork) else 1):
             line = item.branches[index]
             part = self.asked[self.branch(node, index), line, 0]
@@ -264,7 +264,7 @@ class Chart:
             place, same = f"the end of a branch after operator {number}, with {on}", None
             if line is self.line:
                 place = f"its end after operator {number}, with {on}"
-        elif isinstance(item, Bracket):
+        elif isinstance(item, Branches):
             place, same = f"the bracket after operator {number}, on {on}", None
         else:
             text, same = called(item.operator, item.args), item.operator

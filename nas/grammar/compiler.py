@@ -40,7 +40,7 @@ from nas.grammar.rules import (
 from nas.op import Args, ShapeError, Value
 
 ENDLESS = math.inf
-Sizes = tuple[dict[str, int], dict[str, int]]
+SizeBounds = tuple[dict[str, int], dict[str, int]]
 Ways = tuple[tuple[Term, ...], ...]
 
 
@@ -54,7 +54,7 @@ class Compiler:
     def __init__(self, grammar: Grammar):
         self.rules, self.operators = grammar.rules, grammar.operators
         idle = {name: 1 if o.role == "pass" else INFINITE for name, o in self.operators.items()}
-        self._sizes: dict[float, Sizes] = {
+        self._sizes: dict[float, SizeBounds] = {
             ENDLESS: (grammar.least, least_sizes(self.rules, idle)),
             0: (
                 dict.fromkeys(self.operators, 1) | dict.fromkeys(self.rules, INFINITE),
@@ -70,7 +70,7 @@ class Compiler:
         """How much is remembered."""
         return len(self._nodes)
 
-    def sizes(self, left: float) -> Sizes:
+    def sizes(self, left: float) -> SizeBounds:
         """The fewest operators in which each rule can end, and with which it can do nothing."""
         if left not in self._sizes:
             for n in range(len(self._sizes) - 1, int(left) + 1):

@@ -13,7 +13,7 @@ from nas.grammar.derivation import Derivation, Input
 from nas.grammar.derive import derive
 from nas.grammar.error import GrammarError
 from nas.grammar.fold import fold, key_of
-from nas.grammar.frames import Cost, Events, State, Waiting
+from nas.grammar.frames import Cost, Recording, State, Waiting
 from nas.grammar.grammar import Grammar
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
@@ -148,7 +148,7 @@ def cover(grammar: Grammar, *, input: Input, largest: bool = True) -> Sequence[D
     todo = deque[tuple[State, tuple[str, ...], tuple[str, str] | None]]([(start, (), None)])
     while todo:
         state, labels, pair = todo.popleft()
-        events = Events()
+        events = Recording()
         waiting = machine.advance(*state, events)
         grew = state not in visited and _extend(sizes, events, pick)
         if (grew or (pair and pair not in met)) and labels != first.labels[: len(labels)]:
@@ -183,7 +183,7 @@ def _completed(
 
 
 def _extend(
-    sizes: dict[Any, tuple[int, ...]], events: Events, pick: Callable[[int, int], int]
+    sizes: dict[Any, tuple[int, ...]], events: Recording, pick: Callable[[int, int], int]
 ) -> bool:
     """Whether operators applied on the way have a parameter that was not met before, or is larger
     (smaller, as `pick` says) in some axis than those met."""

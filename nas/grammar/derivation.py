@@ -13,7 +13,7 @@ from nas.grammar.frames import Place, Site
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import Operation
 from nas.grammar.options import Option
-from nas.grammar.tokens import Copies, Token, called, labels_of, operators, written_out
+from nas.grammar.tokens import CopiedBranch, Token, called, labels_of, operators, written_out
 from nas.grammar.walk import Walk
 from nas.op import Shape, ShapeError
 
@@ -44,8 +44,8 @@ class Derivation:
 
     grammar: Grammar
     input: Shape
-    made: tuple[Any, ...]  # of each choice: place, suffix and rule, what was offered, index
-    tokens: tuple[tuple[Operation, Place] | Copies | str, ...]
+    flat: tuple[Any, ...]  # of each choice: place, suffix and rule, what was offered, index
+    tokens: tuple[tuple[Operation, Place] | CopiedBranch | str, ...]
 
     @cached_property
     def terms(self) -> tuple[Token, ...]:
@@ -53,15 +53,16 @@ class Derivation:
 
     @cached_property
     def choices(self) -> tuple[Chosen, ...]:
-        flat = self.made
         return tuple(
             Chosen(Site(place, *ending), options, index)
-            for place, ending, options, index in zip(*(flat[i::4] for i in range(4)), strict=True)
+            for place, ending, options, index in zip(
+                *(self.flat[i::4] for i in range(4)), strict=True
+            )
         )
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        return labels_of(self.made)
+        return labels_of(self.flat)
 
     @cached_property
     def size(self) -> int:

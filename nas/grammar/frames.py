@@ -261,7 +261,7 @@ class Waiting:
         return state
 
 
-class Trace(Protocol):
+class Observer(Protocol):
     """Told what a machine does on its way, in order; `streams` are those that arrive, `done` the
     results of a bracket's branches so far."""
 
@@ -272,7 +272,7 @@ class Trace(Protocol):
     def copy(self, n: int, place: Place) -> None: ...
 
 
-class Events:
+class Recording:
     """A trace kept to be told again."""
 
     def __init__(self) -> None:
@@ -293,6 +293,6 @@ class Events:
     def copy(self, n: int, place: Place) -> None:
         self.told.append(("copy", (n, place)))
 
-    def tell(self, trace: Trace) -> None:
+    def tell(self, trace: Observer) -> None:
         for name, told in self.told:
             getattr(trace, name)(*told)

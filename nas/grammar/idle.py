@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from nas.grammar.frames import Cost
-from nas.grammar.made import BLANK, Made, joined
 from nas.grammar.moves import alone, idle_labels
 from nas.grammar.nodes import Decision, Fork, Multiple, Node, Operation, Parts, Sequence
+from nas.grammar.results import BLANK, Result, joined
 from nas.op import ShapeError
 
 SAME = (0, 1)  # of what makes of equal streams one as they are, of any number of axes
@@ -20,16 +20,16 @@ class Idle:
 
     def __init__(self, priced: bool):
         self.priced = priced
-        self._nothing: dict[Node, Made | None] = {}
-        self.plans: dict[Any, tuple[Made, Operation | None, Parts]] = {}
+        self._nothing: dict[Node, Result | None] = {}
+        self.plans: dict[Any, tuple[Result, Operation | None, Parts]] = {}
 
-    def nothing(self, node: Node) -> Made | None:
+    def nothing(self, node: Node) -> Result | None:
         """How a node does nothing; None where it cannot or where that hangs on the shape."""
         if node not in self._nothing:
             best = None
             if node.neutral is not None:
                 with suppress(ShapeError):
-                    best = Made(node.neutral, idle_labels(node, ()))
+                    best = Result(node.neutral, idle_labels(node, ()))
             elif isinstance(node, Decision):
                 for i, option in enumerate(node.options):
                     bracket = self._bracket(node.parts(i))
@@ -38,7 +38,7 @@ class Idle:
             self._nothing[node] = best
         return self._nothing[node]
 
-    def _bracket(self, parts: Parts) -> Made | None:
+    def _bracket(self, parts: Parts) -> Result | None:
         """How a stream is cloned, left as it is and summed."""
         if len(parts) != 3 or not isinstance(parts[1], Fork | Multiple):
             return None
@@ -48,11 +48,11 @@ class Idle:
         gather = alone(parts[2], lambda o: o.operator.takes_equal(width, o.args) == SAME)
         if self.priced or idle is None or spread is None or gather is None:
             return None
-        return Made(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
+        return Result(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
 
     def plan(
         self, parts: Parts, fork: Fork | Multiple | None
-    ) -> tuple[Made, Operation | None, Parts]:
+    ) -> tuple[Result, Operation | None, Parts]:
         """What does nothing, and the one operator beside it; else the parts."""
         if len(parts) == 1 and isinstance(parts[0], Sequence):
             parts = parts[0].parts()
@@ -68,5 +68,5 @@ class Idle:
             return idle, None, whole
         if len(working) == 1 and isinstance(working[0], Operation):
             least = 0 if self.priced else 1
-            return Made(idle.cost + least, idle.labels), working[0], whole
+            return Result(idle.cost + least, idle.labels), working[0], whole
         return BLANK, None, whole

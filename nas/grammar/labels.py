@@ -12,7 +12,7 @@ from nas.grammar.nodes import Join
 from nas.op import Shapes
 
 
-class Repeat(NamedTuple):
+class FirstAgain(NamedTuple):
     """The labels of the first branch once more, in the branch of that number before `next`."""
 
     next: Frame | None
@@ -48,11 +48,13 @@ def repeats(join: Frame, labels: Labels, but: int = 0) -> Labels:
     assert isinstance(join.node, Join)
     width = join.node.fork.width
     for number in range(width, width - len(join.bracket.waiting) + but, -1):
-        labels = (Repeat(join.next, number), labels)
+        labels = (FirstAgain(join.next, number), labels)
     return labels
 
 
-def next_label(labels: Labels, repeated: Callable[[Repeat], tuple[str, ...]]) -> tuple[str, Labels]:
+def next_label(
+    labels: Labels, repeated: Callable[[FirstAgain], tuple[str, ...]]
+) -> tuple[str, Labels]:
     """The first of some labels, "" where there is none, and those after it."""
     while labels is not None:
         piece, rest = labels
@@ -65,7 +67,7 @@ def next_label(labels: Labels, repeated: Callable[[Repeat], tuple[str, ...]]) ->
             if frame.bracket is not None:
                 rest = repeats(frame, rest)
             piece = idle_labels(frame.node, streams)
-        elif isinstance(piece, Repeat):
+        elif isinstance(piece, FirstAgain):
             piece = repeated(piece)
         if piece:
             return piece[0], (piece[1:], rest)

@@ -19,12 +19,12 @@ class Line:
     """Operators and brackets in sequence, each with the streams that arrive at it and the number
     of operators before it in the network; at the end once more."""
 
-    items: list[Operation | Bracket] = field(default_factory=list)
+    items: list[Operation | Branches] = field(default_factory=list)
     streams: list[Shapes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     text: str = ""
 
-    def add(self, item: Operation | Bracket, streams: Shapes, number: int) -> None:
+    def add(self, item: Operation | Branches, streams: Shapes, number: int) -> None:
         self.items.append(item)
         self.streams.append(streams)
         self.numbers.append(number)
@@ -33,13 +33,13 @@ class Line:
         self.streams.append(streams)
         self.numbers.append(number)
         self.text = " ".join(
-            item.text if isinstance(item, Bracket) else called(item.operator, item.args)
+            item.text if isinstance(item, Branches) else called(item.operator, item.args)
             for item in self.items
         )
 
 
 @dataclass(eq=False)
-class Bracket:
+class Branches:
     """Streams in parallel. `text` is equal for equal operators, written as copies or out."""
 
     branches: list[Line]
@@ -59,7 +59,7 @@ class Layout:
         self.line, self.count = Line(), 0
         self.streams: Shapes = (input,)
         self.done: Shapes = ()
-        self.open_: list[tuple[Line, int, Shapes, Bracket]] = []
+        self.open_: list[tuple[Line, int, Shapes, Branches]] = []
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
         self.line.add(node, streams, self.count)
@@ -67,7 +67,7 @@ class Layout:
         self.streams = node.on(streams)
 
     def open(self, twins: int) -> None:
-        self.open_.append((self.line, self.count, self.streams, Bracket([])))
+        self.open_.append((self.line, self.count, self.streams, Branches([])))
         self.line, self.streams = Line(), self.streams[:1]
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 from nas.grammar.bounds import WORK
 from nas.grammar.compiler import ENDLESS, Compiler
 from nas.grammar.error import TooLarge
-from nas.grammar.frames import NOTHING, Bracket, Cost, Events, Frame, Place, State, Trace, Waiting
+from nas.grammar.frames import (
+    NOTHING,
+    Bracket,
+    Cost,
+    Frame,
+    Observer,
+    Place,
+    Recording,
+    State,
+    Waiting,
+)
 from nas.grammar.grammar import Grammar
 from nas.grammar.nodes import (
     Capture,
@@ -51,7 +61,7 @@ class Machine:
         self._frames: dict[Any, Frame] = {}
         self._joins: dict[Fork, Join] = {}
         self._copied: dict[int, Copied] = {}
-        self._runs: dict[State, tuple[Events, Waiting | tuple[Shapes, Cost] | ShapeError]] = {}
+        self._runs: dict[State, tuple[Recording, Waiting | tuple[Shapes, Cost] | ShapeError]] = {}
 
     def spend(self, steps: int) -> None:
         """Count work; raises TooLarge where one question takes more than any space's should."""
@@ -135,7 +145,7 @@ class Machine:
         return frame
 
     def advance(
-        self, streams: Shapes, frame: Frame | None, trace: Trace | None = None
+        self, streams: Shapes, frame: Frame | None, trace: Observer | None = None
     ) -> Waiting | tuple[Shapes, Cost]:
         """Run to the next site, or to the end: the final streams and, of a finite grammar, the
         cost on the way.
@@ -146,7 +156,7 @@ class Machine:
             return self._advance(streams, frame, trace)
         state = (streams, frame)
         if state not in self._runs:
-            events = Events()
+            events = Recording()
             try:
                 self._runs[state] = events, self._advance(streams, frame, events)
             except ShapeError as error:
@@ -159,7 +169,7 @@ class Machine:
         return result
 
     def _advance(
-        self, streams: Shapes, frame: Frame | None, trace: Trace | None
+        self, streams: Shapes, frame: Frame | None, trace: Observer | None
     ) -> Waiting | tuple[Shapes, Cost]:
         cost = NOTHING
         while frame is not None:
@@ -197,7 +207,7 @@ class Machine:
         return streams, cost
 
     def _fork(
-        self, frame: Frame, streams: Shapes, trace: Trace | None
+        self, frame: Frame, streams: Shapes, trace: Observer | None
     ) -> tuple[Shapes, Frame | None]:
         fork = frame.node
         assert isinstance(fork, Fork)
@@ -223,7 +233,7 @@ class Machine:
         return self.push(fork.way(index), join, place.place, copies)
 
     def _join(
-        self, join: Frame, streams: Shapes, trace: Trace | None
+        self, join: Frame, streams: Shapes, trace: Observer | None
     ) -> tuple[Shapes, Frame | None]:
         bracket = join.bracket
         assert bracket is not None
@@ -240,7 +250,7 @@ class Machine:
         return waiting[:1], self._branch(join, rest, finished, join.copies)
 
     def _multiple(
-        self, frame: Frame, streams: Shapes, trace: Trace | None
+        self, frame: Frame, streams: Shapes, trace: Observer | None
     ) -> tuple[Shapes, Frame | None]:
         node = frame.node
         assert isinstance(node, Multiple)

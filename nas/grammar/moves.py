@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import NamedTuple
 
-from nas.grammar.made import Made
 from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
+from nas.grammar.results import Result
 from nas.grammar.wants import turns_some
 from nas.op import ShapeError, Shapes
 
@@ -18,7 +18,7 @@ class Move(NamedTuple):
 
     operation: Operation
     beside: int
-    made: Made
+    result: Result
 
 
 def moves(node: Node) -> tuple[Move, ...]:
@@ -27,7 +27,7 @@ def moves(node: Node) -> tuple[Move, ...]:
     best: dict[Operation, Move] = {}
     for beside, labels, operation in sorted(_moves(node, frozenset()), key=lambda way: way[0]):
         if operation not in best and turns_some(operation):
-            best[operation] = Move(operation, beside, Made(1 + beside, labels))
+            best[operation] = Move(operation, beside, Result(1 + beside, labels))
     return tuple(best.values())
 
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from nas.grammar.begins import Begins
 from nas.grammar.frames import Cost, Price
 from nas.grammar.idle import Idle
-from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.moves import Move, decided, idle_labels
 from nas.grammar.nodes import Capture, Decision, Fork, Multiple, Node, Operation, Parts, Sequence
+from nas.grammar.results import BLANK, Result, Results, Spare, joined
 from nas.op import Shape, ShapeError, Shapes
 
 NEAR = 3  # operators of the ways that a detour may take
@@ -37,7 +37,7 @@ class Outcomes:
         self, scale: Callable[[Price], float], *, priced: bool, spend: Callable[[int], None]
     ):
         self.scale, self.priced, self.spend = scale, priced, spend
-        self._made: dict[Any, Results] = {}
+        self._results: dict[Any, Results] = {}
         self.idle = Idle(priced)
         self._turned: dict[Any, Results] = {}
         self._spare: dict[Any, tuple[Spare, ...]] = {}
@@ -48,7 +48,7 @@ class Outcomes:
     @property
     def kept(self) -> int:
         """How much is remembered."""
-        return len(self._made) + len(self._turned)
+        return len(self._results) + len(self._turned)
 
     def make(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """What a node makes of some streams."""
@@ -57,14 +57,14 @@ class Outcomes:
             if len(streams) == width:
                 nothing = self.idle.nothing(node)
                 if nothing is None and node.neutral is not None:
-                    nothing = Made(node.neutral, idle_labels(node, streams))
+                    nothing = Result(node.neutral, idle_labels(node, streams))
                 if nothing is not None:
                     return {streams: nothing}
         if isinstance(node, Operation):
             outputs = node.outputs(streams)
-            return {} if outputs is None else {outputs: Made(self.price(node, streams), ())}
+            return {} if outputs is None else {outputs: Result(self.price(node, streams), ())}
         key = (reach, node, streams)
-        known = self._made.get(key)
+        known = self._results.get(key)
         if known is not None:
             return known
         if key in self._busy:  # a rule that leads to itself without an operator
@@ -76,18 +76,18 @@ class Outcomes:
         results = (self._idle if reach == "idle" else self._make)(reach, node, streams)
         self._busy.discard(key)
         if self._circles == before or not self._busy:  # else it may lack what is being made
-            self._made[key] = results
+            self._results[key] = results
         return results
 
     def _idle(self, reach: Reach, node: Node, streams: Shapes) -> Results:
         """A shortest way that leaves the streams as they are, or a few others."""
         if not isinstance(node, Decision):
             return self._make(reach, node, streams)
-        results: list[tuple[Shapes, Made]] = []
+        results: list[tuple[Shapes, Result]] = []
         for i in self.begins.able(node, streams):
             if node.sizes[i] == node.least:
                 for result, outcome in self.way("idle", node.parts(i), streams).items():
-                    labelled = Made(outcome.cost, (node.options[i].label, *outcome.labels))
+                    labelled = Result(outcome.cost, (node.options[i].label, *outcome.labels))
                     if result == streams:
                         return {streams: labelled}
                     results.append((result, labelled))
@@ -98,7 +98,7 @@ class Outcomes:
         if isinstance(node, Decision):
             most = node.least if reach == "short" else max(node.least, NEAR)
             return self.best(
-                (result, Made(outcome.cost, (node.options[i].label, *outcome.labels)))
+                (result, Result(outcome.cost, (node.options[i].label, *outcome.labels)))
                 for i in self.begins.able(node, streams)
                 if node.sizes[i] <= most
                 for result, outcome in self.way("short", node.parts(i), streams).items()
@@ -117,7 +117,7 @@ class Outcomes:
             return self._branches(reach, node, streams)
         if isinstance(node, Multiple) and streams.count(streams[0]) == len(streams) == node.width:
             n, once = node.width, self.way(inner, node.parts(), streams[:1])
-            return {z * n: Made(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
+            return {z * n: Result(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
         return {}
 
     def option(
@@ -166,7 +166,7 @@ class Outcomes:
             return self._branches("turn", node, streams)
         elif isinstance(node, Multiple) and streams == streams[:1] * node.width:
             n, once = node.width, self.turns(node.parts(), streams[:1])
-            return {z * n: Made(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
+            return {z * n: Result(outcome.cost * n, outcome.labels) for z, outcome in once.items()}
         elif isinstance(node, Sequence):
             return self.turns(node.parts(), streams)
         kinds = self.begins.kinds(node, streams)
@@ -181,7 +181,7 @@ class Outcomes:
         key = (parts, streams)
         known = self._turned.get(key)
         if known is None:
-            results: list[tuple[Shapes, Made]] = []
+            results: list[tuple[Shapes, Result]] = []
             before, tried = {streams: BLANK}, set[Node]()
             for at, node in enumerate(parts):
                 if node not in tried:
@@ -209,7 +209,7 @@ class Outcomes:
                 result = product.outputs(pair)
                 both = joined(other, turned) if at else joined(turned, other)
                 if result is not None:
-                    results[result] = Made(both.cost + self.price(product, pair), both.labels)
+                    results[result] = Result(both.cost + self.price(product, pair), both.labels)
         return results
 
     def spare(self, decision: Decision, index: int, streams: Shapes) -> tuple[Spare, ...]:
@@ -223,15 +223,15 @@ class Outcomes:
             found: dict[Node, Spare] = {}
             later: tuple[str, ...] = ()
             for node in reversed(parts):
-                made = self.idle.nothing(node)
-                if made is None or isinstance(node, Fork | Multiple):
+                nothing = self.idle.nothing(node)
+                if nothing is None or isinstance(node, Fork | Multiple):
                     break
-                found[node] = Spare(node, len(made.labels), later)
-                later = made.labels + later
+                found[node] = Spare(node, len(nothing.labels), later)
+                later = nothing.labels + later
             self._spare[parts] = tuple(found.values())
         return self._spare[parts]
 
-    def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Made | None:
+    def turn_into(self, node: Node, x: Shape, wanted: Shape) -> Result | None:
         """How one operator makes the shape wanted of `x` while all else in a node does nothing."""
         if isinstance(node, Decision):
             for operator, moves in self.begins.kinds(node, (x,)):
@@ -242,12 +242,12 @@ class Outcomes:
             return None
         return self.turn(node, (x,)).get((wanted,))
 
-    def _moved(self, move: Move, streams: Shapes) -> Made:
+    def _moved(self, move: Move, streams: Shapes) -> Result:
         """How a move is made of some streams."""
         if not self.priced:
-            return move.made
+            return move.result
         cost = self.price(move.operation, streams) + move.beside
-        return Made(cost, move.made.labels)
+        return Result(cost, move.result.labels)
 
     def _then(self, befores: Results, make: Callable[[Shapes], Results]) -> Results:
         return self.best(
@@ -259,7 +259,7 @@ class Outcomes:
     def price(self, node: Operation, streams: Shapes) -> Price:
         return Cost(1, *node.price(streams)) if self.priced else 1
 
-    def best(self, outcomes: Iterable[tuple[Shapes, Made]]) -> Results:
+    def best(self, outcomes: Iterable[tuple[Shapes, Result]]) -> Results:
         """The cheapest way to each result, and the cheapest results."""
         best: Results = {}
         scale = self.scale
@@ -295,7 +295,7 @@ class Outcomes:
         """As `way` from a fork on, where what takes the branches is chosen before them."""
         decision = parts[1]
         assert isinstance(decision, Decision)
-        results: list[tuple[Shapes, Made]] = []
+        results: list[tuple[Shapes, Result]] = []
         idle = self.idle.nothing(parts[0]) if reach == "idle" else None
         fork = () if idle else parts[:1]
         for x, before in befores.items():
@@ -306,21 +306,21 @@ class Outcomes:
                         if idle:
                             outcome = joined(idle, outcome)
                         labels = (*before.labels, option.label, *outcome.labels)
-                        whole_made = Made(before.cost + outcome.cost, labels)
+                        joint = Result(before.cost + outcome.cost, labels)
                         if reach == "idle" and result == streams:
-                            return {streams: whole_made}
-                        results.append((result, whole_made))
+                            return {streams: joint}
+                        results.append((result, joint))
         return self.best(results)
 
     def _branches(self, reach: Reach | Literal["turn"], fork: Fork, streams: Shapes) -> Results:
         """Branches that do the same, and some of those that do not: all but one nothing."""
-        results: list[tuple[Shapes, Made]] = []
+        results: list[tuple[Shapes, Result]] = []
         parts = [fork.parts(i) for i in range(fork.width)]
         if reach != "idle" and fork.alike and streams.count(streams[0]) == len(streams):
             each_alike = self.turns if reach == "turn" else partial(self.way, "short")
             for result, outcome in each_alike(parts[0], streams[:1]).items():
                 labels = outcome.labels * fork.width
-                results.append((result * fork.width, Made(outcome.cost * fork.width, labels)))
+                results.append((result * fork.width, Result(outcome.cost * fork.width, labels)))
         branches = [self.way("idle", part, (x,)) for part, x in zip(parts, streams, strict=True)]
         results += self._together(branches)
         for i in range(fork.width) if reach in ("turn", "near") else ():
@@ -329,7 +329,7 @@ class Outcomes:
             results += self._together([*branches[:i], turned(parts[i], stream), *branches[i + 1 :]])
         return self.best(results)
 
-    def _together(self, branches: list[Results]) -> Iterator[tuple[Shapes, Made]]:
+    def _together(self, branches: list[Results]) -> Iterator[tuple[Shapes, Result]]:
         """Results of branches side by side."""
         for chosen in islice(product(*(results.items() for results in branches)), MANY):
             outputs: Shapes = ()
@@ -341,7 +341,7 @@ class Outcomes:
     def kept_way(self, reach: Reach, parts: Parts, streams: Shapes) -> Results:
         """As `way`, kept for good."""
         key = (reach, parts, streams)
-        results = self._made.get(key)
+        results = self._results.get(key)
         if results is None:
-            results = self._made[key] = self.way(reach, parts, streams)
+            results = self._results[key] = self.way(reach, parts, streams)
         return results

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.frames import Site, State, Waiting, same_frames
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, Limits
-from nas.grammar.trace import Made, Mark, cost_of
+from nas.grammar.trace import Derived, Mark, cost_of
 from nas.grammar.walk import Choose, OpenWalk, memory_of
 from nas.grammar.witness import HERE
 
@@ -22,7 +22,7 @@ class Track(NamedTuple):
     waits: list[Waiting]
     marks: list[Mark]
     tokens: list[Any]
-    made: list[Any]
+    choices: list[Any]
     number: dict[str, int]
 
 
@@ -73,13 +73,13 @@ class _Resumed(OpenWalk):
             state = waiting.state(index)
         self.machine.advance(*state, self.trace)
         number = {name: i for i, name in enumerate(self.parent.by_site)}
-        return Track(waits, marks, self.trace.tokens, self.trace.made, number)
+        return Track(waits, marks, self.trace.tokens, self.trace.choices, number)
 
     def resume(
         self, start: int, led: Callable[[Site], Chosen | None], choose: Choose
-    ) -> Made | None:
+    ) -> Derived | None:
         track = self.track
-        self.trace.back(track.marks[start], track.tokens, track.made[: 4 * start])
+        self.trace.back(track.marks[start], track.tokens, track.choices[: 4 * start])
         self.labels, self.at = (self.parent.labels[start:], None), start
         waiting = track.waits[start]
         while True:
@@ -88,7 +88,7 @@ class _Resumed(OpenWalk):
             state = self._choose(waiting, choose) if followed is None else followed
             reached = self.machine.advance(*state, self.trace)
             if not isinstance(reached, Waiting):
-                return self._made() if self.most.allow(self.trace.spent) else None
+                return self._derived() if self.most.allow(self.trace.spent) else None
             waiting = reached
             if self._same(waiting):
                 return self._copied()
@@ -112,11 +112,11 @@ class _Resumed(OpenWalk):
         self._took(waiting, index)
         return waiting.state(index)
 
-    def _copied(self) -> Made | None:
+    def _copied(self) -> Derived | None:
         """The rest as in the parent."""
-        self.trace.made += self.track.made[4 * self.at :]
+        self.trace.choices += self.track.choices[4 * self.at :]
         self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
-        walked, most = self._made(), self.most
+        walked, most = self._derived(), self.most
         child = Derivation(self.grammar, self.parent.input, *walked)
         fits = most.allow(cost_of(child)) if most.priced else child.size <= (most.terminals or 0)
         return walked if fits else None

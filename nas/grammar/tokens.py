@@ -30,7 +30,7 @@ OPEN, NEXT, CLOSE = "[", ";", "]"
 Token = Apply | str
 
 
-class Copies(NamedTuple):
+class CopiedBranch(NamedTuple):
     """One branch's tokens on each of `n` streams."""
 
     n: int
@@ -43,7 +43,7 @@ def written_out(tokens: Iterable[Any]) -> Iterator[Token]:
     for token in tokens:
         if isinstance(token, str):
             yield token
-        elif isinstance(token, Copies):
+        elif isinstance(token, CopiedBranch):
             path, body = str(token.place), list(written_out(token.body))
             for i in range(token.n):
                 yield NEXT if i else OPEN
@@ -63,7 +63,7 @@ def operators(tokens: Iterable[Any], *, copies: bool) -> int:
     """How many operators tokens hold; with `copies` as instantiated."""
     return sum(
         operators(token.body, copies=copies) * (token.n if copies else 1)
-        if isinstance(token, Copies)
+        if isinstance(token, CopiedBranch)
         else not isinstance(token, str)
         for token in tokens
     )
@@ -83,7 +83,7 @@ def nested(tokens: Iterable[Any]) -> tuple[Any, ...]:
             begun.append(len(kept))
         elif token == CLOSE:
             begun.pop()
-        elif isinstance(token, Copies):
+        elif isinstance(token, CopiedBranch):
             start = begun.pop()
             token = token._replace(body=tuple(kept[start + 1 :]))
             del kept[start:]

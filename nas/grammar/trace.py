@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price, Waiting
-from nas.grammar.labels import Labels, Repeat, Witness, repeats
+from nas.grammar.labels import FirstAgain, Labels, Witness, repeats
 from nas.grammar.nodes import Operation
 from nas.grammar.options import Option
-from nas.grammar.tokens import CLOSE, NEXT, OPEN, Copies, labels_of
+from nas.grammar.tokens import CLOSE, NEXT, OPEN, CopiedBranch, labels_of
 from nas.op import Shapes
 
 if TYPE_CHECKING:
     from nas.grammar.derivation import Derivation
 
 
-class Made(NamedTuple):
+class Derived(NamedTuple):
     """What a walk came to: of each choice its place, suffix and rule, what was offered and the
     index; and the tokens, copies nested."""
 
@@ -68,7 +68,7 @@ class Trace:
         self.spent: Price = NOTHING if priced else 0
         self.size = 0  # operators instantiated, and none ahead of time
         self.ahead = 1  # how often an operator here is charged for what may repeat it
-        self.made: list[Any] = []  # choices, as a derivation holds them
+        self.choices: list[Any] = []  # choices, as a derivation holds them
         self.brackets: list[OpenBracket] = []
 
     def apply(self, node: Operation, place: Place, copies: int, streams: Shapes) -> None:
@@ -82,7 +82,7 @@ class Trace:
     def open(self, twins: int) -> None:
         self.tokens.append(OPEN)
         self.ahead *= twins or 1
-        self.brackets.append(OpenBracket(twins, len(self.made), self.spent))
+        self.brackets.append(OpenBracket(twins, len(self.choices), self.spent))
 
     def branch(self, finished: int, join: Frame, done: Shapes) -> None:
         self.tokens.append(NEXT)
@@ -91,7 +91,7 @@ class Trace:
             self.ahead //= bracket.twins or 1
         if bracket.twins and finished < bracket.twins and self.finish is not None:
             if bracket.labels is None:
-                labels = labels_of(self.made[bracket.choice :])
+                labels = labels_of(self.choices[bracket.choice :])
                 share = (self.spent + bracket.spent * -1) // bracket.twins
                 bracket = bracket._replace(labels=labels, share=share)
             first, later = done[: len(done) // finished], bracket.twins - finished
@@ -107,7 +107,7 @@ class Trace:
         self.brackets.pop()
 
     def copy(self, n: int, place: Place) -> None:
-        self.tokens.append(Copies(n, place, ()))
+        self.tokens.append(CopiedBranch(n, place, ()))
         self.brackets.pop()
 
     def mark(self) -> Mark:
@@ -117,11 +117,11 @@ class Trace:
     def back(self, mark: Mark, tokens: list[Any], choices: Sequence[Any]) -> None:
         """Come back to a mark on the way to some tokens."""
         size, self.spent, self.size, self.ahead, brackets = mark
-        self.tokens, self.made = tokens[:size], list(choices)
+        self.tokens, self.choices = tokens[:size], list(choices)
         self.brackets = list(brackets)
 
     def chose(self, waiting: Waiting, options: Sequence[Option], index: int) -> None:
-        self.made += (waiting.frame.place, waiting.decision.ending, options, index)
+        self.choices += (waiting.frame.place, waiting.decision.ending, options, index)
         for depth, bracket in enumerate(self.brackets):
             if bracket.at >= 0:
                 assert bracket.labels is not None
@@ -131,7 +131,7 @@ class Trace:
     @property
     def count(self) -> int:
         """The number of choices made."""
-        return len(self.made) // 4
+        return len(self.choices) // 4
 
     def following(self) -> Iterator[tuple[str, OpenBracket]]:
         """Labels with which an open bracket's branch goes on as the first of its twins did."""
@@ -139,7 +139,7 @@ class Trace:
             if bracket.at >= 0 and bracket.labels and bracket.at < len(bracket.labels):
                 yield bracket.labels[bracket.at], bracket
 
-    def repeated(self, again: Repeat) -> tuple[str, ...]:
+    def repeated(self, again: FirstAgain) -> tuple[str, ...]:
         """The labels with which a branch now begun repeats its first; none where it is over."""
         for bracket in reversed(self.brackets):
             if bracket.labels and bracket.join and bracket.join.next is again.next:
@@ -170,7 +170,7 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                 else:
                     brackets.append((waiting[1:], done))
             continue
-        if isinstance(token, Copies):
+        if isinstance(token, CopiedBranch):
             results, more = _cost(token.body, streams[:1])
             streams, (once, trained, work, writes) = results * token.n, more * token.n
         else:

@@ -16,7 +16,7 @@ from nas.grammar.nodes import Decision
 from nas.grammar.options import Option
 from nas.grammar.sizes import Interval, Sizes
 from nas.grammar.tokens import nested
-from nas.grammar.trace import Made, Trace, cost_of
+from nas.grammar.trace import Derived, Trace, cost_of
 from nas.grammar.ways import Ways
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
@@ -80,7 +80,7 @@ class Walk:
         self.trace = Trace()
         self.cheapest: Cost | None = None
 
-    def run(self, choose: Choose) -> Made:
+    def run(self, choose: Choose) -> Derived:
         state: State = (self.streams, self.machine.start())
         while True:
             try:
@@ -92,7 +92,7 @@ class Walk:
             state = self._choose(waiting, choose)
         if self.limits is not None and not self.limits.allow(self.trace.spent):
             raise self._impossible(f"the only derivation costs {Cost.of(self.trace.spent)}")
-        return self._made()
+        return self._derived()
 
     def _choose(self, waiting: Waiting, choose: Choose) -> State:
         """Where the option leads that is chosen."""
@@ -110,8 +110,8 @@ class Walk:
         self._took(waiting, offered[index])
         return waiting.state(offered[index])
 
-    def _made(self) -> Made:
-        return Made(tuple(self.trace.made), nested(self.trace.tokens))
+    def _derived(self) -> Derived:
+        return Derived(tuple(self.trace.choices), nested(self.trace.tokens))
 
     def _took(self, waiting: Waiting, index: int) -> None:
         """Told of every choice made."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import cast
 
 from nas.grammar.frames import Frame
-from nas.grammar.made import Results
 from nas.grammar.nodes import Copied, Join, Operation
+from nas.grammar.results import Results
 from nas.op import Shape, Shapes
 
 Wanted = tuple[Shapes, ...] | None

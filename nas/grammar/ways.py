@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from nas.grammar.frames import Cost, Price
 from nas.grammar.labels import Labels
-from nas.grammar.made import Made, Results
 from nas.grammar.nodes import Decision, Fork, Multiple
 from nas.grammar.outcomes import Outcomes
+from nas.grammar.results import Result, Results
 from nas.op import Shapes
 
 NONE: Results = {}
@@ -19,7 +19,7 @@ class Terms(NamedTuple):
     """How options make what they make, which most shapes share: each in its own way, None where
     it makes nothing or several things; the labels after each; and the most that any costs once."""
 
-    made: tuple[Made | None, ...]
+    results: tuple[Result | None, ...]
     labels: dict[int, Labels]
     most: Price
 
@@ -50,7 +50,7 @@ class Ways:
         """The options that make one thing, those together that make the same at the same cost."""
         if self._alike is None:
             groups: dict[tuple[Shapes, Price], list[int]] = {}
-            for i, (z, outcome) in enumerate(zip(self.reached, self.terms.made, strict=True)):
+            for i, (z, outcome) in enumerate(zip(self.reached, self.terms.results, strict=True)):
                 if z is not None and outcome is not None:
                     groups.setdefault((z, outcome.cost), []).append(i)
             self._alike = tuple([tuple(options) for options in groups.values()])
@@ -58,7 +58,7 @@ class Ways:
 
     def results(self, index: int) -> Results:
         """What an option makes."""
-        z, outcome = self.reached[index], self.terms.made[index]
+        z, outcome = self.reached[index], self.terms.results[index]
         if z is None or outcome is None:
             return self.many.get(index, NONE)
         return {z: outcome}
@@ -116,7 +116,7 @@ class Sites:
     def _told(self, count: int, each: Iterable[tuple[int, Results]]) -> Ways:
         """What is known of so many options by what each of them makes."""
         reached: list[Shapes | None] = [None] * count
-        single: list[Made | None] = [None] * count
+        single: list[Result | None] = [None] * count
         many: dict[int, Results] = {}
         for i, some in each:
             if len(some) == 1:
@@ -125,7 +125,7 @@ class Sites:
                 many[i] = some
         return Ways(tuple(reached), many, self._shared(single, many), self.outcomes.priced)
 
-    def _shared(self, single: list[Made | None], many: dict[int, Results]) -> Terms:
+    def _shared(self, single: list[Result | None], many: dict[int, Results]) -> Terms:
         """How options make what they make, as known before if it is the same."""
         if many or self.outcomes.priced:
             return _terms(single, many)
@@ -135,7 +135,7 @@ class Sites:
         return self._terms[key]
 
 
-def _terms(single: list[Made | None], many: dict[int, Results]) -> Terms:
+def _terms(single: list[Result | None], many: dict[int, Results]) -> Terms:
     labels: dict[int, Labels] = {}
     costs = []
     for i, outcome in enumerate(single):

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 from nas.grammar.frames import Cost, Frame, Price, Waiting
 from nas.grammar.labels import DONE, Idle, Labels, Witness, idle, repeats, witness
-from nas.grammar.made import BLANK, Made, Results, Spare, joined
 from nas.grammar.nodes import Copied, Decision, Fork, Join, Multiple, Node, Operation, Parts
 from nas.grammar.outcomes import Outcomes
+from nas.grammar.results import BLANK, Result, Results, Spare, joined
 from nas.grammar.wants import aims, fitting, wanted
 from nas.grammar.ways import Sites, Ways
 from nas.op import Shapes
@@ -59,7 +59,7 @@ class Witnesses:
     ) -> Iterator[tuple[Price, Found]]:
         """The options of a site for which a completion is found: what each costs, and labels."""
         copies, after = waiting.frame.copies, waiting.frame.next
-        every: Any = ways.terms.made
+        every: Any = ways.terms.results
         last, rest = None, None
         for alike in ways.alike:
             result = ways.reached[alike[0]]
@@ -117,7 +117,7 @@ class Witnesses:
                 kept = len(idle.labels) - own - len(later)
                 labels = idle.labels[:kept] + turned_way.labels + later
                 cost = idle.cost + turned_way.cost + -(node.neutral or 0)
-                return self._rested(Made(cost, labels), copies, after, result, rest)
+                return self._rested(Result(cost, labels), copies, after, result, rest)
         if streams != waiting.streams:
             for one, two in combinations(spare[::-1], 2):
                 completion = self._turned_twice(idle, one, two, streams, after)
@@ -126,8 +126,8 @@ class Witnesses:
         return None
 
     def _turned_twice(
-        self, idle: Made, earlier: Spare, later_spare: Spare, streams: Shapes, after: Frame
-    ) -> tuple[Shapes, Made, Witness] | None:
+        self, idle: Result, earlier: Spare, later_spare: Spare, streams: Shapes, after: Frame
+    ) -> tuple[Shapes, Result, Witness] | None:
         """How an option that has turned the shape, as windows of an image do, is brought back to
         one that is wanted by two operators more."""
         assert after.jump is not None
@@ -149,11 +149,11 @@ class Witnesses:
                     )
                     cost = idle.cost + first.cost + then.cost
                     beside = (earlier.node.neutral or 0) + (later_spare.node.neutral or 0)
-                    return wish, Made(cost + -beside, labels), rest
+                    return wish, Result(cost + -beside, labels), rest
         return None
 
     def _rested(
-        self, outcome: Made, copies: int, after: Frame, result: Shapes, rest: Witness
+        self, outcome: Result, copies: int, after: Frame, result: Shapes, rest: Witness
     ) -> Witness:
         """What is made, then nothing until the frame from which there is a completion."""
         free = after.free if after is not after.jump else 0
@@ -162,7 +162,7 @@ class Witnesses:
 
     def _turned(
         self, after: Frame, node: Node, streams: Shapes
-    ) -> tuple[Shapes, Made, Witness] | None:
+    ) -> tuple[Shapes, Result, Witness] | None:
         """How a node can turn the streams so that they fit after what does nothing from `after`
         on: the result, what it takes, and a completion from there."""
         end = after.jump
@@ -176,7 +176,7 @@ class Witnesses:
                 if rest is not None:
                     end.known[key] = result, outcome, rest
                     break
-        turned: tuple[Shapes, Made, Witness] | None = end.known[key]
+        turned: tuple[Shapes, Result, Witness] | None = end.known[key]
         return turned
 
     def _fitting_turns(self, node: Node, streams: Shapes, after: Frame) -> Results:
@@ -343,7 +343,7 @@ def _uneven(join: Frame) -> bool:
     return not (isinstance(taker, Operation) and taker.operator.even)
 
 
-def _after(outcome: Made, copies: int, rest: Witness | None) -> Witness | None:
+def _after(outcome: Result, copies: int, rest: Witness | None) -> Witness | None:
     if rest is None:
         return None
     cost = outcome.cost * copies + rest.cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nas.archive import Measurement, plain
 from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.evaluate.alone import STATISTICS
-from nas.events import Listener, StepDone
+from nas.events import Listener, StepDone, silent
 from nas.export import ExportError, load, note, save_weights
 from nas.export.folder import WEIGHTS
 from nas.files import sweep, write
@@ -74,20 +74,8 @@ def retrain(
         known = training | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
         write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
         weights.save(last, state=True, facts=known)
-    saved, epoch = time.perf_counter(), max(1, round(trainer.steps / (recipe.epochs or 1)))
-
-    def on_step(done: int, value: float) -> None:
-        nonlocal saved
-        weights.version = done
-        if listener:
-            listener(StepDone("retraining", done, trainer.steps, {"loss": value}))
-        at_end = kept is not None and (done % epoch == 0 or done == trainer.steps)
-        if at_end or time.perf_counter() - saved > CHECKPOINT_S:
-            weights.save(last, state=True, facts=known)
-            saved = time.perf_counter()
-            if kept:
-                kept(last, done, trainer.steps, value)
-
+    epoch = max(1, round(trainer.steps / (recipe.epochs or 1)))
+    on_step = _Checkpoints(last, weights, known, trainer.steps, epoch, listener or silent, kept)
     train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
     conditions = Conditions(tasks, recipe, device=device)
     trained = network_of(weights, derivation, conditions, STATISTICS).cpu()
@@ -101,6 +89,31 @@ def retrain(
     }
     save_weights(trained, folder, facts)  # the weights and what is said of them, at once
     return _end(folder, figures(facts))
+
+
+@dataclass
+class _Checkpoints:
+    """Told of every step, it keeps the weights: often enough, and with `kept` at each epoch's end,
+    which then hears of it."""
+
+    file: Path
+    weights: Bank
+    facts: Mapping[str, str]
+    steps: int
+    epoch: int  # in steps
+    listener: Listener
+    kept: Callable[[Path, int, int, float], None] | None
+    saved: float = field(default_factory=time.perf_counter)
+
+    def __call__(self, done: int, loss: float) -> None:
+        self.weights.version = done
+        self.listener(StepDone("retraining", done, self.steps, {"loss": loss}))
+        at_end = self.kept is not None and (done % self.epoch == 0 or done == self.steps)
+        if at_end or time.perf_counter() - self.saved > CHECKPOINT_S:
+            self.weights.save(self.file, state=True, facts=self.facts)
+            self.saved = time.perf_counter()
+            if self.kept:
+                self.kept(self.file, done, self.steps, loss)
 
 
 def _tested(

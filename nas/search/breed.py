@@ -116,7 +116,7 @@ class DerivationSampler(BaseSampler, ABC):
     def population(self, study: Study, grammar: Grammar) -> Sequence[FrozenTrial]:
         """The finished trials that may still become parents."""
 
-    def plan(self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
+    def propose(self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits) -> Derivation:
         """The derivation of a trial, written into its user attributes with its lineage.
 
         No other trial of the study has one of the same key, unless none is found: then the space
@@ -311,7 +311,7 @@ class _Suggested(Guide):
         sampler = self.trial.study.sampler if isinstance(self.trial, Trial) else None
         if not isinstance(sampler, DerivationSampler):
             return None
-        child = sampler.plan(self.trial, grammar, input, limits)  # type: ignore[arg-type]
+        child = sampler.propose(self.trial, grammar, input, limits)  # type: ignore[arg-type]
         self.sampler, self.planned = sampler, child.by_site
         return child
 

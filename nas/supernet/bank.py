@@ -19,7 +19,7 @@ from nas.network import initial
 from nas.op import Param
 from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan
-from nas.supernet.kernels import Kernels, kernels_of, made, sources
+from nas.supernet.kernels import Kernels, assembled, kernels_of, sources
 from nas.supernet.slots import BankError, Box, around, larger, largest, named, slices, within
 
 STATE = "/"  # begins the names of the optimizer's state in a file, and never a slot's
@@ -121,7 +121,7 @@ class Bank:
         return own
 
     def _made(self, param: Param, key: str, get: Callable[[Param, str], Tensor]) -> Tensor:
-        return made(param, [get(*source) for source in sources(self.kernels, param, key)])
+        return assembled(param, [get(*source) for source in sources(self.kernels, param, key)])
 
     def box(self, key: str, param: Param) -> Box:
         if key not in self.params:

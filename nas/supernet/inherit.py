@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from nas.grammar import Derivation
-from nas.grammar.tokens import Apply, Copies
+from nas.grammar.tokens import Apply, CopiedBranch
 from nas.op import Param
 from nas.plan import Plan, Step
 from nas.supernet.bank import Bank
@@ -101,7 +101,7 @@ def _places(derivation: Derivation) -> Iterator[tuple[Place, str]]:
 
 def _walked(tokens: Iterable[Any], copies: tuple[int, ...]) -> Iterator[Place]:
     for token in tokens:
-        if isinstance(token, Copies):
+        if isinstance(token, CopiedBranch):
             for i in range(token.n):
                 yield from _walked(token.body, (*copies, i))
         elif not isinstance(token, str):

@@ -44,7 +44,7 @@ def sources(kernels: Kernels, param: Param, key: str) -> list[tuple[Param, str]]
     ]
 
 
-def made(param: Param, parts: Sequence[Tensor]) -> Tensor:
+def assembled(param: Param, parts: Sequence[Tensor]) -> Tensor:
     """A parameter from the tensors of its sources."""
     weight, axes = parts[0], param.centred
     for matrix in parts[1:]:

@@ -9,15 +9,15 @@ from nas.grammar.nodes import Node
 from nas.op import Shapes
 
 
-class Made(NamedTuple):
+class Result(NamedTuple):
     """One thing to make of some streams: what it costs once, and the labels that lead there."""
 
     cost: Price
     labels: tuple[str, ...]
 
 
-BLANK = Made(0, ())
-Results = dict[Shapes, Made]
+BLANK = Result(0, ())
+Results = dict[Shapes, Result]
 
 
 class Spare(NamedTuple):
@@ -28,7 +28,7 @@ class Spare(NamedTuple):
     later: tuple[str, ...]
 
 
-def joined(before: Made, after: Made) -> Made:
+def joined(before: Result, after: Result) -> Result:
     if before is BLANK:
         return after
-    return Made(before.cost + after.cost, before.labels + after.labels)
+    return Result(before.cost + after.cost, before.labels + after.labels)
