@@ -14,6 +14,7 @@ import pytest
 from nas.grammar import Grammar, sample, seed
 from nas.network import Network
 from nas.op import OPERATORS
+from nas.search.settings import page
 from nas.supernet import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
@@ -130,3 +131,14 @@ def test_the_first_line_of_a_journal_is_the_one_that_is_shown() -> None:
 
     shown = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
     assert f"    {_HEADER.decode().rstrip()}\n" in shown
+
+
+def test_the_page_of_settings_is_what_nas_settings_prints() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page()
+
+
+def test_every_setting_says_what_it_is() -> None:
+    rows = [line for line in page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 40
+    for row in rows:
+        assert len(row.split("|")[3].strip()) > 10, row

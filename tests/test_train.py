@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from nas.grammar import Grammar
 from nas.grammar.count import enumerate_all, extreme
 from nas.plan import plan
 from nas.supernet import Bank
-from nas.task import Split, Splits, Task
+from nas.task import Split, Splits, Task, load_tasks
 from nas.train import Recipe, StepError, Trainer, TrainingError, Turn, chance, groups, train, update
 
 SPACE = Grammar.parse("net = conv({4, 8}, stride=2) batchnorm relu output(coarse)", name="small")
@@ -160,3 +161,56 @@ def test_training_reads_training_data_alone() -> None:
         train(trainer, lambda step: Turn((extreme(SPACE, input=DIGITS.input),)))
         found.append(snapshot(held))
     assert equal(*found)
+
+
+COARSE = Grammar.parse("net = conv(4, stride=2) batchnorm relu output(coarse)", name="coarse")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Task]:
+    """Two tasks of the same 60 pictures, the second of weight 3."""
+    x = np.random.default_rng(0).normal(size=(60, 1, 8, 8)).astype(np.float32)
+    for name, y in (("left", x[:, 0, 0, 0] > 0), ("right", x[:, 0, 7, 7] > 0)):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y.astype(int))
+    left, right = load_tasks([f"{name}={tmp_path / name}.npz" for name in ("left", "right")])
+    return [left, replace(right, weight=3.0)]
+
+
+def moved(tasks: list[Task], turn: Turn) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """What a step of plain SGD takes from the weights, by the learning rate; and its losses."""
+    held = Bank.of([plan(derivation, heads=tasks) for derivation in turn.derivations])
+    before = snapshot(held)
+    recipe = Recipe(lr=1, momentum=0, weight_decay=0, warmup=0, clip=0, label_smoothing=0)
+    losses = Trainer(held, tasks, recipe, 10).step(0, turn)
+    after = snapshot(held)
+    return {key: before[key] - after[key] for key in before}, [*map(dict, losses.by_derivation)]
+
+
+def test_a_derivation_is_trained_for_the_tasks_that_its_turn_names_alone(pair: list[Task]) -> None:
+    (derivation,) = enumerate_all(COARSE, input=pair[0].input)
+    both, losses = moved(pair, Turn((derivation, derivation), tasks=(("left",), ("right",))))
+    assert [set(by) for by in losses] == [{"left"}, {"right"}]
+    whole, _ = moved(pair, Turn((derivation,)))
+    for key, value in whole.items():
+        torch.testing.assert_close(both[key], value, rtol=1e-4, atol=1e-6)
+    left, _ = moved(pair, Turn((derivation,), tasks=(("left",),)))
+    heads = {key: float(left[key].abs().sum()) for key in left if "left" in key or "right" in key}
+    assert {key for key, value in heads.items() if value} == {key for key in heads if "left" in key}
+
+
+def test_a_loss_weighs_as_its_task_says(pair: list[Task]) -> None:
+    (derivation,) = enumerate_all(COARSE, input=pair[0].input)
+    turn = Turn((derivation,), tasks=(("right",),))
+    heavy, (said,) = moved(pair, turn)
+    light, (alone,) = moved([pair[0], replace(pair[1], weight=1.0)], turn)
+    assert said == alone  # a loss is reported as it is
+    for key, value in light.items():
+        torch.testing.assert_close(heavy[key], 3 * value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_turn_names_the_tasks_of_all_its_derivations_or_of_none() -> None:
+    (derivation,) = enumerate_all(COARSE, input=(1, 8, 8))
+    with pytest.raises(ValueError, match="names the tasks of each of its derivations, or of none"):
+        Turn((derivation, derivation), tasks=(("left",),))
+    with pytest.raises(ValueError, match="a turn that teaches trains all"):
+        Turn((derivation, derivation), teach=True, tasks=(("left",), ("left",)))

@@ -137,7 +137,8 @@ def training(run: Run, course: Course) -> Iterator[Message]:
         bank.load(last)
         facts = facts_of(last)
     turns = Turns(problem, course.steps, bank)
-    turns.strategy.restore(json.loads(facts.get("strategy", "{}")))
+    if "strategy" in facts:
+        turns.strategy.restore(json.loads(facts["strategy"]))
     recipe = settings.supernet.recipe(settings.seed)
     trainer = Trainer(bank, problem.tasks, recipe, course.steps, settings.device)
     begun = time.perf_counter() - float(facts.get("seconds", 0))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,8 @@ class Loader:
         from nas.task.source.code import read_function
 
         if self.code:
-            samples = read_function(_shipped_code(self.source), json.loads(self.arguments))
+            function = _shipped_functions().get(self.source, self.source)
+            samples = read_function(function, json.loads(self.arguments))
         else:
             samples = read_path(Path(self.source))
         layout, classes = self.layout or samples.layout, self.classes or samples.classes
@@ -196,11 +197,12 @@ def _existing(text: str, base: Path) -> Path:
     raise TaskError(f"{text!r}: there is no {path}; a path is relative to {base}: correct it")
 
 
-def _shipped_code(target: str) -> str:
-    """A function by name: one in a file beside the shipped definitions as that file's."""
-    module, _, function = target.rpartition(":")
-    path = shipped("tasks") / f"{module}.py"
-    return f"{path}:{function}" if module.isidentifier() and path.is_file() else target
+@cache
+def _shipped_functions() -> dict[str, str]:
+    """The functions that shipped definitions name, which alone are trusted: where each is."""
+    names = {Definition.read(path).data.function for path in shipped_tasks().values()} - {""}
+    parts = {name: name.split(":") for name in names}
+    return {n: f"{shipped('tasks') / module}.py:{of}" for n, (module, of) in parts.items()}
 
 
 def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
@@ -209,7 +211,7 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
     if not code:
         return str(_existing(text, base)), False
     module, function = code["module"], code["function"]
-    if _shipped_code(text) != text:
+    if text in _shipped_functions():
         return text, True
     if module.endswith(".py"):
         module = str(_existing(module, base))

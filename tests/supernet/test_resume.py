@@ -33,6 +33,30 @@ net = conv(4) m output(coarse)
 m = part | part m
 part = conv({4, 8}, kernel={1, 3}) | relu | batchnorm | clone(2) [m * 2] concat(1)
 """
+LEARNS = """
+from nas.supernet import Strategy
+from nas.train import Turn
+
+class Learns(Strategy):
+    '''The smallest where the last loss was above the mean of all, else one at random.'''
+
+    def __init__(self, space, steps):
+        self.space, self.total, self.turns, self.last = space, 0.0, 0, 0.0
+
+    def __call__(self, step, rng):
+        above = self.turns and self.last > self.total / self.turns
+        return Turn((self.space.smallest if above else self.space.draw(rng),))
+
+    def hear(self, step, turn, losses):
+        self.last = losses.by_derivation[0]["digits"]
+        self.total, self.turns = self.total + self.last, self.turns + 1
+
+    def state(self):
+        return {"total": self.total, "turns": self.turns, "last": self.last}
+
+    def restore(self, state):
+        vars(self).update(state)
+"""
 STEPS = 120
 
 
@@ -52,14 +76,20 @@ def settings(**supernet: Any) -> dict[str, Any]:
         (FINITE, settings(strategy="sandwich", optimizer="adam")),
         (FINITE, settings(strategy="sorted", kernel_transform=True)),
         (OPEN, {**settings(strategy="single-path"), "size": (4, 20)}),
+        (FINITE, settings(strategy="LEARNS")),
     ],
-    ids=["sandwich", "sorted", "recursive"],
+    ids=["sandwich", "sorted", "recursive", "learning"],
 )
 def test_training_killed_at_any_moment_ends_in_the_same_bank(
     tmp_path: Path, text: str, given: dict[str, Any]
 ) -> None:
     space, folder = tmp_path / "s.grammar", tmp_path / "killed"
     space.write_text(text)
+    (tmp_path / "mine.py").write_text(LEARNS)
+    trust = given["supernet"]["strategy"] == "LEARNS"
+    if trust:
+        given = settings(strategy=f"{tmp_path / 'mine.py'}:Learns")
+    given = {**given, "trust_code": trust}
     words = f"{str(space)!r}, ['digits'], out={str(folder)!r}, **{given!r}"
     process = subprocess.Popen(
         [sys.executable, "-c", f"from nas.search import search\nsearch({words})"],
@@ -75,7 +105,7 @@ def test_training_killed_at_any_moment_ends_in_the_same_bank(
     killed_at = steps_done(folder)
     assert at <= killed_at < STEPS
     with threads(1):
-        resume(folder)
+        resume(folder, trust_code=trust)
         whole = search(str(space), ["digits"], out=tmp_path / "whole", **given)
     ours, theirs = (load_file(f / "bank.safetensors") for f in (folder, whole.folder))
     assert ours.keys() == theirs.keys()

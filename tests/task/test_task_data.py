@@ -328,3 +328,38 @@ def test_untrusted_code_is_named_and_never_run(code: str, tmp_path: Path) -> Non
     assert not (tmp_path / "ran").exists()
     assert Task.load(f"{tmp_path}/own.toml", trust_code=True).target == "class"
     assert (tmp_path / "ran").exists()
+
+
+def test_of_shipped_code_only_what_shipped_definitions_name_is_trusted() -> None:
+    assert Task.load("mine=digits:digits").input == (1, 8, 8)
+    for function in ("raw_digits", "cache", "compose"):
+        with pytest.raises(TaskError, match=rf"would run {function}\(\) of digits"):
+            Task.load(f"mine=digits:{function}")
+
+
+def test_a_definition_gives_its_function_arguments_and_folders_from_where_it_lies(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\n"
+        "def series(n, folder):\n"
+        "    x = np.full((n, 1, 8), len(folder), np.float32) + np.arange(n)[:, None, None] % 2\n"
+        "    return [(x[i], i % 2) for i in range(n)]\n"
+    )
+    (tmp_path / "rows").mkdir()
+    definition = (
+        'name = "mine"\nweight = 0.5\n[data]\nkind = "code"\nlayout = "ncl"\n'
+        'function = "./own.py:series"\n'
+        'arguments = {n = 120, folder = "rows"}\n'
+    )
+    (tmp_path / "own.toml").write_text(definition)
+    task = Task.load(f"{tmp_path}/own.toml", trust_code=True)
+    splits = task.splits()
+    assert sum(len(part.y) for part in (splits.train, splits.valid, splits.test)) == 120
+    assert (task.input, task.weight) == ((1, 8), 0.5)
+    (tmp_path / "own.toml").write_text(definition.replace('"rows"', '"columns"'))
+    with pytest.raises(TaskError, match=f"there is no {tmp_path}/columns"):
+        Task.load(f"{tmp_path}/own.toml", trust_code=True)
+    (tmp_path / "own.toml").write_text(definition.replace("0.5", "0"))
+    with pytest.raises(TaskError, match="weight = 0.0: a loss's weight is above 0"):
+        Task.load(f"{tmp_path}/own.toml", trust_code=True)
