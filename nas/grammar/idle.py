@@ -21,7 +21,7 @@ class Idle:
     def __init__(self, priced: bool):
         self.priced = priced
         self._nothing: dict[Node, Result | None] = {}
-        self.plans: dict[Any, tuple[Result, Operation | None, Parts]] = {}
+        self.routes: dict[Any, tuple[Result, Operation | None, Parts]] = {}
 
     def nothing(self, node: Node) -> Result | None:
         """How a node does nothing; None where it cannot or where that hangs on the shape."""
@@ -50,7 +50,7 @@ class Idle:
             return None
         return Result(idle.cost + 2, (*spread[1], *gather[1], *idle.labels))
 
-    def plan(
+    def route(
         self, parts: Parts, fork: Fork | Multiple | None
     ) -> tuple[Result, Operation | None, Parts]:
         """What does nothing, and the one operator beside it; else the parts."""

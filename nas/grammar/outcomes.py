@@ -125,9 +125,9 @@ class Outcomes:
     ) -> Results:
         """What an option of a site makes behind a fork where all else does nothing."""
         key = (decision, index, fork)
-        if key not in self.idle.plans:
-            self.idle.plans[key] = self.idle.plan(decision.parts(index), fork)
-        idle, operation, parts = self.idle.plans[key]
+        if key not in self.idle.routes:
+            self.idle.routes[key] = self.idle.route(decision.parts(index), fork)
+        idle, operation, parts = self.idle.routes[key]
         if len(parts) == 1 and isinstance(parts[0], Capture):
             if parts[0].refuses(streams):
                 return {}
@@ -135,9 +135,9 @@ class Outcomes:
                 sized = parts[0].on(streams)
             except ShapeError:
                 return {}
-            if sized not in self.idle.plans:
-                self.idle.plans[sized] = self.idle.plan((sized,), None)
-            idle, operation, parts = self.idle.plans[sized]
+            if sized not in self.idle.routes:
+                self.idle.routes[sized] = self.idle.route((sized,), None)
+            idle, operation, parts = self.idle.routes[sized]
         if streams != streams[:1] * (fork.width if fork else 1):
             return self.way("idle", parts, streams)
         if operation is not None:

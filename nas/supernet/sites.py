@@ -1,4 +1,4 @@
-"""What the options of a site are: sizes of one thing, from small to large, and of what kind."""
+"""What the options of a site are: sizes of one thing, small to large, and of which dimension."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from nas.grammar import Grammar, Option, Site
 from nas.grammar.rules import Call, Elastic, Name, calls_in, counts_in, names_in
 
-Kind = Literal["resolution", "kernel", "depth", "width"]
+Dimension = Literal["resolution", "kernel", "depth", "width"]
 ELASTIC, REPEATED = re.compile(r"\w+=(-?\d+(?:\.\d+)?)"), re.compile(r"x(\d+)")
 
 
@@ -33,7 +33,7 @@ def _size(site: Site, label: str, among: Sequence[str]) -> float | None:
     return float(label != "identity") if skips else None
 
 
-def kind(grammar: Grammar, site: Site, options: Sequence[Option]) -> Kind:
+def dimension(grammar: Grammar, site: Site, options: Sequence[Option]) -> Dimension:
     """What a site decides: an input's `resolution` (sizes that no parameter hangs on), a `kernel`,
     `depth` (repetitions, and what is done at all), or `width`, which is every other size."""
     if not ELASTIC.fullmatch(options[0].label):
@@ -46,8 +46,8 @@ def kind(grammar: Grammar, site: Site, options: Sequence[Option]) -> Kind:
         if isinstance(value, Elastic) and _named(grammar, call, at) == name
         for end in _ends(grammar, call.name, name, frozenset())
     }
-    kinds: tuple[Kind, ...] = ("resolution", "kernel", "depth")
-    return next((kind for kind in kinds if kind in reached), "width")
+    dimensions: tuple[Dimension, ...] = ("resolution", "kernel", "depth")
+    return next((dimension for dimension in dimensions if dimension in reached), "width")
 
 
 def _named(grammar: Grammar, call: Call, at: int) -> str:
@@ -58,7 +58,7 @@ def _named(grammar: Grammar, call: Call, at: int) -> str:
     return rule.params[at][0] if rule else grammar.operators[call.name].args[at].name
 
 
-def _ends(grammar: Grammar, callee: str, name: str, seen: frozenset[str]) -> Iterator[Kind]:
+def _ends(grammar: Grammar, callee: str, name: str, seen: frozenset[str]) -> Iterator[Dimension]:
     """What an argument comes to, followed through the rules that hand it on."""
     rule = grammar.rules.get(callee)
     if rule is None:

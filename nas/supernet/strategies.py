@@ -14,7 +14,7 @@ from nas.grammar import Option, Site, choose_at_random
 from nas.grammar.count import cover, table
 from nas.journal import JSON
 from nas.supernet.chain import chain, follow
-from nas.supernet.sites import Kind, kind, order
+from nas.supernet.sites import Dimension, dimension, order
 from nas.supernet.space import Space
 from nas.train import StepLosses, Turn
 from nas.user_code import user_attribute
@@ -43,7 +43,7 @@ class Strategy:
         """Go on from what was kept."""
 
 
-STAGES: tuple[Kind, ...] = ("kernel", "depth", "width")
+STAGES: tuple[Dimension, ...] = ("kernel", "depth", "width")
 
 
 def single_path(space: Space, steps: int) -> Choice:
@@ -114,15 +114,15 @@ def progressive(space: Space, steps: int) -> Choice:
     """
     grammar, closed = space.grammar, follow(space.largest.by_site)
     chosen = [c for d in cover(grammar, input=space.input) for c in d.choices]
-    kinds = {_place(c.site): kind(grammar, c.site, c.options) for c in chosen}
-    stages: list[Kind] = ["resolution", *(k for k in STAGES if k in kinds.values())]
+    dimensions = {_place(c.site): dimension(grammar, c.site, c.options) for c in chosen}
+    stages: list[Dimension] = ["resolution", *(k for k in STAGES if k in dimensions.values())]
 
     def turn(step: int, rng: random.Random) -> Turn:
         at_random = choose_at_random(rng)
         opened = stages[: 1 + step * len(stages) // max(steps, 1)]
 
         def choose(site: Site, options: Sequence[Option]) -> int:
-            free = kinds[_place(site)] in opened
+            free = dimensions[_place(site)] in opened
             return (at_random if free else closed)(site, options)
 
         return Turn((space.derive(choose),))

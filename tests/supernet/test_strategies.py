@@ -18,7 +18,7 @@ from nas.op import BATCH
 from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, Space, batch_statistics, chain, strategy_of
 from nas.supernet.chain import evenly
-from nas.supernet.sites import kind, order
+from nas.supernet.sites import dimension, order
 from nas.task import Task, loss
 from nas.train import Batches, Recipe, Trainer, Turn
 
@@ -123,8 +123,8 @@ def test_in_a_fair_turn_all_other_options_differ_by_one_at_most() -> None:
 
 def test_sites_are_known_by_what_their_argument_comes_to() -> None:
     chosen = Space(ELASTIC, DIGITS.input).largest.choices
-    kinds = {c.site.name: kind(ELASTIC, c.site, c.options) for c in chosen}
-    assert kinds == {"conv:out": "width", "part.0:k": "kernel", "part.1:n": "depth"}
+    dimensions = {c.site.name: dimension(ELASTIC, c.site, c.options) for c in chosen}
+    assert dimensions == {"conv:out": "width", "part.0:k": "kernel", "part.1:n": "depth"}
 
 
 def test_progressive_training_opens_kernels_then_depth_then_width() -> None:
@@ -133,7 +133,7 @@ def test_progressive_training_opens_kernels_then_depth_then_width() -> None:
     for step, turn in enumerate(turns("progressive", MOBILE, 200)):
         for chosen in turn.derivations[0].choices:
             if chosen.label != largest[chosen.site.name]:
-                opened[step // 50].add(kind(MOBILE, chosen.site, chosen.options))
+                opened[step // 50].add(dimension(MOBILE, chosen.site, chosen.options))
     assert opened == [set(), {"kernel"}, {"kernel", "depth"}, {"kernel", "depth", "width"}]
 
 
