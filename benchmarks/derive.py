@@ -20,7 +20,6 @@ from measure import report
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, mutate, replay, sample
 from nas.grammar import seed as known
 from nas.grammar.tokens import operators
-from nas.grammar.trace import cost_of
 from nas.op import Shape
 
 SEED, DRAWN, FIRST, MUTATED = 0, 2_000, 500, 200
@@ -67,7 +66,7 @@ def row(text: str) -> dict[str, Any]:
         (one, *timed(lambda d=one: mutate(d, random.Random(SEED), limits=LIMITS)))  # type: ignore[misc]
         for one in middling
     ]
-    counted, _ = timed(lambda: [cost_of(one) for one in drawn])
+    counted, _ = timed(lambda: [one.cost for one in drawn])
     return {
         "input": text,
         "invalid": sum(not typed(one) for one in drawn),

@@ -6,14 +6,6 @@ Each bound is far above what the shipped spaces need: their largest figure stand
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
-
-from nas.grammar.error import GrammarError, TooLarge
-
-if TYPE_CHECKING:
-    from nas.grammar.grammar import Grammar
 
 LETTERS = 1_000_000  # of a text, its imports included
 TOKENS = 20_000  # of the same (1,317)
@@ -30,9 +22,6 @@ WORK = 250_000  # steps of one derivation, count or extreme (3,302)
 IMPORTS = 20  # within each other (2)
 
 TOKEN = re.compile(r"#[^\n]*|[A-Za-z_]\w*|\d+(?:\.\d+)?|\.\.|[^\s\w]")
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def oversized(text: str) -> tuple[int, str] | None:
@@ -55,24 +44,3 @@ def oversized(text: str) -> tuple[int, str] | None:
             reason = f"brackets are nested deeper than {BRACKETS}: give the inner part a rule"
             return at, reason
     return None
-
-
-def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concatenate[Grammar, P], T]:
-    """With an error that a person understands where rules lead too deep into each other."""
-
-    @wraps(function)
-    def checked(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
-        try:
-            return function(grammar, *args, **words)
-        except (RecursionError, TooLarge) as error:
-            grammar.memory.clear()  # it may hold what was half made
-            raise (error if isinstance(error, TooLarge) else _too_deep(grammar.name)) from None
-
-    return checked
-
-
-def _too_deep(name: str) -> Any:
-    return GrammarError(
-        f"{name}: its rules lead into each other deeper than can be followed; end them sooner, as "
-        "by arguments that do not grow without end, or limit operators or depth"
-    )

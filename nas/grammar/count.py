@@ -8,13 +8,12 @@ from functools import wraps
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from nas.grammar.bounds import bounded
 from nas.grammar.derivation import Derivation, Input
 from nas.grammar.derive import derive
 from nas.grammar.error import GrammarError
 from nas.grammar.fold import fold, key_of
 from nas.grammar.frames import Cost, Recording, State, Waiting
-from nas.grammar.grammar import Grammar
+from nas.grammar.grammar import Grammar, bounded
 from nas.grammar.machine import Machine
 from nas.grammar.nodes import Option
 from nas.grammar.walk import Choose, memory_of

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from nas.grammar.bounds import bounded
 from nas.grammar.error import GrammarError
-from nas.grammar.frames import Place, Site
-from nas.grammar.grammar import Grammar
+from nas.grammar.frames import Cost, Place, Site
+from nas.grammar.grammar import Grammar, bounded
 from nas.grammar.nodes import Operation
 from nas.grammar.options import Option
 from nas.grammar.tokens import CopiedBranch, Token, called, labels_of, operators, written_out
+from nas.grammar.trace import cost_of
 from nas.grammar.walk import Walk
 from nas.op import Shape, ShapeError
 
@@ -63,6 +63,13 @@ class Derivation:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         return labels_of(self.flat)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What is instantiated: operators with copies counted, parameters, and FLOPs and
+        activations for a batch of one. It is what limits are held against, and needs no plan; a
+        plan leaves out what no result reads."""
+        return cost_of(self.tokens, (self.input,))[1]
 
     @cached_property
     def size(self) -> int:

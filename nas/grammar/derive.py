@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Sequence
 
-from nas.grammar.bounds import bounded
 from nas.grammar.derivation import Derivation, Input
 from nas.grammar.error import GrammarError
 from nas.grammar.frames import Site
-from nas.grammar.grammar import Grammar
+from nas.grammar.grammar import Grammar, bounded
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, UNLIMITED, Limits
 from nas.grammar.options import Option, Options
 from nas.grammar.sizes import Interval, Sizes
@@ -68,7 +67,10 @@ def derive(
     if grammar.finite:
         walked = Walk(grammar, (shape,), limits, sizing).run(choose)
     else:
-        walked = OpenWalk(grammar, (shape,), limits, sizing, known).run(choose)
+        path: tuple[str, ...] = ()
+        if known is not None and known.input == shape and limits.allow(known.cost):
+            path = known.labels
+        walked = OpenWalk(grammar, (shape,), limits, sizing, path).run(choose)
     derivation = Derivation(grammar, shape, *walked)
     if isinstance(choose, Guide):
         choose.end(derivation)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from nas.grammar.bounds import IMPORTS, LETTERS
 from nas.grammar.check import check, is_finite, least_sizes, reachable
-from nas.grammar.error import GrammarError
+from nas.grammar.error import GrammarError, TooLarge
 from nas.grammar.parser import Import, fault, parse
 from nas.grammar.rules import Rule, calls_in, choice_in
 from nas.op import OPERATORS, Operator
 from nas.op.user import UserOperator
 from nas.user_code import file_digest
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Gathered = tuple[dict[str, Rule], dict[str, str], str]
 _ALIVE: WeakValueDictionary[str, Grammar] = WeakValueDictionary()
 
@@ -308,3 +310,24 @@ def _content(target: str) -> str:
 
 def _quoted(target: str) -> str:
     return f'"{target}"' if any(c.isspace() or c == "#" for c in target) else target
+
+
+def bounded(function: Callable[Concatenate[Grammar, P], T]) -> Callable[Concatenate[Grammar, P], T]:
+    """With an error that a person understands where rules lead too deep into each other."""
+
+    @wraps(function)
+    def checked(grammar: Grammar, /, *args: P.args, **words: P.kwargs) -> T:
+        try:
+            return function(grammar, *args, **words)
+        except (RecursionError, TooLarge) as error:
+            grammar.memory.clear()  # it may hold what was half made
+            raise (error if isinstance(error, TooLarge) else _too_deep(grammar.name)) from None
+
+    return checked
+
+
+def _too_deep(name: str) -> Any:
+    return GrammarError(
+        f"{name}: its rules lead into each other deeper than can be followed; end them sooner, as "
+        "by arguments that do not grow without end, or limit operators or depth"
+    )

@@ -11,8 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from nas.grammar.bounds import bounded
-from nas.grammar.grammar import Grammar
+from nas.grammar.grammar import Grammar, bounded
 from nas.grammar.nodes import Decision, Node, Parts
 from nas.grammar.options import probabilities
 from nas.grammar.sizes import Factors

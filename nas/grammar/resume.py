@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from nas.grammar.derivation import Chosen, Derivation
 from nas.grammar.frames import Site, State, Waiting, same_frames
 from nas.grammar.limits import OPEN_GRAMMAR_TERMINALS, Limits
-from nas.grammar.trace import Derived, Mark, cost_of
+from nas.grammar.trace import Derived, Mark
 from nas.grammar.walk import Choose, OpenWalk, memory_of
 from nas.grammar.witness import HERE
 
@@ -118,7 +118,7 @@ class _Resumed(OpenWalk):
         self.trace.tokens += self.track.tokens[self.track.marks[self.at].tokens :]
         walked, most = self._derived(), self.most
         child = Derivation(self.grammar, self.parent.input, *walked)
-        fits = most.allow(cost_of(child)) if most.priced else child.size <= (most.terminals or 0)
+        fits = most.allow(child.cost) if most.priced else child.size <= (most.terminals or 0)
         return walked if fits else None
 
     def _same(self, waiting: Waiting) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nas.grammar.frames import NOTHING, Cost, Frame, Place, Price, Waiting
 from nas.grammar.labels import FirstAgain, Labels, Witness, repeats
@@ -11,9 +11,6 @@ from nas.grammar.nodes import Operation
 from nas.grammar.options import Option
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, CopiedBranch, labels_of
 from nas.op import Shapes
-
-if TYPE_CHECKING:
-    from nas.grammar.derivation import Derivation
 
 
 class Derived(NamedTuple):
@@ -147,14 +144,8 @@ class Trace:
         return ()
 
 
-def cost_of(derivation: Derivation) -> Cost:
-    """What a derivation instantiates: operators with copies counted, parameters, and FLOPs and
-    activations for a batch of one. It is what limits are held against, and needs no plan; a plan
-    leaves out what no result reads."""
-    return _cost(derivation.tokens, (derivation.input,))[1]
-
-
-def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
+def cost_of(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
+    """What some tokens make of some streams, and what they instantiate."""
     operators = params = flops = written = 0
     brackets: list[tuple[Shapes, Shapes]] = []
     for token in tokens:
@@ -171,7 +162,7 @@ def _cost(tokens: Iterable[Any], streams: Shapes) -> tuple[Shapes, Cost]:
                     brackets.append((waiting[1:], done))
             continue
         if isinstance(token, CopiedBranch):
-            results, more = _cost(token.body, streams[:1])
+            results, more = cost_of(token.body, streams[:1])
             streams, (once, trained, work, writes) = results * token.n, more * token.n
         else:
             once, (trained, work, writes) = 1, token[0].price(streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nas.grammar.error import GrammarError
 from nas.grammar.fold import fold
@@ -16,13 +16,10 @@ from nas.grammar.nodes import Decision
 from nas.grammar.options import Option
 from nas.grammar.sizes import Interval, Sizes
 from nas.grammar.tokens import nested
-from nas.grammar.trace import Derived, Trace, cost_of
+from nas.grammar.trace import Derived, Trace
 from nas.grammar.ways import Ways
 from nas.grammar.witness import HERE, IDLE, NEAR, Witnesses
 from nas.op import ShapeError, Shapes
-
-if TYPE_CHECKING:
-    from nas.grammar.derivation import Derivation
 
 Choose = Callable[[Site, Sequence[Option]], int]
 KEPT = 300_000
@@ -175,7 +172,7 @@ class OpenWalk(Walk):
         streams: Shapes,
         limits: Limits,
         sizing: tuple[Sizes, Interval] | None = None,
-        known: Derivation | None = None,
+        path: tuple[str, ...] = (),
     ):
         super().__init__(grammar, streams, limits, sizing)
         memory = memory_of(grammar, limits.depth)
@@ -189,9 +186,7 @@ class OpenWalk(Walk):
         self.found: dict[int, Labels] = {}
         self.detours = DETOURS
         self.labels: Labels = None  # of the witness for where the walk is
-        self.path: tuple[str, ...] = ()  # labels of a known derivation, as long as it is followed
-        if known is not None and known.input == streams[0] and limits.allow(cost_of(known)):
-            self.path = known.labels
+        self.path = path  # labels of a derivation within the limits, as long as it is followed
 
     def _took(self, waiting: Waiting, index: int) -> None:
         self.labels = self.found[index]

@@ -11,7 +11,6 @@ from nas.evaluate import BANKED, Conditions, usual
 from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count, cover, extreme
-from nas.grammar.trace import cost_of
 from nas.measure import costs
 from nas.plan import Plan, plan
 from nas.search.columns import counted, kept, limits_of, objectives_of
@@ -148,7 +147,7 @@ class Problem:
                 if every:
                     continue
                 raise
-            cost = cost_of(network)
+            cost = network.cost
             if most.allow(cost):
                 seeds.append(network)
             elif not every:

@@ -167,15 +167,15 @@ class Run:
 
     def bank(self) -> Bank:
         """The trained shared weights; RunError where the run has none."""
-        from nas.search.extract import bank_of
+        from nas.search.extract import trained_bank
 
-        return bank_of(self)
+        return trained_bank(self.problem, self.folder)
 
     def network(self, id: str) -> Network:
         """A trial's network, as it was measured where its weights can be had again."""
         from nas.search.extract import network_of
 
-        return network_of(self, id)
+        return network_of(self.problem, self.folder, self.evaluator, self.derivation(id))
 
     def extract(self, id: str) -> nn.Module:
         """A trial's network as a plain torch module that needs nothing of nas; eval mode."""
@@ -188,7 +188,10 @@ class Run:
         architecture.json, recipe.toml. Raises ExportError where the folder is in the way."""
         from nas.search.extract import save
 
-        return save(self, id, Path(folder))
+        trial, network = self.trial(id), self.network(id)
+        source = {"run": self.folder.name, "trial": trial.id, "columns": dict(trial.columns())}
+        save(network, Path(folder), self.problem, source)
+        return network
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"

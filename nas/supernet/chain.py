@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain as chain_of
 
 from nas.grammar import Choose, Derivation, Option, Site, derive
-from nas.grammar.trace import cost_of
 from nas.plan import Plan, plan
 from nas.supernet.sites import order
 from nas.supernet.slots import keys
@@ -54,7 +53,7 @@ def _smaller(current: Derivation, nested: bool) -> Iterator[Derivation]:
         moved = _moved(current, name, label)
         gone = [inner for inner in moves if inner not in moved.by_site]
         for smaller in chain_of((_moved(current, inner, moves[inner]) for inner in gone), (moved,)):
-            shrinks = cost_of(smaller)[1:3] < cost_of(current)[1:3]
+            shrinks = smaller.cost[1:3] < current.cost[1:3]
             if shrinks and (not nested or inside(plan(smaller), plan(current))):
                 yield smaller
 

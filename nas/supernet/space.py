@@ -21,7 +21,6 @@ from nas.grammar import (
 from nas.grammar.count import extreme
 from nas.grammar.derivation import Input
 from nas.grammar.derive import Size
-from nas.grammar.trace import cost_of
 from nas.plan import nontrivial
 from nas.supernet.chain import shrinking
 
@@ -74,7 +73,7 @@ class Space:
             return (self.limits,)
         if self.limits is None:
             return (None,) * TIGHTER
-        least = cost_of(self.smallest)  # what no head reads counts in a derivation's own cost
+        least = self.smallest.cost  # what no head reads counts in a derivation's own cost
         ends = {
             name: most
             for name in ("params", "flops", "activations")
@@ -128,5 +127,5 @@ class Space:
             )
 
     def _allows(self, derivation: Derivation) -> bool:
-        within = self.limits is None or self.limits.allow(cost_of(derivation))
+        within = self.limits is None or self.limits.allow(derivation.cost)
         return within and (self.keeps is None or self.keeps(derivation))

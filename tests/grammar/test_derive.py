@@ -29,7 +29,6 @@ from nas.grammar import (
 )
 from nas.grammar.count import enumerate_all
 from nas.grammar.options import probabilities
-from nas.grammar.trace import cost_of
 from nas.plan import plan
 
 COSTS = ("terminals", "params", "flops", "activations")
@@ -305,7 +304,7 @@ def test_costs_counted_without_a_plan_are_the_plans(grammar: Grammar, seed: int)
         derivation = sample(grammar, random.Random(seed), input=INPUT, limits=Limits(40))
     except GrammarError:
         return
-    counted = cost_of(derivation)
+    counted = derivation.cost
     everything = cost(derivation)
     assert counted.terminals == everything["terminals"]
     assert counted.params >= everything["params"], "a plan leaves out what no result reads"

@@ -18,7 +18,6 @@ from nas.evaluate import EVALUATORS, Conditions, Fidelity, network_scores
 from nas.events import Event, Told
 from nas.grammar import Derivation, Grammar
 from nas.grammar.count import count, enumerate_all
-from nas.grammar.trace import cost_of
 from nas.network import Network
 from nas.plan import plan
 from nas.search import Run, RunError, SettingsError, load, resume, search
@@ -93,7 +92,7 @@ def test_the_set_is_distinct_spread_over_sizes_and_more_of_it_extends_fewer(ran:
     few, many = (list(islice(architectures(ran.problem), n)) for n in (8, 40))
     assert many[:8] == few
     assert len(set(many)) == 40
-    sizes = [math.log(cost_of(Derivation.read(text, ran.grammar)).flops) for text in many]
+    sizes = [math.log(Derivation.read(text, ran.grammar).cost.flops) for text in many]
     low, high = min(sizes), max(sizes)
     thirds = [
         sum(low + i * (high - low) / 3 <= s <= low + (i + 1) * (high - low) / 3 for s in sizes)
@@ -111,7 +110,7 @@ def test_the_set_ends_where_the_space_does_and_keeps_the_runs_limits(
     create(tmp_path / "limited", settings, ran.grammar, ran.tasks)
     few = list(architectures(load(tmp_path / "limited").problem))
     assert 0 < len(few) < len(everything)
-    assert all(cost_of(Derivation.read(text, ran.grammar)).flops <= 20_000 for text in few)
+    assert all(Derivation.read(text, ran.grammar).cost.flops <= 20_000 for text in few)
 
 
 def test_limits_on_the_set_are_those_of_networks_with_their_heads(ran: Run, tmp_path: Path) -> None:
@@ -123,7 +122,7 @@ def test_limits_on_the_set_are_those_of_networks_with_their_heads(ran: Run, tmp_
     made = [Derivation.read(text, Grammar.load("fbnetv5-small")) for text in found]
     assert len(made) == 8
     assert all(plan(one, heads=ran.tasks).flops <= 600_000 for one in made)
-    assert any(cost_of(one).flops > 600_000 for one in made)
+    assert any(one.cost.flops > 600_000 for one in made)
 
 
 def test_a_limit_that_few_random_draws_keep_leaves_enough_to_calibrate_with(

@@ -11,7 +11,6 @@ import pytest
 from nas.archive import Archive, Measurement, Trial
 from nas.events import Event, Progress, TrialDone
 from nas.grammar import Grammar, GrammarError, seed
-from nas.grammar.trace import cost_of
 from nas.search import Run, RunError, SettingsError, load, resume, search
 from nas.search.generations import as_searched
 from nas.search.settings import Settings
@@ -154,7 +153,7 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
     space: Path, tmp_path: Path
 ) -> None:
     grammar = Grammar.load(str(space))
-    costs = [cost_of(seed(grammar, name, input=(1, 8, 8))).activations for name in grammar.seeds]
+    costs = [seed(grammar, name, input=(1, 8, 8)).cost.activations for name in grammar.seeds]
     limit = f"activations={min(costs)}"
     run = search(
         str(space),
@@ -163,7 +162,7 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
         **{**QUICK, "trials": 5, "start": ("mix",), "limits": (limit,)},
     )
     begun = run.problem.seeds()
-    assert [cost_of(one).activations for one in begun] == [min(costs)]
+    assert [one.cost.activations for one in begun] == [min(costs)]
 
 
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])

@@ -13,7 +13,6 @@ from torch import nn
 
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, sample
 from nas.grammar.count import enumerate_all, table
-from nas.grammar.trace import cost_of
 from nas.op import BATCH
 from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, Space, batch_statistics, chain, strategy_of
@@ -79,8 +78,8 @@ def test_of_architectures_with_equal_parameters_the_extremes_differ_most_in_flop
 def test_with_limits_the_largest_is_within_them_and_no_small_part_of_what_they_allow() -> None:
     for limits in (Limits(params=50_000), Limits(flops=1_000_000)):
         largest = Space(MOBILE, DIGITS.input, limits).largest
-        assert limits.allow(cost_of(largest))
-        assert limits.scale(cost_of(largest)) > 0.6
+        assert limits.allow(largest.cost)
+        assert limits.scale(largest.cost) > 0.6
     with pytest.raises(GrammarError, match="no architecture with params at most 100"):
         _ = Space(MOBILE, DIGITS.input, Limits(params=100)).largest
 
