@@ -174,7 +174,7 @@ def groups(tasks: Sequence[Task]) -> list[list[Task]]:
     """Tasks whose inputs are the same, sample by sample, together."""
     grouped: dict[str, list[Task]] = {}
     for task in tasks:
-        grouped.setdefault(task.splits().inputs, []).append(task)
+        grouped.setdefault(task.splits().content, []).append(task)
     return list(grouped.values())
 
 
@@ -268,8 +268,11 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Each task's logits of its own inputs, and its loss."""
         places = [batches.at(batch) for batches in self.batches]
-        inputs = [g[0].splits().train.x[at] for g, at in zip(self.groups, places, strict=True)]
-        x = (inputs[0] if len(inputs) == 1 else torch.cat(inputs)).to(self.device)
+        inputs = [
+            group[0].splits().train.x_at(at, self.device)
+            for group, at in zip(self.groups, places, strict=True)
+        ]
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             results = run(subnet, params, x, BATCH)
@@ -282,7 +285,7 @@ class Trainer:
                 if teacher:
                     losses[task.name] = soft_loss(task, answers, teacher[task.name])
                 else:
-                    y = task.splits().train.y[at].to(self.device)
+                    y = task.splits().train.y_at(at, self.device)
                     smoothing = self.recipe.label_smoothing
                     losses[task.name] = loss(task, answers, y, label_smoothing=smoothing)
             first += len(at)

@@ -306,4 +306,4 @@ def test_an_extracted_module_can_be_pickled_and_copied(honest: tuple[Path, Path]
     said = subprocess.run(
         [sys.executable, "-c", code], input=buffer.getvalue(), capture_output=True, check=True
     ).stdout
-    assert float(said) == pytest.approx(float(model(torch.ones(2, 1, 8, 8)).sum()), rel=1e-5)
+    assert float(said) == pytest.approx(model(torch.ones(2, 1, 8, 8)).sum().item(), rel=1e-5)

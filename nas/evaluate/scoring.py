@@ -12,17 +12,11 @@ from nas.evaluate.base import Conditions, Fidelity
 from nas.measure import costs
 from nas.network import Network
 from nas.plan import Plan, run
-from nas.task import METRICS, Task, score
+from nas.task import METRICS, Scorer, Task
 from nas.train import groups
 
-
-def predict(
-    plan: Plan, params: Sequence[Mapping[str, Tensor]], x: Tensor, *, batch: int = 512
-) -> dict[str, Tensor]:
-    """Results by name for all of x (n, *input), in batches, without gradients."""
-    with torch.inference_mode():
-        parts = [run(plan, params, part) for part in x.split(batch)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+LARGEST, FEWEST = 2**26, 128  # values of inputs at most, samples at least, for statistics
+MOST, AT_ONCE = 512, 2**21  # samples, and values of inputs, that go through a network together
 
 
 def scores(
@@ -36,27 +30,31 @@ def scores(
     seed: int | None = None,
 ) -> list[Measurement]:
     """Every metric of the conditions' tasks on their split, and the costs of the plan."""
-    split, device = conditions.split, conditions.device
-    measurements = []
+    device, measurements = conditions.device, list[Measurement]()
     for group in groups(conditions.tasks):
-        x = getattr(group[0].splits(), split).x.to(device)
-        logits = predict(plan, params, x)
+        splits = {task.name: getattr(task.splits(), conditions.split) for task in group}
+        scorers = {task.name: Scorer(task) for task in group}
+        first = splits[group[0].name]
+        for at in first.numbers(max(1, min(MOST, AT_ONCE // first.inputs.size))):
+            with torch.inference_mode():
+                logits = run(plan, params, first.x_at(at, device))
+            for name, scorer in scorers.items():
+                scorer.add(logits[name].float().cpu(), splits[name].y_at(at))
         for task in group:
-            answers, y = logits[task.name].float().cpu(), getattr(task.splits(), split).y
             measurements += [
                 Measurement(
                     name,
                     value,
                     METRICS[name].unit,
                     task.name,
-                    split,
+                    conditions.split,
                     evaluator,
                     bank_version,
                     str(fidelity),
                     seed,
                     device,
                 )
-                for name, value in score(task, answers, y).items()
+                for name, value in scorers[task.name].score().items()
             ]
     return measurements + costs(plan)
 
@@ -77,11 +75,11 @@ def network_scores(
 
 def statistics_inputs(tasks: Sequence[Task], samples: int, seed: int) -> Tensor:
     """A fixed random part of the training inputs, for batch statistics; where tasks have inputs of
-    their own, as many of each, mixed."""
+    their own, as many of each, mixed. Of large samples fewer."""
     generator = torch.Generator().manual_seed(seed)
-    every = [group[0].splits().train.x for group in groups(tasks)]
-    most = -(-samples // len(every))
-    parts = [x[torch.randperm(len(x), generator=generator)[:most]] for x in every]
+    every = [group[0].splits().train for group in groups(tasks)]
+    most = -(-min(samples, max(FEWEST, LARGEST // every[0].inputs.size)) // len(every))
+    parts = [split.x_at(torch.randperm(len(split), generator=generator)[:most]) for split in every]
     if len(parts) == 1:
         return parts[0]
     whole = torch.cat(parts)

@@ -5,7 +5,7 @@ train, valid, test = task.splits().train, task.splits().valid, task.splits().tes
 loss(task, logits, y);  score(task, logits, y);  trivial_score(task)
 """
 
-from nas.task.answers import check_shape, loss, prior, score, soft_loss, trivial_score
+from nas.task.answers import Scorer, check_shape, loss, prior, score, soft_loss, trivial_score
 from nas.task.error import TaskError
 from nas.task.samples import Samples, Split, Splits
 from nas.task.target import METRICS, TARGETS, Head, Metric, Target
@@ -17,6 +17,7 @@ __all__ = [
     "Head",
     "Metric",
     "Samples",
+    "Scorer",
     "Split",
     "Splits",
     "Target",

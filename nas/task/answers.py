@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+AT_ONCE = 512  # samples that are scored together
+
+
 def loss(
     task: Task,
     logits: Tensor,  # (n, *target.logits)
@@ -41,20 +44,34 @@ def score(
     logits: Tensor,  # as in `loss`
     y: Tensor,  # as in Split
 ) -> dict[str, float]:
-    """Every metric of the task's target, of a whole split.
+    """Every metric of the task's target, of a whole split at once."""
+    scorer = Scorer(task)
+    scorer.add(logits, y)
+    return scorer.score()
+
+
+class Scorer:
+    """Every metric of the task's target, of a split that is told batch by batch.
 
     Each is NaN where a logit is NaN or infinite: such a network gives no answer.
     """
-    check_logits(task, logits)
-    logits, y = logits.detach().float().cpu(), y.detach().cpu()
-    target = TARGETS[task.target]
-    names = [metric.name for metric in target.metrics]
-    if not logits.isfinite().all():
-        return dict.fromkeys(names, math.nan)
-    values = target.score(logits, y)
-    if "nll" in names:
-        values["nll"] = float(target.loss(logits, y, 0.0))
-    return {name: values[name] for name in names}
+
+    def __init__(self, task: Task):
+        self.task, self.finite = task, True
+        self.meter = TARGETS[task.target].meter()
+
+    def add(self, logits: Tensor, y: Tensor) -> None:
+        """logits: (n, *target.logits); y: as in Split."""
+        check_logits(self.task, logits)
+        logits, y = logits.detach().float(), y.detach()
+        self.finite = self.finite and bool(logits.isfinite().all())
+        if self.finite:
+            self.meter.add(logits, y)
+
+    def score(self) -> dict[str, float]:
+        names = [metric.name for metric in TARGETS[self.task.target].metrics]
+        values = self.meter.score() if self.finite else dict.fromkeys(names, math.nan)
+        return {name: values[name] for name in names}
 
 
 def prior(task: Task) -> Tensor:
@@ -65,8 +82,10 @@ def prior(task: Task) -> Tensor:
 def trivial_score(task: Task, split: Literal["valid", "test"] = "test") -> dict[str, float]:
     """The score on a split of a predictor that always says the training prior."""
     samples = task.splits().test if split == "test" else task.splits().valid
-    logits = TARGETS[task.target].constant(prior(task), task.input)
-    return score(task, logits.expand(len(samples), *logits.shape), samples.y)
+    logits, scorer = TARGETS[task.target].constant(prior(task), task.input), Scorer(task)
+    for at in samples.numbers(AT_ONCE):
+        scorer.add(logits.expand(len(at), *logits.shape), samples.y_at(at))
+    return scorer.score()
 
 
 def check_logits(task: Task, logits: Tensor) -> None:

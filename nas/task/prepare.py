@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.task.error import TaskError
+from nas.task.preparation import Inputs, chunks, content, normalising
 from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
 from nas.task.target import TARGETS, Target
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 SEED = 2024  # of every cut of a split
-CHUNK = 2**22  # values that are float64 at a time
 LAYOUTS = ("nf", "nhw", "nlc", "ncl", "nhwc", "nchw")
 SERIES_CHANNELS = 4  # of an axis with more one may think as a picture's side,
 LONGEST = 4  # if the other is at most so many times as long
@@ -27,7 +26,7 @@ TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
 def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
-    """Checked, laid out, cut and normalised: arrays as found made ready to train on.
+    """Checked, laid out, cut and to be normalised: arrays as found, of which none is copied.
 
     like: what was made of the same x for another task: its cut is taken, and its x.
     """
@@ -46,17 +45,32 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         _check_occurring(target.strata(ys["train"]), classes, where)
     if like is not None:
         notes = (*samples.notes, *notes, *like.splits.notes[-1:])
-        return Prepared(_splits(like.splits, ys, notes), target.name, classes, like.content, parts)
-    content = _content(xs)
-    if parts is not None:
-        xs |= {split: xs["train"][i] for split, i in parts.items()}
-    xs, note = normalise(xs)
-    notes = (*samples.notes, f"axes read as {layout}", *notes, note)
-    return Prepared(_splits(xs, ys, notes), target.name, classes, content, parts)
+        inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
+        preparation, whole = like.preparation, like.content
+    else:
+        scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
+        preparation = normalising(xs["train"], parts["train"] if parts else None, scale)
+        contents = {split: content(x) for split, x in xs.items()}
+        whole = f"{sorted(contents.items())}"
+        cuts = {split: ("train", at) for split, at in (parts or {}).items()}
+        inputs = {
+            split: Inputs(xs[of], preparation, at, contents[of])
+            for split, (of, at) in ({split: (split, None) for split in xs} | cuts).items()
+        }
+        notes = (*samples.notes, f"axes read as {layout}", *notes, str(preparation))
+    splits = {split: Split(inputs[split], _tensor(ys[split])) for split in SPLITS}
+    made = Splits(**splits, notes=notes)
+    return Prepared(made, target.name, classes, preparation, whole, parts)
+
+
+def _tensor(y: Array) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(y))
 
 
 def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str, Array]]:
-    """x by split as float32 (n, channels, ...), and y with its axes of one left out."""
+    """x by split as (n, channels, ...), and y with its axes of one left out."""
     xs: dict[str, Array] = {}
     ys: dict[str, Array] = {}
     for split, (x, y) in samples.pairs.items():
@@ -68,7 +82,8 @@ def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str
                 f"{where}: x has shape {list(x.shape)} but y {list(y.shape)}; "
                 "each sample needs one of each: remove those without a partner"
             )
-        xs[split] = lay_out(_floats(x, where), layout, where)
+        _check_numbers(x, where)
+        xs[split] = lay_out(x, layout, where)
         ys[split] = _plain_y(y, where)
     return xs, ys
 
@@ -105,29 +120,6 @@ def _parts(
     how = "at random" if strata is None else "stratified"
     words = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
     return parts, (f"{words} cut from train, {how}, always the same",)
-
-
-def _splits(
-    xs: Mapping[str, Array] | Splits, ys: dict[str, Array], notes: tuple[str, ...]
-) -> Splits:
-    import torch
-
-    def x(split: str) -> Tensor:
-        known: Tensor = (
-            getattr(xs, split).x if isinstance(xs, Splits) else torch.from_numpy(xs[split])
-        )
-        return known
-
-    return Splits(**{s: Split(x(s), torch.from_numpy(ys[s])) for s in SPLITS}, notes=notes)
-
-
-def _content(xs: Mapping[str, Array]) -> str:
-    """A digest of samples as they are laid out, before any are cut from train or normalised."""
-    digest = hashlib.blake2b(digest_size=16)
-    for split, x in sorted(xs.items()):
-        digest.update(f"{split} {x.shape}".encode())
-        digest.update(np.ascontiguousarray(x).data)
-    return digest.hexdigest()
 
 
 def _one_scale(samples: Samples) -> None:
@@ -187,21 +179,25 @@ def lay_out(x: Array, layout: str, where: str) -> Array:
     return np.moveaxis(x, -1, 1) if layout in ("nhwc", "nlc") else x
 
 
-def _floats(x: Array, where: str) -> Array:
+def _check_numbers(x: Array, where: str) -> None:
+    """Raise TaskError where some x is no number, or none that float32 holds."""
     if x.dtype.kind not in "biuf":
         raise TaskError(f"{where}: x is of {x.dtype}; a network takes real numbers: convert it")
-    with np.errstate(over="ignore"):
-        real = x.astype(np.float32)
-    bad = ~np.isfinite(real)
-    if bad.any():
+    if x.dtype.kind != "f":
+        return
+    bad, first, before = 0, None, 0
+    for chunk in chunks(x):
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(chunk.astype(np.float32))
+        if wrong.any() and first is None:
+            at = np.argwhere(wrong)[0].tolist()
+            first = [at[0] + before, *at[1:]]
+        bad, before = bad + int(wrong.sum()), before + len(chunk)
+    if bad:
         raise TaskError(
-            f"{where}: x{np.argwhere(bad)[0].tolist()} is NaN or infinite in float32, the first "
-            f"of {bad.sum()} such values; x must be finite: replace them (np.nan_to_num) or drop "
-            "those samples"
+            f"{where}: x{first} is NaN or infinite in float32, the first of {bad} such values; x "
+            "must be finite: replace them (np.nan_to_num) or drop those samples"
         )
-    if x.dtype == np.uint8:
-        real /= 255
-    return real
 
 
 def _plain_y(y: Array, where: str) -> Array:
@@ -263,30 +259,3 @@ def _check_occurring(strata: Array | None, classes: tuple[str, ...], where: str)
             "after it was cut as the other task of the same samples is: give splits of your "
             "own, name this task first, or add samples"
         )
-
-
-def normalise(
-    xs: dict[str, Array],  # split -> (n, channels, ...) float32, overwritten
-) -> tuple[dict[str, Array], str]:
-    """(x float32 by the training mean and deviation of each channel, a note saying so)."""
-    train = xs["train"]
-    axes = (0, *range(2, train.ndim))
-    mean, spread = _moments(train, axes)
-    spread[train.max(axes, keepdims=True) == train.min(axes, keepdims=True)] = 1
-    numbers = [", ".join(f"{v:.4g}" for v in some.ravel()[:4]) for some in (mean, spread)]
-    more = ", ..." if mean.size > 4 else ""
-    note = f"x less the mean {numbers[0]}{more}, over the deviation {numbers[1]}{more}, of train"
-    for x in xs.values():
-        x -= mean
-        x /= spread
-    return {s: np.ascontiguousarray(x) for s, x in xs.items()}, note
-
-
-def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and deviation over the axes, float32; some samples at a time, as float64 is large."""
-    mean = x.mean(axes, keepdims=True, dtype=np.float64)
-    step = max(1, CHUNK * len(x) // x.size)
-    chunks = np.split(x, range(step, len(x), step))
-    squares = sum(((chunk - mean) ** 2).sum(axes, keepdims=True) for chunk in chunks)
-    spread = np.sqrt(squares / (x.size // mean.size))
-    return mean.astype(np.float32), spread.astype(np.float32)

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from nas.lazy import torch
+from nas.task.preparation import Inputs, Preparation
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
+
+    from nas.task.preparation import Device
 
     Array = npt.NDArray[Any]
     Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
@@ -29,15 +34,38 @@ class Samples:
     notes: tuple[str, ...] = ()  # on where the arrays come from
 
 
-@dataclass(frozen=True)
 class Split:
-    """Samples in memory."""
+    """Samples by number. What is asked for comes as training takes it: x prepared, float32; y as
+    class: int64; labels: (classes,) float32; pixels: (height, width) int64."""
 
-    x: Tensor  # (n, *input) float32, normalised
-    y: Tensor  # class: (n,) int64; labels: (n, classes) float32; pixels: (n, h, w) int64
+    def __init__(self, x: Inputs | Tensor, y: Tensor):
+        self.inputs = x if isinstance(x, Inputs) else Inputs(x.numpy())
+        self._y = y  # whole numbers in as few bytes as hold them
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.inputs)
+
+    def x_at(self, at: Tensor, device: Device = "cpu") -> Tensor:
+        """(len(at), *input): the inputs of those numbers (int64, on the CPU)."""
+        return self.inputs.batch(at, device)
+
+    def y_at(self, at: Tensor, device: Device = "cpu") -> Tensor:
+        """What is to be said of them."""
+        y = self._y[at].to(device)
+        return y if y.is_floating_point() else y.long()
+
+    @property
+    def x(self) -> Tensor:
+        """All inputs at once: for few."""
+        return self.inputs.whole()
+
+    @property
+    def y(self) -> Tensor:
+        return self._y if self._y.is_floating_point() else self._y.long()
+
+    def numbers(self, batch: int) -> tuple[Tensor, ...]:
+        """The numbers of all samples, so many at a time."""
+        return tuple(torch.arange(len(self)).split(batch))
 
 
 @dataclass(frozen=True)
@@ -50,12 +78,11 @@ class Splits:
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def inputs(self) -> str:
+    def content(self) -> str:
         """A digest of every x: the same where two tasks have the same samples in the same order."""
         digest = hashlib.blake2b(digest_size=16)
         for split in (self.train, self.valid, self.test):
-            digest.update(str(tuple(split.x.shape)).encode())
-            digest.update(split.x.contiguous().numpy().data)
+            digest.update(split.inputs.content.encode())
         return digest.hexdigest()
 
 
@@ -67,5 +94,6 @@ class Prepared:
     splits: Splits
     target: str
     classes: tuple[str, ...]
+    preparation: Preparation
     content: str = ""
     parts: Mapping[str, Array] | None = None

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.task import Task, TaskError
-from nas.task.prepare import Array, cut, normalise
+from nas.task.preparation import Inputs, normalising
+from nas.task.prepare import Array, cut
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 8, 8)), np.arange(40) % 4
@@ -122,7 +123,7 @@ def test_bytes_are_scaled_before_they_are_normalised(tmp_path: Path) -> None:
 
 def test_a_constant_channel_becomes_zero_and_not_noise() -> None:
     x = np.stack([np.full((9, 4, 4), 0.1), RNG.normal(size=(9, 4, 4))], 1).astype(np.float32)
-    out = normalise({"train": x})[0]["train"]
+    out = Inputs(x, normalising(x, None, 1.0)).whole().numpy()
     assert np.abs(out[:, 0]).max() < 1e-6 and abs(out[:, 1].std() - 1) < 1e-5
 
 

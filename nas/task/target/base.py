@@ -90,6 +90,10 @@ class Target(ABC):
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         """Every metric but the loss's own, of a whole split."""
 
+    def meter(self) -> Meter:
+        """What scores a split batch by batch; by default it keeps all logits until the end."""
+        return Collected(self)
+
     @abstractmethod
     def prior(self, y: Tensor, classes: int) -> Tensor:
         """(classes,) float64: what to say of any sample when only the training y is known."""
@@ -106,11 +110,41 @@ class Target(ABC):
         return f"of the training {self.counted}, rarest {rarest}, most frequent {most}"
 
 
+class Meter(ABC):
+    """Told the batches of a split, then asked for every metric of the target."""
+
+    @abstractmethod
+    def add(self, logits: Tensor, y: Tensor) -> None: ...
+
+    @abstractmethod
+    def score(self) -> dict[str, float]: ...
+
+
+class Collected(Meter):
+    """Keeps all logits, for metrics of the whole: a few numbers a sample."""
+
+    def __init__(self, target: Target):
+        self.target = target
+        self.logits: list[Tensor] = []
+        self.ys: list[Tensor] = []
+
+    def add(self, logits: Tensor, y: Tensor) -> None:
+        self.logits.append(logits.cpu())
+        self.ys.append(y.cpu())
+
+    def score(self) -> dict[str, float]:
+        from nas.lazy import torch
+
+        logits, y = torch.cat(self.logits), torch.cat(self.ys)
+        scores = self.target.score(logits, y)
+        return scores | {"nll": float(self.target.loss(logits, y, 0.0))}
+
+
 def numbered(
     y: Array,  # of class numbers or names
     values: Array,  # (classes,) what may occur, in the order of the logits
     where: str,
-) -> Array:  # int64, as y
+) -> Array:  # as y, of the smallest type that also holds -100
     """Each value's place in `values`. Raises TaskError for a value that is not among them."""
     from nas.lazy import np
 
@@ -124,7 +158,8 @@ def numbered(
             f"among {values[:20].tolist()}, what training or the names of the classes allow: "
             "correct it, or add samples of it to train"
         )
-    numbers: Array = place.astype(np.int64)
+    smallest = next(t for t in (np.int8, np.int16, np.int64) if len(values) <= np.iinfo(t).max)
+    numbers: Array = place.astype(smallest)
     return numbers
 
 

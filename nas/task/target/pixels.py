@@ -11,6 +11,7 @@ from nas.task.target.base import (
     NLL,
     Encoded,
     Head,
+    Meter,
     Metric,
     Target,
     agreement,
@@ -91,11 +92,51 @@ class Pixels(Target):
             "pixel_accuracy": agreement(predicted, y),
         }
 
+    def meter(self) -> Confusion:
+        return Confusion()
+
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return shares(y, classes)
 
     def constant(self, prior: Tensor, input: tuple[int, ...]) -> Any:
         return possible(prior).log()[:, None, None].expand(-1, *input[1:])
+
+
+class Confusion(Meter):
+    """Counts pixels by class and prediction, and adds up losses."""
+
+    def __init__(self) -> None:
+        self.counts: Any = 0  # [class, prediction]
+        self.nll = 0.0
+
+    def add(self, logits: Tensor, y: Tensor) -> None:
+        self.counts = self.counts + confusion(logits.argmax(1), y, logits.shape[1])
+        self.nll += float(F.cross_entropy(logits, y, reduction="none").double().sum())
+
+    def score(self) -> dict[str, float]:
+        known = self.counts.sum()
+        return {
+            "mean_iou": iou(self.counts),
+            "pixel_accuracy": float(self.counts.diagonal().sum() / known),
+            "nll": self.nll / max(1.0, float(known)),
+        }
+
+
+def confusion(
+    predicted: Tensor,  # (n, height, width) class numbers
+    y: Tensor,  # (n, height, width) class numbers, below 0 where there is none
+    classes: int,
+) -> Tensor:  # (classes, classes) float64, on the CPU: [class, prediction]
+    """How many pixels of each class were predicted as each; those of no class are passed over."""
+    pairs = torch.bincount((y * classes + predicted)[y >= 0], minlength=classes**2)
+    return pairs.cpu().reshape(classes, classes).double()
+
+
+def iou(counts: Tensor) -> float:
+    """Intersection over union, mean over the classes that occur in prediction or target."""
+    both = counts.diagonal()
+    union = counts.sum(0) + counts.sum(1) - both
+    return float((both[union > 0] / union[union > 0]).mean())
 
 
 def mean_iou(
@@ -105,8 +146,4 @@ def mean_iou(
 ) -> float:
     """Intersection over union, mean over the classes that occur in prediction or target; pixels of
     no class are passed over."""
-    pairs = torch.bincount((y * classes + predicted)[y >= 0], minlength=classes**2)
-    confusion = pairs.reshape(classes, classes).double()  # [target, prediction]
-    both = confusion.diagonal()
-    union = confusion.sum(0) + confusion.sum(1) - both
-    return float((both[union > 0] / union[union > 0]).mean())
+    return iou(confusion(predicted, y, classes))

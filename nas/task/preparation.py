@@ -1,0 +1,167 @@
+"""What is done to samples before a network takes them, and samples that are prepared when asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nas.lazy import np, torch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    Array = npt.NDArray[Any]
+    Device = torch.device | str
+
+CHUNK = 2**22  # values of an array that are worked on at a time
+KEPT = 2**28  # bytes: what is prepared of a split is kept whole up to here
+ON_DEVICE = 2**32  # bytes of samples as found that are kept on an accelerator
+DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch casts as numpy does
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Numbers are divided by `scale`; then each channel loses its `mean` and is divided by its
+    `deviation`, those of the training split, where there are any. It travels with a network."""
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (n, channels, ...) of any real type, as a network takes it: float32."""
+        x = x.float()
+        if self.scale != 1:
+            x = x / self.scale
+        if self.mean:
+            across = (1, -1, *(1 for _ in x.shape[2:]))
+            mean, deviation = (
+                torch.tensor(values, dtype=torch.float32, device=x.device).reshape(across)
+                for values in (self.mean, self.deviation)
+            )
+            x = (x - mean) / deviation
+        return x
+
+    def __str__(self) -> str:
+        numbers = [", ".join(f"{v:.4g}" for v in some[:4]) for some in (self.mean, self.deviation)]
+        more = ", ..." if len(self.mean) > 4 else ""
+        return (
+            f"x less the mean {numbers[0]}{more}, over the deviation {numbers[1]}{more}, of train"
+        )
+
+
+class Inputs:
+    """The x of a split: samples as they were found, in their own type, in memory or mapped from a
+    file; prepared when they are asked for. Few are kept prepared, on the device they are asked on.
+
+    raw: (n, channels, ...); at: which of them, by default all; content: a digest of all of `raw`,
+    where it is known.
+    """
+
+    def __init__(
+        self,
+        raw: Array,
+        preparation: Preparation | None = None,
+        at: Array | None = None,
+        content: str = "",
+    ):
+        self.raw, self.at, self._content = raw, at, content
+        self.preparation = preparation or Preparation()
+        self._prepared: dict[torch.device, Tensor] = {}
+        self._found: dict[torch.device, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.raw if self.at is None else self.at)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        return tuple(self.raw.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """The values of one sample."""
+        return int(np.prod(self.shape))
+
+    def batch(self, at: Tensor, device: Device = "cpu") -> Tensor:
+        """(len(at), *shape) float32: the samples of those numbers (int64, on the CPU), prepared."""
+        device = torch.device(device)
+        if 4 * self.size * len(self) <= KEPT:
+            return self.whole(device)[at.to(device)]
+        if device.type != "cpu" and self.raw.itemsize * self.size * len(self) <= ON_DEVICE:
+            if device not in self._found:
+                self._found[device] = self._as_found(np.arange(len(self))).to(device)
+            return self.preparation(self._found[device][at.to(device)])
+        return self.preparation(self._as_found(at.numpy()).to(device))
+
+    def whole(self, device: Device = "cpu") -> Tensor:
+        """All of them, prepared and kept: for few."""
+        device = torch.device(device)
+        if device not in self._prepared:
+            prepared = self.preparation(self._as_found(np.arange(len(self))).to(device))
+            self._prepared[device] = prepared.contiguous()
+        return self._prepared[device]
+
+    def _as_found(self, at: Array) -> Tensor:
+        places = at if self.at is None else self.at[at]
+        array = np.ascontiguousarray(self.raw[places])
+        return torch.from_numpy(array if array.dtype.name in DIRECT else array.astype(np.float32))
+
+    @cached_property
+    def content(self) -> str:
+        """A digest: the same where samples, their order and their preparation are."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{self._content or content(self.raw)} {self.preparation!r}".encode())
+        if self.at is not None:
+            digest.update(np.ascontiguousarray(self.at, np.int64).data)
+        return digest.hexdigest()
+
+
+def chunks(x: Array, at: Array | None = None) -> Iterator[Array]:
+    """Some samples of x after others, of those numbers where any are named."""
+    n = len(x) if at is None else len(at)
+    step = max(1, CHUNK // max(1, int(np.prod(x.shape[1:]))))
+    for start in range(0, n, step):
+        yield x[start : start + step] if at is None else x[at[start : start + step]]
+
+
+def content(x: Array) -> str:
+    """A digest of an array's shape and values, as bytes or as float32."""
+    as_bytes = x.dtype == np.uint8
+    digest = hashlib.blake2b(f"{'bytes' * as_bytes} {x.shape}".encode(), digest_size=16)
+    for chunk in chunks(x):
+        values = chunk if as_bytes else chunk.astype(np.float32)
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def normalising(x: Array, at: Array | None, scale: float) -> Preparation:
+    """The preparation by the mean and deviation of each channel of x (n, channels, ...); a channel
+    that is always the same becomes zero."""
+    axes = (0, *range(2, x.ndim))
+    each = (x.size // len(x)) // x.shape[1] * (len(x) if at is None else len(at))
+    total, low, high = 0.0, None, None
+    for chunk in _scaled(x, at, scale):
+        total = total + chunk.sum(axes, dtype=np.float64)
+        least, most = chunk.min(axes), chunk.max(axes)
+        low = least if low is None else np.minimum(low, least)
+        high = most if high is None else np.maximum(high, most)
+    mean = np.asarray(total) / each
+    across = (1, -1, *(1 for _ in x.shape[2:]))
+    squares = np.zeros_like(mean)
+    for chunk in _scaled(x, at, scale):
+        squares += ((chunk - mean.reshape(across)) ** 2).sum(axes)
+    deviation = np.sqrt(squares / each).astype(np.float32)
+    deviation[low == high] = 1
+    means, deviations = (tuple(v.tolist()) for v in (mean.astype(np.float32), deviation))
+    return Preparation(scale, means, deviations)
+
+
+def _scaled(x: Array, at: Array | None, scale: float) -> Iterator[Array]:
+    for chunk in chunks(x, at):
+        real = chunk.astype(np.float32)
+        yield real / np.float32(scale) if scale != 1 else real
