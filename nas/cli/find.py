@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from nas.cli.options import (
     Out,
     RunFolder,
     Sampler,
+    Size,
     SpaceName,
     Tasks,
     TrustCode,
@@ -49,6 +51,7 @@ def search(
     max: Most = None,
     min: Least = None,
     layout: Layout = None,
+    size: Size = None,
     on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. \\[local]")] = None,
     workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … \\[cpu]")] = None,
@@ -68,7 +71,8 @@ def search(
     named_out = facts.pop("out", None)
     folder = out or Path(named_out or Path("runs") / (Path(space or "run").stem))
     with told(carry_on(folder)):
-        facts["tasks"] = [_laid_out(t, layout) for t in task or facts.get("tasks", [])]
+        asked = {"layout": layout, "size": size}
+        facts["tasks"] = [_asked(t, asked) for t in task or facts.get("tasks", [])]
         bounds = [_bound(text, "<=") for text in max or ()]
         bounds += [_bound(text, ">=") for text in min or ()]
         options = {
@@ -100,10 +104,13 @@ def _bound(text: str, sign: str) -> str:
     return text if "<" in text or ">" in text else text.replace("=", sign, 1)
 
 
-def _laid_out(task: str, layout: str | None) -> str:
-    """A task with its layout, where it is data of the user's own."""
-    own = layout and "=" in task and "?layout=" not in task
-    return f"{task}?layout={layout}" if own else task
+def _asked(task: str, asked: Mapping[str, object]) -> str:
+    """A task of the user's own data with how it is to be read, where it does not say so itself."""
+    source, _, query = task.partition("?")
+    pairs = [f"{key}={v}" for key, v in asked.items() if v is not None and f"{key}=" not in query]
+    if "=" not in source or not pairs:
+        return task
+    return f"{source}?{'&'.join([query, *pairs] if query else pairs)}"
 
 
 def _dry_run(settings: Any, trust_code: bool) -> None:

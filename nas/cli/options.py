@@ -45,6 +45,9 @@ Least = Annotated[list[str] | None, typer.Option("--min", help="At least, as acc
 Layout = Annotated[
     str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
 ]
+Size = Annotated[
+    int | None, typer.Option(help="Side of the square that pictures in folders are cut to.")
+]
 Config = Annotated[
     Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
 ]

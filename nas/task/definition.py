@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
+from nas.task.decode import Fit
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.target import METRICS, TARGETS, Head
 
+Layout: TypeAlias = Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"]
 STRICT: dict[str, Any] = {"extra": "forbid"}
 PATHS = ("folder", "path")  # arguments of a function that are relative to the definition
 
@@ -24,8 +27,49 @@ class DataSource:
     path: str = ""  # an .npz or a folder, relative to the definition
     function: str = ""  # of kind code: package.module:function, ./file.py:function or a shipped one
     arguments: dict[str, Any] = field(default_factory=dict)  # what the function is called with
-    layout: Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"] | None = None
+    layout: Layout | None = None
+    size: int | tuple[int, int] | None = None  # of pictures: a square's side, or height, width
+    fit: Fit = "crop"
+    skip_corrupt: bool = False  # whether pictures that cannot be read are left out
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def options(self) -> Options:
+        """How the samples are to be read."""
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return Options(size, self.fit, self.skip_corrupt)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What may be asked for after the source of a task: name=source?size=96&fit=stretch."""
+
+    layout: Layout | None = None
+    size: int | None = None
+    fit: Fit = "crop"
+    skip_corrupt: bool = False
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @staticmethod
+    def read(text: str, spec: str) -> Asked:
+        """Raises TaskError naming what is wrong."""
+        from pydantic import TypeAdapter, ValidationError
+
+        pairs = [part.partition("=")[::2] for part in text.split("&") if part]
+        try:
+            return TypeAdapter(Asked).validate_python(dict(pairs))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise TaskError(
+                f"{spec!r}: {key} = {first['input']!r}: {first['msg']}; after ? there may be "
+                f"{', '.join(Asked.__annotations__)}, as in mine=./photos?size=96&fit=stretch"
+            ) from None
+
+    @property
+    def options(self) -> Options:
+        size = None if self.size is None else (self.size, self.size)
+        return Options(size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nas.lazy import np, torch
+from nas.task.decode import Picture
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,12 +26,17 @@ DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch
 
 @dataclass(frozen=True)
 class Preparation:
-    """Numbers are divided by `scale`; then each channel loses its `mean` and is divided by its
-    `deviation`, those of the training split, where there are any. It travels with a network."""
+    """What is done to a sample before a network takes it; it travels with the network.
+
+    A file becomes numbers as a `picture`, where samples are pictures. Numbers are divided by
+    `scale`; then each channel loses its `mean` and is divided by its `deviation`, those of the
+    training split, where there are any.
+    """
 
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    picture: Picture | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, channels, ...) of any real type, as a network takes it: float32."""
@@ -114,11 +120,9 @@ class Inputs:
     @cached_property
     def content(self) -> str:
         """A digest: the same where samples, their order and their preparation are."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{self._content or content(self.raw)} {self.preparation!r}".encode())
-        if self.at is not None:
-            digest.update(np.ascontiguousarray(self.at, np.int64).data)
-        return digest.hexdigest()
+        places = "all" if self.at is None else digest(np.ascontiguousarray(self.at, np.int64))
+        facts = f"{self._content or digest(self.raw)} {places} {self.preparation!r}"
+        return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
 def chunks(x: Array, at: Array | None = None) -> Iterator[Array]:
@@ -129,19 +133,19 @@ def chunks(x: Array, at: Array | None = None) -> Iterator[Array]:
         yield x[start : start + step] if at is None else x[at[start : start + step]]
 
 
-def content(x: Array) -> str:
+def digest(x: Array) -> str:
     """A digest of an array's shape and values, as bytes or as float32."""
     as_bytes = x.dtype == np.uint8
-    digest = hashlib.blake2b(f"{'bytes' * as_bytes} {x.shape}".encode(), digest_size=16)
+    content = hashlib.blake2b(f"{'bytes' * as_bytes} {x.shape}".encode(), digest_size=16)
     for chunk in chunks(x):
         values = chunk if as_bytes else chunk.astype(np.float32)
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
+        content.update(np.ascontiguousarray(values).data)
+    return content.hexdigest()
 
 
-def normalising(x: Array, at: Array | None, scale: float) -> Preparation:
-    """The preparation by the mean and deviation of each channel of x (n, channels, ...); a channel
-    that is always the same becomes zero."""
+def moments(x: Array, at: Array | None, scale: float) -> list[list[float]]:
+    """Mean and deviation of each channel of x (n, channels, ...), divided by `scale`; of a channel
+    that is always the same a deviation of 1."""
     axes = (0, *range(2, x.ndim))
     each = (x.size // len(x)) // x.shape[1] * (len(x) if at is None else len(at))
     total, low, high = 0.0, None, None
@@ -157,8 +161,7 @@ def normalising(x: Array, at: Array | None, scale: float) -> Preparation:
         squares += ((chunk - mean.reshape(across)) ** 2).sum(axes)
     deviation = np.sqrt(squares / each).astype(np.float32)
     deviation[low == high] = 1
-    means, deviations = (tuple(v.tolist()) for v in (mean.astype(np.float32), deviation))
-    return Preparation(scale, means, deviations)
+    return [mean.astype(np.float32).tolist(), deviation.tolist()]
 
 
 def _scaled(x: Array, at: Array | None, scale: float) -> Iterator[Array]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.task.error import TaskError
-from nas.task.preparation import Inputs, chunks, content, normalising
+from nas.task.preparation import Inputs, Preparation, chunks, digest, moments
 from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
 from nas.task.target import TARGETS, Target
 
@@ -49,8 +50,16 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         preparation, whole = like.preparation, like.content
     else:
         scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
-        preparation = normalising(xs["train"], parts["train"] if parts else None, scale)
-        contents = {split: content(x) for split, x in xs.items()}
+        of_train = parts["train"] if parts else None
+        cut_digest = "whole" if of_train is None else digest(of_train)
+        mean, deviation = samples.remembered(
+            f"moments {cut_digest} {scale}", lambda: moments(xs["train"], of_train, scale)
+        )
+        preparation = Preparation(scale, tuple(mean), tuple(deviation), samples.picture)
+        contents = {
+            split: samples.remembered(f"content {split}", partial(digest, x))
+            for split, x in xs.items()
+        }
         whole = f"{sorted(contents.items())}"
         cuts = {split: ("train", at) for split, at in (parts or {}).items()}
         inputs = {
@@ -201,7 +210,7 @@ def _check_numbers(x: Array, where: str) -> None:
 
 
 def _plain_y(y: Array, where: str) -> Array:
-    """y without an axis of one; whole numbers as int64, other numbers as float64, or strings."""
+    """y without an axis of one; whole numbers as they are, other numbers as float64, or strings."""
     y = y[:, 0] if y.ndim in (2, 4) and y.shape[1] == 1 else y
     y = y[..., 0] if y.ndim == 4 and y.shape[3] == 1 else y
     if y.dtype.kind == "S":
@@ -209,7 +218,7 @@ def _plain_y(y: Array, where: str) -> Array:
     if y.dtype.kind == "f":
         whole = bool((np.isfinite(y) & (y == np.round(y))).all())
         return y.astype(np.int64 if whole else np.float64)
-    return y.astype(np.int64) if y.dtype.kind in "biu" else y
+    return y.astype(np.uint8) if y.dtype.kind == "b" else y
 
 
 def _check_shapes(xs: dict[str, Array], ys: dict[str, Array], where: str) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nas.lazy import torch
+from nas.task.decode import Picture
 from nas.task.preparation import Inputs, Preparation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from nas.journal import JSON
     from nas.task.preparation import Device
+    from nas.task.store import Store
 
     Array = npt.NDArray[Any]
     Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
@@ -32,6 +35,12 @@ class Samples:
     layout: str | None = None  # one of LAYOUTS; None to infer
     classes: tuple[str, ...] | None = None  # None to infer
     notes: tuple[str, ...] = ()  # on where the arrays come from
+    picture: Picture | None = None  # how files became arrays, where they are pictures
+    store: Store | None = None  # where the arrays are kept
+
+    def remembered(self, key: str, work_out: Callable[[], JSON]) -> Any:
+        """What is worked out of the arrays, once where they are kept."""
+        return self.store.remembered(key, work_out) if self.store else work_out()
 
 
 class Split:

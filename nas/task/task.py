@@ -15,8 +15,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from nas.task.definition import PATHS, Definition, nameless
+from nas.task.definition import PATHS, Asked, Definition, nameless
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import Prepared, Splits
 from nas.task.target import TARGETS, Head
 
@@ -58,7 +59,7 @@ class Task:
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""
         read = self.loader()
-        shape = tuple(read.train.x.shape[1:])
+        shape = read.train.inputs.shape
         if shape != self.input:
             raise TaskError(
                 f"{self.spec}: input = {list(self.input)}, but the data has {list(shape)}; "
@@ -93,6 +94,7 @@ class Loader:
     source: str  # a file, a folder, or module:function
     code: bool = False  # whether it is a function
     layout: str | None = None
+    options: Options = field(default_factory=Options)
     target: str | None = None  # declared, or None to infer
     classes: tuple[str, ...] | None = None  # declared, or None to infer
     arguments: str = "{}"  # what the function is called with, as JSON
@@ -110,9 +112,10 @@ class Loader:
 
         if self.code:
             function = _shipped_functions().get(self.source, self.source)
+            self.options.refuse(self.source)
             samples = read_function(function, json.loads(self.arguments))
         else:
-            samples = read_path(Path(self.source))
+            samples = read_path(Path(self.source), self.options)
         layout, classes = self.layout or samples.layout, self.classes or samples.classes
         prepared = prepare(
             replace(samples, layout=layout, classes=classes),
@@ -225,22 +228,23 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
 
 
 def _from_source(name: str, text: str, trust_code: bool) -> Task:
-    text, asked, layout = text.partition("?layout=")
+    text, mark, query = text.partition("?")
+    asked = Asked.read(query, f"{name}={text}?{query}")
     if text.endswith(".toml"):
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     source, code = _located(text, Path.cwd(), trust_code)
-    loader = Loader(source, code, layout or None)
+    loader = Loader(source, code, asked.layout, asked.options)
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
-        input=tuple(loader().train.x.shape[1:]),
+        input=loader().train.inputs.shape,
         target=target.name,
         classes=loader.prepared.classes,
         head=target.head,
         metric=target.metrics[0].name,
         source=source,
         licence="not stated",
-        spec=f"{name}={source}{asked}{layout}",
+        spec=f"{name}={source}{mark}{query}",
         loader=loader,
     )
 
@@ -257,7 +261,7 @@ def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
         )
     return Task(
         name=_named(definition.name, str(path)),
-        input=definition.input or tuple(loader().train.x.shape[1:]),
+        input=definition.input or loader().train.inputs.shape,
         target=target.name,
         classes=definition.classes or loader.prepared.classes,
         head=definition.head or target.head,
@@ -280,7 +284,7 @@ def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
     source, code = _located(text, path.parent, trust_code)
     arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
     declared = definition.target, definition.classes
-    return Loader(source, code, data.layout, *declared, arguments)
+    return Loader(source, code, data.layout, data.options, *declared, arguments)
 
 
 def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -138,7 +138,9 @@ def test_broken_pictures_are_counted_and_some_named(tmp_path: Path) -> None:
         Task.load(f"mine={tmp_path}")
 
 
-def test_nested_pictures_are_refused_and_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
+def test_nested_pictures_are_of_the_folder_above_and_what_is_no_picture_is_passed_over(
+    tmp_path: Path,
+) -> None:
     for name in ("a", "b", ".hidden", "__MACOSX"):
         fill(tmp_path / name, 0, 99, 6)
     (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
@@ -149,5 +151,102 @@ def test_nested_pictures_are_refused_and_what_is_no_picture_is_passed_over(tmp_p
     assert task.classes == ("a", "b")
     assert "empty holds no picture and is no class" in task.describe()
     fill(tmp_path / "b" / "deeper", 0, 99, 2)
-    with pytest.raises(TaskError, match="2 pictures lie in folders below the class's own"):
+    task = Task.load(f"mine={tmp_path}")
+    assert task.classes == ("a", "b")
+    assert "2 pictures in folders below b are of that class" in task.describe()
+    assert sum(map(len, (task.splits().train, task.splits().valid, task.splits().test))) == 14
+
+
+def disc(width: int, height: int, value: int = 200) -> Image.Image:
+    """A bright disc in the middle of a dark picture of any size."""
+    y, x = np.mgrid[:height, :width]
+    inside = (x - width / 2 + 0.5) ** 2 + (y - height / 2 + 0.5) ** 2 < (
+        min(width, height) / 3
+    ) ** 2
+    return Image.fromarray((inside * value).astype(np.uint8))
+
+
+def test_pictures_of_any_size_are_cut_to_one_and_it_is_said(tmp_path: Path) -> None:
+    for k, name in enumerate(("bright", "dark")):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            disc(40 + 7 * i, 90 - 5 * i, 250 - 150 * k).save(tmp_path / name / f"{i}.png")
+    task = Task.load(f"mine={tmp_path}")
+    assert task.input == (1, 48, 48)
+    assert "are grey, cut to 48x48; another size: --size 128" in task.describe()
+    raw = task.splits().train.inputs.raw
+    assert isinstance(raw, np.ndarray) and raw.dtype == np.uint8
+    for picture in raw[:, 0]:  # the disc stays a disc in the middle
+        down, across = np.nonzero(picture > picture.max() / 2)
+        assert abs(np.ptp(down) - np.ptp(across)) <= 2
+        assert abs(down.mean() - 23.5) < 1 and abs(across.mean() - 23.5) < 1
+    assert Task.load(f"mine={tmp_path}?size=20").input == (1, 20, 20)
+    stretched = Task.load(f"mine={tmp_path}?size=20&fit=stretch").splits().train.inputs.raw
+    spans = [[np.ptp(axis) for axis in np.nonzero(p[0] > p[0].max() / 2)] for p in stretched]
+    assert max(abs(down - across) for down, across in spans) > 4
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("size=3", "between 4 and 4096"),
+        ("size=large", "size = 'large'"),
+        ("fit=bend", "fit = 'bend'"),
+        ("sise=20", "sise = '20'"),
+    ],
+)
+def test_what_cannot_be_asked_of_pictures_is_named(tmp_path: Path, query: str, says: str) -> None:
+    with pytest.raises(TaskError, match=says):
+        Task.load(f"mine={tmp_path}?{query}")
+
+
+def test_a_size_is_for_pictures_alone(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=RNG.normal(size=(20, 4)), y=np.arange(20) % 2)
+    with pytest.raises(TaskError, match="are for pictures in folders"):
+        Task.load(f"mine={tmp_path / 'd.npz'}?size=20")
+
+
+def test_masks_are_cut_as_their_pictures_are(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for i in range(12):
+        width, height = 30 + 3 * i, 60 - 2 * i
+        disc(width, height).convert("RGB").save(tmp_path / "images" / f"{i}.png")
+        disc(width, height, 1).save(tmp_path / "masks" / f"{i}.png")
+    split = Task.load(f"mine={tmp_path}?size=32").splits().train
+    assert split.x.shape[1:] == (3, 32, 32) and split.y.shape[1:] == (32, 32)
+    bright = (split.x[:, 0] > split.x[:, 0].mean()).long()
+    assert (bright == split.y).double().mean() > 0.97
+
+
+def test_sixteen_bits_stay_sixteen_bits_when_they_are_resized(tmp_path: Path) -> None:
+    for k, name in enumerate(("low", "high")):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            deep = np.full((30 + i, 40), 1000 + 30000 * k, np.uint16)
+            Image.fromarray(deep).save(tmp_path / name / f"{i}.tiff")
+    raw = Task.load(f"mine={tmp_path}?size=16").splits().train.inputs.raw
+    assert set(np.unique(raw).tolist()) == {1000, 31000}
+
+
+def test_broken_pictures_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 0, 9)
+    fill(tmp_path / "b", 0, 9)
+    for i in range(3):
+        (tmp_path / "a" / f"{i}.png").write_bytes(b"none")
+    task = Task.load(f"mine={tmp_path}?skip_corrupt=true")
+    assert sum(map(len, (task.splits().train, task.splits().valid, task.splits().test))) == 37
+    assert "3 of 40 files are no pictures and left out: 0.png, 1.png, 2.png" in task.describe()
+    with pytest.raises(TaskError, match="or leave them out: skip_corrupt = true"):
         Task.load(f"mine={tmp_path}")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "1", "YCbCr"])
+def test_pictures_of_any_colours_are_read(tmp_path: Path, mode: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            pixels = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            image = Image.fromarray(pixels).convert(mode)
+            image.save(tmp_path / name / f"{i}.tiff")
+    assert Task.load(f"mine={tmp_path}").input == (1 if mode == "1" else 3, 8, 8)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.task import Head, Scorer, Task, preparation, score
-from nas.task.preparation import Inputs, Preparation, content, normalising
+from nas.task.preparation import Inputs, Preparation, digest, moments
 
 RNG = np.random.default_rng(3)
 TYPES = ("uint8", "int16", "uint16", "int64", "float16", "float32", "float64", "bool")
@@ -27,7 +27,8 @@ def test_a_batch_is_the_same_whether_samples_are_kept_or_read_each_time(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw, at = array(dtype), RNG.permutation(40)[:30]
-    prepared = normalising(raw, at, 255.0 if dtype == "uint8" else 1.0)
+    scale = 255.0 if dtype == "uint8" else 1.0
+    prepared = Preparation(scale, *map(tuple, moments(raw, at, scale)))
     asked = torch.tensor([4, 0, 29, 4])
     kept = Inputs(raw, prepared, at).batch(asked)
     monkeypatch.setattr(preparation, "KEPT", 0)
@@ -43,9 +44,9 @@ def test_mean_and_deviation_are_those_of_the_whole_wherever_chunks_end(
 ) -> None:
     raw = array("float32")
     monkeypatch.setattr(preparation, "CHUNK", chunk)
-    found = normalising(raw, None, 1.0)
-    np.testing.assert_allclose(found.mean, raw.mean((0, 2, 3)), rtol=1e-5)
-    np.testing.assert_allclose(found.deviation, raw.std((0, 2, 3)), rtol=1e-5)
+    mean, deviation = moments(raw, None, 1.0)
+    np.testing.assert_allclose(mean, raw.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(deviation, raw.std((0, 2, 3)), rtol=1e-5)
 
 
 def test_arrays_on_disk_are_used_where_they_lie(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_equal_samples_in_another_order_or_prepared_otherwise_are_others() -> No
         Inputs(raw + 1, Preparation(), np.arange(10)),
     ):
         assert other.content != one.content
-    assert content(raw) != content(raw.reshape(40, 3, 4, 5))
+    assert digest(raw) != digest(raw.reshape(40, 3, 4, 5))
 
 
 DIGITS = Task.load("digits")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import Samples
 from nas.task.source.arrays import holds_npy, read_npy_folder, read_npz
 from nas.task.source.idx import holds_idx, read_idx_folder
@@ -17,22 +18,32 @@ class Source(NamedTuple):
     """A kind of file or folder: how it is recognised, and read."""
 
     recognises: Callable[[Path], bool]
-    read: Callable[[Path], Samples]
+    read: Callable[[Path, Options], Samples]
+
+
+def _arrays(read: Callable[[Path], Samples]) -> Callable[[Path, Options], Samples]:
+    """A source that there is nothing to ask of."""
+
+    def checked(path: Path, options: Options) -> Samples:
+        options.refuse(str(path))
+        return read(path)
+
+    return checked
 
 
 SOURCES = {  # asked in this order
-    "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", read_npz),
-    "idx": Source(holds_idx, read_idx_folder),
-    "npy": Source(holds_npy, read_npy_folder),
+    "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", _arrays(read_npz)),
+    "idx": Source(holds_idx, _arrays(read_idx_folder)),
+    "npy": Source(holds_npy, _arrays(read_npy_folder)),
     "pictures": Source(Path.is_dir, read_pictures),
 }
 
 
-def read_path(path: Path) -> Samples:
+def read_path(path: Path, options: Options) -> Samples:
     """The samples of a file or folder, by the first source that recognises it."""
     for source in SOURCES.values():
         if source.recognises(path):
-            return source.read(path)
+            return source.read(path, options)
     raise TaskError(
         f"{path}: data comes from an .npz file, a folder, or a function "
         "(package.module:function); convert it, e.g. np.savez('data.npz', x=x, y=y)"

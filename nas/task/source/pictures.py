@@ -2,35 +2,192 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median_low
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from nas.events import Progress
+from nas.progress import live
+from nas.task.decode import Picture, Seen, Unreadable, decode, decode_mask, glance, in_order
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
+from nas.task.store import FORMAT, new_array, stored
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from nas.journal import JSON
 
-    from nas.task.samples import Array, Pairs
-
+T = TypeVar("T")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 IMAGES, MASKS = ("images", "image", "imgs"), ("masks", "mask", "labels", "annotations")
 SHOWN = 5  # files that an error names
+SIDE, LARGEST = 96, 512  # pixels: the default of unequal pictures; equal ones stay up to here
+MULTIPLE = 8  # of which the default side is one
+MANY = 1000  # files whose reading is shown
+DEPTHS = {"I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
 
 
-def read_pictures(path: Path) -> Samples:
+@dataclass(frozen=True)
+class Listing:
+    """The files of a folder: of each its split, and its class or its mask."""
+
+    path: Path
+    files: tuple[Path, ...]
+    splits: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    masks: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def key(self, options: Options) -> str:
+        """A digest of what is read and how: names, sizes and times of files."""
+        names = [str(file.relative_to(self.path)) for file in self.files]
+        stats = [(s.st_size, s.st_mtime_ns) for f in (*self.files, *self.masks) if (s := f.stat())]
+        facts = [FORMAT, names, stats, self.splits, self.classes, len(self.masks), asdict(options)]
+        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+    def without(self, left_out: set[int]) -> Listing:
+        """The same but for some files."""
+
+        def rest(values: Sequence[T]) -> tuple[T, ...]:
+            return tuple(value for i, value in enumerate(values) if i not in left_out)
+
+        files, splits = rest(self.files), rest(self.splits)
+        classes, masks = rest(self.classes), rest(self.masks)
+        return Listing(self.path, files, splits, classes, masks, self.notes)
+
+
+def read_pictures(path: Path, options: Options) -> Samples:
     """Pictures of a folder, or of its train, valid and test: with masks where there are a folder
-    of images and one of masks, otherwise one sub-folder a class."""
+    of images and one of masks, otherwise one sub-folder a class. They are decoded once."""
     within = {s: path / n for s, names in SPLITS.items() for n in names if (path / n).is_dir()}
     if "train" not in within:
         within = {"train": path}
     masked = {split: _masked(folder) for split, folder in within.items()}
-    if masked["train"]:
-        return _with_masks(path, masked)
-    return _by_class(path, within)
+    listing = _with_masks(path, masked) if masked["train"] else _by_class(path, within)
+    store = stored(listing.key(options), str(path), partial(_decoded, listing, options))
+    picture = Picture(**store.facts["picture"])
+    x, y = store.array("x"), store.array("y")
+    pairs = {split: (x[a:b], y[a:b]) for split, (a, b) in store.facts["splits"].items()}
+    layout = "nhw" if x.ndim == 3 else "nhwc"
+    notes = (*listing.notes, *store.facts["notes"])
+    return Samples(str(path), pairs, layout, notes=notes, picture=picture, store=store)
+
+
+def _decoded(listing: Listing, options: Options, folder: Path) -> Mapping[str, JSON]:
+    """Write a listing's pictures, and classes or masks, into a folder; what is known of them."""
+    with live() as show:
+
+        def shown(phase: str, results: Iterator[T]) -> Iterator[T]:
+            for done, result in enumerate(results, start=1):
+                if len(listing.files) >= MANY:
+                    show(Progress(phase, done, len(listing.files)))
+                yield result
+
+        seen = list(shown("looking at pictures", in_order(glance, listing.files)))
+        broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)}
+        notes = _left_out(listing, broken, options)
+        listing = listing.without(set(broken))
+        picture, dtype, more = _chosen([s for s in seen if isinstance(s, Seen)], listing, options)
+        size, n = (picture.height, picture.width), len(listing.files)
+        channels = len(picture.mode) if picture.mode else 1
+        x = new_array(folder, "x", dtype, (n, *size, *((channels,) if channels > 1 else ())))
+        _fill(x, listing.files, shown("reading pictures", _read(decode, listing.files, picture)))
+        if listing.masks:
+            masks = shown("looking at masks", in_order(glance, listing.masks))
+            wide = any(isinstance(glimpse, Seen) and glimpse.deep for glimpse in masks)
+            y = new_array(folder, "y", "int32" if wide else "uint8", (n, *size))
+            classes = _read(decode_mask, listing.masks, picture)
+            _fill(y, listing.masks, shown("reading masks", classes))
+        else:
+            np.save(folder / "y.npy", np.array(listing.classes))
+    starts = {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)}
+    spans = {s: [a, a + listing.splits.count(s)] for s, a in starts.items()}
+    return {"picture": asdict(picture), "splits": spans, "notes": [*notes, *more]}
+
+
+def _read(
+    read: Callable[..., Any], files: Sequence[Path], picture: Picture
+) -> Iterator[Any | Unreadable]:
+    return in_order(partial(read, picture=picture), files)
+
+
+def _fill(array: Any, files: Sequence[Path], results: Iterator[Any | Unreadable]) -> None:
+    broken = dict[int, str]()
+    for number, result in enumerate(results):
+        if isinstance(result, Unreadable):
+            broken[number] = result.reason
+        else:
+            array[number] = result
+    if broken:
+        raise _unreadable(files, broken)
+    array.flush()
+
+
+def _left_out(listing: Listing, broken: Mapping[int, str], options: Options) -> list[str]:
+    """A note on files that are no pictures; raises TaskError unless they are to be left out."""
+    if not broken:
+        return []
+    if not options.skip_corrupt:
+        raise _unreadable(listing.files, broken)
+    names = ", ".join(listing.files[i].name for i in list(broken)[:SHOWN])
+    return [f"{len(broken)} of {len(listing.files)} files are no pictures and left out: {names}"]
+
+
+def _unreadable(files: Sequence[Path], broken: Mapping[int, str]) -> TaskError:
+    named = "; ".join(f"{files[i]} ({reason})" for i, reason in list(broken.items())[:SHOWN])
+    return TaskError(
+        f"{len(broken)} of {len(files)} are no readable pictures: {named}"
+        f"{'; …' if len(broken) > SHOWN else ''}: remove or replace them, or leave them out: "
+        "skip_corrupt = true under [data]"
+    )
+
+
+def _chosen(
+    seen: Sequence[Seen], listing: Listing, options: Options
+) -> tuple[Picture, str, list[str]]:
+    """How all pictures become numbers, of which type, and notes: colours as any has them, in the
+    size that is asked for, or that all have, or in a small square."""
+    if not seen:
+        raise TaskError(f"{listing.path}: none of its files is a readable picture")
+    deep = [glimpse.deep for glimpse in seen]
+    if any(deep) and not all(deep):
+        at = deep.index(not deep[0])
+        raise TaskError(
+            f"{listing.files[at]}: is of mode {seen[at].mode}, and {listing.files[0]} of "
+            f"{seen[0].mode}; all must have 8 bits a channel, or none: convert some"
+        )
+    alpha = any(glimpse.alpha for glimpse in seen)
+    mode = ("L" if all(glimpse.grey for glimpse in seen) else "RGB") + "A" * alpha
+    notes = ["alpha is the last channel, since not all pictures are opaque"] if alpha else []
+    dtype = "uint8"
+    if all(deep):
+        mode, notes = "", []
+        dtype = str(np.result_type(*{DEPTHS.get(glimpse.mode, "float32") for glimpse in seen}))
+    sizes = {(glimpse.height, glimpse.width) for glimpse in seen}
+    if options.size:
+        height, width = options.size
+    elif len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST:
+        ((height, width),) = sizes
+    else:
+        shorter = min(SIDE, median_low(min(size) for size in map(_sides, seen)))
+        height = width = max(MULTIPLE, shorter // MULTIPLE * MULTIPLE)
+    picture = Picture(mode, height, width, options.fit)
+    if sizes != {(height, width)}:
+        least, most = ("x".join(map(str, size[::-1])) for size in (min(sizes), max(sizes)))
+        chosen = "" if options.size else "; another size: --size 128, or size = 128 under [data]"
+        notes.append(f"pictures from {least} to {most} are {picture}{chosen}")
+    return picture, dtype, notes
+
+
+def _sides(glimpse: Seen) -> tuple[int, int]:
+    return glimpse.height, glimpse.width
 
 
 def _masked(folder: Path) -> tuple[Path, Path] | None:
@@ -42,39 +199,29 @@ def _masked(folder: Path) -> tuple[Path, Path] | None:
     return (folders[0], folders[1]) if folders[0] and folders[1] else None
 
 
-def _by_class(path: Path, within: dict[str, Path]) -> Samples:
-    files, notes = dict[str, list[Path]](), list[str]()
+def _by_class(path: Path, within: Mapping[str, Path]) -> Listing:
+    """Every picture below a sub-folder, of the class that is the sub-folder's name."""
+    files, splits, classes, notes = list[Path](), list[str](), list[str](), list[str]()
     for split, folder in within.items():
-        files[split] = []
-        for folder_of in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
-            own = _pictures(folder_of)
-            files[split] += own
-            below = (f for f in folder_of.rglob("*") if f.is_dir() and _shown_below(f, folder_of))
-            deeper = sum(len(_pictures(folder)) for folder in below)
-            if deeper:
-                raise TaskError(
-                    f"{folder_of}: {deeper} pictures lie in folders below the class's own; put "
-                    "them into the class's folder, since the folder above a picture is its class"
-                )
+        for of in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
+            own = _pictures(of)
             if not own:
-                notes.append(f"{folder_of.name} holds no picture and is no class")
-    if not files["train"]:
+                notes.append(f"{of.name} holds no picture and is no class")
+            if deeper := sum(file.parent != of for file in own):
+                notes.append(f"{deeper} pictures in folders below {of.name} are of that class")
+            files += own
+            splits += [split] * len(own)
+            classes += [of.name] * len(own)
+    if "train" not in splits:
         raise TaskError(
             f"{path}: holds no idx files, no .npy files and no sub-folder of pictures; "
             "put each class's pictures into a sub-folder of the class's name"
         )
-    everything = [file for some in files.values() for file in some]
-    pixels, more = decoded(everything)
-    place = dict(zip(everything, pixels, strict=True))
-    pairs = {
-        split: (np.stack([place[f] for f in some]), np.array([f.parent.name for f in some]))
-        for split, some in files.items()
-    }
-    return _samples(path, pairs, (*notes, *more))
+    return Listing(path, tuple(files), tuple(splits), tuple(classes), notes=tuple(notes))
 
 
-def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Samples:
-    images, masks, splits = list[Path](), list[Path](), list[str]()
+def _with_masks(path: Path, masked: Mapping[str, tuple[Path, Path] | None]) -> Listing:
+    files, masks, splits = list[Path](), list[Path](), list[str]()
     for split, folders in masked.items():
         if folders is None:
             raise TaskError(f"{path}: {split} lacks a folder of images or of masks; train has both")
@@ -84,114 +231,38 @@ def _with_masks(path: Path, masked: dict[str, tuple[Path, Path] | None]) -> Samp
                 f"{path}: {alone[0]!r}, the first of {len(alone)}, is a picture without a mask or "
                 "the other way round; each picture needs a mask of its own name: add or remove it"
             )
-        images += [ours[stem] for stem in sorted(ours)]
+        files += [ours[stem] for stem in sorted(ours)]
         masks += [theirs[stem] for stem in sorted(ours)]
         splits += [split] * len(ours)
-    x, notes = decoded(images)
-    y = [_mask(image, file) for image, file in zip(_opened(masks), masks, strict=True)]
-    _one_size(y, masks)
-    at = np.array(splits)
-    pairs = {s: (np.stack(x)[at == s], np.stack(y)[at == s]) for s in dict.fromkeys(splits)}
-    return _samples(path, pairs, notes)
+    return Listing(path, tuple(files), tuple(splits), masks=tuple(masks))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their names without suffixes, which pair them with masks."""
     by_stem: dict[str, Path] = {}
     for file in _pictures(folder):
-        if file.stem in by_stem:
+        stem = str(file.relative_to(folder).with_suffix(""))
+        if stem in by_stem:
             raise TaskError(
-                f"{file} and {by_stem[file.stem]} have one name but for the suffix, and by names "
+                f"{file} and {by_stem[stem]} have one name but for the suffix, and by names "
                 "pictures and masks are paired: rename one"
             )
-        by_stem[file.stem] = file
+        by_stem[stem] = file
     return by_stem
-
-
-def _samples(path: Path, pairs: Pairs, notes: Sequence[str]) -> Samples:
-    layout = "nhw" if pairs["train"][0].ndim == 3 else "nhwc"
-    return Samples(str(path), pairs, layout, notes=tuple(notes))
 
 
 def _shown(path: Path) -> bool:
     return not path.name.startswith((".", "__MACOSX"))
 
 
-def _shown_below(path: Path, folder: Path) -> bool:
-    return all(_shown(Path(part)) for part in path.relative_to(folder).parts)
-
-
 def _pictures(folder: Path) -> list[Path]:
-    files = (f for f in folder.glob("*") if f.suffix.lower() in PICTURES and f.is_file())
-    return sorted(file for file in files if _shown(file))
-
-
-def decoded(files: Sequence[Path]) -> tuple[list[Array], tuple[str, ...]]:
-    """Pixels, (height, width) where all pictures are grey, else (height, width, channels), and
-    notes on them. Turned as their EXIF says; 16 bits and floats as they are; an alpha channel that
-    says anything is a channel."""
-    images = _opened(files)
-    deep = [image.mode.startswith(("I", "F")) for image in images]
-    if any(deep) and not all(deep):
-        at = deep.index(not deep[0])
-        raise TaskError(
-            f"{files[at]}: is of mode {images[at].mode}, and {files[0]} of {images[0].mode}; all "
-            "must have 8 bits a channel, or none: convert some"
-        )
-    if all(deep):
-        return _one_size([np.asarray(image) for image in images], files), ()
-    alpha = any(map(_transparent, images))
-    grey = all(image.mode in ("1", "L", "LA") for image in images)
-    mode = ("L" if grey else "RGB") + ("A" if alpha else "")
-    notes = ("alpha is the last channel, since not all pictures are opaque",) if alpha else ()
-    return _one_size([np.asarray(image.convert(mode)) for image in images], files), notes
-
-
-def _transparent(image: Image) -> bool:
-    """Whether a picture has an alpha channel that is not opaque everywhere."""
-    if not image.has_transparency_data:
-        return False
-    return bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
-
-
-def _mask(image: Image, file: Path) -> Array:
-    """A mask's classes, (height, width): a palette's indices, or greys as numbers."""
-    if image.mode == "P" or image.mode.startswith("I"):
-        return np.asarray(image)
-    if image.mode not in ("1", "L"):
-        raise TaskError(
-            f"{file}: a mask of mode {image.mode}; a mask holds a class a pixel, as greys or by a "
-            "palette: convert it"
-        )
-    return np.asarray(image.convert("L"))
-
-
-def _opened(files: Sequence[Path]) -> list[Any]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise TaskError("reading pictures needs Pillow: pip install 'nas-engine[images]'") from None
-    images, broken = [], list[str]()
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                images.append(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            broken.append(f"{file} ({error})")
-    if broken:
-        raise TaskError(
-            f"{len(broken)} of {len(files)} are no readable pictures: {'; '.join(broken[:SHOWN])}"
-            f"{'; …' if len(broken) > SHOWN else ''}: remove or replace them"
-        )
-    return images
-
-
-def _one_size(arrays: list[Array], files: Sequence[Path]) -> list[Array]:
-    for array, file in zip(arrays, files, strict=True):
-        if array.shape[:2] != arrays[0].shape[:2]:
-            ours, first = ("x".join(map(str, a.shape[1::-1])) for a in (array, arrays[0]))
-            raise TaskError(
-                f"{file}: {ours} pixels, but {files[0]} has {first}; "
-                "all pictures must be of one size: resize them"
-            )
-    return arrays
+    """All pictures in a folder and below it, but for hidden ones."""
+    files = list[Path]()
+    for entry in sorted(folder.iterdir()):
+        if not _shown(entry):
+            continue
+        if entry.is_dir():
+            files += _pictures(entry)
+        elif entry.suffix.lower() in PICTURES:
+            files.append(entry)
+    return files

@@ -32,7 +32,7 @@ class Labels(Target):
     metrics = (Metric("average_precision"), NLL)
 
     def recognises(self, y: Array) -> bool:
-        return y.ndim == 2 and y.dtype.kind == "i"
+        return y.ndim == 2 and y.dtype.kind in "iu"
 
     def encode(
         self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str

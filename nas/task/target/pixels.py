@@ -46,7 +46,7 @@ class Pixels(Target):
     counted = "pixels"
 
     def recognises(self, y: Array) -> bool:
-        return y.ndim == 3 and y.dtype.kind in "iU"
+        return y.ndim == 3 and y.dtype.kind in "iuU"
 
     def encode(
         self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str

@@ -34,7 +34,7 @@ class Class(Target):
     metrics = (Metric("accuracy"), NLL)
 
     def recognises(self, y: Array) -> bool:
-        return y.ndim == 1 and y.dtype.kind in "iU"
+        return y.ndim == 1 and y.dtype.kind in "iuU"
 
     def encode(
         self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str
