@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -43,6 +44,7 @@ VERBS = [
     ["retrain", "NET", "--epochs", "0.05"],
     ["export", "NET", "--onnx"],
     ["export", "NET", "--torch"],
+    ["predict", "NET", "x.npy"],
 ]
 
 
@@ -64,6 +66,7 @@ def folders(honest: tuple[Path, Path], tmp_path: Path) -> Iterator[tuple[Path, P
     mark = f"open({str(tmp_path / 'RAN')!r}, 'a').write('x')\n"
     code = "def f(*a, **k):\n    return a[0] if a else None\n"
     (tmp_path / "bad.py").write_text(mark + code)
+    np.save(tmp_path / "x.npy", np.zeros((2, 8, 8)))
     yield tmp_path / "run", tmp_path / "net"
     assert not (tmp_path / "RAN").exists(), "code of theirs was run"
 

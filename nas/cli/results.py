@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import nas
-from nas.cli.options import AGAIN, Device, NetFolder, On, RunFolder, TrustCode, app, columns
+from nas.cli.options import AGAIN, Device, Json, NetFolder, On, RunFolder, TrustCode, app, columns
 from nas.terminal import live, show, show_front, show_trivial, told, write
 
 
@@ -140,6 +140,9 @@ def export(
     folder: NetFolder,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+    prepared: Annotated[
+        bool, typer.Option("--prepared", help="It takes prepared samples, not samples as found.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
@@ -150,4 +153,43 @@ def export(
 
         for wanted, writer in ((onnx, to_onnx), (torch, to_torch_export)):
             if wanted:
-                write(f"wrote {writer(folder, trust_code=trust_code)}, outputs equal to PyTorch's")
+                path = writer(folder, prepared=prepared, trust_code=trust_code)
+                write(f"wrote {path}, outputs equal to PyTorch's")
+
+
+@app.command(
+    epilog="Examples:\n\nnas predict net photo.jpg\n\nnas predict net photos/*.jpg --json\n\n"
+    "nas predict net photo.jpg --to masks     (of a class a pixel)"
+)
+def predict(
+    folder: NetFolder,
+    files: Annotated[list[Path], typer.Argument(help="Pictures, or .npy files of samples.")],
+    to: Annotated[Path, typer.Option(help="A folder for masks, of a class a pixel.")] = Path("."),
+    most: Annotated[int, typer.Option("--top", help="Classes to print of each.")] = 3,
+    as_json: Json = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Say what a network sees in files: classes and how sure it is, or masks."""
+    import json
+
+    from nas.export import draw
+    from nas.export import predict as predictions
+
+    with told():
+        for sample, tasks in predictions(folder, files, trust_code=trust_code):
+            shown = dict[str, object]()
+            for task, value in tasks.items():
+                if isinstance(value, dict):
+                    shown[task] = value
+                    continue
+                to.mkdir(parents=True, exist_ok=True)
+                path = to / f"{Path(sample).stem}.{task}.png"
+                draw(value, path)
+                shown[task] = str(path)
+            if as_json:
+                write(json.dumps({"sample": sample, **shown}))
+                continue
+            for task, value in shown.items():
+                shares = list(value.items())[:most] if isinstance(value, dict) else []
+                words = ", ".join(f"{name} {share:.1%}" for name, share in shares) or f"{value}"
+                write(f"{sample}  {task}: {words}")

@@ -86,3 +86,29 @@ def tasks() -> None:
             shape = "x".join(map(str, task.input or ()))
             classes = f"{len(task.classes)} classes" if task.classes else "classes at hand"
             write(f"{name:<18}{shape:<10}{classes}, {task.metric}: {task.title}")
+
+
+@app.command(
+    epilog="Examples:\n\nnas data\n\nnas data --clear 3f9a\n\nnas data --clear all\n\n"
+    "NAS_CACHE names another folder for them."
+)
+def data(
+    clear: Annotated[
+        str, typer.Option(help="Remove the store of a key, or of its beginning; or all.")
+    ] = "",
+) -> None:
+    """List what is kept of decoded data sets, or remove it: it is made anew when needed."""
+    from datetime import datetime
+
+    from nas.task import store
+
+    with told():
+        cached = store.cache_folder()
+        gone = bool(clear)
+        listed = store.clear("" if clear == "all" else clear) if clear else store.stores()
+        for entry in listed:
+            used = datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
+            what = "removed" if gone else f"used {used}"
+            write(f"{entry.key[:12]}  {entry.size_mb:10,.1f} MB  {what}  {entry.source}")
+        total = sum(entry.size_mb for entry in listed)
+        write(f"{len(listed)} stores, {total:,.1f} MB{' removed' if gone else ''}, in {cached}")

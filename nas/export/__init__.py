@@ -9,16 +9,20 @@ from nas.export.code import ExportError, model_source
 from nas.export.folder import facts, load, note, save, save_weights
 from nas.export.onnx import to_onnx, to_torch_export
 from nas.export.plain import plain
+from nas.export.predict import Prediction, draw, predict
 from nas.train import Recipe
 
 __all__ = [
     "ExportError",
+    "Prediction",
     "Recipe",
+    "draw",
     "facts",
     "load",
     "model_source",
     "note",
     "plain",
+    "predict",
     "save",
     "save_weights",
     "to_onnx",

@@ -23,20 +23,23 @@ OWN_IMPORTS = {
     "torch": "torch",
 }
 
+PARTS = ("Model", "load", "prepare", "open_picture", "CLASSES", "PREPARATIONS")
+
 
 class ExportError(ValueError):
     """A network that cannot leave as asked; the message names the value, the rule and the fix."""
 
 
-def model_source(plan: Plan, *, title: str) -> str:
-    """The text of model.py: a docstring, the helper classes needed, `Model` and `load`.
+def model_source(plan: Plan, *, title: str, beside: Sequence[str] = ()) -> str:
+    """The text of model.py: a docstring, the helper classes needed, `Model`, `load`, and what else
+    is to stand beside it.
 
     Model's state dict has the names of Network's; forward gives the result, or a dict of results
     by name where there are several. Raises ExportError where two helpers share a name.
     """
     codes = _codes(plan)
     helpers = _Helpers(codes)
-    parts = [*helpers.definitions.values(), _model(plan, codes, helpers), _load(plan)]
+    parts = [*helpers.definitions.values(), _model(plan, codes, helpers), _load(plan), *beside]
     body = "\n\n\n".join(parts)
     first = ast.parse(body).body[0]
     gap = "\n\n\n" if isinstance(first, ast.ClassDef | ast.FunctionDef) else "\n\n"
@@ -205,7 +208,7 @@ class _Helpers:
     def __init__(self, codes: Sequence[Code]):
         self.definitions: dict[str, str] = {}  # text by the names it binds
         self.meaning = {name: f"import {full}" for name, full in OWN_IMPORTS.items()}
-        self.meaning |= dict.fromkeys(("Model", "load"), "a part of every model.py")
+        self.meaning |= dict.fromkeys(PARTS, "a part of every model.py")
         self.names: set[str] = set()
         self.imports = {name: (full, False) for name, full in OWN_IMPORTS.items()}
         roots: dict[str, set[str]] = {}

@@ -16,6 +16,7 @@ from safetensors.torch import save as tensor_bytes
 
 from nas.export.code import ExportError, model_source
 from nas.export.plain import COUNTER, difference, outputs, plain, weights_of
+from nas.export.preparing import preparing_source
 from nas.export.recipe import read_recipe, recipe_text
 from nas.export.record import GrammarRecord, Record, TaskRecord, checked_record
 from nas.files import metadata, new_folder, refuse_links, write
@@ -89,7 +90,8 @@ def save(
     recipe_toml, title = recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
     with new_folder(folder) as part:
-        write(part / MODEL, model_source(network.plan, title=title).encode())
+        text = model_source(network.plan, title=title, beside=preparing_source(tasks))
+        write(part / MODEL, text.encode())
         write(part / RECIPE, recipe_toml.encode())
         save_weights(network, part)
         _write_record(part, record)

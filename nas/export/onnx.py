@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +18,11 @@ from torch import Tensor, nn
 from nas.export.code import ExportError
 from nas.export.folder import MODEL, load
 from nas.export.plain import difference, outputs, plain
+from nas.export.preparing import Raw, one_preparation
 from nas.files import write
 from nas.op import Shape
 
+BYTES = 255.0  # the scale of samples that are bytes
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
 BATCHES = (1, 5)
 
@@ -42,18 +46,25 @@ class Named(nn.Module):
 
 
 def to_onnx(
-    folder: Path, *, opset: int = 18, dynamic_batch: bool = True, trust_code: bool = False
+    folder: Path,
+    *,
+    opset: int = 18,
+    dynamic_batch: bool = True,
+    prepared: bool = False,
+    trust_code: bool = False,
 ) -> Path:
     """Write model.onnx, of the network as model.py computes it, and give its path.
 
-    Input `x` is (batch, *input), or (1, *input) where `dynamic_batch` is off; the outputs have the
-    names of the tasks. Raises ExportError where torch cannot export the model, or ONNX Runtime
-    differs from it by more than 1e-4.
+    Input `x` is (batch, *input), or (1, *input) where `dynamic_batch` is off: samples as they are
+    found, bytes of pictures among them, or with `prepared`, and where tasks differ in their
+    preparation, as model.py takes them. The outputs have the names of the tasks; classes and
+    preparation are in the metadata. Raises ExportError where torch cannot export the model, or ONNX
+    Runtime differs from it by more than 1e-4.
     """
     import onnx
 
-    taken, path = _plain(Path(folder), trust_code), Path(folder) / "model.onnx"
-    example = torch.zeros(2 if dynamic_batch else 1, *taken.input.dims)
+    taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
+    example = taken.batch(2 if dynamic_batch else 1)
     with _quiet(), _teaching(folder, "ONNX"):
         program: Any = torch.onnx.export(
             Named(taken.model).eval(),
@@ -66,6 +77,7 @@ def to_onnx(
             dynamic_shapes=_dynamic(dynamic_batch),
         )
         exported = program.model_proto
+        onnx.helper.set_model_props(exported, taken.facts)
         onnx.checker.check_model(exported, full_check=True)
         data = exported.SerializeToString()
         runs = _runtime(data, taken.names)
@@ -80,16 +92,16 @@ def to_onnx(
     return path
 
 
-def to_torch_export(folder: Path, *, trust_code: bool = False) -> Path:
+def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
     """Write model.pt2, a program for torch.export.load, of the network as model.py computes it.
 
-    Its results are a tuple in the order of the tasks. Raises ExportError where torch cannot
-    export the model, or what is read back differs from it by more than 1e-4.
+    Its input is as of `to_onnx`; its results are a tuple in the order of the tasks. Raises
+    ExportError where torch cannot export the model, or what is read back differs by more than 1e-4.
     """
-    taken, path = _plain(Path(folder), trust_code), Path(folder) / "model.pt2"
+    taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.pt2"
     buffer = BytesIO()
     with _quiet(), _teaching(folder, "torch.export"):
-        example = torch.zeros(2, *taken.input.dims)
+        example = taken.batch(2)
         program = torch.export.export(
             Named(taken.model).eval(), (example,), dynamic_shapes=_dynamic(True)
         )
@@ -107,17 +119,36 @@ def to_torch_export(folder: Path, *, trust_code: bool = False) -> Path:
 
 
 class Plain(NamedTuple):
-    """A folder's model in eval mode, the shape of its input, and its results' names in order."""
+    """A folder's model in eval mode, the shape and type of its input, its results' names in order,
+    and what is to be known of it."""
 
     model: nn.Module
     input: Shape
     names: tuple[str, ...]
+    bytes: bool  # whether samples are bytes, and else float32
+    facts: dict[str, str]
+
+    def batch(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Random samples."""
+        if self.bytes:
+            shape = (n, *self.input.dims)
+            return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        return torch.randn(n, *self.input.dims, generator=generator)
 
 
-def _plain(folder: Path, trust_code: bool) -> Plain:
+def _plain(folder: Path, trust_code: bool, prepared: bool) -> Plain:
     """The folder's network as architecture.json and the weights have it; no code of it is run."""
-    network, _, _, _ = load(folder, trust_code=trust_code)
-    return Plain(plain(network), network.plan.input, tuple(network.plan.outputs))
+    network, tasks, _, _ = load(folder, trust_code=trust_code)
+    model, known = plain(network), all(task.known for task in tasks)
+    preparation = one_preparation(tasks) if known and not prepared else None
+    facts = {f"classes {task.name}": json.dumps(task.classes) for task in tasks}
+    facts["input"] = "prepared" if preparation is None else "as found"
+    if preparation is not None:
+        facts["preparation"] = json.dumps(asdict(preparation))
+        model = Raw(model, preparation).eval()
+    names = tuple(network.plan.outputs)
+    as_bytes = preparation is not None and preparation.scale == BYTES
+    return Plain(model, network.plan.input, names, as_bytes, facts)
 
 
 def _dynamic(batch: bool) -> Any:
@@ -169,7 +200,7 @@ def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence
     """Raise ExportError where a runtime's results on random batches are not the model's."""
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
-        x = torch.randn(batch, *taken.input.dims, generator=generator)
+        x = taken.batch(batch, generator)
         with _teaching(path.parent, runtime):
             results = runs(x)
         gap = difference(results, outputs(taken.model, x, taken.names))

@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from nas.export.code import ExportError
 from nas.task import METRICS, TARGETS, Head, Splits, Task
+from nas.task.preparation import Preparation
 from nas.task.task import NAME
 
 
@@ -37,6 +38,7 @@ class TaskRecord:
     title: str
     head: Head
     weight: Annotated[float, Field(gt=0)] = 1.0
+    preparation: Preparation | None = None  # of a network of an older version it is not known
 
     @staticmethod
     def of(task: Task) -> TaskRecord:
@@ -44,7 +46,7 @@ class TaskRecord:
 
     def task(self, loader: Callable[[], Splits]) -> Task:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Task(**values, loader=loader)
+        return Task(known=values.pop("preparation"), **values, loader=loader)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,14 @@ def _schema() -> TypeAdapter[Record]:
 def checked_record(record: Any, path: Path) -> Record:
     """A record read from JSON; raises ExportError naming what is missing or of another type."""
     try:
-        return _schema().validate_python(record)
+        checked = _schema().validate_python(record)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ExportError(
             f"{path}: {place} is missing or wrong ({first['msg']}); save the network again"
         ) from None
+    for task in checked.tasks:
+        if task.preparation and (fault := task.preparation.fault(task.input)):
+            raise ExportError(f"{path}: {task.name} is prepared by {fault}; save the network again")
+    return checked

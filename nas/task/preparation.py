@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from nas.lazy import np, torch
@@ -28,15 +29,33 @@ DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch
 class Preparation:
     """What is done to a sample before a network takes it; it travels with the network.
 
-    A file becomes numbers as a `picture`, where samples are pictures. Numbers are divided by
-    `scale`; then each channel loses its `mean` and is divided by its `deviation`, those of the
-    training split, where there are any.
+    A file becomes numbers as a `picture`, where samples are pictures. Arrays are read by their
+    `layout` as (n, channels, ...). Numbers are divided by `scale`; then each channel loses its
+    `mean` and is divided by its `deviation`, those of the training split, where there are any.
     """
 
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     picture: Picture | None = None
+    layout: str = ""
+
+    @property
+    def numbers(self) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+        """Scale, mean and deviation: all that numbers become others by."""
+        return self.scale, self.mean, self.deviation
+
+    def fault(self, input: tuple[int, ...]) -> str:
+        """Why samples of a shape cannot be prepared so; "" where they can."""
+        scale, mean, deviation = self.numbers
+        if len(mean) != len(deviation) or (mean and len(mean) != input[0]):
+            return f"{len(mean)} means and {len(deviation)} deviations for {input[0]} channels"
+        if not all(map(isfinite, (scale, *mean, *deviation))) or min((scale, *deviation)) <= 0:
+            return "a scale, mean or deviation that is no number or not above 0"
+        picture = self.picture
+        if picture and (len(picture.mode) or 1, picture.height, picture.width) != input:
+            return f"pictures as {picture} for an input of {input}"
+        return ""
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, channels, ...) of any real type, as a network takes it: float32."""
@@ -121,7 +140,7 @@ class Inputs:
     def content(self) -> str:
         """A digest: the same where samples, their order and their preparation are."""
         places = "all" if self.at is None else digest(np.ascontiguousarray(self.at, np.int64))
-        facts = f"{self._content or digest(self.raw)} {places} {self.preparation!r}"
+        facts = f"{self._content or digest(self.raw)} {places} {self.preparation.numbers}"
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from nas.task.definition import PATHS, Asked, Definition, nameless
 from nas.task.error import TaskError
 from nas.task.options import Options
+from nas.task.preparation import Preparation
 from nas.task.samples import Prepared, Splits
 from nas.task.target import TARGETS, Head
 
@@ -41,6 +42,7 @@ class Task:
     loader: Callable[[], Splits] = field(repr=False, compare=False)
     title: str = field(default="", repr=False, compare=False)
     weight: float = field(default=1.0, repr=False)  # of its loss among those of other tasks
+    known: Preparation | None = field(default=None, repr=False, compare=False)  # without the data
 
     @staticmethod
     def load(spec: str, *, trust_code: bool = False) -> Task:
@@ -55,6 +57,11 @@ class Task:
             path = _existing(spec, Path.cwd())
             return _from_toml(path, str(path), trust_code)
         return _from_toml(_shipped_task(spec), spec, trust_code)
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to its samples before a network takes them."""
+        return self.known or self.splits().train.inputs.preparation
 
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""

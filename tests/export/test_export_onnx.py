@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from nas.export import ExportError, Recipe, save, to_onnx, to_torch_export
+from nas.export import ExportError, Recipe, load, save, to_onnx, to_torch_export
 from nas.grammar import Grammar, Limits, sample
 from nas.network import Network
 from nas.task import Task
@@ -51,8 +51,9 @@ def test_onnx_agrees_in_onnxruntime(space, input, specs, tmp_path, capfd) -> Non
     assert path == tmp_path / "net" / "model.onnx"
     assert capfd.readouterr() == ("", "")
     x = torch.randn(3, *input)
+    prepared = load(tmp_path / "net")[1][0].preparation(x) if specs else x
     with torch.no_grad():
-        wanted = network(x)
+        wanted = network(prepared)
     found = in_onnxruntime(path, x)
     assert list(found) == list(wanted)
     for name, y in found.items():

@@ -95,6 +95,11 @@ class Target(ABC):
         return Collected(self)
 
     @abstractmethod
+    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+        """What one sample's logits say, for a person: shares by class, the likeliest first, or an
+        array of class numbers that is to be drawn."""
+
+    @abstractmethod
     def prior(self, y: Tensor, classes: int) -> Tensor:
         """(classes,) float64: what to say of any sample when only the training y is known."""
 
@@ -194,6 +199,12 @@ def two_values(
             f"{where}: every y of train is the same; there must be two classes to tell apart: "
             "add samples of another"
         )
+
+
+def by_share(shares: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
+    """Shares by class, the largest first."""
+    pairs = zip(classes, shares.tolist(), strict=True)
+    return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
 
 def possible(prior: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from nas.task.target.base import (
     Encoded,
     Metric,
     Target,
+    by_share,
     numbered,
     possible,
     two_values,
@@ -65,6 +66,9 @@ class Labels(Target):
 
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         return {"average_precision": average_precision(logits, y)}
+
+    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+        return by_share(logits.sigmoid(), classes)
 
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return y.double().mean(0)

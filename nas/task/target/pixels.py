@@ -95,6 +95,9 @@ class Pixels(Target):
     def meter(self) -> Confusion:
         return Confusion()
 
+    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+        return logits.argmax(0).numpy()
+
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return shares(y, classes)
 

@@ -13,6 +13,7 @@ from nas.task.target.base import (
     Metric,
     Target,
     agreement,
+    by_share,
     categorical_distance,
     named_classes,
     numbered,
@@ -66,6 +67,9 @@ class Class(Target):
 
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         return {"accuracy": agreement(logits.argmax(1), y)}
+
+    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+        return by_share(logits.softmax(0), classes)
 
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return shares(y, classes)

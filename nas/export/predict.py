@@ -1,0 +1,117 @@
+"""What an extracted network says of files: pictures, or arrays of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.export.code import ExportError
+from nas.export.folder import load
+from nas.files import write
+from nas.network import Network
+from nas.plan import run
+from nas.task import TARGETS, Task
+from nas.task.decode import Unreadable, decode
+from nas.task.prepare import lay_out
+
+AT_ONCE = 64  # samples of an array that go through a network together
+
+
+class Prediction(NamedTuple):
+    """What a network says of one sample: by task shares by class, the likeliest first, or class
+    numbers that are to be drawn."""
+
+    sample: str  # a file, and its number where the file holds several
+    tasks: dict[str, Any]
+
+
+def predict(
+    folder: Path, files: Sequence[Path], *, trust_code: bool = False
+) -> Iterator[Prediction]:
+    """A prediction for each picture, or each sample of an .npy file.
+
+    Raises ExportError for a network that does not know how its samples were prepared, and for a
+    file that it cannot take.
+    """
+    network, tasks, _, _ = load(folder, trust_code=trust_code)
+    unknown = [task.name for task in tasks if task.known is None]
+    if unknown or not tasks:
+        raise ExportError(
+            f"{folder} does not say how samples of {', '.join(unknown) or 'any task'} are "
+            "prepared, as networks of older versions: extract it again"
+        )
+    for file in files:
+        for name, sample in _samples(file, tasks):
+            yield Prediction(name, _said(network, tasks, sample))
+
+
+def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each sample of a file with its name, as each task's network takes it."""
+    if file.suffix != ".npy":
+        yield str(file), {task.name: _picture(file, task) for task in tasks}
+        return
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: is no array: {error}") from None
+    for start in range(0, len(array), AT_ONCE):
+        part = array[start : start + AT_ONCE]
+        rows = {task.name: _array(part, task, file) for task in tasks}
+        for number in range(len(part)):
+            sample = {name: x[number : number + 1] for name, x in rows.items()}
+            yield f"{file}[{start + number}]", sample
+
+
+def _picture(file: Path, task: Task) -> Tensor:
+    assert task.known is not None
+    picture = task.known.picture
+    if picture is None:
+        raise ExportError(
+            f"{file}: {task.name} was not learned from pictures in files; give an .npy file of "
+            f"samples laid out as {task.known.layout}"
+        )
+    pixels = decode(file, picture)
+    if isinstance(pixels, Unreadable):
+        raise ExportError(f"{file}: is no readable picture: {pixels.reason}")
+    return _prepared(pixels[None], "nhw" if pixels.ndim == 2 else "nhwc", task, file)
+
+
+def _array(array: Any, task: Task, file: Path) -> Tensor:
+    assert task.known is not None
+    return _prepared(np.asarray(array), task.known.layout, task, file)
+
+
+def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
+    assert task.known is not None
+    laid = lay_out(array, layout, str(file))
+    if laid.shape[1:] != task.input:
+        raise ExportError(
+            f"{file}: a sample is {list(laid.shape[1:])}, and {task.name} takes {list(task.input)}"
+        )
+    known = laid if laid.dtype == np.uint8 else laid.astype(np.float32)
+    return task.known(torch.from_numpy(np.array(known)))
+
+
+def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) -> dict[str, Any]:
+    said = {}
+    for task in tasks:
+        with torch.no_grad():
+            logits = run(network.plan, network.tensors(), sample[task.name])[task.name]
+        said[task.name] = TARGETS[task.target].shown(logits[0].float(), task.classes)
+    return said
+
+
+def draw(numbers: Any, path: Path) -> None:
+    """Write class numbers (height, width) as a grey PNG, a class a grey."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.fromarray(numbers.astype(np.uint8)).save(buffer, "PNG")
+    write(path, buffer.getvalue())

@@ -1,0 +1,116 @@
+"""A preparation as text beside a plain model, and as a module before it."""
+
+from __future__ import annotations
+
+import pprint
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from nas.task import Task
+from nas.task.decode import Picture
+from nas.task.preparation import Preparation
+
+WIDTH = 92
+
+OPEN = '''\
+def open_picture(path: str | Path) -> Tensor:
+    """A picture's file as `prepare` takes it: (1, {channels}, {height}, {width}), bytes."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(Image.open(path)).convert("{mode}")
+    width, height = image.size
+    box = {box}
+    if image.size != ({width}, {height}):
+        image = image.resize(({width}, {height}), Image.Resampling.BILINEAR, box=box)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(1, {height}, {width}, {channels}).permute(0, 3, 1, 2)'''
+BOXES = {"stretch": "(0, 0, width, height)", "crop": """_middle(width, height)"""}
+MIDDLE = '''\
+def _middle(width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest box in the middle of a picture that has the input's sides."""
+    scale = min(width / {width}, height / {height})
+    across, down = (width - scale * {width}) / 2, (height - scale * {height}) / 2
+    return across, down, width - across, height - down'''
+
+
+def preparing_source(tasks: Sequence[Task]) -> list[str]:
+    """Definitions for model.py: CLASSES by task, `prepare`, and for pictures `open_picture`."""
+    if not tasks:
+        return []
+    classes = {task.name: task.classes for task in tasks}
+    preparations = {task.name: task.preparation for task in tasks}
+    alike = len({p.numbers for p in preparations.values()}) == 1
+    one = next(iter(preparations.values()))
+    parts = [f"CLASSES = {_laid_out(classes)}"]
+    parts += [_prepare(one, tasks[0].input)] if alike else _prepare_by_task(preparations)
+    pictures = {p.picture for p in preparations.values()}
+    picture = one.picture
+    if len(pictures) == 1 and picture and picture.mode:
+        parts += _open(picture)
+    return parts
+
+
+def _prepare(preparation: Preparation, input: tuple[int, ...]) -> str:
+    """The function that does what one preparation does."""
+    scale, mean, deviation = preparation.numbers
+    value = "x.float()" if scale == 1 else f"x.float() / {scale:g}"
+    shape = ", ".join(["batch", *map(str, input)])
+    lines = [
+        "def prepare(x: Tensor) -> Tensor:",
+        f'    """Samples as they are found, ({shape}), as the model takes them."""',
+    ]
+    if not mean:
+        return "\n".join([*lines, f"    return {value}"])
+    across = ", ".join(["1", "-1", *("1" for _ in input[1:])])
+    for name, values in (("mean", mean), ("deviation", deviation)):
+        numbers = f"{_laid_out(list(values))}, device=x.device"
+        if "\n" not in numbers:
+            lines.append(f"    {name} = torch.tensor({numbers}).reshape({across})")
+            continue
+        inner = [f"        {line}" for line in numbers.splitlines()]
+        lines += [f"    {name} = torch.tensor(", *inner, f"    ).reshape({across})"]
+    return "\n".join([*lines, f"    return ({value} - mean) / deviation"])
+
+
+def _prepare_by_task(preparations: Mapping[str, Preparation]) -> list[str]:
+    numbers = {name: preparation.numbers for name, preparation in preparations.items()}
+    text = '''\
+def prepare(x: Tensor, task: str) -> Tensor:
+    """Samples of a task as they are found, as the model takes them."""
+    scale, mean, deviation = PREPARATIONS[task]
+    across = [1, -1, *(1 for _ in x.shape[2:])]
+    m, d = (torch.tensor(v, device=x.device).reshape(across) for v in (mean, deviation))
+    return (x.float() / scale - m) / d'''
+    return [f"PREPARATIONS = {_laid_out(numbers)}", text]
+
+
+def _open(picture: Picture) -> list[str]:
+    facts = {"height": picture.height, "width": picture.width}
+    text = OPEN.format(
+        mode=picture.mode, channels=len(picture.mode), box=BOXES[picture.fit], **facts
+    )
+    return [MIDDLE.format(**facts), text] if picture.fit == "crop" else [text]
+
+
+def _laid_out(values: object) -> str:
+    """A value as text of short lines that Python reads."""
+    return pprint.pformat(values, width=WIDTH, compact=True, sort_dicts=False)
+
+
+def one_preparation(tasks: Sequence[Task]) -> Preparation | None:
+    """How samples of all tasks are prepared; None where they differ in it, or there is no task."""
+    first = tasks[0].preparation if tasks else None
+    return first if all(task.preparation == first for task in tasks) else None
+
+
+class Raw(nn.Module):
+    """A model that prepares its samples itself."""
+
+    def __init__(self, model: nn.Module, preparation: Preparation):
+        super().__init__()
+        self.model, self.preparation = model, preparation
+
+    def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        result: Tensor | dict[str, Tensor] = self.model(self.preparation(x))
+        return result

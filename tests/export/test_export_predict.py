@@ -1,0 +1,192 @@
+"""Claims about preparation that travels: a network knows how its samples are to be prepared."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from nas.cli import app
+from nas.export import ExportError, Recipe, load, predict, save, to_onnx, to_torch_export
+from nas.grammar import Grammar, sample
+from nas.network import Network
+from nas.task import Task, load_tasks
+
+RNG = np.random.default_rng(2)
+SPACE = Grammar.parse("net = conv(8, stride=2) batchnorm relu output(coarse)", name="s")
+PIXELS = Grammar.parse(
+    "net = conv(8) output(fine) conv(8, stride=2) output(middle) relu output(coarse)", name="p"
+)
+
+
+def saved(folder: Path, tasks: list[Task], grammar: Grammar = SPACE) -> Network:
+    derivation = sample(grammar, random.Random(0), input=tasks[0].input)
+    network = Network(derivation, heads=tasks, seed=3).eval()
+    save(network, folder, tasks=tasks, recipe=Recipe(), source={})
+    return network
+
+
+def imported(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"model_{folder.name}", folder / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["RGB", "L", "RGBA"])
+def photos(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Pictures of unequal sizes, of which some are turned."""
+    for name in ('a cat\'s\n"paw"'.replace("\n", " "), "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = RNG.integers(0, 256, (20 + 3 * i, 41 - i, 4), dtype=np.uint8)
+            image = Image.fromarray(pixels).convert(request.param)
+            exif = Image.Exif()
+            exif[0x0112] = 6 if i % 2 else 1
+            image.save(tmp_path / "photos" / name / f"{i}.png", exif=exif)
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_a_picture_is_prepared_alike_in_training_in_model_py_in_onnx_and_by_predict(
+    photos: Path, tmp_path: Path, fit: str
+) -> None:
+    task = Task.load(f"pets={photos}?size=16&fit={fit}")
+    network = saved(tmp_path / "net", [task])
+    splits = task.splits()
+    known = [row for part in (splits.train, splits.valid, splits.test) for row in part.x]
+    model = imported(tmp_path / "net")
+    plain = model.load()
+    session = onnxruntime.InferenceSession(to_onnx(tmp_path / "net"))
+    files = sorted(photos.rglob("*.png"))
+    said = list(predict(tmp_path / "net", files))
+    assert {"pets": task.classes} == model.CLASSES
+    for file, prediction in zip(files, said, strict=True):
+        raw = model.open_picture(file)
+        assert raw.dtype == torch.uint8
+        prepared = model.prepare(raw)
+        assert min((prepared[0] - row).abs().max() for row in known) < 1e-6
+        with torch.no_grad():
+            wanted = network(prepared)["pets"]
+            torch.testing.assert_close(plain(prepared), wanted, rtol=1e-4, atol=1e-5)
+        (found,) = session.run(None, {"x": raw.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-3, atol=1e-4)
+        shares = wanted.softmax(1)[0]
+        best = task.classes[int(shares.argmax())]
+        assert prediction.sample == str(file)
+        assert next(iter(prediction.tasks["pets"])) == best
+        assert prediction.tasks["pets"][best] == pytest.approx(float(shares.max()), abs=1e-5)
+    props = session.get_modelmeta().custom_metadata_map
+    assert json.loads(props["classes pets"]) == list(task.classes)
+    assert json.loads(props["preparation"])["picture"]["width"] == 16
+
+
+def test_arrays_are_prepared_as_they_were_laid_out(tmp_path: Path) -> None:
+    x, y = RNG.normal(3, 5, (60, 9, 8, 3)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    task = Task.load(f"mine={tmp_path / 'd.npz'}")
+    network = saved(tmp_path / "net", [task])
+    np.save(tmp_path / "new.npy", x[:5])
+    with torch.no_grad():
+        prepared = task.preparation(torch.from_numpy(x[:5]).permute(0, 3, 1, 2))
+        shares = network(prepared)["mine"].softmax(1)
+    for number, said in enumerate(predict(tmp_path / "net", [tmp_path / "new.npy"])):
+        assert said.sample.endswith(f"new.npy[{number}]")
+        values = [said.tasks["mine"][name] for name in task.classes]
+        assert values == pytest.approx(shares[number].tolist(), abs=1e-5)
+    np.save(tmp_path / "odd.npy", x[:5, :4])
+    with pytest.raises(ExportError, match=r"odd.npy: a sample is \[3, 4, 8\], and mine takes"):
+        list(predict(tmp_path / "net", [tmp_path / "odd.npy"]))
+    Image.new("RGB", (8, 9)).save(tmp_path / "p.png")
+    with pytest.raises(ExportError, match="was not learned from pictures in files"):
+        list(predict(tmp_path / "net", [tmp_path / "p.png"]))
+
+
+def test_two_tasks_that_are_prepared_otherwise_are_prepared_each_by_its_own(tmp_path: Path) -> None:
+    for name, scale in (("left", 1.0), ("right", 9.0)):
+        x = RNG.normal(scale, scale, (40, 1, 8, 8)).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=x, y=np.arange(40) % 2)
+    tasks = load_tasks([f"{name}={tmp_path / name}.npz?layout=nchw" for name in ("left", "right")])
+    saved(tmp_path / "net", tasks)
+    model, x = imported(tmp_path / "net"), torch.randn(3, 1, 8, 8)
+    for task in tasks:
+        torch.testing.assert_close(model.prepare(x, task.name), task.preparation(x))
+    session = onnxruntime.InferenceSession(to_onnx(tmp_path / "net"))
+    assert session.get_modelmeta().custom_metadata_map["input"] == "prepared"
+
+
+def test_a_torch_program_takes_samples_as_they_are_found_or_prepared(tmp_path: Path) -> None:
+    tasks = load_tasks(["digits"])
+    network = saved(tmp_path / "net", tasks)
+    raw = torch.rand(3, 1, 8, 8)
+    for prepared in (False, True):
+        program = torch.export.load(to_torch_export(tmp_path / "net", prepared=prepared)).module()
+        x = raw if prepared else tasks[0].preparation(raw)
+        with torch.no_grad():
+            (found,) = program(raw)
+            torch.testing.assert_close(found, network(x)["digits"], rtol=1e-4, atol=1e-5)
+
+
+def test_masks_are_drawn_and_classes_printed_by_the_command(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / "seg" / part).mkdir(parents=True)
+    for i in range(10):
+        pixels = RNG.integers(0, 256, (16, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "seg" / "images" / f"{i}.png")
+        Image.fromarray((pixels[..., 0] > 99).astype(np.uint8)).save(
+            tmp_path / "seg" / "masks" / f"{i}.png"
+        )
+    task = Task.load(f"seg={tmp_path / 'seg'}")
+    network = saved(tmp_path / "net", [task], PIXELS)
+    file = tmp_path / "seg" / "images" / "3.png"
+    words = ["predict", str(tmp_path / "net"), str(file), "--to", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    drawn = np.asarray(Image.open(tmp_path / "out" / "3.seg.png"))
+    with torch.no_grad():
+        raw = torch.from_numpy(np.asarray(Image.open(file)).transpose(2, 0, 1)[None].copy())
+        wanted = network(task.preparation(raw))["seg"].argmax(1)[0].numpy()
+    assert (drawn == wanted).all()
+
+
+def test_a_network_that_does_not_know_its_preparation_says_so(tmp_path: Path) -> None:
+    saved(tmp_path / "net", load_tasks(["digits"]))
+    path = tmp_path / "net" / "architecture.json"
+    record = json.loads(path.read_text())
+    del record["tasks"][0]["preparation"]
+    path.write_text(json.dumps(record))
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8)))
+    with pytest.raises(ExportError, match="does not say how samples of digits are prepared"):
+        list(predict(tmp_path / "net", [tmp_path / "x.npy"]))
+    assert to_onnx(tmp_path / "net").exists()  # of prepared samples, as then
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mean": [0.0, 1.0]}, "2 means and 1 deviations"),
+        ({"deviation": [0.0]}, "not above 0"),
+        ({"scale": "NaN"}, "scale"),
+        ({"picture": {"mode": "RGB", "height": 8, "width": 8}}, "pictures as colour"),
+    ],
+)
+def test_a_preparation_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    saved(tmp_path / "net", load_tasks(["digits"]))
+    path = tmp_path / "net" / "architecture.json"
+    record = json.loads(path.read_text())
+    record["tasks"][0]["preparation"] |= change
+    path.write_text(json.dumps(record))
+    with pytest.raises(ExportError, match=says):
+        load(tmp_path / "net")
