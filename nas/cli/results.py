@@ -176,20 +176,16 @@ def predict(
     from nas.export import predict as predictions
 
     with told():
-        for sample, tasks in predictions(folder, files, trust_code=trust_code):
-            shown = dict[str, object]()
-            for task, value in tasks.items():
-                if isinstance(value, dict):
-                    shown[task] = value
-                    continue
-                to.mkdir(parents=True, exist_ok=True)
-                path = to / f"{Path(sample).stem}.{task}.png"
-                draw(value, path)
-                shown[task] = str(path)
+        for prediction in predictions(folder, files, trust_code=trust_code):
+            shown = dict(prediction.tasks)
+            for task, value in prediction.tasks.items():
+                if not isinstance(value, dict):
+                    to.mkdir(parents=True, exist_ok=True)
+                    path = to / f"{Path(prediction.sample).stem}.{task}.png"
+                    draw(value, path)
+                    shown[task] = str(path)
+                if not as_json:
+                    words = prediction.words(task, most) if isinstance(value, dict) else shown[task]
+                    write(f"{prediction.sample}  {task}: {words}")
             if as_json:
-                write(json.dumps({"sample": sample, **shown}))
-                continue
-            for task, value in shown.items():
-                shares = list(value.items())[:most] if isinstance(value, dict) else []
-                words = ", ".join(f"{name} {share:.1%}" for name, share in shares) or f"{value}"
-                write(f"{sample}  {task}: {words}")
+                write(json.dumps({"sample": prediction.sample, **shown}))

@@ -28,6 +28,11 @@ class Prediction(NamedTuple):
 
     sample: str  # a file, and its number where the file holds several
     tasks: dict[str, Any]
+    targets: dict[str, str]  # what each task predicts, a key of TARGETS
+
+    def words(self, task: str, most: int) -> str:
+        """What is said for a task in a line, of classes the `most` likeliest."""
+        return TARGETS[self.targets[task]].words(self.tasks[task], most)
 
 
 def predict(
@@ -45,9 +50,10 @@ def predict(
             f"{folder} does not say how samples of {', '.join(unknown) or 'any task'} are "
             "prepared, as networks of older versions: extract it again"
         )
+    targets = {task.name: task.target for task in tasks}
     for file in files:
         for name, sample in _samples(file, tasks):
-            yield Prediction(name, _said(network, tasks, sample))
+            yield Prediction(name, _said(network, tasks, sample), targets)
 
 
 def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -69,11 +75,11 @@ def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str,
 
 def _picture(file: Path, task: Task) -> Tensor:
     assert task.known is not None
-    picture = task.known.picture
+    picture = task.known.preparation.picture
     if picture is None:
         raise ExportError(
             f"{file}: {task.name} was not learned from pictures in files; give an .npy file of "
-            f"samples laid out as {task.known.layout}"
+            f"samples laid out as {task.known.preparation.layout}"
         )
     pixels = decode(file, picture)
     if isinstance(pixels, Unreadable):
@@ -83,7 +89,7 @@ def _picture(file: Path, task: Task) -> Tensor:
 
 def _array(array: Any, task: Task, file: Path) -> Tensor:
     assert task.known is not None
-    return _prepared(np.asarray(array), task.known.layout, task, file)
+    return _prepared(np.asarray(array), task.known.preparation.layout, task, file)
 
 
 def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
@@ -94,7 +100,7 @@ def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
             f"{file}: a sample is {list(laid.shape[1:])}, and {task.name} takes {list(task.input)}"
         )
     known = laid if laid.dtype == np.uint8 else laid.astype(np.float32)
-    return task.known(torch.from_numpy(np.array(known)))
+    return task.known.preparation(torch.from_numpy(np.array(known)))
 
 
 def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) ->
     for task in tasks:
         with torch.no_grad():
             logits = run(network.plan, network.tensors(), sample[task.name])[task.name]
-        said[task.name] = TARGETS[task.target].shown(logits[0].float(), task.classes)
+        said[task.name] = TARGETS[task.target].shown(logits[0].float(), task.classes, task.units)
     return said
 
 

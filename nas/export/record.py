@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from nas.export.code import ExportError
 from nas.task import METRICS, TARGETS, Head, Splits, Task
 from nas.task.preparation import Preparation
-from nas.task.task import NAME
+from nas.task.task import NAME, Known
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class TaskRecord:
     head: Head
     weight: Annotated[float, Field(gt=0)] = 1.0
     preparation: Preparation | None = None  # of a network of an older version it is not known
+    units: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = ()
 
     @staticmethod
     def of(task: Task) -> TaskRecord:
@@ -46,7 +47,9 @@ class TaskRecord:
 
     def task(self, loader: Callable[[], Splits]) -> Task:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Task(known=values.pop("preparation"), **values, loader=loader)
+        preparation, units = values.pop("preparation"), values.pop("units")
+        known = Known(preparation, units) if preparation else None
+        return Task(**values, loader=loader, known=known)
 
 
 @dataclass(frozen=True)
@@ -82,4 +85,6 @@ def checked_record(record: Any, path: Path) -> Record:
     for task in checked.tasks:
         if task.preparation and (fault := task.preparation.fault(task.input)):
             raise ExportError(f"{path}: {task.name} is prepared by {fault}; save the network again")
+        if task.units and len(task.units) != len(task.classes):
+            raise ExportError(f"{path}: {task.name} has {len(task.units)} units; save it again")
     return checked

@@ -58,7 +58,7 @@ class Scorer:
 
     def __init__(self, task: Task):
         self.task, self.finite = task, True
-        self.meter = TARGETS[task.target].meter()
+        self.meter = TARGETS[task.target].meter(task.units)
 
     def add(self, logits: Tensor, y: Tensor) -> None:
         """logits: (n, *target.logits); y: as in Split."""

@@ -34,8 +34,8 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
     where = samples.where
     layout = samples.layout or _layout(samples.pairs["train"][0].shape, where)
     xs, ys = _laid_out(samples, layout)
-    target = _recognised(ys, where)
-    classes, ys, notes = target.encode(ys, samples.classes, where)
+    target = _recognised(ys, samples.target, where)
+    classes, ys, notes, units = target.encode(ys, samples.classes, where)
     _check_shapes(xs, ys, where)
     target.check(ys["train"], xs["train"].shape[1:], classes, where)
     _one_scale(samples)
@@ -68,7 +68,7 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         }
         notes = (*samples.notes, f"axes read as {layout}", *notes, str(preparation))
     splits = {split: Split(inputs[split], _tensor(ys[split])) for split in SPLITS}
-    made = Splits(**splits, notes=notes)
+    made = Splits(**splits, notes=notes, units=units)
     return Prepared(made, target.name, classes, preparation, whole, parts)
 
 
@@ -97,12 +97,13 @@ def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str
     return xs, ys
 
 
-def _recognised(ys: Mapping[str, Array], where: str) -> Target:
+def _recognised(ys: Mapping[str, Array], declared: str | None, where: str) -> Target:
     """The target whose y these are; raises TaskError for a split where they are none's."""
-    possible = [target for target in TARGETS.values() if target.recognises(ys["train"])]
+    asked = [TARGETS[declared]] if declared else TARGETS.values()
+    possible = [target for target in asked if target.recognises(ys["train"])]
     for split, y in ys.items():
         if not any(target.recognises(y) for target in possible):
-            known = ", or ".join(target.y for target in possible or TARGETS.values())
+            known = ", or ".join(target.y for target in possible or asked)
             raise TaskError(
                 f"{where}, {split}: y is {y.dtype} of shape {list(y.shape)}; it must be {known}: "
                 "convert it"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nas.journal import JSON
     from nas.task.preparation import Device
     from nas.task.store import Store
+    from nas.task.target import Units
 
     Array = npt.NDArray[Any]
     Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
@@ -36,6 +37,7 @@ class Samples:
     classes: tuple[str, ...] | None = None  # None to infer
     notes: tuple[str, ...] = ()  # on where the arrays come from
     picture: Picture | None = None  # how files became arrays, where they are pictures
+    target: str | None = None  # a key of TARGETS; None to infer
     store: Store | None = None  # where the arrays are kept
 
     def remembered(self, key: str, work_out: Callable[[], JSON]) -> Any:
@@ -85,6 +87,7 @@ class Splits:
     valid: Split
     test: Split
     notes: tuple[str, ...] = ()
+    units: Units = ()  # of numbers that are predicted, the mean and deviation that scaled them
 
     @cached_property
     def content(self) -> str:

@@ -13,17 +13,24 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas.task.definition import PATHS, Asked, Definition, nameless
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.preparation import Preparation
 from nas.task.samples import Prepared, Splits
-from nas.task.target import TARGETS, Head
+from nas.task.target import TARGETS, Head, Units
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
+
+
+class Known(NamedTuple):
+    """What is known of a task where its data is not at hand."""
+
+    preparation: Preparation
+    units: Units = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Task:
     loader: Callable[[], Splits] = field(repr=False, compare=False)
     title: str = field(default="", repr=False, compare=False)
     weight: float = field(default=1.0, repr=False)  # of its loss among those of other tasks
-    known: Preparation | None = field(default=None, repr=False, compare=False)  # without the data
+    known: Known | None = field(default=None, repr=False, compare=False)  # without the data
 
     @staticmethod
     def load(spec: str, *, trust_code: bool = False) -> Task:
@@ -61,7 +68,12 @@ class Task:
     @property
     def preparation(self) -> Preparation:
         """What is done to its samples before a network takes them."""
-        return self.known or self.splits().train.inputs.preparation
+        return self.known.preparation if self.known else self.splits().train.inputs.preparation
+
+    @property
+    def units(self) -> Units:
+        """Mean and deviation of each number that it predicts, () where it predicts none."""
+        return self.known.units if self.known else self.splits().units
 
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""
@@ -125,7 +137,7 @@ class Loader:
             samples = read_path(Path(self.source), self.options)
         layout, classes = self.layout or samples.layout, self.classes or samples.classes
         prepared = prepare(
-            replace(samples, layout=layout, classes=classes),
+            replace(samples, layout=layout, classes=classes, target=self.target or samples.target),
             self.like.prepared if self.like else None,
         )
         for key, declared, actual in (

@@ -127,6 +127,11 @@ class Calibration:
         first = [name for name in met if name not in (TRUTH, *BASELINES)]
         return [*first, TRUTH, *(name for name in BASELINES if name in met)]
 
+    def judging(self, task: str) -> list[str]:
+        """What an evaluator may rank by: the task's metric, and the likelihood where it has one."""
+        measured = {m.name for scored in self.scored for m in scored.measurements if m.task == task}
+        return [self.metrics[task], *(["nll"] if "nll" in measured else [])]
+
     def truth(self, task: str) -> Array:
         """(architectures, seeds): the metric after training from scratch."""
         return self.scores(task, TRUTH, self.metrics[task])
@@ -162,13 +167,13 @@ def _sign(score: str) -> int:
 
 def rows(calibration: Calibration, task: str) -> list[Row]:
     """A row for each evaluator and score, in the order of `Calibration.evaluators`."""
-    n, metric = len(calibration.derivations), calibration.metrics[task]
+    n = len(calibration.derivations)
     drawn = _drawn(n)
     draws = _Draws(calibration, task, drawn, counted(drawn))
     wanted = [
         (name, score)
         for name in calibration.evaluators
-        for score in ([name] if name in BASELINES else [metric, "nll"])
+        for score in ([name] if name in BASELINES else calibration.judging(task))
     ]
     replicates = {pair: draws.of(*pair) for pair in wanted}
     rivals = {

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from nas.task.target.base import POOLED_HEAD, Encoded, Head, Metric, Target
+from nas.task.target.base import POOLED_HEAD, Encoded, Head, Metric, Target, Units
 from nas.task.target.labels import Labels
+from nas.task.target.numbers import Numbers
 from nas.task.target.pixels import DENSE_HEAD, Pixels
 from nas.task.target.single import Class
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (Class(), Labels(), Pixels())
+    target.name: target for target in (Class(), Labels(), Pixels(), Numbers())
 }  # what y is, is asked in this order
 METRICS: dict[str, Metric] = {
     metric.name: metric for target in TARGETS.values() for metric in target.metrics
 }
 
-__all__ = ["DENSE_HEAD", "METRICS", "POOLED_HEAD", "TARGETS", "Encoded", "Head", "Metric", "Target"]
+__all__ = [
+    "DENSE_HEAD",
+    "METRICS",
+    "POOLED_HEAD",
+    "TARGETS",
+    "Encoded",
+    "Head",
+    "Metric",
+    "Target",
+    "Units",
+]

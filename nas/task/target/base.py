@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from nas.task.error import TaskError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
+Units: TypeAlias = tuple[tuple[float, float], ...]  # mean and deviation of each number
 POOLED_HEAD = "pool linear(classes)"
 
 
@@ -39,11 +40,13 @@ class Head:
 
 
 class Encoded(NamedTuple):
-    """The y of every split as training takes it, the names of the logits, and notes on both."""
+    """The y of every split as training takes it, the names of the logits, notes on both, and of
+    numbers the mean and deviation of each in train, by which they are scaled."""
 
     classes: tuple[str, ...]
     ys: dict[str, Array]
     notes: tuple[str, ...] = ()
+    units: Units = ()
 
 
 class Target(ABC):
@@ -90,14 +93,18 @@ class Target(ABC):
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         """Every metric but the loss's own, of a whole split."""
 
-    def meter(self) -> Meter:
+    def meter(self, units: Units = ()) -> Meter:
         """What scores a split batch by batch; by default it keeps all logits until the end."""
         return Collected(self)
 
     @abstractmethod
-    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
-        """What one sample's logits say, for a person: shares by class, the likeliest first, or an
-        array of class numbers that is to be drawn."""
+    def shown(self, logits: Tensor, classes: tuple[str, ...], units: Units = ()) -> Any:
+        """What one sample's logits say, for a person: shares by class, the likeliest first,
+        numbers by name, or an array of class numbers that is to be drawn."""
+
+    def words(self, shown: Any, most: int) -> str:
+        """What is shown of one sample in a line: the `most` likeliest classes."""
+        return ", ".join(f"{name} {share:.1%}" for name, share in list(shown.items())[:most])
 
     @abstractmethod
     def prior(self, y: Tensor, classes: int) -> Tensor:

@@ -67,7 +67,7 @@ class Labels(Target):
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         return {"average_precision": average_precision(logits, y)}
 
-    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+    def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return by_share(logits.sigmoid(), classes)
 
     def prior(self, y: Tensor, classes: int) -> Tensor:

@@ -92,10 +92,10 @@ class Pixels(Target):
             "pixel_accuracy": agreement(predicted, y),
         }
 
-    def meter(self) -> Confusion:
+    def meter(self, units: Any = ()) -> Confusion:
         return Confusion()
 
-    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+    def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return logits.argmax(0).numpy()
 
     def prior(self, y: Tensor, classes: int) -> Tensor:

@@ -68,7 +68,7 @@ class Class(Target):
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         return {"accuracy": agreement(logits.argmax(1), y)}
 
-    def shown(self, logits: Tensor, classes: tuple[str, ...]) -> Any:
+    def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return by_share(logits.softmax(0), classes)
 
     def prior(self, y: Tensor, classes: int) -> Tensor:
