@@ -28,6 +28,8 @@ class DataSource:
     function: str = ""  # of kind code: package.module:function, ./file.py:function or a shipped one
     arguments: dict[str, Any] = field(default_factory=dict)  # what the function is called with
     layout: Layout | None = None
+    target: str = ""  # which array or column is y; of pictures class or masks
+    without: tuple[str, ...] = ()  # columns that are left out
     size: int | tuple[int, int] | None = None  # of pictures: a square's side, or height, width
     fit: Fit = "crop"
     skip_corrupt: bool = False  # whether pictures that cannot be read are left out
@@ -37,7 +39,7 @@ class DataSource:
     def options(self) -> Options:
         """How the samples are to be read."""
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return Options(size, self.fit, self.skip_corrupt)
+        return Options(self.target, self.without, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Asked:
     """What may be asked for after the source of a task: name=source?size=96&fit=stretch."""
 
     layout: Layout | None = None
+    target: str = ""
+    without: str = ""  # with commas between
+    predict: Literal[tuple(TARGETS)] | None = None  # type: ignore[valid-type]
     size: int | None = None
     fit: Fit = "crop"
     skip_corrupt: bool = False
@@ -69,7 +74,8 @@ class Asked:
     @property
     def options(self) -> Options:
         size = None if self.size is None else (self.size, self.size)
-        return Options(size, self.fit, self.skip_corrupt)
+        without = tuple(name for name in self.without.split(",") if name)
+        return Options(self.target, without, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)

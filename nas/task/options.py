@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from nas.task.decode import Fit
 from nas.task.error import TaskError
@@ -12,9 +12,12 @@ LEAST, MOST = 4, 4096  # pixels of a side
 
 @dataclass(frozen=True)
 class Options:
-    """What a source is asked for. size: (height, width) of pictures; fit: how they come to it;
-    skip_corrupt: whether files that cannot be read are left out."""
+    """What a source is asked for. target: which of its arrays or columns is y, or class or masks of
+    pictures; without: columns that are left out; size: (height, width) of pictures; fit: how they
+    come to it; skip_corrupt: whether files that cannot be read are left out."""
 
+    target: str = ""
+    without: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     fit: Fit = "crop"
     skip_corrupt: bool = False
@@ -25,10 +28,10 @@ class Options:
                 f"size {self.size}: a picture's sides are between {LEAST} and {MOST} pixels"
             )
 
-    def refuse(self, where: str) -> None:
+    def refuse(self, where: str, *but: str) -> None:
         """Raise TaskError where something is asked for that this source has no use for."""
-        if self != Options():
-            raise TaskError(
-                f"{where}: size, fit and skip_corrupt are for pictures in folders, and these are "
-                "arrays already: leave them out, or resize the arrays"
-            )
+        usual = Options()
+        asked = [f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
+        if wrong := [name for name in asked if name not in but]:
+            known = f"it may be asked for {', '.join(but)} alone" if but else "leave it out"
+            raise TaskError(f"{where}: {' and '.join(wrong)} cannot be asked of it; {known}")

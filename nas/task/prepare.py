@@ -99,14 +99,15 @@ def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str
 
 def _recognised(ys: Mapping[str, Array], declared: str | None, where: str) -> Target:
     """The target whose y these are; raises TaskError for a split where they are none's."""
-    asked = [TARGETS[declared]] if declared else TARGETS.values()
-    possible = [target for target in asked if target.recognises(ys["train"])]
+    asked = [TARGETS[declared]] if declared else list(TARGETS.values())
+    possible = [target for target in asked if target.recognises(ys["train"])][:1]
     for split, y in ys.items():
         if not any(target.recognises(y) for target in possible):
             known = ", or ".join(target.y for target in possible or asked)
+            asked_for = f"target = {declared!r}, but " if declared else ""
             raise TaskError(
-                f"{where}, {split}: y is {y.dtype} of shape {list(y.shape)}; it must be {known}: "
-                "convert it"
+                f"{where}, {split}: {asked_for}y is {y.dtype} of shape {list(y.shape)}; it must be "
+                f"{known}: convert it"
             )
     return possible[0]
 

@@ -73,6 +73,8 @@ class Task:
     @property
     def units(self) -> Units:
         """Mean and deviation of each number that it predicts, () where it predicts none."""
+        if not TARGETS[self.target].scaled:
+            return ()
         return self.known.units if self.known else self.splits().units
 
     def splits(self) -> Splits:
@@ -252,7 +254,7 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
     if text.endswith(".toml"):
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     source, code = _located(text, Path.cwd(), trust_code)
-    loader = Loader(source, code, asked.layout, asked.options)
+    loader = Loader(source, code, asked.layout, asked.options, asked.predict)
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,

@@ -164,7 +164,7 @@ def test_a_definition_may_read_three_axes_as_channels_and_length(tmp_path: Path)
         (('title = "Mine"', 'titel = "Mine"'), "titel is no key .*did you mean 'title'"),
         (('path = "data.npz"', 'path = "data.npz"\npaht = 1'), "data.paht is no key"),
         (('"file"', '"fil"'), "data.kind = 'fil'"),
-        (("[data]", 'target = "pixels"\n[data]'), "target = 'pixels'.*has 'class'"),
+        (("[data]", 'target = "pixels"\n[data]'), "target = 'pixels', but y is int64.*must be"),
         (("[data]", "input = [1, 8, 8]\n[data]"), r"input = \[1, 8, 8\].*has \[1, 6, 6\]"),
         (("[data]", 'metric = "mean_iou"\n[data]'), "does not measure.*'accuracy'"),
         (("[data]", 'classes = ["a", "a"]\n[data]'), "repeat"),

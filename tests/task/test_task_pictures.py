@@ -202,7 +202,9 @@ def test_what_cannot_be_asked_of_pictures_is_named(tmp_path: Path, query: str, s
 
 def test_a_size_is_for_pictures_alone(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=RNG.normal(size=(20, 4)), y=np.arange(20) % 2)
-    with pytest.raises(TaskError, match="are for pictures in folders"):
+    with pytest.raises(
+        TaskError, match="d.npz: size cannot be asked of it; it may be asked for target alone"
+    ):
         Task.load(f"mine={tmp_path / 'd.npz'}?size=20")
 
 

@@ -21,20 +21,10 @@ class Source(NamedTuple):
     read: Callable[[Path, Options], Samples]
 
 
-def _arrays(read: Callable[[Path], Samples]) -> Callable[[Path, Options], Samples]:
-    """A source that there is nothing to ask of."""
-
-    def checked(path: Path, options: Options) -> Samples:
-        options.refuse(str(path))
-        return read(path)
-
-    return checked
-
-
 SOURCES = {  # asked in this order
-    "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", _arrays(read_npz)),
-    "idx": Source(holds_idx, _arrays(read_idx_folder)),
-    "npy": Source(holds_npy, _arrays(read_npy_folder)),
+    "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", read_npz),
+    "idx": Source(holds_idx, read_idx_folder),
+    "npy": Source(holds_npy, read_npy_folder),
     "pictures": Source(Path.is_dir, read_pictures),
 }
 

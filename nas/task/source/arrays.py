@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ PUBLISHED = ("train", "valid", "test")
 FILES = tuple(f"{split}_{part}" for split in PUBLISHED for part in "xy")
 
 
-def read_npz(path: Path) -> Samples:
+def read_npz(path: Path, options: Options) -> Samples:
+    """Arrays by their names in a file."""
+    options.refuse(str(path), "target")
     if not zipfile.is_zipfile(path):
         raise TaskError(f"{path}: is no whole .npz file; save it anew with np.savez")
     with np.load(path, allow_pickle=False) as file:
-        return named_arrays({name: _plain(file.__getitem__, name, path) for name in file}, path)
+        return named_arrays(
+            {name: _plain(file.__getitem__, name, path) for name in file}, path, options.target
+        )
 
 
 def _plain(load: Callable[[Any], Array], key: Any, where: Path) -> Array:
@@ -40,14 +45,16 @@ def _plain(load: Callable[[Any], Array], key: Any, where: Path) -> Array:
         ) from None
 
 
-def named_arrays(arrays: Mapping[str, Array], where: Path) -> Samples:
-    """Pairs by name: x and y, x_train and y_train, train_x, train_images and so on."""
+def named_arrays(arrays: Mapping[str, Array], where: Path, target: str = "") -> Samples:
+    """Pairs by name: x and y, x_train and y_train, train_x, train_images and so on; y may have
+    another name, the `target`."""
+    words = tuple((x, target.lower()) for x, _ in WORDS) if target else WORDS
     known = {name.lower(): array for name, array in arrays.items()}
     pairs: Pairs = {}
     for split, spellings in SPLITS.items():
-        names = [(f"{x}_{s}", f"{y}_{s}") for x, y in WORDS for s in spellings]
-        names += [(f"{s}_{x}", f"{s}_{y}") for x, y in WORDS for s in spellings]
-        names += list(WORDS) if split == "train" else []
+        names = [(f"{x}_{s}", f"{y}_{s}") for x, y in words for s in spellings]
+        names += [(f"{s}_{x}", f"{s}_{y}") for x, y in words for s in spellings]
+        names += list(words) if split == "train" else []
         for x, y in names:
             if (x in known) != (y in known) and split not in pairs:
                 raise _unpaired(where, arrays, f"{x if x in known else y} stands alone")
@@ -71,11 +78,13 @@ def holds_npy(folder: Path) -> bool:
     return any(folder.glob("*.npy"))
 
 
-def read_npy_folder(folder: Path) -> Samples:
+def read_npy_folder(folder: Path, options: Options) -> Samples:
     """Arrays by their files' names, or where there is a `metadata` file as published."""
+    options.refuse(str(folder), "target")
     if (folder / "metadata").is_file():
         return read_published(folder)
-    return named_arrays({f.stem: load_npy(f) for f in sorted(folder.glob("*.npy"))}, folder)
+    arrays = {f.stem: load_npy(f) for f in sorted(folder.glob("*.npy"))}
+    return named_arrays(arrays, folder, options.target)
 
 
 def load_npy(path: Path) -> Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import Samples
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ def holds_idx(folder: Path) -> bool:
     return any(folder.glob("*-images*idx3-ubyte*"))
 
 
-def read_idx_folder(path: Path) -> Samples:
+def read_idx_folder(path: Path, options: Options | None = None) -> Samples:
     """The images and labels of a folder."""
+    (options or Options()).refuse(str(path))
     pairs: Pairs = {}
     for split, stem in STEMS.items():
         files = [

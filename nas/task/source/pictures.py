@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median_low
@@ -45,13 +45,6 @@ class Listing:
     masks: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def key(self, options: Options) -> str:
-        """A digest of what is read and how: names, sizes and times of files."""
-        names = [str(file.relative_to(self.path)) for file in self.files]
-        stats = [(s.st_size, s.st_mtime_ns) for f in (*self.files, *self.masks) if (s := f.stat())]
-        facts = [FORMAT, names, stats, self.splits, self.classes, len(self.masks), asdict(options)]
-        return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
-
     def without(self, left_out: set[int]) -> Listing:
         """The same but for some files."""
 
@@ -66,50 +59,87 @@ class Listing:
 def read_pictures(path: Path, options: Options) -> Samples:
     """Pictures of a folder, or of its train, valid and test: with masks where there are a folder
     of images and one of masks, otherwise one sub-folder a class. They are decoded once."""
+    options.refuse(str(path), "target", "size", "fit", "skip_corrupt")
     within = {s: path / n for s, names in SPLITS.items() for n in names if (path / n).is_dir()}
     if "train" not in within:
         within = {"train": path}
     masked = {split: _masked(folder) for split, folder in within.items()}
-    listing = _with_masks(path, masked) if masked["train"] else _by_class(path, within)
-    store = stored(listing.key(options), str(path), partial(_decoded, listing, options))
-    picture = Picture(**store.facts["picture"])
-    x, y = store.array("x"), store.array("y")
-    pairs = {split: (x[a:b], y[a:b]) for split, (a, b) in store.facts["splits"].items()}
+    listing = _listing(path, within, masked, options.target)
+    asked = replace(options, target="")
+    store = stored(_key(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
+    picture, left_out = Picture(**store.facts["picture"]), store.facts["left_out"]
+    listing = listing.without(set(left_out))
+    x, y = store.array("x"), np.array(listing.classes)
+    if listing.masks:
+        key = _key(path, listing.masks, asked, picture)
+        masks = stored(key, f"masks of {path}", partial(_decoded_masks, listing.masks, picture))
+        y = masks.array("y")
+    starts = {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)}
+    spans = {s: slice(a, a + listing.splits.count(s)) for s, a in starts.items()}
+    pairs = {split: (x[span], y[span]) for split, span in spans.items()}
     layout = "nhw" if x.ndim == 3 else "nhwc"
     notes = (*listing.notes, *store.facts["notes"])
     return Samples(str(path), pairs, layout, notes=notes, picture=picture, store=store)
 
 
-def _decoded(listing: Listing, options: Options, folder: Path) -> Mapping[str, JSON]:
-    """Write a listing's pictures, and classes or masks, into a folder; what is known of them."""
+def _listing(
+    path: Path,
+    within: Mapping[str, Path],
+    masked: Mapping[str, tuple[Path, Path] | None],
+    target: str,
+) -> Listing:
+    if target not in ("", "class", "masks"):
+        raise TaskError(f"{path}: target = {target!r}; of pictures it is class or masks")
+    if target == "masks" and not masked["train"]:
+        raise TaskError(f"{path}: there are no masks: put them into masks/, beside images/")
+    if masked["train"] and target != "class":
+        return _with_masks(path, masked)
+    return _by_class(path, {s: (masked[s] or (folder,))[0] for s, folder in within.items()})
+
+
+def _key(path: Path, files: Sequence[Path], *facts: Any) -> str:
+    """A digest of what is read and how: names, sizes and times of files."""
+    names = [str(file.relative_to(path)) for file in files]
+    stats = [(s.st_size, s.st_mtime_ns) for file in files if (s := file.stat())]
+    text = json.dumps([FORMAT, names, stats, [asdict(fact) for fact in facts]])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
+    """Results, with progress where there are many to come."""
+    if n < MANY:
+        yield from results
+        return
     with live() as show:
+        for done, result in enumerate(results, start=1):
+            show(Progress(phase, done, n))
+            yield result
 
-        def shown(phase: str, results: Iterator[T]) -> Iterator[T]:
-            for done, result in enumerate(results, start=1):
-                if len(listing.files) >= MANY:
-                    show(Progress(phase, done, len(listing.files)))
-                yield result
 
-        seen = list(shown("looking at pictures", in_order(glance, listing.files)))
-        broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)}
-        notes = _left_out(listing, broken, options)
-        listing = listing.without(set(broken))
-        picture, dtype, more = _chosen([s for s in seen if isinstance(s, Seen)], listing, options)
-        size, n = (picture.height, picture.width), len(listing.files)
-        channels = len(picture.mode) if picture.mode else 1
-        x = new_array(folder, "x", dtype, (n, *size, *((channels,) if channels > 1 else ())))
-        _fill(x, listing.files, shown("reading pictures", _read(decode, listing.files, picture)))
-        if listing.masks:
-            masks = shown("looking at masks", in_order(glance, listing.masks))
-            wide = any(isinstance(glimpse, Seen) and glimpse.deep for glimpse in masks)
-            y = new_array(folder, "y", "int32" if wide else "uint8", (n, *size))
-            classes = _read(decode_mask, listing.masks, picture)
-            _fill(y, listing.masks, shown("reading masks", classes))
-        else:
-            np.save(folder / "y.npy", np.array(listing.classes))
-    starts = {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)}
-    spans = {s: [a, a + listing.splits.count(s)] for s, a in starts.items()}
-    return {"picture": asdict(picture), "splits": spans, "notes": [*notes, *more]}
+def _decoded(listing: Listing, options: Options, folder: Path) -> Mapping[str, JSON]:
+    """Write a listing's pictures into a folder; what is known of them."""
+    total = len(listing.files)
+    seen = list(_shown_while("looking at pictures", in_order(glance, listing.files), total))
+    broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)}
+    notes = _left_out(listing, broken, options)
+    listing = listing.without(set(broken))
+    picture, dtype, more = _chosen([s for s in seen if isinstance(s, Seen)], listing, options)
+    channels = len(picture.mode) if picture.mode else 1
+    shape = (len(listing.files), picture.height, picture.width)
+    x = new_array(folder, "x", dtype, shape if channels == 1 else (*shape, channels))
+    results = _read(decode, listing.files, picture)
+    _fill(x, listing.files, _shown_while("reading pictures", results, total))
+    return {"picture": asdict(picture), "left_out": list(broken), "notes": [*notes, *more]}
+
+
+def _decoded_masks(files: Sequence[Path], picture: Picture, folder: Path) -> Mapping[str, JSON]:
+    """Write masks into a folder."""
+    wide = any(isinstance(seen, Seen) and seen.deep for seen in in_order(glance, files))
+    shape = (len(files), picture.height, picture.width)
+    y = new_array(folder, "y", "int32" if wide else "uint8", shape)
+    results = _read(decode_mask, files, picture)
+    _fill(y, files, _shown_while("reading masks", results, len(files)))
+    return {}
 
 
 def _read(
@@ -231,8 +261,9 @@ def _with_masks(path: Path, masked: Mapping[str, tuple[Path, Path] | None]) -> L
                 f"{path}: {alone[0]!r}, the first of {len(alone)}, is a picture without a mask or "
                 "the other way round; each picture needs a mask of its own name: add or remove it"
             )
-        files += [ours[stem] for stem in sorted(ours)]
-        masks += [theirs[stem] for stem in sorted(ours)]
+        order = sorted(ours, key=ours.__getitem__)
+        files += [ours[stem] for stem in order]
+        masks += [theirs[stem] for stem in order]
         splits += [split] * len(ours)
     return Listing(path, tuple(files), tuple(splits), masks=tuple(masks))
 

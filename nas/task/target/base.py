@@ -56,6 +56,7 @@ class Target(ABC):
     y: ClassVar[str]  # what y must be, in words
     metrics: ClassVar[tuple[Metric, ...]]
     head: ClassVar[Head] = Head(("coarse",), POOLED_HEAD)
+    scaled: ClassVar[bool] = False  # whether y are numbers that are scaled by their units
     counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
 
     @abstractmethod

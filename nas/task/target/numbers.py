@@ -26,7 +26,7 @@ class Numbers(Target):
         Metric("mae", "", larger_is_better=False),
         Metric("r2"),
     )
-    counted = "samples"
+    scaled = True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim <= 2 and y.dtype.kind in "iuf"
