@@ -18,6 +18,8 @@ from nas.plan import run
 from nas.task import TARGETS, Task
 from nas.task.decode import Unreadable, decode
 from nas.task.prepare import lay_out
+from nas.task.source.tables import is_table
+from nas.task.table import read_frame
 
 AT_ONCE = 64  # samples of an array that go through a network together
 
@@ -38,7 +40,7 @@ class Prediction(NamedTuple):
 def predict(
     folder: Path, files: Sequence[Path], *, trust_code: bool = False
 ) -> Iterator[Prediction]:
-    """A prediction for each picture, or each sample of an .npy file.
+    """A prediction for each picture, each row of a table, or each sample of an .npy file.
 
     Raises ExportError for a network that does not know how its samples were prepared, and for a
     file that it cannot take.
@@ -58,6 +60,13 @@ def predict(
 
 def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Each sample of a file with its name, as each task's network takes it."""
+    if is_table(file):
+        frame = read_frame(file)
+        rows = {task.name: _rows(frame, task, file) for task in tasks}
+        for number in range(len(frame)):
+            sample = {name: x[number : number + 1] for name, x in rows.items()}
+            yield f"{file}[{number}]", sample
+        return
     if file.suffix != ".npy":
         yield str(file), {task.name: _picture(file, task) for task in tasks}
         return
@@ -85,6 +94,14 @@ def _picture(file: Path, task: Task) -> Tensor:
     if isinstance(pixels, Unreadable):
         raise ExportError(f"{file}: is no readable picture: {pixels.reason}")
     return _prepared(pixels[None], "nhw" if pixels.ndim == 2 else "nhwc", task, file)
+
+
+def _rows(frame: Any, task: Task, file: Path) -> Tensor:
+    assert task.known is not None
+    table = task.known.preparation.table
+    if table is None:
+        raise ExportError(f"{file}: {task.name} was not learned from a table")
+    return _prepared(table.encode(frame, str(file)), "nf", task, file)
 
 
 def _array(array: Any, task: Task, file: Path) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.lazy import np, torch
 from nas.task.decode import Picture
+from nas.task.table import Table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,9 +30,9 @@ DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch
 class Preparation:
     """What is done to a sample before a network takes it; it travels with the network.
 
-    A file becomes numbers as a `picture`, where samples are pictures. Arrays are read by their
-    `layout` as (n, channels, ...). Numbers are divided by `scale`; then each channel loses its
-    `mean` and is divided by its `deviation`, those of the training split, where there are any.
+    A file becomes numbers as a `picture`, where samples are pictures, or as a `table`. Arrays are
+    read by their `layout` as (n, channels, ...). Numbers are divided by `scale`; then each channel
+    loses its `mean` and is divided by its `deviation`, those of the training split.
     """
 
     scale: float = 1.0
@@ -39,6 +40,7 @@ class Preparation:
     deviation: tuple[float, ...] = ()
     picture: Picture | None = None
     layout: str = ""
+    table: Table | None = None
 
     @property
     def numbers(self) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -55,6 +57,8 @@ class Preparation:
         picture = self.picture
         if picture and (len(picture.mode) or 1, picture.height, picture.width) != input:
             return f"pictures as {picture} for an input of {input}"
+        if self.table and self.table.size != input[0]:
+            return f"a table of {self.table.size} numbers a row for {input[0]} channels"
         return ""
 
     def __call__(self, x: Tensor) -> Tensor:

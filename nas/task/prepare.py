@@ -55,7 +55,9 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         mean, deviation = samples.remembered(
             f"moments {cut_digest} {scale}", lambda: moments(xs["train"], of_train, scale)
         )
-        preparation = Preparation(scale, tuple(mean), tuple(deviation), samples.picture, layout)
+        preparation = Preparation(
+            scale, tuple(mean), tuple(deviation), samples.picture, layout, samples.table
+        )
         contents = {
             split: samples.remembered(f"content {split}", partial(digest, x))
             for split, x in xs.items()

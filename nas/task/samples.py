@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas.lazy import torch
 from nas.task.decode import Picture
 from nas.task.preparation import Inputs, Preparation
+from nas.task.table import Table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from nas.journal import JSON
     from nas.task.preparation import Device
     from nas.task.store import Store
-    from nas.task.target import Units
 
     Array = npt.NDArray[Any]
     Pairs = dict[str, tuple[Array, Array]]  # split -> (x, y)
 
+Units: TypeAlias = tuple[tuple[float, float], ...]  # mean and deviation of each number of y
 SPLITS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
 
 
@@ -37,6 +38,7 @@ class Samples:
     classes: tuple[str, ...] | None = None  # None to infer
     notes: tuple[str, ...] = ()  # on where the arrays come from
     picture: Picture | None = None  # how files became arrays, where they are pictures
+    table: Table | None = None  # how rows became arrays, where they are of a table
     target: str | None = None  # a key of TARGETS; None to infer
     store: Store | None = None  # where the arrays are kept
 

@@ -19,8 +19,8 @@ from nas.task.definition import PATHS, Asked, Definition, nameless
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.preparation import Preparation
-from nas.task.samples import Prepared, Splits
-from nas.task.target import TARGETS, Head, Units
+from nas.task.samples import Prepared, Splits, Units
+from nas.task.target import TARGETS, Head
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")

@@ -12,6 +12,7 @@ from nas.task.samples import Samples
 from nas.task.source.arrays import holds_npy, read_npy_folder, read_npz
 from nas.task.source.idx import holds_idx, read_idx_folder
 from nas.task.source.pictures import read_pictures
+from nas.task.source.tables import is_table, read_table
 
 
 class Source(NamedTuple):
@@ -23,6 +24,7 @@ class Source(NamedTuple):
 
 SOURCES = {  # asked in this order
     "npz": Source(lambda path: path.is_file() and path.suffix == ".npz", read_npz),
+    "table": Source(is_table, read_table),
     "idx": Source(holds_idx, read_idx_folder),
     "npy": Source(holds_npy, read_npy_folder),
     "pictures": Source(Path.is_dir, read_pictures),
@@ -35,6 +37,6 @@ def read_path(path: Path, options: Options) -> Samples:
         if source.recognises(path):
             return source.read(path, options)
     raise TaskError(
-        f"{path}: data comes from an .npz file, a folder, or a function "
+        f"{path}: data comes from an .npz, .csv or .parquet file, a folder, or a function "
         "(package.module:function); convert it, e.g. np.savez('data.npz', x=x, y=y)"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.task.target.base import POOLED_HEAD, Encoded, Head, Metric, Target, Units
+from nas.task.target.base import POOLED_HEAD, Encoded, Head, Metric, Target
 from nas.task.target.labels import Labels
 from nas.task.target.numbers import Numbers
 from nas.task.target.pixels import DENSE_HEAD, Pixels
@@ -15,14 +15,4 @@ METRICS: dict[str, Metric] = {
     metric.name: metric for target in TARGETS.values() for metric in target.metrics
 }
 
-__all__ = [
-    "DENSE_HEAD",
-    "METRICS",
-    "POOLED_HEAD",
-    "TARGETS",
-    "Encoded",
-    "Head",
-    "Metric",
-    "Target",
-    "Units",
-]
+__all__ = ["DENSE_HEAD", "METRICS", "POOLED_HEAD", "TARGETS", "Encoded", "Head", "Metric", "Target"]

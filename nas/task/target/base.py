@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nas.task.error import TaskError
+from nas.task.samples import Units
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.task.samples import Array
 
-Units: TypeAlias = tuple[tuple[float, float], ...]  # mean and deviation of each number
 POOLED_HEAD = "pool linear(classes)"
 
 

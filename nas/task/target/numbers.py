@@ -12,8 +12,7 @@ from nas.task.target.base import Collected, Encoded, Metric, Target, unique
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas.task.samples import Array
-    from nas.task.target.base import Units
+    from nas.task.samples import Array, Units
 
 
 class Numbers(Target):

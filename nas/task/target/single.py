@@ -51,7 +51,8 @@ class Class(Target):
         if counts.min() < 2:
             raise TaskError(
                 f"{where}: class {classes[int(counts.argmin())]!r} has {counts.min()} samples in "
-                "train; each class needs 2 or more: add samples of it, or leave it out"
+                "train; each class needs 2 or more: add samples of it, leave it out, or where y is "
+                "a quantity say target = 'numbers' (?predict=numbers)"
             )
 
     def strata(self, y: Array) -> Array:

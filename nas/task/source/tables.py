@@ -1,0 +1,58 @@
+"""Tables: CSV, TSV and Parquet, a sample a row."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from nas.task.error import TaskError
+from nas.task.options import Options
+from nas.task.samples import Samples
+from nas.task.table import Table, read_frame
+
+FEW = 20  # different numbers in a column that is predicted, which are read as classes
+SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+def is_table(path: Path) -> bool:
+    return path.suffix in SUFFIXES and path.is_file()
+
+
+def read_table(path: Path, options: Options) -> Samples:
+    """The rows of a table: y is the column that is the target, x all others but those left out."""
+    options.refuse(str(path), "target", "without")
+    frame = read_frame(path)
+    names = [str(name) for name in frame.columns]
+    frame.columns = names
+    for name in (options.target, *options.without):
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            what = f"there is no column {name!r}; {hint}" if name else "which column is predicted? "
+            raise TaskError(
+                f"{path}: {what}say ?target=COLUMN, one of {', '.join(names[:20])}"
+                f"{', …' if len(names) > 20 else ''}"
+            )
+    y = frame[options.target]
+    if missing := int(y.isna().sum()):
+        at = int(np.flatnonzero(y.isna())[0])
+        raise TaskError(
+            f"{path}: {missing} of {len(y)} rows have no {options.target}, the first is row {at}; "
+            "leave out the rows whose target is missing"
+        )
+    read = frame.drop(columns=[options.target, *options.without])
+    table, notes = Table.of(read, str(path))
+    if not table.size:
+        raise TaskError(f"{path}: there is no column to predict {options.target} from")
+    values, target, classes = y.to_numpy(), None, None
+    if values.dtype.kind not in "iuf":
+        values = y.astype(str).to_numpy(dtype=str)
+    elif len(np.unique(values)) > FEW:
+        target, classes = "numbers", (options.target,)
+    x = table.encode(read, str(path))
+    note = f"{len(table.numbers)} columns of numbers, {len(table.categories)} of categories"
+    return Samples(
+        str(path), {"train": (x, values)}, "nf", classes, (note, *notes), table=table, target=target
+    )

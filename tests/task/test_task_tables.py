@@ -1,0 +1,123 @@
+"""Claims about tables: which columns are read how, and that it travels with a network."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nas.export import Recipe, load, predict, save
+from nas.grammar import Grammar, sample
+from nas.network import Network
+from nas.task import Task, TaskError, load_tasks
+from nas.task.table import Table
+
+RNG = np.random.default_rng(4)
+
+
+def frame(n: int = 120) -> pd.DataFrame:
+    age = RNG.integers(20, 70, n).astype(float)
+    return pd.DataFrame(
+        {
+            "age": np.where(np.arange(n) % 10 == 3, np.nan, age),
+            "city": np.array(["Rome", "Oslo", None], dtype=object)[np.arange(n) % 3],
+            "member": np.arange(n) % 2 == 0,
+            "same": 7,
+            "price": 3 * age + RNG.normal(size=n),
+            "sold": np.array(["yes", "no"])[np.arange(n) % 2],
+        }
+    )
+
+
+@pytest.fixture(params=["csv", "tsv", "parquet"])
+def table(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path / f"houses.{request.param}"
+    if request.param == "parquet":
+        frame().to_parquet(path)
+    else:
+        frame().to_csv(path, index=False, sep="," if request.param == "csv" else "\t")
+    return path
+
+
+def test_a_table_is_numbers_and_categories_and_what_is_missing_is_said(table: Path) -> None:
+    task = Task.load(f"house={table}?target=price&without=sold")
+    assert (task.target, task.classes) == ("numbers", ("price",))
+    assert task.input == (2 + 2 + 2, 1, 1)  # age and its mark, two cities, member or not
+    said = task.describe()
+    assert "12 of column age are missing: its median, and a mark" in said
+    assert "40 of column city are missing and of no category" in said
+    assert "column same is always the same and left out" in said
+    raw = task.splits().train.inputs.raw[:, :, 0, 0]
+    assert set(np.unique(raw[:, 1]).tolist()) == {0.0, 1.0}
+    assert (raw[:, 2:4].sum(1) <= 1).all() and (raw[:, 4:6].sum(1) == 1).all()
+
+
+def test_two_columns_are_two_tasks_of_the_same_rows(table: Path) -> None:
+    price, sold = load_tasks(
+        [f"price={table}?target=price&without=sold", f"sold={table}?target=sold&without=price"]
+    )
+    assert (price.target, sold.target) == ("numbers", "class")
+    assert sold.splits().train.inputs is price.splits().train.inputs
+
+
+def test_whole_numbers_of_few_values_are_classes(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": RNG.normal(size=80), "stars": np.arange(80) % 5})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    assert Task.load(f"t={tmp_path / 't.csv'}?target=stars").target == "class"
+    assert Task.load(f"t={tmp_path / 't.csv'}?target=stars&predict=numbers").target == "numbers"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("", r"which column is predicted\? say \?target=COLUMN, one of age, city"),
+        ("?target=prize", "there is no column 'prize'; did you mean 'price'"),
+        ("?target=price&without=solt", "there is no column 'solt'; did you mean 'sold'"),
+        ("?target=age", "12 of 120 rows have no age, the first is row 3"),
+        (
+            "?target=price&size=20",
+            "size cannot be asked of it; it may be asked for target",
+        ),
+    ],
+)
+def test_what_a_table_cannot_give_is_named(tmp_path: Path, query: str, says: str) -> None:
+    frame().to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(TaskError, match=says):
+        Task.load(f"t={tmp_path / 't.csv'}{query}")
+
+
+def test_words_of_too_many_kinds_are_no_category() -> None:
+    rows = pd.DataFrame({"name": [f"n{i}" for i in range(300)]})
+    with pytest.raises(TaskError, match="300 different words, and 256 are read"):
+        Table.of(rows, "here")
+    with pytest.raises(TaskError, match="column 'at' holds times"):
+        Table.of(pd.DataFrame({"at": pd.to_datetime(["2026-01-01", "2026-01-02"])}), "here")
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"no table")
+    with pytest.raises(TaskError, match="cannot be read as a table"):
+        Task.load(f"t={tmp_path / 't.parquet'}?target=a")
+
+
+def test_a_network_reads_new_rows_as_it_read_those_it_learned_from(tmp_path: Path) -> None:
+    frame().to_csv(tmp_path / "t.csv", index=False)
+    tasks = load_tasks([f"price={tmp_path / 't.csv'}?target=price&without=sold"])
+    derivation = sample(Grammar.load("mlp"), random.Random(0), input=tasks[0].input)
+    save(
+        Network(derivation, heads=tasks), tmp_path / "net", tasks=tasks, recipe=Recipe(), source={}
+    )
+    known = load(tmp_path / "net")[1][0].known
+    assert known is not None and known.preparation == tasks[0].preparation
+    rows = frame().head(4)
+    rows.loc[0, "city"] = "Paris"  # a word that it has never met
+    rows[["member", "age", "city"]].to_csv(tmp_path / "new.csv", index=False)
+    said = list(predict(tmp_path / "net", [tmp_path / "new.csv"]))
+    assert [p.sample for p in said] == [f"{tmp_path / 'new.csv'}[{i}]" for i in range(4)]
+    assert all(set(p.tasks["price"]) == {"price"} for p in said)
+    rows[["member"]].to_csv(tmp_path / "less.csv", index=False)
+    with pytest.raises(TaskError, match="has no column age, city, which the network reads"):
+        list(predict(tmp_path / "net", [tmp_path / "less.csv"]))
