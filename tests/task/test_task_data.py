@@ -190,7 +190,7 @@ def test_unusable_arrays_are_refused_with_value_rule_and_fix(
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
-    for name, says in (("data.npz", "whole .npz"), ("data.csv", "convert it")):
+    for name, says in (("data.npz", "whole .npz"), ("data.xyz", "convert it")):
         (tmp_path / name).write_bytes(b"1,2,3")
         with pytest.raises(TaskError, match=says):
             Task.load(f"mine={tmp_path / name}")
