@@ -92,7 +92,7 @@ class Run:
         """What commands on this run need said: " --trust-code" where it names code, or ""."""
         uses = re.search(r"^use ", (self.folder / "space.grammar").read_text(), flags=re.M)
         named = (*self.settings.tasks, f"={self.settings.supernet.strategy}")
-        code = any(re.search(r"=.*:\w+$", spec.partition("?")[0]) for spec in named)
+        code = any(re.search(r"=(?!hf:).*:\w+$", spec.partition("?")[0]) for spec in named)
         return " --trust-code" if uses or code else ""
 
     @property

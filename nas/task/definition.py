@@ -28,6 +28,7 @@ class DataSource:
     function: str = ""  # of kind code: package.module:function, ./file.py:function or a shipped one
     arguments: dict[str, Any] = field(default_factory=dict)  # what the function is called with
     layout: Layout | None = None
+    input: str = ""  # which column is x
     target: str = ""  # which array or column is y; of pictures class or masks
     without: tuple[str, ...] = ()  # columns that are left out
     size: int | tuple[int, int] | None = None  # of pictures: a square's side, or height, width
@@ -39,7 +40,7 @@ class DataSource:
     def options(self) -> Options:
         """How the samples are to be read."""
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return Options(self.target, self.without, size, self.fit, self.skip_corrupt)
+        return Options(self.input, self.target, self.without, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Asked:
     """What may be asked for after the source of a task: name=source?size=96&fit=stretch."""
 
     layout: Layout | None = None
+    image: str = ""  # the same as input
+    input: str = ""
+    label: str = ""  # the same as target
     target: str = ""
     without: str = ""  # with commas between
     predict: Literal[tuple(TARGETS)] | None = None  # type: ignore[valid-type]
@@ -75,7 +79,8 @@ class Asked:
     def options(self) -> Options:
         size = None if self.size is None else (self.size, self.size)
         without = tuple(name for name in self.without.split(",") if name)
-        return Options(self.target, without, size, self.fit, self.skip_corrupt)
+        input, target = self.input or self.image, self.target or self.label
+        return Options(input, target, without, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)

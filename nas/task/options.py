@@ -12,10 +12,14 @@ LEAST, MOST = 4, 4096  # pixels of a side
 
 @dataclass(frozen=True)
 class Options:
-    """What a source is asked for. target: which of its arrays or columns is y, or class or masks of
-    pictures; without: columns that are left out; size: (height, width) of pictures; fit: how they
-    come to it; skip_corrupt: whether files that cannot be read are left out."""
+    """What a source is asked for.
 
+    input, target: which of its arrays or columns is x, and which y, or of pictures class or masks;
+    without: columns that are left out; size: (height, width) of pictures; fit: how they come to it;
+    skip_corrupt: whether files that cannot be read are left out.
+    """
+
+    input: str = ""
     target: str = ""
     without: tuple[str, ...] = ()
     size: tuple[int, int] | None = None

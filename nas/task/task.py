@@ -22,6 +22,7 @@ from nas.task.preparation import Preparation
 from nas.task.samples import Prepared, Splits, Units
 from nas.task.target import TARGETS, Head
 
+PREFIX = "hf:"  # of a data set of Hugging Face's hub, by name
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
 
@@ -130,11 +131,13 @@ class Loader:
         from nas.task.prepare import prepare
         from nas.task.source import read_path
         from nas.task.source.code import read_function
+        from nas.task.source.hub import read_hub
 
         if self.code:
             function = _shipped_functions().get(self.source, self.source)
-            self.options.refuse(self.source)
-            samples = read_function(function, json.loads(self.arguments))
+            samples = read_function(function, json.loads(self.arguments), self.options)
+        elif self.source.startswith(PREFIX):
+            samples = read_hub(self.source, self.options)
         else:
             samples = read_path(Path(self.source), self.options)
         layout, classes = self.layout or samples.layout, self.classes or samples.classes
@@ -231,6 +234,8 @@ def _shipped_functions() -> dict[str, str]:
 
 def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
     """A file or folder made absolute, or a function and True; code that ships is trusted."""
+    if text.startswith(PREFIX):
+        return text, False
     code = CODE.fullmatch(text)
     if not code:
         return str(_existing(text, base)), False

@@ -77,10 +77,7 @@ def test_whole_numbers_of_few_values_are_classes(tmp_path: Path) -> None:
         ("?target=prize", "there is no column 'prize'; did you mean 'price'"),
         ("?target=price&without=solt", "there is no column 'solt'; did you mean 'sold'"),
         ("?target=age", "12 of 120 rows have no age, the first is row 3"),
-        (
-            "?target=price&size=20",
-            "size cannot be asked of it; it may be asked for target",
-        ),
+        ("?target=price&size=20", "size cannot be asked of it; it may be asked for target"),
     ],
 )
 def test_what_a_table_cannot_give_is_named(tmp_path: Path, query: str, says: str) -> None:

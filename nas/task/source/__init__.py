@@ -10,6 +10,7 @@ from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import Samples
 from nas.task.source.arrays import holds_npy, read_npy_folder, read_npz
+from nas.task.source.hub import is_saved, read_saved
 from nas.task.source.idx import holds_idx, read_idx_folder
 from nas.task.source.pictures import read_pictures
 from nas.task.source.tables import is_table, read_table
@@ -27,6 +28,7 @@ SOURCES = {  # asked in this order
     "table": Source(is_table, read_table),
     "idx": Source(holds_idx, read_idx_folder),
     "npy": Source(holds_npy, read_npy_folder),
+    "saved": Source(is_saved, read_saved),
     "pictures": Source(Path.is_dir, read_pictures),
 }
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from nas.task.error import TaskError
+from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
-from nas.user_code import user_attribute
-
-if TYPE_CHECKING:
-    from nas.task.samples import Array
-
-KEYS = (("x", "y"), ("image", "label"), ("img", "label"), ("input", "target"), ("data", "target"))
+from nas.task.source.items import read_items
+from nas.user_code import content_digest, user_attribute
 
 
-def read_function(target: str, arguments: Mapping[str, Any]) -> Samples:
+def read_function(target: str, arguments: Mapping[str, Any], options: Options) -> Samples:
     """What module:function returns: Samples; a Dataset, 2 or 3 of them or a dict, by split."""
     try:
         given = user_attribute(target)(**arguments)
@@ -31,6 +27,7 @@ def read_function(target: str, arguments: Mapping[str, Any]) -> Samples:
             "here, else write ./file.py:function"
         ) from error
     if isinstance(given, Samples):
+        options.refuse(target)
         return given
     if isinstance(given, Mapping):
         parts = {s: given[n] for s, names in SPLITS.items() for n in names if n in given}
@@ -40,35 +37,17 @@ def read_function(target: str, arguments: Mapping[str, Any]) -> Samples:
         parts = dict(zip(names, some, strict=False))
     if "train" not in parts:
         raise TaskError(f"{target}: returned no train split; return one, or a dict with 'train'")
-    return Samples(target, {s: _stacked(part, f"{target}, {s}") for s, part in parts.items()})
+    facts = f"{content_digest(target)} {json.dumps(dict(arguments), sort_keys=True)}"
+    return _read(target, parts, options, facts)
 
 
-def _stacked(dataset: Any, where: str) -> tuple[Array, Array]:
-    sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+def _read(target: str, parts: Mapping[str, Any], options: Options, facts: str) -> Samples:
     try:
-        items = [dataset[i] for i in range(len(dataset))] if sized else list(dataset)
-        pairs = [_pair(item, where) for item in items]
-        columns = [[np.asarray(part) for part in column] for column in zip(*pairs, strict=True)]
-        x, y = (np.stack(column) for column in columns)
+        return read_items(target, parts, options, facts)
     except TaskError:
         raise
     except (ValueError, TypeError) as error:
         raise TaskError(
-            f"{where}: items cannot be stacked ({error}); each must be (x, y), every x of one "
+            f"{target}: items cannot be stacked ({error}); each must be (x, y), every x of one "
             "size: resize or pad them, and give each an (x, y)"
         ) from error
-    return x, y
-
-
-def _pair(item: Any, where: str) -> Any:
-    """An item's x and y; of a dict by the names that they most often have."""
-    if not isinstance(item, Mapping):
-        return item
-    for x, y in KEYS:
-        if x in item and y in item:
-            return item[x], item[y]
-    known = ", ".join(f"{x} and {y}" for x, y in KEYS)
-    raise TaskError(
-        f"{where}: an item has {', '.join(map(str, item))}, of which none are known as x and y "
-        f"({known}): give (x, y), or rename two of them"
-    )

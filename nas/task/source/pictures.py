@@ -105,7 +105,7 @@ def _key(path: Path, files: Sequence[Path], *facts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
+def shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
     """Results, with progress where there are many to come."""
     if n < MANY:
         yield from results
@@ -119,16 +119,17 @@ def _shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
 def _decoded(listing: Listing, options: Options, folder: Path) -> Mapping[str, JSON]:
     """Write a listing's pictures into a folder; what is known of them."""
     total = len(listing.files)
-    seen = list(_shown_while("looking at pictures", in_order(glance, listing.files), total))
+    seen = list(shown_while("looking at pictures", in_order(glance, listing.files), total))
     broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)}
     notes = _left_out(listing, broken, options)
     listing = listing.without(set(broken))
-    picture, dtype, more = _chosen([s for s in seen if isinstance(s, Seen)], listing, options)
+    readable = [s for s in seen if isinstance(s, Seen)]
+    picture, dtype, more = chosen_picture(readable, [str(f) for f in listing.files], options)
     channels = len(picture.mode) if picture.mode else 1
     shape = (len(listing.files), picture.height, picture.width)
     x = new_array(folder, "x", dtype, shape if channels == 1 else (*shape, channels))
     results = _read(decode, listing.files, picture)
-    _fill(x, listing.files, _shown_while("reading pictures", results, total))
+    _fill(x, listing.files, shown_while("reading pictures", results, total))
     return {"picture": asdict(picture), "left_out": list(broken), "notes": [*notes, *more]}
 
 
@@ -138,7 +139,7 @@ def _decoded_masks(files: Sequence[Path], picture: Picture, folder: Path) -> Map
     shape = (len(files), picture.height, picture.width)
     y = new_array(folder, "y", "int32" if wide else "uint8", shape)
     results = _read(decode_mask, files, picture)
-    _fill(y, files, _shown_while("reading masks", results, len(files)))
+    _fill(y, files, shown_while("reading masks", results, len(files)))
     return {}
 
 
@@ -179,19 +180,19 @@ def _unreadable(files: Sequence[Path], broken: Mapping[int, str]) -> TaskError:
     )
 
 
-def _chosen(
-    seen: Sequence[Seen], listing: Listing, options: Options
+def chosen_picture(
+    seen: Sequence[Seen], names: Sequence[str], options: Options
 ) -> tuple[Picture, str, list[str]]:
     """How all pictures become numbers, of which type, and notes: colours as any has them, in the
     size that is asked for, or that all have, or in a small square."""
     if not seen:
-        raise TaskError(f"{listing.path}: none of its files is a readable picture")
+        raise TaskError("none of its files is a readable picture")
     deep = [glimpse.deep for glimpse in seen]
     if any(deep) and not all(deep):
         at = deep.index(not deep[0])
         raise TaskError(
-            f"{listing.files[at]}: is of mode {seen[at].mode}, and {listing.files[0]} of "
-            f"{seen[0].mode}; all must have 8 bits a channel, or none: convert some"
+            f"{names[at]}: is of mode {seen[at].mode}, and {names[0]} of {seen[0].mode}; all must "
+            "have 8 bits a channel, or none: convert some"
         )
     alpha = any(glimpse.alpha for glimpse in seen)
     mode = ("L" if all(glimpse.grey for glimpse in seen) else "RGB") + "A" * alpha
