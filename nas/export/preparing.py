@@ -30,7 +30,8 @@ MIDDLE = '''\
 def _middle(width: int, height: int) -> tuple[float, float, float, float]:
     """The largest box in the middle of a picture that has the input's sides."""
     scale = min(width / {width}, height / {height})
-    across, down = (width - scale * {width}) / 2, (height - scale * {height}) / 2
+    across = max(0.0, (width - scale * {width}) / 2)
+    down = max(0.0, (height - scale * {height}) / 2)
     return across, down, width - across, height - down'''
 
 

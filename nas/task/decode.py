@@ -121,7 +121,8 @@ def fitted(image: Image, picture: Picture, *, nearest: bool = False) -> Image | 
     box = (0.0, 0.0, float(width), float(height))
     if picture.fit == "crop":
         scale = min(width / size[0], height / size[1])
-        across, down = (width - scale * size[0]) / 2, (height - scale * size[1]) / 2
+        across = max(0.0, (width - scale * size[0]) / 2)
+        down = max(0.0, (height - scale * size[1]) / 2)
         box = (across, down, width - across, height - down)
     if nearest:
         return image.resize(size, Resampling.NEAREST, box=box)

@@ -63,16 +63,17 @@ class Preparation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, channels, ...) of any real type, as a network takes it: float32."""
-        x = x.float()
+        x = x.to(torch.float32, copy=True)  # of its own, so that it may be worked on in place
         if self.scale != 1:
-            x = x / self.scale
+            x /= self.scale
         if self.mean:
             across = (1, -1, *(1 for _ in x.shape[2:]))
             mean, deviation = (
                 torch.tensor(values, dtype=torch.float32, device=x.device).reshape(across)
                 for values in (self.mean, self.deviation)
             )
-            x = (x - mean) / deviation
+            x -= mean
+            x /= deviation
         return x
 
     def __str__(self) -> str:
@@ -116,6 +117,15 @@ class Inputs:
         """The values of one sample."""
         return int(np.prod(self.shape))
 
+    @property
+    def memory(self) -> str:
+        """What all of them take, in words."""
+        megabytes = len(self) * self.size * self.raw.itemsize / 1e6
+        where = "mapped" if _mapped(self.raw) else "in memory"
+        kept = "kept" if 4 * self.size * len(self) <= KEPT else "made"
+        how = "once" if kept == "kept" else "batch by batch"
+        return f"{megabytes:,.1f} MB of {self.raw.dtype} {where}, {kept} as float32 {how}"
+
     def batch(self, at: Tensor, device: Device = "cpu") -> Tensor:
         """(len(at), *shape) float32: the samples of those numbers (int64, on the CPU), prepared."""
         device = torch.device(device)
@@ -148,6 +158,14 @@ class Inputs:
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
+def _mapped(x: Array) -> bool:
+    """Whether an array is a part of a file's pages, which need no memory of one's own."""
+    base: Any = x
+    while base is not None and not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+    return base is not None
+
+
 def chunks(x: Array, at: Array | None = None) -> Iterator[Array]:
     """Some samples of x after others, of those numbers where any are named."""
     n = len(x) if at is None else len(at)
@@ -169,6 +187,8 @@ def digest(x: Array) -> str:
 def moments(x: Array, at: Array | None, scale: float) -> list[list[float]]:
     """Mean and deviation of each channel of x (n, channels, ...), divided by `scale`; of a channel
     that is always the same a deviation of 1."""
+    if x.dtype == np.uint8:
+        return _moments_of_bytes(x, at, scale)
     axes = (0, *range(2, x.ndim))
     each = (x.size // len(x)) // x.shape[1] * (len(x) if at is None else len(at))
     total, low, high = 0.0, None, None
@@ -184,6 +204,21 @@ def moments(x: Array, at: Array | None, scale: float) -> list[list[float]]:
         squares += ((chunk - mean.reshape(across)) ** 2).sum(axes)
     deviation = np.sqrt(squares / each).astype(np.float32)
     deviation[low == high] = 1
+    return [mean.astype(np.float32).tolist(), deviation.tolist()]
+
+
+def _moments_of_bytes(x: Array, at: Array | None, scale: float) -> list[list[float]]:
+    """The same, by counting how often each channel has each of the 256 values."""
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
+    for chunk in chunks(x, at):
+        for channel in range(x.shape[1]):
+            values = torch.from_numpy(np.ascontiguousarray(chunk[:, channel]))
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    shares = (counts.double() / counts.sum(1, keepdim=True)).numpy()
+    scaled = (np.arange(256, dtype=np.float32) / np.float32(scale)).astype(np.float64)
+    mean = shares @ scaled
+    deviation = np.sqrt((shares * (scaled - mean[:, None]) ** 2).sum(1)).astype(np.float32)
+    deviation[(counts.numpy() > 0).sum(1) == 1] = 1
     return [mean.astype(np.float32).tolist(), deviation.tolist()]
 
 

@@ -99,6 +99,7 @@ class Task:
             "target": f"{self.target}, {len(self.classes)} classes: {_listed(self.classes)}",
             "splits": sizes,
             "balance": _balance(self),
+            "memory": f"of train {read.train.inputs.memory}",
             "prepared": "; ".join(read.notes) or "as given",
             "head": f"reads {', '.join(self.head.reads)}: {self.head.term}",
             "metric": self.metric,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from nas.task import Task, TaskError, loss, score, trivial_score
+from nas.task.decode import Fit, Picture, fitted
 
 RNG = np.random.default_rng(3)
 
@@ -184,6 +188,17 @@ def test_pictures_of_any_size_are_cut_to_one_and_it_is_said(tmp_path: Path) -> N
     stretched = Task.load(f"mine={tmp_path}?size=20&fit=stretch").splits().train.inputs.raw
     spans = [[np.ptp(axis) for axis in np.nonzero(p[0] > p[0].max() / 2)] for p in stretched]
     assert max(abs(down - across) for down, across in spans) > 4
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(4, 300), st.integers(4, 300))
+@settings(max_examples=200, deadline=None)
+def test_a_picture_of_any_size_fits_any_other(
+    width: int, height: int, to_width: int, to_height: int
+) -> None:
+    image = Image.new("L", (width, height), 77)
+    for fit in get_args(Fit):
+        pixels = np.asarray(fitted(image, Picture("L", to_height, to_width, fit)))
+        assert pixels.shape == (to_height, to_width) and (pixels == 77).all()
 
 
 @pytest.mark.parametrize(

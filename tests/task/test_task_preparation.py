@@ -45,6 +45,12 @@ def test_mean_and_deviation_are_those_of_the_whole_wherever_chunks_end(
     raw = array("float32")
     monkeypatch.setattr(preparation, "CHUNK", chunk)
     mean, deviation = moments(raw, None, 1.0)
+    as_bytes = array("uint8")
+    real = as_bytes.astype(np.float32)
+    for ours, theirs in zip(moments(as_bytes, None, 255), moments(real, None, 255), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    constant = moments(np.full((4, 2, 3, 3), 9, np.uint8), None, 255)
+    assert constant == [[pytest.approx(9 / 255)] * 2, [1.0, 1.0]]
     np.testing.assert_allclose(mean, raw.mean((0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(deviation, raw.std((0, 2, 3)), rtol=1e-5)
 
