@@ -16,7 +16,7 @@ from nas.task import METRICS, Scorer, Task
 from nas.train import groups
 
 LARGEST, FEWEST = 2**26, 128  # values of inputs at most, samples at least, for statistics
-MOST, AT_ONCE = 512, 2**21  # samples, and values of inputs, that go through a network together
+MOST, AT_ONCE = 512, 2**20  # samples, and values of inputs, that go through a network together
 
 
 def scores(
