@@ -45,7 +45,7 @@ def scores(
                 Measurement(
                     name,
                     value,
-                    METRICS[name].unit,
+                    METRICS[name].unit if name in METRICS else "",
                     task.name,
                     conditions.split,
                     evaluator,

@@ -18,6 +18,7 @@ class TaskName(NamedTuple):
     metric: str
     title: str = ""
     trivial: float | None = None  # what always the training prior comes to on validation
+    own_metric: str = ""  # the name of a metric of the user's own, of which more is better
 
 
 Named = Sequence[TaskName | Task]
@@ -59,9 +60,11 @@ def column_clash(tasks: Sequence[Task]) -> str:
 
 
 def objectives_of(settings: Settings, tasks: Named) -> tuple[Objective, ...]:
-    """The objectives named, or each task's metric and FLOPs; with one task latency too."""
+    """The objectives named, or each task's metric, the user's own before the target's, and FLOPs;
+    with one task latency too."""
     usual = ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
-    names = settings.objectives or (*(column(task, tasks) for task in tasks), *usual)
+    metrics = (column(task, tasks, task.own_metric) for task in tasks)
+    names = settings.objectives or (*metrics, *usual)
     known = columns_of(tasks)
     return tuple(Objective.named(name, known) for name in names)
 
@@ -93,4 +96,5 @@ def _prefix(task: TaskName | Task) -> str:
 
 
 def _metrics(task: TaskName | Task) -> tuple[Metric, ...]:
-    return PRIMARY[task.metric]
+    own = (Metric(task.own_metric, ""),) if task.own_metric else ()
+    return (*PRIMARY[task.metric], *own)

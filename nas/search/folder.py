@@ -52,7 +52,8 @@ def create(folder: Path, settings: Settings, grammar: Grammar, tasks: Sequence[T
         versions(),
         machine(),
         tuple(
-            TaskName(t.name, t.metric, t.title, trivial_score(t, "valid")[t.metric]) for t in tasks
+            TaskName(t.name, t.metric, t.title, trivial_score(t, "valid")[t.metric], t.own_metric)
+            for t in tasks
         ),
     )
     save_settings(folder, facts, settings)
@@ -77,7 +78,7 @@ def save_settings(folder: Path, facts: Facts, settings: Settings) -> None:
 
     table = {**asdict(facts), "settings": settings.written()}
     table["tasks"] = [
-        {k: v for k, v in task._asdict().items() if v is not None} for task in facts.tasks
+        {k: v for k, v in task._asdict().items() if v not in (None, "")} for task in facts.tasks
     ]
     write(folder / "run.toml", tomli_w.dumps(table).encode())
 

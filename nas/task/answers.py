@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from nas.lazy import torch
 from nas.task.error import TaskError
 from nas.task.target import TARGETS
 from nas.task.task import Task
+from nas.user_code import user_attribute
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +53,8 @@ def score(
 
 
 class Scorer:
-    """Every metric of the task's target, of a split that is told batch by batch.
+    """Every metric of the task's target, of a split that is told batch by batch, and the user's own
+    where there is one.
 
     Each is NaN where a logit is NaN or infinite: such a network gives no answer.
     """
@@ -59,6 +62,7 @@ class Scorer:
     def __init__(self, task: Task):
         self.task, self.finite = task, True
         self.meter = TARGETS[task.target].meter(task.units)
+        self.own: list[tuple[Tensor, Tensor]] = []  # all batches, for the user's own metric
 
     def add(self, logits: Tensor, y: Tensor) -> None:
         """logits: (n, *target.logits); y: as in Split."""
@@ -67,11 +71,27 @@ class Scorer:
         self.finite = self.finite and bool(logits.isfinite().all())
         if self.finite:
             self.meter.add(logits, y)
+            if self.task.own:
+                self.own.append((logits.cpu(), y.cpu()))
 
     def score(self) -> dict[str, float]:
         names = [metric.name for metric in TARGETS[self.task.target].metrics]
         values = self.meter.score() if self.finite else dict.fromkeys(names, math.nan)
-        return {name: values[name] for name in names}
+        scores = {name: values[name] for name in names}
+        if self.task.own:
+            scores[self.task.own_metric] = self._own() if self.finite else math.nan
+        return scores
+
+    def _own(self) -> float:
+        """What the user's metric(logits, y) says of the whole split; both are numpy's."""
+        logits, y = (torch.cat(parts).numpy() for parts in zip(*self.own, strict=True))
+        try:
+            return float(user_attribute(self.task.own)(logits, y))
+        except Exception as error:
+            raise TaskError(
+                f"{self.task.own} raised {type(error).__name__}: {error}; a metric of one's own is "
+                f"a function(logits {list(logits.shape)}, y {list(y.shape)}) that returns a number"
+            ) from error
 
 
 def prior(task: Task) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from nas.task.decode import Fit
 from nas.task.error import TaskError
 from nas.task.options import Options
-from nas.task.target import METRICS, TARGETS, Head
+from nas.task.target import TARGETS, Head
 
 Layout: TypeAlias = Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"]
 STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -95,7 +95,7 @@ class Definition:
     input: tuple[int, ...] | None = None
     target: Literal[tuple(TARGETS)] | None = None  # type: ignore[valid-type]
     classes: tuple[str, ...] | None = None
-    metric: Literal[tuple(METRICS)] | None = None  # type: ignore[valid-type]
+    metric: str | None = None  # the target's own, or ./file.py:function of one's own beside it
     head: Head | None = None
     weight: float = 1.0  # of its loss among those of other tasks
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

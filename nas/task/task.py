@@ -50,6 +50,7 @@ class Task:
     loader: Callable[[], Splits] = field(repr=False, compare=False)
     title: str = field(default="", repr=False, compare=False)
     weight: float = field(default=1.0, repr=False)  # of its loss among those of other tasks
+    own: str = ""  # a metric of the user's own, as file.py:function or module:function
     known: Known | None = field(default=None, repr=False, compare=False)  # without the data
 
     @staticmethod
@@ -65,6 +66,11 @@ class Task:
             path = _existing(spec, Path.cwd())
             return _from_toml(path, str(path), trust_code)
         return _from_toml(_shipped_task(spec), spec, trust_code)
+
+    @property
+    def own_metric(self) -> str:
+        """The name of the user's own metric, "" where there is none."""
+        return self.own.rpartition(":")[2]
 
     @property
     def preparation(self) -> Preparation:
@@ -102,7 +108,7 @@ class Task:
             "memory": f"of train {read.train.inputs.memory}",
             "prepared": "; ".join(read.notes) or "as given",
             "head": f"reads {', '.join(self.head.reads)}: {self.head.term}",
-            "metric": self.metric,
+            "metric": ", ".join(filter(None, (self.metric, self.own))),
             "source": self.source,
             "licence": self.licence,
         }
@@ -247,7 +253,7 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
         module = str(_existing(module, base))
     if not trust_code:
         raise TaskError(
-            f"{text!r}: reading this data would run {function}() of {module}; "
+            f"{text!r}: this task would run {function}() of {module}; "
             "code runs only where it is trusted: read it, then allow it with --trust-code "
             "(from Python trust_code=True)"
         )
@@ -280,11 +286,13 @@ def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
     definition = Definition.read(path)
     loader = _loader(definition, path, trust_code)
     target = TARGETS[definition.target or loader.prepared.target]
-    primary = target.metrics[0].name
-    if definition.metric not in (None, primary):
+    primary, metric, own = target.metrics[0].name, definition.metric, ""
+    if metric and CODE.fullmatch(metric):
+        own, _ = _located(metric, path.parent, trust_code)
+    elif metric not in (None, primary):
         raise TaskError(
-            f"{path}: metric = {definition.metric!r} does not measure a target of "
-            f"{target.name!r}: write metric = {primary!r}"
+            f"{path}: metric = {metric!r} does not measure a target of {target.name!r}: write "
+            f"metric = {primary!r}, or one of your own beside it as './file.py:function'"
         )
     return Task(
         name=_named(definition.name, str(path)),
@@ -298,6 +306,7 @@ def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
         spec=spec,
         loader=loader,
         title=definition.title,
+        own=own,
         weight=definition.weight,
     )
 

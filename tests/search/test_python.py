@@ -17,7 +17,7 @@ import nas
 from nas.events import Event, StepDone
 from nas.report import report
 from nas.search import RunError, load, resume, search
-from nas.task import Task, TaskError
+from nas.task import Task, TaskError, trivial_score
 
 SPACE = "net = conv({4, 8}, stride=2) batchnorm relu output(coarse)\n"
 QUICK: dict[str, Any] = {
@@ -227,3 +227,40 @@ def test_small_things_are_said(tmp_path: Path) -> None:
     for place, reason in (("file/run", "Not a directory|cannot|file"), ("file", "is a file")):
         with pytest.raises((RunError, OSError), match=reason):
             search("mobile", "digits", out=tmp_path / place, **QUICK)
+
+
+def test_a_metric_of_the_users_own_is_measured_and_optimised(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\n"
+        "def recall(logits, y):\n"
+        "    assert isinstance(logits, np.ndarray) and logits.shape == (len(y), 10)\n"
+        "    return (logits.argmax(1) == y)[y == 3].mean()\n"
+        "def broken(logits, y):\n    return 'many'\n"
+    )
+    definition = (
+        'name = "threes"\nmetric = "./own.py:recall"\n'
+        '[data]\nkind = "code"\nfunction = "digits:digits"\n'
+    )
+    (tmp_path / "own.toml").write_text(definition)
+    (tmp_path / "s.grammar").write_text("net = conv({4, 8}, stride=2) relu output(coarse)\n")
+    words: dict[str, Any] = {"trials": 2, "generation": 2, "supernet": {"steps": 20, "samples": 32}}
+    with pytest.raises(TaskError, match=r"this task would run recall\(\) of .*own.py"):
+        search(tmp_path / "s.grammar", f"{tmp_path}/own.toml", out=tmp_path / "run", **words)
+    run = search(
+        tmp_path / "s.grammar",
+        f"{tmp_path}/own.toml",
+        out=tmp_path / "run",
+        trust_code=True,
+        **words,
+    )
+    assert [o.name for o in run.objectives] == ["recall", "flops", "latency_ms"]
+    assert run.objectives[0].maximize
+    task = Task.load(f"{tmp_path}/own.toml", trust_code=True)
+    for trial in run.trials:
+        network, valid = run.network(trial.id), task.splits().valid
+        right = (network(valid.x)["threes"].argmax(1) == valid.y)[valid.y == 3]
+        assert trial.value("recall") == pytest.approx(float(right.double().mean()))
+        assert trial.value("accuracy") is not None
+    (tmp_path / "own.toml").write_text(definition.replace("recall", "broken"))
+    with pytest.raises(TaskError, match=r"broken raised ValueError: .* that returns a number"):
+        trivial_score(Task.load(f"{tmp_path}/own.toml", trust_code=True))

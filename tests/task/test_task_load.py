@@ -57,7 +57,8 @@ def test_shipped_definitions_are_found_inside_an_installed_package(tmp_path: Pat
     shutil.copytree(package, tmp_path / "nas" / "task")
     shutil.copytree(shipped("tasks"), tmp_path / "nas" / "_data" / "tasks")
     code = "import nas.task; print(nas.task.shipped('tasks'), nas.task.Task.load('digits').name)"
-    said = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+    here = {**os.environ, "PYTHONPATH": ""}
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True, env=here)
     assert said.split() == [str(tmp_path / "nas" / "_data" / "tasks"), "digits"]
 
 
