@@ -1,6 +1,7 @@
 """Claims about loading and describing tasks."""
 
 import pickle
+import os
 import shutil
 import subprocess
 import sys
