@@ -102,7 +102,7 @@ class Task:
         rows = {
             self.name: self.title or self.spec,
             "input": " x ".join(map(str, self.input)),
-            "target": f"{self.target}, {len(self.classes)} classes: {_listed(self.classes)}",
+            "target": f"{self.target}, {_counted(self)}: {_listed(self.classes)}",
             "splits": sizes,
             "balance": _balance(self),
             "memory": f"of train {read.train.inputs.memory}",
@@ -333,6 +333,10 @@ def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _counted(task: Task) -> str:
+    return f"{len(task.classes)} {'numbers' if TARGETS[task.target].scaled else 'classes'}"
 
 
 def _balance(task: Task) -> str:

@@ -1,7 +1,7 @@
 """Claims about loading and describing tasks."""
 
-import pickle
 import os
+import pickle
 import shutil
 import subprocess
 import sys
