@@ -65,7 +65,13 @@ def told(carry_on: str = "") -> Iterator[None]:
         err.print("[bold]stopped.[/bold] ", end="")
         err.print(carry_on, markup=False, soft_wrap=True)
         raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
-    except BrokenPipeError:  # whoever read the output has enough of it
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the output has enough of it
+            pass
+        else:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except (ValueError, OSError, RuntimeError) as error:

@@ -180,10 +180,7 @@ def predict(
             shown = dict(prediction.tasks)
             for task, value in prediction.tasks.items():
                 if not isinstance(value, dict):
-                    to.mkdir(parents=True, exist_ok=True)
-                    path = to / f"{Path(prediction.sample).stem}.{task}.png"
-                    draw(value, path)
-                    shown[task] = str(path)
+                    shown[task] = str(draw(value, to, prediction, task))
                 if not as_json:
                     words = prediction.words(task, most) if isinstance(value, dict) else shown[task]
                     write(f"{prediction.sample}  {task}: {words}")

@@ -23,7 +23,7 @@ OWN_IMPORTS = {
     "torch": "torch",
 }
 
-PARTS = ("Model", "load", "prepare", "open_picture", "CLASSES", "PREPARATIONS")
+PARTS = ("Model", "load", "prepare", "open_picture", "_middle", "CLASSES", "PREPARATIONS")
 
 
 class ExportError(ValueError):

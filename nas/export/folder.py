@@ -26,6 +26,7 @@ from nas.network import Network
 from nas.op import Shape
 from nas.plan import run
 from nas.task import Splits, Task, load_tasks
+from nas.task.task import Known
 from nas.train import Recipe
 
 FORMAT = 1
@@ -54,6 +55,7 @@ class Reading:
     data: Data
     number: int
     classes: tuple[str, ...]
+    known: Known | None = None
 
     def __call__(self) -> Splits:
         task = self.data.tasks[self.number]
@@ -62,7 +64,17 @@ class Reading:
                 f"{task.spec} now has the classes {', '.join(task.classes)}, and the network was "
                 f"made for {', '.join(self.classes)}: give the data it was made for"
             )
-        return task.splits()
+        splits = task.splits()
+        if self.known and (
+            task.preparation.numbers != self.known.preparation.numbers
+            or task.units != self.known.units
+        ):
+            raise ExportError(
+                f"{task.spec}: its data has changed since the network was extracted, and with it "
+                "mean and deviation, by which the network's samples are prepared: give the data "
+                "it was made for, or extract a network of a search on the new data"
+            )
+        return splits
 
 
 def save(
@@ -113,7 +125,7 @@ def load(
     )
     data = Data([task_record.spec for task_record in record.tasks], trust_code)
     tasks = [
-        task_record.task(Reading(data, i, task_record.classes))
+        task_record.task(Reading(data, i, task_record.classes, task_record.known))
         for i, task_record in enumerate(record.tasks)
     ]
     derivation = Derivation.read(record.derivation, grammar)

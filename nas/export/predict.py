@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from nas.network import Network
 from nas.plan import run
 from nas.task import TARGETS, Task
 from nas.task.decode import Unreadable, decode
-from nas.task.prepare import lay_out
+from nas.task.prepare import check_numbers, lay_out
 from nas.task.source.tables import is_table
 from nas.task.table import read_frame
 
@@ -72,8 +73,10 @@ def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str,
         return
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ExportError(f"{file}: is no array: {error}") from None
+    if not array.ndim or not array.size:
+        raise ExportError(f"{file}: holds no sample")
     for start in range(0, len(array), AT_ONCE):
         part = array[start : start + AT_ONCE]
         rows = {task.name: _array(part, task, file) for task in tasks}
@@ -116,6 +119,7 @@ def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
         raise ExportError(
             f"{file}: a sample is {list(laid.shape[1:])}, and {task.name} takes {list(task.input)}"
         )
+    check_numbers(laid, str(file))
     known = laid if laid.dtype == np.uint8 else laid.astype(np.float32)
     return task.known.preparation(torch.from_numpy(np.array(known)))
 
@@ -129,12 +133,20 @@ def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) ->
     return said
 
 
-def draw(numbers: Any, path: Path) -> None:
-    """Write class numbers (height, width) as a grey PNG, a class a grey."""
+def draw(numbers: Any, folder: Path, prediction: Prediction, task: str) -> Path:
+    """Write class numbers (height, width) as a grey PNG, a class a grey, named for the sample; its
+    path. Raises ExportError where there is such a file already."""
     from io import BytesIO
 
     from PIL import Image
 
+    stem, number = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", prediction.sample, re.S).groups()  # type: ignore[union-attr]
+    name = f"{Path(stem).stem}{f'-{number}' if number else ''}.{task}.png"
+    if (folder / name).exists():
+        raise ExportError(f"{folder / name} is there already: name another folder with --to")
+    folder.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
-    Image.fromarray(numbers.astype(np.uint8)).save(buffer, "PNG")
-    write(path, buffer.getvalue())
+    deep = np.uint8 if numbers.max() < 256 else np.uint16
+    Image.fromarray(numbers.astype(deep)).save(buffer, "PNG")
+    write(folder / name, buffer.getvalue())
+    return folder / name

@@ -18,7 +18,7 @@ def open_picture(path: str | Path) -> Tensor:
     """A picture's file as `prepare` takes it: (1, {channels}, {height}, {width}), bytes."""
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(Image.open(path)).convert("{mode}")
+    image = ImageOps.exif_transpose(Image.open(path)).convert({mode!r})
     width, height = image.size
     box = {box}
     if image.size != ({width}, {height}):

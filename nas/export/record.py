@@ -45,11 +45,15 @@ class TaskRecord:
     def of(task: Task) -> TaskRecord:
         return TaskRecord(**{field.name: getattr(task, field.name) for field in fields(TaskRecord)})
 
+    @property
+    def known(self) -> Known | None:
+        """What is known without the data."""
+        return Known(self.preparation, self.units) if self.preparation else None
+
     def task(self, loader: Callable[[], Splits]) -> Task:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        preparation, units = values.pop("preparation"), values.pop("units")
-        known = Known(preparation, units) if preparation else None
-        return Task(**values, loader=loader, known=known)
+        del values["preparation"], values["units"]
+        return Task(**values, loader=loader, known=self.known)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-AT_ONCE = 512  # samples that are scored together
+MOST, AT_ONCE = 512, 2**22  # samples, and logits, that are scored together
 
 
 def loss(
@@ -96,14 +96,14 @@ class Scorer:
 
 def prior(task: Task) -> Tensor:
     """(classes,) float64: what is known of any sample from the training y alone."""
-    return TARGETS[task.target].prior(task.splits().train.y, len(task.classes))
+    return TARGETS[task.target].prior(task.splits().train.stored_y, len(task.classes))
 
 
 def trivial_score(task: Task, split: Literal["valid", "test"] = "test") -> dict[str, float]:
     """The score on a split of a predictor that always says the training prior."""
     samples = task.splits().test if split == "test" else task.splits().valid
-    logits, scorer = TARGETS[task.target].constant(prior(task), task.input), Scorer(task)
-    for at in samples.numbers(AT_ONCE):
+    scorer, logits = Scorer(task), TARGETS[task.target].constant(prior(task), task.input).float()
+    for at in samples.numbers(max(1, min(MOST, AT_ONCE // logits.numel()))):
         scorer.add(logits.expand(len(at), *logits.shape), samples.y_at(at))
     return scorer.score()
 

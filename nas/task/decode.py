@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Fit = Literal["crop", "stretch"]
+Mode = Literal["", "L", "LA", "RGB", "RGBA"]
 FEW = 64  # files that are not worth a thread
 SHARP = 2  # times the size that is asked for, at which a JPEG is decoded at least
 
@@ -29,7 +30,7 @@ class Picture:
     """How a picture becomes numbers. mode: L, LA, RGB or RGBA of 8 bits, or "" for the file's own
     of more; fit: what does not fit the size is cut off evenly (crop), or squeezed (stretch)."""
 
-    mode: str
+    mode: Mode
     height: int
     width: int
     fit: Fit = "crop"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 2**22  # values of an array that are worked on at a time
 KEPT = 2**28  # bytes: what is prepared of a split is kept whole up to here
 ON_DEVICE = 2**32  # bytes of samples as found that are kept on an accelerator
+COUNTED = 64  # channels at most, of which each byte is counted
 DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch casts as numpy does
 
 
@@ -141,14 +142,16 @@ class Inputs:
         """All of them, prepared and kept: for few."""
         device = torch.device(device)
         if device not in self._prepared:
-            prepared = self.preparation(self._as_found(np.arange(len(self))).to(device))
+            with torch.inference_mode(False):  # it may be trained on after it was scored
+                prepared = self.preparation(self._as_found(np.arange(len(self))).to(device))
             self._prepared[device] = prepared.contiguous()
         return self._prepared[device]
 
     def _as_found(self, at: Array) -> Tensor:
         places = at if self.at is None else self.at[at]
         array = np.ascontiguousarray(self.raw[places])
-        return torch.from_numpy(array if array.dtype.name in DIRECT else array.astype(np.float32))
+        direct = array.dtype.name in DIRECT and array.dtype.isnative
+        return torch.from_numpy(array if direct else array.astype(np.float32))
 
     @cached_property
     def content(self) -> str:
@@ -187,7 +190,7 @@ def digest(x: Array) -> str:
 def moments(x: Array, at: Array | None, scale: float) -> list[list[float]]:
     """Mean and deviation of each channel of x (n, channels, ...), divided by `scale`; of a channel
     that is always the same a deviation of 1."""
-    if x.dtype == np.uint8:
+    if x.dtype == np.uint8 and x.shape[1] <= COUNTED:
         return _moments_of_bytes(x, at, scale)
     axes = (0, *range(2, x.ndim))
     each = (x.size // len(x)) // x.shape[1] * (len(x) if at is None else len(at))
@@ -212,7 +215,7 @@ def _moments_of_bytes(x: Array, at: Array | None, scale: float) -> list[list[flo
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
     for chunk in chunks(x, at):
         for channel in range(x.shape[1]):
-            values = torch.from_numpy(np.ascontiguousarray(chunk[:, channel]))
+            values = torch.from_numpy(np.array(chunk[:, channel]))
             counts[channel] += torch.bincount(values.flatten(), minlength=256)
     shares = (counts.double() / counts.sum(1, keepdim=True)).numpy()
     scaled = (np.arange(256, dtype=np.float32) / np.float32(scale)).astype(np.float64)

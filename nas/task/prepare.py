@@ -44,6 +44,7 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
     if parts is not None:
         ys |= {split: ys["train"][i] for split, i in parts.items()}
         _check_occurring(target.strata(ys["train"]), classes, where)
+        ys, units = target.rescaled(ys, units)
     if like is not None:
         notes = (*samples.notes, *notes, *like.splits.notes[-1:])
         inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
@@ -53,13 +54,13 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         of_train = parts["train"] if parts else None
         cut_digest = "whole" if of_train is None else digest(of_train)
         mean, deviation = samples.remembered(
-            f"moments {cut_digest} {scale}", lambda: moments(xs["train"], of_train, scale)
+            f"moments {layout} {cut_digest} {scale}", lambda: moments(xs["train"], of_train, scale)
         )
         preparation = Preparation(
             scale, tuple(mean), tuple(deviation), samples.picture, layout, samples.table
         )
         contents = {
-            split: samples.remembered(f"content {split}", partial(digest, x))
+            split: samples.remembered(f"content {layout} {split}", partial(digest, x))
             for split, x in xs.items()
         }
         whole = f"{sorted(contents.items())}"
@@ -93,7 +94,7 @@ def _laid_out(samples: Samples, layout: str) -> tuple[dict[str, Array], dict[str
                 f"{where}: x has shape {list(x.shape)} but y {list(y.shape)}; "
                 "each sample needs one of each: remove those without a partner"
             )
-        _check_numbers(x, where)
+        check_numbers(x, where)
         xs[split] = lay_out(x, layout, where)
         ys[split] = _plain_y(y, where)
     return xs, ys
@@ -192,7 +193,7 @@ def lay_out(x: Array, layout: str, where: str) -> Array:
     return np.moveaxis(x, -1, 1) if layout in ("nhwc", "nlc") else x
 
 
-def _check_numbers(x: Array, where: str) -> None:
+def check_numbers(x: Array, where: str) -> None:
     """Raise TaskError where some x is no number, or none that float32 holds."""
     if x.dtype.kind not in "biuf":
         raise TaskError(f"{where}: x is of {x.dtype}; a network takes real numbers: convert it")

@@ -68,6 +68,11 @@ class Split:
         return y if y.is_floating_point() else y.long()
 
     @property
+    def stored_y(self) -> Tensor:
+        """Every y in as few bytes as hold it."""
+        return self._y
+
+    @property
     def x(self) -> Tensor:
         """All inputs at once: for few."""
         return self.inputs.whole()

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -79,7 +80,8 @@ class Store:
             known = {}
         if not isinstance(known, dict) or key not in known:
             known = {**known, key: work_out()} if isinstance(known, dict) else {key: work_out()}
-            write(path, json.dumps(known).encode())
+            with suppress(OSError):  # of a cache that is shared and not to be written to
+                write(path, json.dumps(known).encode())
         return known[key]
 
 
@@ -127,7 +129,8 @@ def opened(folder: Path) -> Store | None:
         path = folder / name
         if Path(name).name != name or not path.is_file() or _kept(path) != kept:
             return None
-    os.utime(folder / MANIFEST)  # when it was used last
+    with suppress(OSError):
+        os.utime(folder / MANIFEST)  # when it was used last
     return Store(folder, manifest)
 
 
@@ -202,5 +205,5 @@ def clear(key: str = "", folder: Path | None = None) -> list[Listed]:
     if key and not gone:
         raise TaskError(f"there is no store {key!r} in {cached}: nas data lists them")
     for store in gone:
-        shutil.rmtree(cached / store.key, ignore_errors=True)
+        shutil.rmtree(cached / store.key)
     return gone

@@ -147,9 +147,11 @@ class Loader:
             samples = read_hub(self.source, self.options)
         else:
             samples = read_path(Path(self.source), self.options)
-        layout, classes = self.layout or samples.layout, self.classes or samples.classes
+        layout, target = self.layout or samples.layout, self.target or samples.target
+        named = samples.classes if target == samples.target or not samples.target else None
+        classes = self.classes or named
         prepared = prepare(
-            replace(samples, layout=layout, classes=classes, target=self.target or samples.target),
+            replace(samples, layout=layout, classes=classes, target=target),
             self.like.prepared if self.like else None,
         )
         for key, declared, actual in (
@@ -315,7 +317,8 @@ def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
     data = definition.data
     key = "path" if data.kind == "file" else "function"
     text = getattr(data, key)
-    if bool(CODE.fullmatch(text)) != (data.kind == "code") or not text:
+    is_code = bool(CODE.fullmatch(text)) and not text.startswith(PREFIX)
+    if is_code != (data.kind == "code") or not text:
         raise TaskError(f"{path}: data.{key} = {text!r}: kind {data.kind!r} needs a {key} there")
     source, code = _located(text, path.parent, trust_code)
     arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
@@ -341,5 +344,5 @@ def _counted(task: Task) -> str:
 
 def _balance(task: Task) -> str:
     target = TARGETS[task.target]
-    prior = target.prior(task.splits().train.y, len(task.classes))
+    prior = target.prior(task.splits().train.stored_y, len(task.classes))
     return target.balance(prior, task.classes)

@@ -157,6 +157,16 @@ def test_masks_are_drawn_and_classes_printed_by_the_command(tmp_path: Path) -> N
         raw = torch.from_numpy(np.asarray(Image.open(file)).transpose(2, 0, 1)[None].copy())
         wanted = network(task.preparation(raw))["seg"].argmax(1)[0].numpy()
     assert (drawn == wanted).all()
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1 and "3.seg.png is there already" in result.output
+    with torch.no_grad():
+        many = network(task.preparation(raw.repeat(2, 1, 1, 1)))["seg"].argmax(1)
+    np.save(tmp_path / "x.npy", np.asarray(Image.open(file))[None].repeat(2, 0))
+    words = ["predict", str(tmp_path / "net"), str(tmp_path / "x.npy"), "--to", str(tmp_path / "n")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    for number in (0, 1):
+        again = np.asarray(Image.open(tmp_path / "n" / f"x-{number}.seg.png"))
+        assert (again == many[number].numpy()).all()
 
 
 def test_a_network_that_does_not_know_its_preparation_says_so(tmp_path: Path) -> None:
@@ -189,4 +199,33 @@ def test_a_preparation_that_cannot_be_is_refused(
     record["tasks"][0]["preparation"] |= change
     path.write_text(json.dumps(record))
     with pytest.raises(ExportError, match=says):
+        load(tmp_path / "net")
+
+
+def test_data_that_has_changed_is_not_trained_on_by_another_preparation(tmp_path: Path) -> None:
+    x, y = RNG.normal(3, 5, (60, 9)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    saved(tmp_path / "net", [Task.load(f"mine={tmp_path / 'd.npz'}")], Grammar.load("mlp"))
+    load(tmp_path / "net")[1][0].splits()
+    np.savez(tmp_path / "d.npz", x=3 * x, y=y)
+    with pytest.raises(ExportError, match="its data has changed since the network was extracted"):
+        load(tmp_path / "net")[1][0].splits()
+
+
+@pytest.mark.parametrize("array", [np.zeros(()), np.zeros((0, 8, 8)), np.full((1, 8, 8), np.nan)])
+def test_samples_that_are_none_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    saved(tmp_path / "net", load_tasks(["digits"]))
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(ValueError, match="holds no sample|is NaN or infinite"):
+        list(predict(tmp_path / "net", [tmp_path / "x.npy"]))
+
+
+def test_a_mode_that_would_be_code_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "net", load_tasks(["digits"]))
+    path = tmp_path / "net" / "architecture.json"
+    record = json.loads(path.read_text())
+    mode = 'L") or print("'
+    record["tasks"][0]["preparation"]["picture"] = {"mode": mode, "height": 8, "width": 8}
+    path.write_text(json.dumps(record))
+    with pytest.raises(ExportError, match="mode"):
         load(tmp_path / "net")

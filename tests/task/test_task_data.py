@@ -358,3 +358,27 @@ def test_a_definition_gives_its_function_arguments_and_folders_from_where_it_lie
     (tmp_path / "own.toml").write_text(definition.replace("0.5", "0"))
     with pytest.raises(TaskError, match="weight = 0.0: a loss's weight is above 0"):
         Task.load(f"{tmp_path}/own.toml", trust_code=True)
+
+
+@pytest.mark.parametrize("kinds", [("uint8", "int64"), ("int64", "uint8"), ("bool", "bool")])
+def test_whole_numbers_of_any_type_are_classes(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    y = (Y > 1).astype(kinds[0])
+    arrays = {"x_train": X, "y_train": y, "x_test": X[:8], "y_test": y[:8].astype(kinds[1])}
+    spec = saved(tmp_path, **arrays)
+    assert Task.load(spec).splits().test.y.tolist() == y[:8].astype(int).tolist()
+    labels = np.stack([y, 1 - y.astype(int)], 1).astype(kinds[0])
+    assert Task.load(saved(tmp_path, x=X, y=labels)).target == "labels"
+
+
+def test_numbers_of_another_byte_order_are_read(tmp_path: Path) -> None:
+    x = X.astype(">f4")
+    one, two = Task.load(saved(tmp_path, x=x, y=Y)).splits().train.x, None
+    two = Task.load(saved(tmp_path, x=X.astype("f4"), y=Y)).splits().train.x
+    assert torch.equal(one, two)
+
+
+def test_what_was_scored_first_can_be_trained_on(tmp_path: Path) -> None:
+    task = Task.load(saved(tmp_path, x=X, y=Y))
+    with torch.inference_mode():
+        task.splits().train.x_at(torch.arange(4))
+    assert not task.splits().train.x.is_inference()

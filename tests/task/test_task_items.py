@@ -148,3 +148,37 @@ def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, "1")
     with pytest.raises(TaskError, match="hf:nobody/nothing: cannot be had: .*save_to_disk"):
         Task.load("mine=hf:nobody/nothing")
+
+
+def test_other_labels_of_the_same_pictures_are_no_stale_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(items, "LARGE", 0)
+    made = [{"image": photo(), "fine": i % 5, "coarse": i % 2} for i in range(100)]
+    assert set(read(made, target="fine").pairs["train"][1].tolist()) == set(range(5))
+    assert set(read(made, target="coarse").pairs["train"][1].tolist()) == {0, 1}
+    listed = Counted([(row["image"], row["fine"]) for row in made])
+    listed.targets = [row["fine"] for row in made]  # type: ignore[attr-defined]
+    read(listed)
+    listed.made[1] = (made[1]["image"], 4)  # of those that are not looked at
+    listed.targets[1] = 4  # type: ignore[attr-defined]
+    assert read(listed).pairs["train"][1][1] == 4
+
+
+def test_an_item_of_another_type_is_not_cut_to_the_others() -> None:
+    made: list[Any] = [(np.array([i, i + 1]), i % 2) for i in range(300)]
+    made[1] = (np.array([1.5, 2.0]), 1)
+    with pytest.raises(TaskError, match="item 1 is of float64, and others of int64"):
+        read(made)
+
+
+def test_an_item_that_cannot_be_had_is_named() -> None:
+    class Lost(Counted):
+        def __getitem__(self, number: int) -> Any:
+            if number == 3:
+                raise OSError("the disk is gone")
+            return super().__getitem__(number)
+
+    with pytest.raises(TaskError, match="item 3 cannot be had: OSError: the disk is gone"):
+        read(Lost([(np.zeros(4), i % 2) for i in range(20)]))

@@ -82,7 +82,7 @@ def test_several_targets_of_one_file_share_its_samples_and_its_cut(tmp_path: Pat
     first, *others = (task.splits() for task in tasks)
     assert all(other.train.inputs is first.train.inputs for other in others)
     assert len({task.splits().content for task in tasks}) == 1
-    with pytest.raises(TaskError, match="x stands alone"):
+    with pytest.raises(TaskError, match="there is no y 'age'"):
         Task.load(f"age={file}?target=age")
 
 
@@ -107,3 +107,28 @@ def test_classes_and_masks_of_one_folder_share_pictures_that_are_decoded_once(
     assert breed_task.classes == ("siamese", "tabby")
     assert mask_task.splits().train.inputs is breed_task.splits().train.inputs
     assert sorted(kept.source for kept in store.stores()) == [str(photos), f"masks of {photos}"]
+
+
+def test_units_are_those_of_train_alone(tmp_path: Path) -> None:
+    y = np.concatenate([RNG.normal(5, 2, 80), [1e4] * 20])
+    np.savez(
+        tmp_path / "d.npz",
+        x_train=RNG.normal(size=(80, 3)),
+        y_train=y[:80],
+        x_test=RNG.normal(size=(20, 3)),
+        y_test=y[80:],
+    )
+    task = Task.load(f"mine={tmp_path / 'd.npz'}")
+    ((mean, deviation),) = task.units
+    train = task.splits().train.y
+    assert float(train.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(train.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert 4 < mean < 6 and 1.5 < deviation < 2.5
+    assert float(task.splits().test.y[0, 0]) * deviation + mean == pytest.approx(1e4, rel=1e-4)
+
+
+def test_another_array_may_be_y_whatever_x_is_called(tmp_path: Path) -> None:
+    x, labels = RNG.integers(0, 9, (60, 8, 8)), np.arange(60) % 3
+    np.savez(tmp_path / "d.npz", images=x, labels=labels, masks=(x > 4).astype(np.uint8))
+    assert Task.load(f"mine={tmp_path / 'd.npz'}").target == "class"
+    assert Task.load(f"mine={tmp_path / 'd.npz'}?target=masks").target == "pixels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -267,3 +268,76 @@ def test_pictures_of_any_colours_are_read(tmp_path: Path, mode: str) -> None:
             image = Image.fromarray(pixels).convert(mode)
             image.save(tmp_path / name / f"{i}.tiff")
     assert Task.load(f"mine={tmp_path}").input == (1 if mode == "1" else 3, 8, 8)
+
+
+def test_a_torn_picture_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            pixels = np.full((40, 40, 3), 20 * i, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i:02}.jpg", quality=95)
+    whole = (tmp_path / "a" / "05.jpg").read_bytes()
+    (tmp_path / "a" / "05.jpg").write_bytes(whole[:-20])
+    (tmp_path / "a" / "03.jpg").write_bytes(b"none")
+    with pytest.raises(TaskError, match="1 of 24 are no readable pictures: .*03.jpg"):
+        Task.load(f"mine={tmp_path}")
+    task = Task.load(f"mine={tmp_path}?skip_corrupt=true")
+    assert "2 of 24 files are no pictures and left out: 03.jpg, 05.jpg" in task.describe()
+    splits = task.splits()
+    for split in (splits.train, splits.valid, splits.test):
+        raw = split.inputs.raw[split.inputs.at]
+        assert not {60, 100} & set(raw[split.y.numpy() == 0][:, 0, 20, 20].tolist())
+    for i in range(12):
+        (tmp_path / "train" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / "a" / f"{i}.png").write_bytes(b"none")
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    Image.new("L", (9, 9)).save(tmp_path / "test" / "a" / "1.png")
+    with pytest.raises(TaskError, match="no picture of train can be read, all are left out"):
+        Task.load(f"mine={tmp_path}?skip_corrupt=true")
+
+
+def test_a_mask_that_lies_otherwise_than_its_picture_is_refused(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for i in range(8):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 5 else 1
+        Image.new("RGB", (30, 20)).save(tmp_path / "images" / f"{i}.jpg", exif=exif)
+        mask = RNG.integers(0, 2, (20, 30), dtype=np.uint8)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    with pytest.raises(TaskError, match=r"5.png: is 30x20, and its picture 5.jpg 20x30"):
+        Task.load(f"mine={tmp_path}?size=16")
+
+
+def test_folders_alike_in_names_sizes_and_times_are_two(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two")):
+        for k in "ab":
+            (tmp_path / name / k).mkdir(parents=True)
+            for i in range(6):
+                file = tmp_path / name / k / f"{i}.bmp"
+                Image.new("L", (8, 8), 100 * number + i).save(file)
+                os.utime(file, (0, 0))
+    one, two = (Task.load(f"mine={tmp_path / name}").splits() for name in ("one", "two"))
+    assert one.train.inputs.raw.max() < 100 <= two.train.inputs.raw.min()
+
+
+def test_a_layout_of_ones_own_is_not_taken_for_the_pictures(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            pixels = RNG.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    for layout, shape in (("nhw", (1, 8, 8)), ("ncl", (8, 8)), ("nhw", (1, 8, 8))):
+        task = Task.load(f"mine={tmp_path}?layout={layout}")
+        assert task.input == shape and len(task.preparation.mean) == shape[0]
+        assert abs(float(task.splits().train.x.mean())) < 1e-4
+
+
+def test_masks_of_bytes_with_named_classes_are_read(tmp_path: Path) -> None:
+    masked(tmp_path, values=(0, 1, 2))
+    (tmp_path / "own.toml").write_text(
+        'name = "mine"\nclasses = ["sky", "sea", "sand"]\n[data]\nkind = "file"\npath = "."\n'
+    )
+    task = Task.load(f"{tmp_path}/own.toml")
+    assert task.classes == ("sky", "sea", "sand")
+    assert set(task.splits().train.y.unique().tolist()) == {0, 1, 2}

@@ -13,7 +13,7 @@ from nas.export import Recipe, load, predict, save
 from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.task import Task, TaskError, load_tasks
-from nas.task.table import Table
+from nas.task.table import Table, read_frame
 
 RNG = np.random.default_rng(4)
 
@@ -118,3 +118,35 @@ def test_a_network_reads_new_rows_as_it_read_those_it_learned_from(tmp_path: Pat
     rows[["member"]].to_csv(tmp_path / "less.csv", index=False)
     with pytest.raises(TaskError, match="has no column age, city, which the network reads"):
         list(predict(tmp_path / "net", [tmp_path / "less.csv"]))
+
+
+def test_words_that_look_like_numbers_are_the_same_words_in_another_file(tmp_path: Path) -> None:
+    codes = ["007", "A1", "12"]
+    rows = pd.DataFrame({"code": [codes[i % 3] for i in range(90)], "y": RNG.normal(size=90)})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    known = Task.load(f"t={tmp_path / 't.csv'}?target=y").preparation.table
+    assert known is not None
+    (tmp_path / "new.csv").write_text("code\n007\n\n12\n", encoding="utf-8")
+    encoded = known.encode(read_frame(tmp_path / "new.csv"), "here")
+    assert encoded.tolist() == [[1, 0, 0], [0, 1, 0]]  # an empty line is no row
+    (tmp_path / "gap.csv").write_text("code,z\n007,1\n,2\n12,3\n", encoding="utf-8")
+    encoded = known.encode(read_frame(tmp_path / "gap.csv"), "here")
+    assert encoded.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_an_empty_column_is_left_out_and_lists_are_refused(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": RNG.normal(size=60), "none": [None] * 60, "y": np.arange(60) % 2})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    task = Task.load(f"t={tmp_path / 't.csv'}?target=y")
+    assert task.input == (1, 1, 1) and "column none is empty and left out" in task.describe()
+    rows["a"] = [[1, 2]] * 60
+    rows.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(TaskError, match="column 'a' holds lists: leave it out: .without=a"):
+        Task.load(f"t={tmp_path / 't.parquet'}?target=y")
+
+
+def test_a_number_of_many_values_may_be_asked_for_as_classes(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": RNG.normal(size=300), "zone": np.arange(300) % 26})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    task = Task.load(f"t={tmp_path / 't.csv'}?target=zone&predict=class")
+    assert (task.target, len(task.classes)) == ("class", 26)

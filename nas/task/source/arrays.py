@@ -56,14 +56,16 @@ def named_arrays(arrays: Mapping[str, Array], where: Path, target: str = "") -> 
         names += [(f"{s}_{x}", f"{s}_{y}") for x, y in words for s in spellings]
         names += list(words) if split == "train" else []
         for x, y in names:
-            if (x in known) != (y in known) and split not in pairs:
+            if not target and (x in known) != (y in known) and split not in pairs:
                 raise _unpaired(where, arrays, f"{x if x in known else y} stands alone")
-            if x in known:
+            if x in known and y in known:
                 pairs.setdefault(split, (known[x], known[y]))
     if "train" not in pairs:
-        raise _unpaired(where, arrays, "there is no training data")
+        lacking = f"there is no y {target!r}" if target else "there is no training data"
+        raise _unpaired(where, arrays, lacking)
     layout = str(known["layout"]) if "layout" in known else None
-    classes = tuple(map(str, known["classes"])) if "classes" in known else None
+    named = "classes" in known and not target
+    classes = tuple(map(str, known["classes"])) if named else None
     return Samples(str(where), pairs, layout, classes)
 
 

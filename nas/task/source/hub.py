@@ -26,7 +26,7 @@ def read_saved(path: Path, options: Options) -> Samples:
 
 
 def read_hub(name: str, options: Options) -> Samples:
-    """A data set by its name, `hf:cifar100`, or `hf:glue/mrpc` with a configuration."""
+    """A data set by its name on the hub, as `hf:cifar100` or `hf:owner/name`."""
     datasets, name = _library(name), name.removeprefix(PREFIX)
     try:
         found = datasets.load_dataset(name)

@@ -44,7 +44,13 @@ class Items:
         return len(self.dataset)
 
     def pair(self, number: int) -> tuple[Any, Any]:
-        item = self.dataset[number]
+        """x and y of an item; raises TaskError for what the data set raises."""
+        try:
+            item = self.dataset[number]
+        except Exception as error:
+            raise TaskError(
+                f"{self.where}: item {number} cannot be had: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(item, Mapping):
             x, y = item
             return x, y
@@ -59,10 +65,21 @@ class Items:
         )
 
     @cached_property
+    def some(self) -> list[tuple[Any, Any]]:
+        """Items all over the set."""
+        return [self.pair(number) for number in range(0, len(self), max(1, len(self) // LOOKED_AT))]
+
+    @property
     def looked_at(self) -> list[Any]:
-        """The x of some items all over the set."""
-        step = max(1, len(self) // LOOKED_AT)
-        return [self.pair(number)[0] for number in range(0, len(self), step)]
+        """The x of those."""
+        return [x for x, _ in self.some]
+
+    @property
+    def answers(self) -> str:
+        """What is known of every y without reading a picture: a list of them, where the set has
+        one, as torchvision's do."""
+        lists = (getattr(self.dataset, name, None) for name in ("targets", "labels"))
+        return next((f"{np.asarray(y).tolist()}" for y in lists if y is not None), "")
 
 
 def read_items(
@@ -112,8 +129,13 @@ def _arrays(items: Mapping[str, Items]) -> tuple[dict[str, tuple[Array, Array]],
             if longest is not None and value.shape[:-1] == shape[:-1]:
                 x[number, ..., : value.shape[-1]] = value
                 padded += value.shape[-1] < longest
-            elif value.shape == shape:
+            elif value.shape == shape and np.can_cast(value.dtype, kind, "same_kind"):
                 x[number] = value
+            elif value.shape == shape:
+                raise TaskError(
+                    f"{some.where}: item {number} is of {value.dtype}, and others of {kind}: "
+                    "convert all to one type"
+                )
             else:
                 raise _unequal(some, f"{list(value.shape)} and {list(shape)}")
             ys.append(y)
@@ -203,10 +225,11 @@ def _fill(x: Array, items: Mapping[str, Items], picture: Picture) -> list[Array]
 
 
 def _key(items: Mapping[str, Items], picture: Picture, facts: str) -> str:
-    """A digest of how many items there are, and of some of them."""
+    """A digest of how many items there are, of which x and y are asked for, of both of some of
+    them, and of every y where the set has a list of them."""
     digest = hashlib.blake2b(f"{facts} {asdict(picture)}".encode(), digest_size=16)
     for some in items.values():
-        digest.update(f"{some.where} {len(some)}".encode())
-        for x in some.looked_at:
-            digest.update(np.ascontiguousarray(np.asarray(x)).tobytes())
+        digest.update(f"{some.where} {len(some)} {some.options} {some.answers}".encode())
+        for part in (value for pair in some.some for value in pair):
+            digest.update(np.ascontiguousarray(np.asarray(part)).tobytes())
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.events import Progress
 from nas.progress import live
-from nas.task.decode import Picture, Seen, Unreadable, decode, decode_mask, glance, in_order
+from nas.task.decode import Mode, Picture, Seen, Unreadable, decode, decode_mask, glance, in_order
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
@@ -68,11 +68,14 @@ def read_pictures(path: Path, options: Options) -> Samples:
     asked = replace(options, target="")
     store = stored(_key(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
     picture, left_out = Picture(**store.facts["picture"]), store.facts["left_out"]
+    given = dict.fromkeys(listing.splits)
     listing = listing.without(set(left_out))
+    if lost := [split for split in given if split not in listing.splits]:
+        raise TaskError(f"{path}: no picture of {lost[0]} can be read, all are left out")
     x, y = store.array("x"), np.array(listing.classes)
     if listing.masks:
         key = _key(path, listing.masks, asked, picture)
-        masks = stored(key, f"masks of {path}", partial(_decoded_masks, listing.masks, picture))
+        masks = stored(key, f"masks of {path}", partial(_decoded_masks, listing, picture))
         y = masks.array("y")
     starts = {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)}
     spans = {s: slice(a, a + listing.splits.count(s)) for s, a in starts.items()}
@@ -98,10 +101,10 @@ def _listing(
 
 
 def _key(path: Path, files: Sequence[Path], *facts: Any) -> str:
-    """A digest of what is read and how: names, sizes and times of files."""
+    """A digest of what is read and how: folder, names, sizes and times of files."""
     names = [str(file.relative_to(path)) for file in files]
     stats = [(s.st_size, s.st_mtime_ns) for file in files if (s := file.stat())]
-    text = json.dumps([FORMAT, names, stats, [asdict(fact) for fact in facts]])
+    text = json.dumps([FORMAT, f"{path.resolve()}", names, stats, [asdict(f) for f in facts]])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -116,49 +119,64 @@ def shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
             yield result
 
 
-def _decoded(listing: Listing, options: Options, folder: Path) -> Mapping[str, JSON]:
-    """Write a listing's pictures into a folder; what is known of them."""
-    total = len(listing.files)
+def _decoded(
+    listing: Listing, options: Options, folder: Path, torn: Mapping[int, str] | None = None
+) -> Mapping[str, JSON]:
+    """Write a listing's pictures into a folder, but for those known to be torn; what is known."""
+    total, whole, known = len(listing.files), listing, dict(torn or {})
     seen = list(shown_while("looking at pictures", in_order(glance, listing.files), total))
-    broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)}
+    broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)} | known
     notes = _left_out(listing, broken, options)
     listing = listing.without(set(broken))
-    readable = [s for s in seen if isinstance(s, Seen)]
+    readable = [s for i, s in enumerate(seen) if isinstance(s, Seen) and i not in broken]
     picture, dtype, more = chosen_picture(readable, [str(f) for f in listing.files], options)
     channels = len(picture.mode) if picture.mode else 1
     shape = (len(listing.files), picture.height, picture.width)
     x = new_array(folder, "x", dtype, shape if channels == 1 else (*shape, channels))
-    results = _read(decode, listing.files, picture)
-    _fill(x, listing.files, shown_while("reading pictures", results, total))
+    results = in_order(partial(decode, picture=picture), listing.files)
+    torn = _fill(x, shown_while("reading pictures", results, total))
+    if torn:  # only their beginning is a picture: all others once more, without them
+        _left_out(listing, torn, options)
+        places = [i for i in range(total) if i not in broken]
+        torn_files = {places[i]: reason for i, reason in torn.items()}
+        return _decoded(whole, options, folder, {**known, **broken, **torn_files})
     return {"picture": asdict(picture), "left_out": list(broken), "notes": [*notes, *more]}
 
 
-def _decoded_masks(files: Sequence[Path], picture: Picture, folder: Path) -> Mapping[str, JSON]:
+def _decoded_masks(listing: Listing, picture: Picture, folder: Path) -> Mapping[str, JSON]:
     """Write masks into a folder."""
-    wide = any(isinstance(seen, Seen) and seen.deep for seen in in_order(glance, files))
-    shape = (len(files), picture.height, picture.width)
+    pairs = zip(listing.files, listing.masks, strict=True)
+    pictures, masks = in_order(glance, listing.files), in_order(glance, listing.masks)
+    wide = False
+    for (file, mask_file), seen, mask in zip(pairs, pictures, masks, strict=True):
+        if isinstance(seen, Unreadable) or isinstance(mask, Unreadable):
+            continue
+        wide = wide or mask.deep
+        if abs(mask.height * seen.width / seen.height - mask.width) > 1:
+            raise TaskError(
+                f"{mask_file}: is {mask.width}x{mask.height}, and its picture {file.name} "
+                f"{seen.width}x{seen.height}, turned as its EXIF says; a mask has its picture's "
+                "proportions: turn or resize it"
+            )
+    shape = (len(listing.masks), picture.height, picture.width)
     y = new_array(folder, "y", "int32" if wide else "uint8", shape)
-    results = _read(decode_mask, files, picture)
-    _fill(y, files, shown_while("reading masks", results, len(files)))
+    results = in_order(partial(decode_mask, picture=picture), listing.masks)
+    broken = _fill(y, shown_while("reading masks", results, len(listing.masks)))
+    if broken:
+        raise TaskError(_named(listing.masks, broken, "masks") + ": mend them, or remove the pairs")
     return {}
 
 
-def _read(
-    read: Callable[..., Any], files: Sequence[Path], picture: Picture
-) -> Iterator[Any | Unreadable]:
-    return in_order(partial(read, picture=picture), files)
-
-
-def _fill(array: Any, files: Sequence[Path], results: Iterator[Any | Unreadable]) -> None:
+def _fill(array: Any, results: Iterator[Any | Unreadable]) -> dict[int, str]:
+    """Write results into an array; those that are none, and why."""
     broken = dict[int, str]()
     for number, result in enumerate(results):
         if isinstance(result, Unreadable):
             broken[number] = result.reason
         else:
             array[number] = result
-    if broken:
-        raise _unreadable(files, broken)
     array.flush()
+    return broken
 
 
 def _left_out(listing: Listing, broken: Mapping[int, str], options: Options) -> list[str]:
@@ -172,12 +190,16 @@ def _left_out(listing: Listing, broken: Mapping[int, str], options: Options) -> 
 
 
 def _unreadable(files: Sequence[Path], broken: Mapping[int, str]) -> TaskError:
-    named = "; ".join(f"{files[i]} ({reason})" for i, reason in list(broken.items())[:SHOWN])
     return TaskError(
-        f"{len(broken)} of {len(files)} are no readable pictures: {named}"
-        f"{'; …' if len(broken) > SHOWN else ''}: remove or replace them, or leave them out: "
+        f"{_named(files, broken, 'pictures')}: remove or replace them, or leave them out: "
         "skip_corrupt = true under [data]"
     )
+
+
+def _named(files: Sequence[Path], broken: Mapping[int, str], what: str) -> str:
+    named = "; ".join(f"{files[i]} ({reason})" for i, reason in list(broken.items())[:SHOWN])
+    more = "; …" if len(broken) > SHOWN else ""
+    return f"{len(broken)} of {len(files)} are no readable {what}: {named}{more}"
 
 
 def chosen_picture(
@@ -195,7 +217,9 @@ def chosen_picture(
             "have 8 bits a channel, or none: convert some"
         )
     alpha = any(glimpse.alpha for glimpse in seen)
-    mode = ("L" if all(glimpse.grey for glimpse in seen) else "RGB") + "A" * alpha
+    mode: Mode = "L" if all(glimpse.grey for glimpse in seen) else "RGB"
+    if alpha:
+        mode = "LA" if mode == "L" else "RGBA"
     notes = ["alpha is the last channel, since not all pictures are opaque"] if alpha else []
     dtype = "uint8"
     if all(deep):

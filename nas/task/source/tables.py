@@ -10,7 +10,7 @@ import numpy as np
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import Samples
-from nas.task.table import Table, read_frame
+from nas.task.table import Table, numbers_of, read_frame
 
 FEW = 20  # different numbers in a column that is predicted, which are read as classes
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -46,10 +46,9 @@ def read_table(path: Path, options: Options) -> Samples:
     table, notes = Table.of(read, str(path))
     if not table.size:
         raise TaskError(f"{path}: there is no column to predict {options.target} from")
-    values, target, classes = y.to_numpy(), None, None
-    if values.dtype.kind not in "iuf":
-        values = y.astype(str).to_numpy(dtype=str)
-    elif len(np.unique(values)) > FEW:
+    numbers, target, classes = numbers_of(y), None, None
+    values = y.astype(str).to_numpy(dtype=str) if numbers is None else numbers
+    if numbers is not None and len(np.unique(numbers)) > FEW:
         target, classes = "numbers", (options.target,)
     x = table.encode(read, str(path))
     note = f"{len(table.numbers)} columns of numbers, {len(table.categories)} of categories"

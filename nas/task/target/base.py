@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
+CHUNK = 2**22  # values of y that are worked on at a time
 POOLED_HEAD = "pool linear(classes)"
 
 
@@ -73,6 +74,10 @@ class Target(ABC):
     def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
         """Raise TaskError where an encoded training y does not fit the input (a sample's shape),
         or nothing can be learned from it."""
+
+    def rescaled(self, ys: dict[str, Array], units: Units) -> tuple[dict[str, Array], Units]:
+        """Encoded y once it was cut: numbers are scaled by what is left in train alone."""
+        return ys, units
 
     def strata(self, y: Array) -> Array | None:
         """(n,) class numbers by which a cut is stratified; None where it is at random."""
@@ -161,19 +166,35 @@ def numbered(
     """Each value's place in `values`. Raises TaskError for a value that is not among them."""
     from nas.lazy import np
 
-    order = np.argsort(values)
-    known = y.dtype.kind == values.dtype.kind
-    place = order[np.searchsorted(values, y, sorter=order).clip(max=len(values) - 1)]
-    wrong = values[place] != y if known else np.ones(y.shape, bool)
-    if wrong.any():
-        raise TaskError(
-            f"{where}: y{np.argwhere(wrong)[0].tolist()} is {y[wrong][0].item()!r}, which is not "
-            f"among {values[:20].tolist()}, what training or the names of the classes allow: "
-            "correct it, or add samples of it to train"
-        )
+    order, words = np.argsort(values), values.dtype.kind == "U"
     smallest = next(t for t in (np.int8, np.int16, np.int64) if len(values) <= np.iinfo(t).max)
-    numbers: Array = place.astype(smallest)
+    numbers: Array = np.empty(y.shape, smallest)
+    step = max(1, CHUNK // max(1, y[0].size))
+    for start in range(0, len(y), step):  # of masks that are mapped only some at a time
+        part = y[start : start + step]
+        place = order[np.searchsorted(values, part, sorter=order).clip(max=len(values) - 1)]
+        alike = (part.dtype.kind == "U") == words
+        wrong = values[place] != part if alike else np.ones(part.shape, bool)
+        if wrong.any():
+            first, *rest = np.argwhere(wrong)[0].tolist()
+            raise TaskError(
+                f"{where}: y{[start + first, *rest]} is {part[wrong][0].item()!r}, which is not "
+                f"among {values[:20].tolist()}, what training or the names of the classes allow: "
+                "correct it, or add samples of it to train"
+            )
+        numbers[start : start + step] = place
     return numbers
+
+
+def counts_of(y: Array, classes: int) -> Array:
+    """(classes,) how often each class number occurs, those below 0 passed over."""
+    from nas.lazy import np
+
+    counts, step = np.zeros(classes, np.int64), max(1, CHUNK // max(1, y[0].size))
+    for start in range(0, len(y), step):
+        part = y[start : start + step]
+        counts += np.bincount(part[part >= 0], minlength=classes)[:classes]
+    return counts
 
 
 def named_classes(

@@ -58,6 +58,14 @@ class Numbers(Target):
         }
         return Encoded(names, scaled, (), units)
 
+    def rescaled(self, ys: dict[str, Array], units: Units) -> tuple[dict[str, Array], Units]:
+        train = ys["train"].astype(np.float64)
+        mean, deviation = train.mean(0), train.std(0)
+        deviation[deviation == 0] = 1
+        scaled = {s: ((y - mean) / deviation).astype(np.float32) for s, y in ys.items()}
+        pairs = zip(units, mean.tolist(), deviation.tolist(), strict=True)
+        return scaled, tuple((m + a * d, d * b) for (m, d), a, b in pairs)
+
     def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
         if (y == y[:1]).all():
             raise TaskError(f"{where}: every y of train is the same: there is nothing to learn")

@@ -16,6 +16,7 @@ from nas.task.target.base import (
     Target,
     agreement,
     categorical_distance,
+    counts_of,
     named_classes,
     numbered,
     possible,
@@ -58,10 +59,12 @@ class Pixels(Target):
             inside = [value for value in np.unique(train).tolist() if value != IGNORED]
             if len(inside) > 1 and any((y == IGNORED).any() for y in ys.values()):
                 outside = {split: y == IGNORED for split, y in ys.items()}
-                ys = {split: np.where(outside[split], inside[0], y) for split, y in ys.items()}
+                kind = train.dtype.type(inside[0])
+                ys = {split: np.where(outside[split], kind, y) for split, y in ys.items()}
         classes, values = named_classes(ys["train"], classes, where)
         encoded = {split: numbered(y, values, f"{where}, {split}") for split, y in ys.items()}
-        encoded |= {split: np.where(at, NO_CLASS, encoded[split]) for split, at in outside.items()}
+        for split, at in outside.items():
+            encoded[split][at] = NO_CLASS
         note = f"pixels of {IGNORED} belong to no class and are passed over"
         return Encoded(classes, encoded, (note,) if outside else ())
 
@@ -71,7 +74,7 @@ class Pixels(Target):
                 f"{where}: y has {list(y.shape[1:])} pixels but x has {list(input[1:])}; "
                 "each pixel needs a class: resize y with nearest neighbours"
             )
-        two_values(np.bincount(y[y >= 0], minlength=len(classes)), where)
+        two_values(counts_of(y, len(classes)), where)
 
     def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
         return (classes, *input[1:])
