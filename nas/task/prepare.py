@@ -50,29 +50,33 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
         preparation, whole = like.preparation, like.content
     else:
-        scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
-        of_train = parts["train"] if parts else None
-        cut_digest = "whole" if of_train is None else digest(of_train)
-        mean, deviation = samples.remembered(
-            f"moments {layout} {cut_digest} {scale}", lambda: moments(xs["train"], of_train, scale)
-        )
-        preparation = Preparation(
-            scale, tuple(mean), tuple(deviation), samples.picture, layout, samples.table
-        )
-        contents = {
-            split: samples.remembered(f"content {layout} {split}", partial(digest, x))
-            for split, x in xs.items()
-        }
-        whole = f"{sorted(contents.items())}"
-        cuts = {split: ("train", at) for split, at in (parts or {}).items()}
-        inputs = {
-            split: Inputs(xs[of], preparation, at, contents[of])
-            for split, (of, at) in ({split: (split, None) for split in xs} | cuts).items()
-        }
+        inputs, preparation, whole = _inputs(samples, xs, parts, layout)
         notes = (*samples.notes, f"axes read as {layout}", *notes, str(preparation))
     splits = {split: Split(inputs[split], _tensor(ys[split])) for split in SPLITS}
-    made = Splits(**splits, notes=notes, units=units)
-    return Prepared(made, target.name, classes, preparation, whole, parts)
+    whole_splits = Splits(**splits, notes=notes, units=units)
+    return Prepared(whole_splits, target.name, classes, preparation, whole, parts)
+
+
+def _inputs(
+    samples: Samples, xs: Mapping[str, Array], parts: Mapping[str, Array] | None, layout: str
+) -> tuple[dict[str, Inputs], Preparation, str]:
+    """Every split's x, how it is prepared, and a digest of all of it as it was found."""
+    scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
+    at = parts["train"] if parts else None
+    cut_digest = "whole" if at is None else digest(at)
+    mean, deviation = samples.remembered(
+        f"moments {layout} {cut_digest} {scale}", lambda: moments(xs["train"], at, scale)
+    )
+    numbers = scale, tuple(mean), tuple(deviation)
+    preparation = Preparation(*numbers, samples.picture, layout, samples.table)
+    contents = {
+        split: samples.remembered(f"content {layout} {split}", partial(digest, x))
+        for split, x in xs.items()
+    }
+    inputs = {split: Inputs(x, preparation, None, contents[split]) for split, x in xs.items()}
+    for split, place in (parts or {}).items():
+        inputs[split] = Inputs(xs["train"], preparation, place, contents["train"])
+    return inputs, preparation, f"{sorted(contents.items())}"
 
 
 def _tensor(y: Array) -> Tensor:

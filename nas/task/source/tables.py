@@ -48,7 +48,8 @@ def read_table(path: Path, options: Options) -> Samples:
         raise TaskError(f"{path}: there is no column to predict {options.target} from")
     numbers, target, classes = numbers_of(y), None, None
     values = y.astype(str).to_numpy(dtype=str) if numbers is None else numbers
-    if numbers is not None and len(np.unique(numbers)) > FEW:
+    fractions = numbers is not None and bool((numbers != numbers.round()).any())
+    if numbers is not None and (fractions or len(np.unique(numbers)) > FEW):
         target, classes = "numbers", (options.target,)
     x = table.encode(read, str(path))
     note = f"{len(table.numbers)} columns of numbers, {len(table.categories)} of categories"
