@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -39,7 +40,7 @@ class Archive:
         self._fd = fd
         self._size = 0  # bytes of whole events
         self._format, self._last = FORMAT, 0  # the checksum of the last line
-        _OPEN.add(self)
+        _open_archives().add(self)
         self._trials: dict[str, Trial] = {}
         self._numbers: set[int] = set()
         self._notes: list[dict[str, JSON]] = []
@@ -249,16 +250,17 @@ class Archive:
             raise ArchiveError(f"{self._path}:{number}: not a valid event: {error}") from None
 
 
-_OPEN: WeakSet[Archive] = WeakSet()
+@cache
+def _open_archives() -> WeakSet[Archive]:
+    """Those that are open. A forked child closes them: it holds no lock and writes nothing."""
+    archives: WeakSet[Archive] = WeakSet()
 
+    def forget() -> None:
+        for archive in list(archives):
+            archive.close()
 
-def _forget_after_fork() -> None:
-    """A forked child holds no lock and writes nothing."""
-    for archive in list(_OPEN):
-        archive.close()
-
-
-os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(after_in_child=forget)
+    return archives
 
 
 _DAMAGED = (

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from types import ModuleType
 from typing import Any
 
@@ -19,15 +21,20 @@ import torch
 
 START_S = 300.0  # the longest a process may take to begin
 
-_CONTEXT = get_context("forkserver")  # children of a clean process that has imported all there is
-_CONTEXT.set_forkserver_preload(
-    [
-        "nas.search.train_supernet",
-        "sklearn.datasets",
-        "sklearn.metrics",
-        "torch._meta_registrations",
-    ]
-)
+
+@cache
+def _context() -> ForkServerContext:
+    """Children of a clean process that has imported all there is."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "nas.search.train_supernet",
+            "sklearn.datasets",
+            "sklearn.metrics",
+            "torch._meta_registrations",
+        ]
+    )
+    return context
 
 
 class Died(RuntimeError):
@@ -41,8 +48,8 @@ class Child:
     """
 
     def __init__(self, function: Callable[..., None], *arguments: Any):
-        self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(
+        self.connection, theirs = _context().Pipe()
+        self.process = _context().Process(
             target=_run, args=(theirs, os.getcwd(), function, arguments), daemon=True
         )
         with _nameless_main():
