@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 IMAGES, MASKS = ("images", "image", "imgs"), ("masks", "mask", "labels", "annotations")
+HIDDEN = (".", "__MACOSX")
 SHOWN = 5  # files that an error names
 SIDE, LARGEST = 96, 512  # pixels: the default of unequal pictures; equal ones stay up to here
 MULTIPLE = 8  # of which the default side is one
@@ -102,8 +104,9 @@ def _listing(
 
 def _key(path: Path, files: Sequence[Path], *facts: Any) -> str:
     """A digest of what is read and how: folder, names, sizes and times of files."""
-    names = [str(file.relative_to(path)) for file in files]
-    stats = [(s.st_size, s.st_mtime_ns) for file in files if (s := file.stat())]
+    start = len(str(path)) + 1
+    names = [str(file)[start:] for file in files]
+    stats = [(s.st_size, s.st_mtime_ns) for file in files if (s := os.stat(file))]
     text = json.dumps([FORMAT, f"{path.resolve()}", names, stats, [asdict(f) for f in facts]])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -262,7 +265,7 @@ def _by_class(path: Path, within: Mapping[str, Path]) -> Listing:
             own = _pictures(of)
             if not own:
                 notes.append(f"{of.name} holds no picture and is no class")
-            if deeper := sum(file.parent != of for file in own):
+            if deeper := sum(os.path.dirname(file) != str(of) for file in own):
                 notes.append(f"{deeper} pictures in folders below {of.name} are of that class")
             files += own
             splits += [split] * len(own)
@@ -308,17 +311,17 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _shown(path: Path) -> bool:
-    return not path.name.startswith((".", "__MACOSX"))
+    return not path.name.startswith(HIDDEN)
 
 
 def _pictures(folder: Path) -> list[Path]:
     """All pictures in a folder and below it, but for hidden ones."""
     files = list[Path]()
-    for entry in sorted(folder.iterdir()):
-        if not _shown(entry):
-            continue
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
+    for entry in sorted(shown, key=lambda entry: entry.name):
         if entry.is_dir():
-            files += _pictures(entry)
-        elif entry.suffix.lower() in PICTURES:
-            files.append(entry)
+            files += _pictures(Path(entry.path))
+        elif os.path.splitext(entry.name)[1].lower() in PICTURES:
+            files.append(Path(entry.path))
     return files
