@@ -31,6 +31,7 @@ class DataSource:
     input: str = ""  # which column is x
     target: str = ""  # which array or column is y; of pictures class or masks
     without: tuple[str, ...] = ()  # columns that are left out
+    config: str = ""  # which of the configurations of a data set on the hub
     size: int | tuple[int, int] | None = None  # of pictures: a square's side, or height, width
     fit: Fit = "crop"
     skip_corrupt: bool = False  # whether pictures that cannot be read are left out
@@ -40,7 +41,8 @@ class DataSource:
     def options(self) -> Options:
         """How the samples are to be read."""
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return Options(self.input, self.target, self.without, size, self.fit, self.skip_corrupt)
+        given = self.input, self.target, self.without, self.config
+        return Options(*given, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Asked:
     label: str = ""  # the same as target
     target: str = ""
     without: str = ""  # with commas between
+    config: str = ""
     predict: Literal[tuple(TARGETS)] | None = None  # type: ignore[valid-type]
     size: int | None = None
     fit: Fit = "crop"
@@ -80,7 +83,7 @@ class Asked:
         size = None if self.size is None else (self.size, self.size)
         without = tuple(name for name in self.without.split(",") if name)
         input, target = self.input or self.image, self.target or self.label
-        return Options(input, target, without, size, self.fit, self.skip_corrupt)
+        return Options(input, target, without, self.config, size, self.fit, self.skip_corrupt)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ class Options:
     """What a source is asked for.
 
     input, target: which of its arrays or columns is x, and which y, or of pictures class or masks;
-    without: columns that are left out; size: (height, width) of pictures; fit: how they come to it;
-    skip_corrupt: whether files that cannot be read are left out.
+    without: columns that are left out; config: of a data set on the hub; size: (height, width) of
+    pictures; fit: how they come to it; skip_corrupt: whether files that cannot be read are left
+    out.
     """
 
     input: str = ""
     target: str = ""
     without: tuple[str, ...] = ()
+    config: str = ""
     size: tuple[int, int] | None = None
     fit: Fit = "crop"
     skip_corrupt: bool = False

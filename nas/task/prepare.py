@@ -50,7 +50,11 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
         preparation, whole = like.preparation, like.content
     else:
-        inputs, preparation, whole = _inputs(samples, xs, parts, layout)
+        whole = f"{sorted(_contents(samples, xs, layout).items())}"
+        if samples.fit is not None and parts is not None:
+            samples = samples.fit(parts["train"])
+            xs, _ = _laid_out(samples, layout)
+        inputs, preparation = _inputs(samples, xs, parts, layout)
         notes = (*samples.notes, f"axes read as {layout}", *notes, str(preparation))
     splits = {split: Split(inputs[split], _tensor(ys[split])) for split in SPLITS}
     whole_splits = Splits(**splits, notes=notes, units=units)
@@ -59,8 +63,8 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
 
 def _inputs(
     samples: Samples, xs: Mapping[str, Array], parts: Mapping[str, Array] | None, layout: str
-) -> tuple[dict[str, Inputs], Preparation, str]:
-    """Every split's x, how it is prepared, and a digest of all of it as it was found."""
+) -> tuple[dict[str, Inputs], Preparation]:
+    """Every split's x, and how it is prepared."""
     scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
     at = parts["train"] if parts else None
     cut_digest = "whole" if at is None else digest(at)
@@ -69,14 +73,19 @@ def _inputs(
     )
     numbers = scale, tuple(mean), tuple(deviation)
     preparation = Preparation(*numbers, samples.picture, layout, samples.table)
-    contents = {
-        split: samples.remembered(f"content {layout} {split}", partial(digest, x))
-        for split, x in xs.items()
-    }
+    contents = _contents(samples, xs, layout)
     inputs = {split: Inputs(x, preparation, None, contents[split]) for split, x in xs.items()}
     for split, place in (parts or {}).items():
         inputs[split] = Inputs(xs["train"], preparation, place, contents["train"])
-    return inputs, preparation, f"{sorted(contents.items())}"
+    return inputs, preparation
+
+
+def _contents(samples: Samples, xs: Mapping[str, Array], layout: str) -> dict[str, str]:
+    """A digest of every split's x as it was found."""
+    return {
+        split: samples.remembered(f"content {layout} {split}", partial(digest, x))
+        for split, x in xs.items()
+    }
 
 
 def _tensor(y: Array) -> Tensor:

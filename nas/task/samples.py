@@ -41,6 +41,7 @@ class Samples:
     table: Table | None = None  # how rows became arrays, where they are of a table
     target: str | None = None  # a key of TARGETS; None to infer
     store: Store | None = None  # where the arrays are kept
+    fit: Callable[[Array], Samples] | None = None  # anew, to the rows of those numbers alone
 
     def remembered(self, key: str, work_out: Callable[[], JSON]) -> Any:
         """What is worked out of the arrays, once where they are kept."""

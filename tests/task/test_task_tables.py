@@ -47,12 +47,32 @@ def test_a_table_is_numbers_and_categories_and_what_is_missing_is_said(table: Pa
     assert (task.target, task.classes) == ("numbers", ("price",))
     assert task.input == (2 + 2 + 2, 1, 1)  # age and its mark, two cities, member or not
     said = task.describe()
-    assert "12 of column age are missing: its median, and a mark" in said
-    assert "40 of column city are missing and of no category" in said
+    raw = task.splits().train.inputs
+    rows = read_frame(table).iloc[raw.at]
+    missing = {name: int(rows[name].isna().sum()) for name in ("age", "city")}
+    assert f"{missing['age']} of column age are missing: its median, and a mark" in said
+    assert f"{missing['city']} of column city are missing and of no category" in said
     assert "column same is always the same and left out" in said
     raw = task.splits().train.inputs.raw[:, :, 0, 0]
     assert set(np.unique(raw[:, 1]).tolist()) == {0.0, 1.0}
     assert (raw[:, 2:4].sum(1) <= 1).all() and (raw[:, 4:6].sum(1) == 1).all()
+
+
+def test_medians_and_categories_are_those_of_train(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = pd.DataFrame({"x": np.arange(100.0), "word": "common", "y": np.arange(100) % 2})
+    rows.to_csv(path, index=False)
+    valid = Task.load(f"mine={path}?target=y").splits().valid.inputs.at
+    rows.loc[valid, "word"] = [f"rare{i}" for i in range(len(valid))]
+    rows.loc[valid[0], "x"] = np.nan
+    rows.loc[[3 if 3 not in valid else 4], "word"] = "other"
+    rows.to_csv(path, index=False)
+    task = Task.load(f"mine={path}?target=y")
+    known = task.preparation.table
+    assert known is not None
+    assert not any(v.startswith("rare") for c in known.categories for v in c.values)
+    of_train = rows["x"].iloc[task.splits().train.inputs.at]
+    assert [n.fill for n in known.numbers] == [of_train.median()]
 
 
 def test_two_columns_are_two_tasks_of_the_same_rows(table: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,17 @@ def read_saved(path: Path, options: Options) -> Samples:
 
 
 def read_hub(name: str, options: Options) -> Samples:
-    """A data set by its name on the hub, as `hf:cifar100` or `hf:owner/name`."""
+    """A data set by its name on the hub, as `hf:cifar100` or `hf:owner/name`; of one with several
+    configurations that of `?config=`."""
     datasets, name = _library(name), name.removeprefix(PREFIX)
     try:
-        found = datasets.load_dataset(name)
+        found = datasets.load_dataset(name, options.config or None)
     except Exception as error:  # of the network, the hub or the set's own text
         raise TaskError(
             f"{PREFIX}{name}: cannot be had: {type(error).__name__}: {error}; look at its name and "
             "the connection, or save it to a folder with save_to_disk and give that"
         ) from None
-    return _read(f"{PREFIX}{name}", found, options)
+    return _read(f"{PREFIX}{name}", found, replace(options, config=""))
 
 
 def _library(where: str) -> Any:

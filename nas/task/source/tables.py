@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.task.error import TaskError
 from nas.task.options import Options
@@ -43,16 +44,21 @@ def read_table(path: Path, options: Options) -> Samples:
             "leave out the rows whose target is missing"
         )
     read = frame.drop(columns=[options.target, *options.without])
-    table, notes = Table.of(read, str(path))
-    if not table.size:
-        raise TaskError(f"{path}: there is no column to predict {options.target} from")
-    numbers, target, classes = numbers_of(y), None, None
-    values = y.astype(str).to_numpy(dtype=str) if numbers is None else numbers
-    fractions = numbers is not None and bool((numbers != numbers.round()).any())
-    if numbers is not None and (fractions or len(np.unique(numbers)) > FEW):
+    real, target, classes = numbers_of(y), None, None
+    values = y.astype(str).to_numpy(dtype=str) if real is None else real
+    fractions = real is not None and bool((real != real.round()).any())
+    if real is not None and (fractions or len(np.unique(real)) > FEW):
         target, classes = "numbers", (options.target,)
-    x = table.encode(read, str(path))
-    note = f"{len(table.numbers)} columns of numbers, {len(table.categories)} of categories"
-    return Samples(
-        str(path), {"train": (x, values)}, "nf", classes, (note, *notes), table=table, target=target
-    )
+
+    def fit(rows: npt.NDArray[np.int64] | None = None) -> Samples:
+        """Every row, by medians and categories of some."""
+        table, notes = Table.of(read if rows is None else read.iloc[rows], str(path))
+        if not table.size:
+            raise TaskError(f"{path}: there is no column to predict {options.target} from")
+        pairs = {"train": (table.encode(read, str(path)), values)}
+        numbers, words = len(table.numbers), len(table.categories)
+        note = f"{numbers} columns of numbers, {words} of categories, by the rows of train"
+        every = (note, *notes)
+        return Samples(str(path), pairs, "nf", classes, every, table=table, target=target, fit=fit)
+
+    return fit()
