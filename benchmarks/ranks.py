@@ -257,7 +257,7 @@ def loaded(one: Supernet, task: Task) -> Bank:
 
     grammar, settings = nas.Grammar.load(one.space), settings_of(one, task)
     bank: Bank = Problem(settings, grammar, (task,)).bank(trained=True)
-    bank.load(one.job.path.with_suffix(".safetensors"))
+    load_bank(bank, one.job.path.with_suffix(".safetensors"))
     return bank
 
 
@@ -301,7 +301,7 @@ def one(job: Job) -> None:
         conditions = problem.conditions(loaded(net, task))
     else:
         bank, facts = trained(Supernet.of(job.name), task)
-        bank.save(job.path.with_suffix(".safetensors"))
+        save_bank(bank, job.path.with_suffix(".safetensors"))
         names, conditions = ["shared"], Conditions([task], bank=bank)
     found = [
         scored(name, str(d), 0, partial(EVALUATORS[name].measure, d, conditions))

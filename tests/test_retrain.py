@@ -16,7 +16,7 @@ import pytest
 import nas.retrain.net
 from nas.export import facts, load
 from nas.grammar import Grammar
-from nas.retrain import retrain, retrained
+from nas.retrain import Retraining, retrain, retrained
 from nas.retrain.net import BEFORE, CHECKPOINT
 from nas.search import search
 
@@ -47,7 +47,7 @@ def own(net: Path, tmp_path: Path) -> Path:
 
 def test_what_was_there_stays_beside_what_came_of_it(own: Path) -> None:
     before = (own / "weights.safetensors").read_bytes()
-    first, after = retrain(own, epochs=0.5)
+    first, after = retrain(own, Retraining(epochs=0.5))
     assert (own / BEFORE).read_bytes() == before
     assert not (own / CHECKPOINT).exists()
     known = facts(own)
@@ -64,7 +64,7 @@ def test_a_retraining_that_dies_anywhere_at_its_end_says_the_same_when_run_again
 ) -> None:
     """At its end weights are replaced, figures noted and the checkpoint removed."""
     shutil.copytree(net, tmp_path / "whole")
-    whole = retrain(tmp_path / "whole", epochs=0.5)
+    whole = retrain(tmp_path / "whole", Retraining(epochs=0.5))
 
     class Killed(BaseException):
         pass
@@ -81,15 +81,15 @@ def test_a_retraining_that_dies_anywhere_at_its_end_says_the_same_when_run_again
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(nas.retrain.net, place, dies)
-            retrain(own, epochs=0.5)
-        assert retrain(own, epochs=0.5) == whole
+            retrain(own, Retraining(epochs=0.5))
+        assert retrain(own, Retraining(epochs=0.5)) == whole
         assert facts(own)["measurements"] == facts(tmp_path / "whole")["measurements"]
 
 
 def test_a_kill_while_it_trains_loses_neither_weights_nor_figures(own: Path) -> None:
     before = (own / "weights.safetensors").read_bytes()
-    code = "import sys; from nas.retrain import retrain; from pathlib import Path\n"
-    code += "retrain(Path(sys.argv[1]), epochs=300)"
+    code = "import sys; from nas.retrain import Retraining, retrain; from pathlib import Path\n"
+    code += "retrain(Path(sys.argv[1]), Retraining(epochs=300))"
     process = subprocess.Popen([sys.executable, "-c", code, str(own)])
     ends = time.time() + 60
     while not (own / CHECKPOINT).exists() and time.time() < ends:
@@ -98,18 +98,18 @@ def test_a_kill_while_it_trains_loses_neither_weights_nor_figures(own: Path) -> 
     process.wait()
     assert (own / "weights.safetensors").read_bytes() == before
     with pytest.raises(ValueError, match="repeat that one's options, or remove the file"):
-        retrain(own, epochs=1)
+        retrain(own, Retraining(epochs=1))
 
 
 def test_a_network_counts_as_retrained_by_its_whole_recipe(own: Path) -> None:
-    assert retrained(own, epochs=0.5) is None
-    _, after = retrain(own, epochs=0.5)
-    assert retrained(own, epochs=0.5) == [m for m in after if m.task]
-    assert retrained(own, epochs=0.5, lr=0.01) is None
-    assert retrained(own, epochs=0.5, from_scratch=False) is None
+    assert retrained(own, Retraining(epochs=0.5)) is None
+    _, after = retrain(own, Retraining(epochs=0.5))
+    assert retrained(own, Retraining(epochs=0.5)) == [m for m in after if m.task]
+    assert retrained(own, Retraining(epochs=0.5, lr=0.01)) is None
+    assert retrained(own, Retraining(epochs=0.5, weights=own)) is None
     text = (own / "recipe.toml").read_text()
     (own / "recipe.toml").write_text(text.replace("weight_decay = 0.0005", "weight_decay = 0.001"))
-    assert retrained(own, epochs=0.5) is None
+    assert retrained(own, Retraining(epochs=0.5)) is None
 
 
 def test_an_extraction_that_dies_half_way_is_not_in_its_own_way(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import nas.train
+import nas.train.trainer
 from nas.grammar import Grammar
 from nas.grammar.count import enumerate_all, extreme
 from nas.plan import plan
@@ -70,12 +70,12 @@ def test_a_step_whose_loss_is_finite_and_gradient_is_not_names_the_derivation(
 ) -> None:
     held, derivation = bank(), extreme(SPACE, input=DIGITS.input)
     before = snapshot(held)
-    usual = nas.train.loss
+    usual = nas.train.trainer.loss
 
     def odd(task: Task, logits: Tensor, y: Tensor, **words: Any) -> Tensor:
         return usual(task, logits, y, **words) + 0 * torch.sqrt(logits - logits).sum()
 
-    monkeypatch.setattr(nas.train, "loss", odd)
+    monkeypatch.setattr(nas.train.trainer, "loss", odd)
     with pytest.raises(StepError, match="step 3 failed: a gradient is not finite") as caught:
         Trainer(held, [DIGITS], Recipe(), 10).step(3, Turn((derivation,)))
     assert (caught.value.step, caught.value.derivation) == (3, str(derivation))
@@ -87,7 +87,7 @@ def test_all_students_learn_from_the_first_and_none_from_another(
 ) -> None:
     teachers: list[Tensor] = []
     given: list[Tensor] = []
-    usual, run = nas.train.soft_loss, nas.train.run
+    usual, run = nas.train.trainer.soft_loss, nas.train.trainer.run
 
     def heard(task: Task, logits: Tensor, teacher: Tensor) -> Tensor:
         teachers.append(teacher.clone())
@@ -98,8 +98,8 @@ def test_all_students_learn_from_the_first_and_none_from_another(
         given.append(results["digits"].detach().clone())
         return results
 
-    monkeypatch.setattr(nas.train, "soft_loss", heard)
-    monkeypatch.setattr(nas.train, "run", ran)
+    monkeypatch.setattr(nas.train.trainer, "soft_loss", heard)
+    monkeypatch.setattr(nas.train.trainer, "run", ran)
     large, small = (
         extreme(SPACE, input=DIGITS.input),
         extreme(SPACE, input=DIGITS.input, largest=False),

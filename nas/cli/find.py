@@ -19,6 +19,7 @@ from nas.cli.options import (
     Objectives,
     On,
     Out,
+    Processes,
     RunFolder,
     Sampler,
     Size,
@@ -53,8 +54,16 @@ def search(
     layout: Layout = None,
     size: Size = None,
     on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. \\[local]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 … \\[cpu]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Evaluators side by side; 0 is one a core. \\[0]")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="That train together; 0 is one a GPU. \\[0]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 … \\[auto]")] = None,
+    from_weights: Annotated[
+        Path | None, typer.Option(help="A bank.safetensors that the supernet begins with.")
+    ] = None,
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
     trust_code: TrustCode = False,
@@ -82,12 +91,15 @@ def search(
             "sampler": sampler,
             "on": on,
             "workers": workers,
+            "processes": processes,
             "device": device,
             "limits": bounds or None,
             "objectives": columns(objectives or "") or None,
             "budget_s": seconds(budget) if budget else None,
         }
         facts |= {key: value for key, value in options.items() if value is not None}
+        if from_weights:
+            facts["supernet"] = {**facts.get("supernet", {}), "weights": str(from_weights)}
         if not facts.get("space") or not facts["tasks"]:
             raise ValueError("say a space and a task: nas search mobile --task digits")
         settings = Settings.of(facts, str(config or "settings"))
@@ -133,8 +145,9 @@ def resume(
     trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, from now on.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time from now on: 90s, 10m, 2h.")] = None,
     on: On = "local",
-    workers: Annotated[int, typer.Option(help="Evaluators on Ray; 0 is one a core.")] = 0,
-    device: Device = "cpu",
+    workers: Annotated[int, typer.Option(help="Evaluators side by side; 0 is one a core.")] = 0,
+    processes: Processes = 0,
+    device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
     """Carry an interrupted run on to its end, or a finished one further."""
@@ -149,6 +162,7 @@ def resume(
                 budget_s=seconds(budget) if budget else None,
                 on=on,
                 workers=workers,
+                processes=processes,
                 device=device,
                 listener=listener,
                 trust_code=trust_code,

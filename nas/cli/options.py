@@ -19,7 +19,10 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder, as runs/first.")]
 NetFolder = Annotated[Path, typer.Argument(help="A network's folder, as net.")]
 SpaceName = Annotated[str, typer.Argument(help="A shipped space, or a file as ./my.grammar.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
+Device = Annotated[str, typer.Option(help="auto (the best there is), cpu, cuda, cuda:1 …")]
+Processes = Annotated[
+    int, typer.Option(min=0, help="Processes that train together; 0 is one a GPU.")
+]
 On = Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 TrustCode = Annotated[

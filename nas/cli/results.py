@@ -8,8 +8,19 @@ from typing import Annotated
 import typer
 
 import nas
-from nas.cli.options import AGAIN, Device, Json, NetFolder, On, RunFolder, TrustCode, app, columns
-from nas.terminal import live, show, show_front, show_trivial, told, write
+from nas.cli.options import (
+    AGAIN,
+    Device,
+    Json,
+    NetFolder,
+    On,
+    Processes,
+    RunFolder,
+    TrustCode,
+    app,
+    columns,
+)
+from nas.terminal import live, show, show_curve, show_front, show_trivial, told, write
 
 
 @app.command(
@@ -77,6 +88,7 @@ def extract(
 
 @app.command(
     epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
+    "nas retrain net --from-weights net   (on from the weights that it has)\n\n"
     "nas retrain runs/first --id 6d9e644c --id 14ddf09b --on ray"
 )
 def retrain(
@@ -84,43 +96,28 @@ def retrain(
     id: Annotated[list[str] | None, typer.Option(help="Trials of the run (repeatable).")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training split.")] = None,
     lr: Annotated[float | None, typer.Option(help="The peak learning rate.")] = None,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch/--from-weights", help="New weights, or the net's own.")
-    ] = True,
+    from_weights: Annotated[
+        Path | None,
+        typer.Option(help="A .safetensors file or a net's folder (its own too) to begin with."),
+    ] = None,
     on: On = "local",
-    device: Device = "cpu",
+    processes: Processes = 0,
+    device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Train networks fully; test metrics before and after. Interrupted, it carries on."""
+    """Train networks fully; the best by validation is kept. Interrupted, it carries on."""
+    from nas.retrain import Retraining, retrain_trials
     from nas.retrain import retrain as train_again
-    from nas.retrain import retrain_trials
 
+    options = Retraining(epochs, lr, from_weights, device, processes, trust_code)
     with told(AGAIN):
         with live() as listener:
             if (folder / "run.toml").exists():
-                rows = retrain_trials(
-                    folder,
-                    id or [],
-                    on=on,
-                    epochs=epochs,
-                    lr=lr,
-                    device=device,
-                    from_scratch=from_scratch,
-                    listener=listener,
-                    trust_code=trust_code,
-                )
+                rows = retrain_trials(folder, id or [], options, on=on, listener=listener)
             elif id or on != "local":
                 raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
             else:
-                before, after = train_again(
-                    folder,
-                    epochs=epochs,
-                    lr=lr,
-                    device=device,
-                    from_scratch=from_scratch,
-                    listener=listener,
-                    trust_code=trust_code,
-                )
+                before, after = train_again(folder, options, listener=listener)
                 rows = [
                     {
                         "network": str(folder),
@@ -132,6 +129,8 @@ def retrain(
                     for b, a in zip(before, after, strict=True)
                     if b.task
                 ]
+        for net in dict.fromkeys(str(row["network"]) for row in rows):
+            show_curve(Path(net))
         show(rows, ["network", "task", "metric", "before", "after"], "On the test split")
 
 

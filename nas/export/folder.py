@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
+from torch import Tensor
 
 from nas.export.code import ExportError, model_source
 from nas.export.plain import COUNTER, difference, outputs, plain, weights_of
@@ -234,15 +235,39 @@ def read_record(folder: Path) -> Record:
     return checked_record(record, path)
 
 
-def _fill(network: Network, path: Path) -> dict[str, Any]:
-    """Load weights by name, shapes compared, and give what is known of them; raises ExportError and
-    changes nothing."""
+def fill_by_name(network: Network, path: Path) -> str:
+    """Load what a file, or a network's folder, has of a network's tensors by name and shape; what
+    came of it, in words. Raises ExportError where it has none of them."""
+    path = path / WEIGHTS if path.is_dir() else path
+    given, own = _read_weights(path), network.state_dict()
+    fitting = [n for n, value in own.items() if n in given and given[n].shape == value.shape]
+    others = [name for name in own if name not in fitting]
+    if not fitting:
+        raise ExportError(
+            f"{path}: has none of this network's tensors, as {', '.join(list(own)[:3])}; there are "
+            f"{', '.join(list(given)[:3]) or 'none'}: give weights of a network like this one"
+        )
+    with torch.no_grad():
+        for name in fitting:
+            own[name].copy_(given[name])
+    fresh = f"; new are {', '.join(others[:6])}{' …' * (len(others) > 6)}" if others else ""
+    return f"{len(fitting)} of {len(own)} tensors begin with those of {path}{fresh}"
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; raises ExportError where it cannot be read."""
     try:
-        given = read_tensors(path.read_bytes())
+        return read_tensors(path.read_bytes())
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}; save the weights again") from None
     except SafetensorError as error:
         raise ExportError(f"{path}: {error}; save the weights again") from None
+
+
+def _fill(network: Network, path: Path) -> dict[str, Any]:
+    """Load weights by name, shapes compared, and give what is known of them; raises ExportError and
+    changes nothing."""
+    given = _read_weights(path)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     there = {name: tuple(value.shape) for name, value in given.items() if COUNTER not in name}
     wrong = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from dataclasses import asdict
@@ -9,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.export.code import ExportError
-from nas.optimizer import OPTIMIZERS
-from nas.train import Recipe
+from nas.train import OPTIMIZERS, Recipe
 
 _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
     "epochs": (0, math.inf, False, "passes over the training data"),
@@ -22,6 +22,10 @@ _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, wha
     "label_smoothing": (0, 1, False, "share of each target that is spread over all classes"),
     "clip": (0, math.inf, False, "the largest norm of a gradient; a longer one is shortened"),
     "seed": (0, math.inf, True, "decides the order of the samples"),
+    "parts": (1, math.inf, True, "batches in a step, whose gradients are averaged"),
+    "average": (0, 1, False, "decay of the average of weights that is used in the end, 0 for none"),
+    "patience": (0, math.inf, True, "epochs without a better validation to stop after, 0: never"),
+    "augment": (0, 0, False, "whether training samples are augmented as their task says"),
     "optimizer": (0, 0, False, f"how weights move: {' or '.join(OPTIMIZERS)}"),
 }
 
@@ -30,7 +34,7 @@ def recipe_text(recipe: Recipe) -> str:
     lines = ["# How `nas retrain` trains this network. Change a value and retrain."]
     for name, value in asdict(recipe).items():
         _allow(name, value)
-        lines += ["", f"# {_RULES[name][3]}", f"{name} = {value!r}"]
+        lines += ["", f"# {_RULES[name][3]}", f"{name} = {json.dumps(value)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -51,6 +55,10 @@ def _allow(name: str, value: Any) -> None:
     if name not in _RULES:
         raise ExportError(f"{name} is no value of a recipe; there are {', '.join(_RULES)}")
     least, most, whole, meaning = _RULES[name]
+    if name == "augment":
+        if not isinstance(value, bool):
+            raise ExportError(f"augment = {value!r} must be true or false")
+        return
     if name == "optimizer":
         if not isinstance(value, str) or value not in OPTIMIZERS:
             raise ExportError(f"optimizer = {value!r} must say {meaning}")

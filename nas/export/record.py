@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from nas.export.code import ExportError
 from nas.task import METRICS, TARGETS, Head, Splits, Task
+from nas.task.augment import AUGMENTATIONS
 from nas.task.preparation import Preparation
 from nas.task.task import NAME, Known
 
@@ -40,10 +41,13 @@ class TaskRecord:
     weight: Annotated[float, Field(gt=0)] = 1.0
     preparation: Preparation | None = None  # of a network of an older version it is not known
     units: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = ()
+    augment: tuple[Literal[tuple(AUGMENTATIONS)], ...] = ()  # type: ignore[valid-type]
+    balance: Literal["", "weights", "sampler"] = ""
 
     @staticmethod
     def of(task: Task) -> TaskRecord:
-        return TaskRecord(**{field.name: getattr(task, field.name) for field in fields(TaskRecord)})
+        values = {field.name: getattr(task, field.name) for field in fields(TaskRecord)}
+        return TaskRecord(**values | {"augment": task.augmentation})
 
     @property
     def known(self) -> Known | None:

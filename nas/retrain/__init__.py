@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.retrain.net import figures, retrain, retrained
+from nas.retrain.options import Retraining
 from nas.retrain.trials import front_of, retrain_trials
 
-__all__ = ["figures", "front_of", "retrain", "retrain_trials", "retrained"]
+__all__ = ["Retraining", "figures", "front_of", "retrain", "retrain_trials", "retrained"]

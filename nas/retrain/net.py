@@ -3,87 +3,78 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import inf
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from nas.archive import Measurement, plain
 from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.evaluate.alone import STATISTICS
-from nas.events import Listener, StepDone, silent
+from nas.events import Listener, Told, silent
 from nas.export import ExportError, load, note, save_weights
-from nas.export.folder import WEIGHTS
+from nas.export.folder import WEIGHTS, fill_by_name
 from nas.files import sweep, write
 from nas.journal import JSON
 from nas.network import Network
-from nas.plan import Plan
-from nas.supernet import Bank
-from nas.supernet.bank import facts_of
+from nas.retrain.curve import Curve
+from nas.retrain.fit import BEST, CHECKPOINT, Fit, Kept, bank_of, fit_in_child
+from nas.retrain.options import BY_RECIPE, Retraining
+from nas.search.apart import usual_processes
+from nas.search.child import Died
+from nas.search.crew import crew
+from nas.supernet.bank_file import facts_of, load_bank, save_bank
 from nas.task import Task
-from nas.train import Recipe, Trainer, Turn, train
+from nas.train import Lost, Recipe, TrainingError, resolved
 
-CHECKPOINT, BEFORE = "training.safetensors", "weights.before.safetensors"
-CHECKPOINT_S = 20.0
+BEFORE = "weights.before.safetensors"
+MOST_LOST = 3  # times that one of several processes may be lost
 
 
 def retrain(
     folder: Path,
+    options: Retraining = BY_RECIPE,
     *,
-    epochs: float | None = None,
-    lr: float | None = None,
-    device: str = "cpu",
-    from_scratch: bool = True,
-    listener: Listener | None = None,
-    trust_code: bool = False,
-    kept: Callable[[Path, int, int, float], None] | None = None,
+    listener: Listener = silent,
+    kept: Kept | None = None,
 ) -> tuple[list[Measurement], list[Measurement]]:
-    """Train the network of a `net` folder by its recipe, and keep the weights there; those that
-    were there before stay beside them as weights.before.safetensors.
+    """Train the network of a `net` folder by its recipe, and keep its best weights there, by
+    validation after each epoch; those that were there before stay beside them as
+    weights.before.safetensors, and what was seen as curve.csv.
 
-    It begins with new weights, or, with `from_scratch` off, with those of the folder: where
-    the supernet's are nearly at rest, a fresh start has ended better.
+    It begins with new weights, or those that the options name: where the supernet's are nearly at
+    rest, a fresh start has ended better.
 
     What comes back are the test metrics before and after. An interrupted retraining carries on
-    from `training.safetensors`; a finished one starts anew. With `kept`
-    a checkpoint is written each epoch and told of: its file, steps done, all steps, the loss.
-    Raises ExportError for a folder that is no network, TrainingError where the loss is no number.
+    from `training.safetensors`; a finished one starts anew. `kept` is told of each epoch: the
+    checkpoint's file, steps done, all steps, and the curve's row.
+    Raises ExportError for a folder that is no network, TrainingError where the loss is no number,
+    DeviceError for a device that is not there.
     """
-    network, tasks, recipe, source = load(folder, trust_code=trust_code)
+    network, tasks, recipe, source = load(folder, trust_code=options.trust_code)
     sweep(folder)
-    recipe = _changed(recipe, epochs, lr)
-    derivation, last = network.derivation, folder / CHECKPOINT
-    weights = Bank.of([network.plan], seed=recipe.seed, device=device, optimizer=recipe.optimizer)
-    if not from_scratch:
-        _copy(network, weights, network.plan)
-    trainer = Trainer(weights, tasks, recipe, recipe.steps(tasks), device)
-    training = {"recipe": f"{recipe}", "from_scratch": f"{from_scratch}"}
+    device, recipe, last = resolved(options.device), options.changed(recipe), folder / CHECKPOINT
+    training = options.facts(recipe, folder)
     if last.exists():
         known = _same(last, training)
         if source.get("training") == known["training"]:  # it had ended, but for this file
             return _end(folder, figures(source))
-        weights.load(last)
     else:
-        before = _tested(network, tasks, recipe, "extracted")
-        known = training | {"training": token_hex(8), "before": json.dumps([*map(plain, before)])}
-        write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
-        weights.save(last, state=True, facts=known)
-    epoch = max(1, round(trainer.steps / (recipe.epochs or 1)))
-    on_step = _Checkpoints(last, weights, known, trainer.steps, epoch, listener or silent, kept)
-    train(trainer, lambda step: Turn((derivation,)), start=weights.version, on_step=on_step)
+        known = _begin(folder, network, tasks, recipe, training, options, listener)
+    _train(folder, options, device, recipe.parts, listener, kept)
+    curve = Curve.read(facts_of(last).get("curve", "[]"))
+    weights = bank_of(network.plan, recipe, device)
+    load_bank(weights, folder / BEST)
     conditions = Conditions(tasks, recipe, device=device)
-    trained = network_of(weights, derivation, conditions, STATISTICS).cpu()
+    trained = network_of(weights, network.derivation, conditions, STATISTICS).cpu()
     after = _tested(trained, tasks, recipe, "retrained")
     facts: dict[str, JSON] = {
         **training,
         "training": known["training"],
         "epochs": recipe.epochs,
+        "best_epoch": curve.best["epoch"] if curve.best else recipe.epochs,
         "before": json.loads(known["before"]),
         "measurements": [plain(m) for m in after],
     }
@@ -91,29 +82,49 @@ def retrain(
     return _end(folder, figures(facts))
 
 
-@dataclass
-class _Checkpoints:
-    """Told of every step, it keeps the weights: often enough, and with `kept` at each epoch's end,
-    which then hears of it."""
+def _begin(
+    folder: Path,
+    network: Network,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    training: Mapping[str, str],
+    options: Retraining,
+    listener: Listener,
+) -> dict[str, str]:
+    """Write the checkpoint of no step; what it says of itself."""
+    before = _tested(network, tasks, recipe, "extracted")
+    weights = bank_of(network.plan, recipe, "cpu")
+    if options.weights is not None:
+        listener(Told(fill_by_name(network, options.weights)))
+        weights.fill(network.plan, network.tensors())
+    known = {**training, "training": token_hex(8), "before": json.dumps([*map(plain, before)])}
+    write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
+    save_bank(weights, folder / CHECKPOINT, state=True, facts=known)
+    return known
 
-    file: Path
-    weights: Bank
-    facts: Mapping[str, str]
-    steps: int
-    epoch: int  # in steps
-    listener: Listener
-    kept: Callable[[Path, int, int, float], None] | None
-    saved: float = field(default_factory=time.perf_counter)
 
-    def __call__(self, done: int, loss: float) -> None:
-        self.weights.version = done
-        self.listener(StepDone("retraining", done, self.steps, {"loss": loss}))
-        at_end = self.kept is not None and (done % self.epoch == 0 or done == self.steps)
-        if at_end or time.perf_counter() - self.saved > CHECKPOINT_S:
-            self.weights.save(self.file, state=True, facts=self.facts)
-            self.saved = time.perf_counter()
-            if self.kept:
-                self.kept(self.file, done, self.steps, loss)
+def _train(
+    folder: Path,
+    options: Retraining,
+    device: str,
+    parts: int,
+    listener: Listener,
+    kept: Kept | None,
+) -> None:
+    """Train to the end, here or in several processes, of which one that is lost begins again."""
+    processes = min(parts, usual_processes(device, options.processes))
+    if processes == 1:
+        Fit(folder, options, device, listener, kept=kept).run()
+        return
+    for lost in range(MOST_LOST + 1):
+        try:
+            for event in crew(fit_in_child, folder, options, processes=processes, device=device):
+                listener(event)
+            return
+        except (Died, Lost) as death:
+            if lost == MOST_LOST:
+                raise TrainingError(f"a process was lost {lost + 1} times: {death}") from None
+            listener(Told(f"goes on from the last checkpoint: {death}"))
 
 
 def _tested(
@@ -124,27 +135,14 @@ def _tested(
     return network_scores(network, conditions, evaluator=evaluator, fidelity=fidelity)
 
 
-def _changed(recipe: Recipe, epochs: float | None, lr: float | None) -> Recipe:
-    recipe = replace(
-        recipe,
-        epochs=recipe.epochs if epochs is None else epochs,
-        lr=recipe.lr if lr is None else lr,
-    )
-    if not 0 < recipe.epochs < inf or not 0 < recipe.lr <= 10:
-        raise ExportError(
-            f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 and "
-            "at most 10; the weights are as they were"
-        )
-    return recipe
-
-
 def _end(
     folder: Path, figures: tuple[list[Measurement], list[Measurement]]
 ) -> tuple[list[Measurement], list[Measurement]]:
     """Say in architecture.json what the weights' own file says already, and drop the checkpoint."""
     before, after = figures
     note(folder, test_before=_values(before), test_after=_values(after))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, BEST):
+        (folder / name).unlink(missing_ok=True)
     return figures
 
 
@@ -176,28 +174,14 @@ def _same(last: Path, training: dict[str, str]) -> dict[str, str]:
     return before
 
 
-def retrained(
-    folder: Path,
-    *,
-    epochs: float | None = None,
-    lr: float | None = None,
-    from_scratch: bool = True,
-    trust_code: bool = False,
-) -> list[Measurement] | None:
+def retrained(folder: Path, options: Retraining = BY_RECIPE) -> list[Measurement] | None:
     """The test metrics that a retraining by the same recipe left in its folder, without costs;
     None where there was none, or it has not ended."""
-    _, _, recipe, facts = load(folder, trust_code=trust_code)
-    training = {"recipe": f"{_changed(recipe, epochs, lr)}", "from_scratch": f"{from_scratch}"}
+    _, _, recipe, facts = load(folder, trust_code=options.trust_code)
+    training = options.facts(options.changed(recipe), folder)
     if any(facts.get(k) != v for k, v in training.items()) or (folder / CHECKPOINT).exists():
         return None
     return [m for m in figures(facts)[1] if m.task]
-
-
-def _copy(network: Network, weights: Bank, plan: Plan) -> None:
-    with torch.no_grad():
-        for views, tensors in zip(weights.views(plan), network.tensors(), strict=True):
-            for name, view in views.items():
-                view.copy_(tensors[name])
 
 
 def _values(measurements: list[Measurement]) -> dict[str, float]:

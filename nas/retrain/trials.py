@@ -8,25 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive, Measurement, Trial, plain
-from nas.events import Listener
+from nas.events import Listener, silent
 from nas.export import facts
 from nas.export.folder import read_record
 from nas.front import Objective, ParetoFront
 from nas.retrain.net import figures, retrain, retrained
+from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search import load
 
 
 def retrain_trials(
     folder: Path,
     ids: Sequence[str],
+    options: Retraining = BY_RECIPE,
     *,
     on: str = "local",
-    epochs: float | None = None,
-    lr: float | None = None,
-    device: str = "cpu",
-    from_scratch: bool = True,
-    listener: Listener | None = None,
-    trust_code: bool = False,
+    listener: Listener = silent,
 ) -> list[dict[str, Any]]:
     """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
     archive. What comes back is a row a network and metric, with its values before and after. One
@@ -36,12 +33,9 @@ def retrain_trials(
     """
     if not ids:
         raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
-    if not from_scratch and on != "local":
-        raise ValueError("--from-weights is for --on local: on Ray networks start from scratch")
-    run = load(folder, trust_code=trust_code)
+    run = load(folder, trust_code=options.trust_code)
     trials = [run.trial(id) for id in dict.fromkeys(ids)]
     nets = [folder / "nets" / trial.id for trial in trials]
-    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
     rows: list[dict[str, Any]] = []
     with Archive.open(folder, write=True) as archive:
         for trial, net in zip(trials, nets, strict=True):
@@ -58,19 +52,13 @@ def retrain_trials(
 
         if on == "local":
             for net in nets:
-                done = retrained(net, from_scratch=from_scratch, **given)
-                measured(
-                    net,
-                    done
-                    or retrain(
-                        net, device=device, from_scratch=from_scratch, listener=listener, **given
-                    )[1],
-                )
+                done = retrained(net, options)
+                measured(net, done or retrain(net, options, listener=listener)[1])
         else:
             from nas.retrain.tune import retrain_on_ray
 
             by_net = retrain_on_ray(
-                nets, on=on, device=device, listener=listener, storage=folder / "tune", **given
+                nets, options, on=on, listener=listener, storage=folder / "tune"
             )
             for net in nets:
                 measured(net, by_net[net])

@@ -12,25 +12,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nas.archive import Measurement
-from nas.events import Listener, StepDone
+from nas.events import Listener, StepDone, silent
+from nas.retrain.curve import Row
 from nas.retrain.net import retrain, retrained
+from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search import RunError
 from nas.search.ray import connected, own_device, settle
+from nas.train import resolved
 
 
 def retrain_on_ray(
     folders: Sequence[Path],
+    options: Retraining = BY_RECIPE,
     *,
     on: str,
-    epochs: float | None = None,
-    lr: float | None = None,
-    device: str = "cpu",
-    listener: Listener | None = None,
-    trust_code: bool = False,
+    listener: Listener = silent,
     storage: Path,
     again: bool = False,
 ) -> dict[Path, list[Measurement]]:
@@ -42,30 +43,26 @@ def retrain_on_ray(
     by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
     after the others have finished.
     """
-    known: dict[str, Any] = {"epochs": epochs, "lr": lr, "trust_code": trust_code}
-    todo = [f for f in folders if again or retrained(f, **known) is None]
+    todo = [f for f in folders if again or retrained(f, options) is None]
     if todo:
         with connected(on, min(len(todo), os.cpu_count() or 1)):
-            failed = _tune(todo, known, device, listener, storage)
+            failed = _tune(todo, options, listener, storage)
         if failed:
             reasons = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
             raise RunError(
                 f"{len(failed)} of {len(folders)} networks were not retrained: {reasons}"
             )
-    return {folder: retrained(folder, **known) or [] for folder in folders}
+    return {folder: retrained(folder, options) or [] for folder in folders}
 
 
 def _tune(
-    folders: Sequence[Path],
-    words: dict[str, Any],
-    device: str,
-    listener: Listener | None,
-    storage: Path,
+    folders: Sequence[Path], options: Retraining, listener: Listener, storage: Path
 ) -> dict[str, str]:
     """Run the trials; the reasons of those that failed, by folder."""
     from ray import tune
 
-    gpus, own = own_device(device)
+    gpus, own = own_device(resolved(options.device))
+    words = asdict(replace(options, device=own, processes=1))
     name = time.strftime("retrain-%Y%m%d-%H%M%S")
     storage.mkdir(parents=True, exist_ok=True)
     paths = {str(folder.resolve()): folder for folder in folders}
@@ -73,9 +70,8 @@ def _tune(
         tune.with_resources(_trial, {"cpu": 1, "gpu": gpus}),
         param_space={
             "folder": tune.grid_search(list(paths)),
-            "device": own,
             "where": os.getcwd(),
-            **words,
+            "options": words,
         },
         tune_config=tune.TuneConfig(
             trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
@@ -85,7 +81,7 @@ def _tune(
             storage_path=str(storage.resolve()),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[_progress(listener, len(paths))] if listener else [],
+            callbacks=[_progress(listener, len(paths))],
         ),
     )
     tuning = logging.getLogger("ray.tune")
@@ -121,16 +117,16 @@ def _trial(config: dict[str, Any]) -> None:
 
     settle(config["where"])
 
-    def kept(checkpoint: Path, done: int, total: int, loss: float) -> None:
+    def kept(checkpoint: Path, done: int, total: int, row: Row) -> None:
         with tempfile.TemporaryDirectory(prefix="nas-") as copy:
             shutil.copy(checkpoint, copy)
-            facts = {"steps": done, "of": total, "loss": loss}
+            facts = {"steps": done, "of": total, "merit": row["merit"], "loss": row["loss"]}
             tune.report(facts, checkpoint=tune.Checkpoint.from_directory(copy))
 
-    folder, words = Path(config["folder"]), ("epochs", "lr", "device", "trust_code")
+    folder = Path(config["folder"])
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
-    _, after = retrain(folder, kept=kept, **{word: config[word] for word in words})
+    _, after = retrain(folder, Retraining(**config["options"]), kept=kept)
     tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
 
 

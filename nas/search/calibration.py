@@ -22,7 +22,7 @@ from nas.search.columns import kept
 from nas.search.job import Job, Pool
 from nas.search.problem import Problem
 from nas.search.run import Run
-from nas.supernet.bank import facts_of
+from nas.supernet.bank_file import facts_of
 from nas.supernet.chain import evenly
 from nas.supernet.strategies import spread
 from nas.trust.table import Calibration, Scored

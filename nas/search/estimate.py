@@ -8,9 +8,9 @@ import time
 from nas.evaluate import EVALUATORS
 from nas.measure.latency import latency
 from nas.network import Network
+from nas.search.course import step_s
 from nas.search.prepare import prepare
 from nas.search.settings import Settings
-from nas.search.train_supernet import step_s
 
 
 def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float]:

@@ -14,6 +14,7 @@ from nas.network import Network
 from nas.search.folder import RunError
 from nas.search.problem import Problem
 from nas.supernet import Bank
+from nas.supernet.bank_file import load_bank
 from nas.train import chance
 
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
@@ -25,7 +26,7 @@ def trained_bank(problem: Problem, folder: Path) -> Bank:
     if not path.exists():
         raise RunError(f"{folder} has no trained bank: nas resume {folder}")
     bank = _here(problem).bank(trained=True)
-    bank.load(path)
+    load_bank(bank, path)
     return bank
 
 

@@ -7,7 +7,6 @@ A resumed run goes through the same; what the archive holds is not done again.
 from __future__ import annotations
 
 import math
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,17 +19,20 @@ from nas.events import Listener, RunEnded, Told
 from nas.files import sweep
 from nas.grammar import Grammar
 from nas.progress import heard_by
+from nas.search.apart import usual_processes
 from nas.search.calibration import spent
 from nas.search.choose_evaluator import choose_evaluator
+from nas.search.course import BANK, CHECKPOINT
 from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
+from nas.search.local import usual_workers
 from nas.search.pools import make_pool
-from nas.search.prepare import check_device, prepare
+from nas.search.prepare import prepare
 from nas.search.run import Run, load
 from nas.search.settings import EXECUTION, Settings
-from nas.search.train_supernet import BANK, CHECKPOINT, train_supernet
-from nas.supernet.bank import facts_of
+from nas.search.train_supernet import train_supernet
+from nas.supernet.bank_file import facts_of
 
 
 def search(
@@ -59,11 +61,12 @@ def search(
         for task in problem.tasks:
             hear(Told(task.describe()))
         chosen = problem.settings
+        parts = chosen.supernet.parts or usual_processes(chosen.device, chosen.processes)
         threads = chosen.supernet.threads or torch.get_num_threads()
         chosen = chosen.model_copy(
             update={
                 "tasks": tuple(given.settled(task.spec) for task in problem.tasks),
-                "supernet": chosen.supernet.model_copy(update={"threads": threads}),
+                "supernet": chosen.supernet.model_copy(update={"threads": threads, "parts": parts}),
             }
         )
         given.settle()
@@ -108,7 +111,6 @@ def resume(
 def _proceed(run: Run, listener: Listener, begun: float) -> Run:
     """Carry on from what is there; time counts from `begun`."""
     settings = run.settings
-    check_device(settings.device)
     with Archive.open(run.folder, write=True) as archive:
         asked = {"trials": settings.trials, "budget_s": settings.budget_s}
         ended, banked = archive.notes("ended"), run.problem.banked
@@ -141,7 +143,7 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
 def _spent(run: Run, archive: Archive) -> float:
     """Seconds that a run has taken, by what the archive and the last checkpoint tell."""
     settings = run.settings
-    workers = 1 if settings.on == "local" else settings.workers or os.cpu_count() or 1
+    workers = settings.workers or usual_workers(settings.device)
     apart = spent(archive, "finalist") + sum(trial.seconds for trial in archive.trials)
     last = run.folder / CHECKPOINT
     begun = last.exists() and not archive.notes("bank")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from nas.grammar import Grammar, sample
 from nas.plan import plan
 from nas.search.columns import column_clash
@@ -40,7 +38,6 @@ def prepare(
 def check(problem: Problem, trust_code: bool) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     _ = problem.objectives
-    check_device(problem.settings.device)
     sampler = resolved(problem.settings.sampler, problem.grammar)
     if problem.settings.start and not breeds(sampler, problem.grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
@@ -87,13 +84,3 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
         )
         empty.require(problem.covering())
         _ = problem.chain
-
-
-def check_device(device: str) -> None:
-    """Raise SettingsError for a device that torch does not know or does not see."""
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        seen = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"device {device!r}: {reason}; torch sees {', '.join(seen)}") from None

@@ -43,6 +43,9 @@ class Run:
             refuse_links(folder)
         self.written = read_facts(folder)
         known = {k: v for k, v in self.written.settings.items() if k not in EXECUTION}
+        for table in ("supernet", "standalone", "retrain"):  # runs of before did not augment
+            if isinstance(known.get(table), dict):
+                known[table] = {"augment": False, **known[table]}
         self.settings = Settings.of({**known, **changed}, str(folder / "run.toml"))
 
     @cached_property

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nas.evaluate import EVALUATORS, TRUTH
 from nas.grammar import Grammar
 from nas.supernet.strategies import STRATEGIES
-from nas.train import Recipe
+from nas.train import Recipe, resolved
 
-EXECUTION = ("on", "workers", "device")  # how a run is carried on, each time anew: no part of it
+EXECUTION = ("on", "workers", "processes", "device")  # how a run is carried on, no part of it
 ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
 
@@ -65,11 +65,21 @@ class Supernet(Adam):
     nested: bool = _is(
         True, "before training, subnets of a finite space compute what the smallest inside does"
     )
+    weights: str = _is("", "a bank.safetensors, with whose weights of the same names it begins")
     memory_mb: float = _is(0, "what the bank may take; 0 is all that is free", ge=0)
     checkpoint_s: float = _is(20, "seconds between checkpoints, from which it resumes", ge=0)
+    parts: int = _is(
+        0, "turns in a step, whose gradients are averaged; 0 is one a process", ge=0, le=1024
+    )
+    augment: bool = _is(True, "whether samples are augmented as their task says")
     threads: int = _is(
         0, "of a training step; 0 is what torch takes where the run begins", ge=0, le=1024
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _found(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve()) if value else ""
 
     @field_validator("strategy")
     @classmethod
@@ -82,7 +92,8 @@ class Supernet(Adam):
 
     def recipe(self, seed: int) -> Recipe:
         names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        return Recipe(**{name: getattr(self, name) for name in names}, seed=seed)
+        values = {name: getattr(self, name) for name in names}
+        return Recipe(**values | {"parts": self.parts or 1}, seed=seed)
 
 
 class Training(Adam):
@@ -96,9 +107,11 @@ class Training(Adam):
     batch: int = _is(64, "samples in a step", ge=2)
     warmup: float = _is(0.1, "share of the steps in which the learning rate rises", ge=0, lt=1)
     label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
+    augment: bool = _is(True, "whether samples are augmented as their task says")
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
-        values = {name: getattr(self, name) for name in Training.model_fields} | changed
+        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        values = {name: getattr(self, name) for name in names} | changed
         return Recipe(**values, seed=seed)
 
 
@@ -119,6 +132,13 @@ class Retrain(Training):
     """How an extracted network is retrained."""
 
     batch: int = _is(0, "samples in a step; 0 is 64, and 32 for few samples", ge=0)
+    parts: int = _is(1, "batches in a step, whose gradients are averaged", ge=1, le=1024)
+    average: float = _is(
+        0, "decay of the average of weights that is used in the end; 0 for none", ge=0, lt=1
+    )
+    patience: int = _is(
+        0, "epochs without a better validation after which it stops; 0 for never", ge=0
+    )
 
 
 class Trust(_Strict):
@@ -142,7 +162,7 @@ class Trust(_Strict):
 
 
 class Settings(_Strict):
-    """A search: what a run is, and (on, workers, device) how it is carried on."""
+    """A search: what a run is, and (on, workers, processes, device) how it is carried on."""
 
     space: str = Field(description="a shipped space, or a file as ./my.grammar")
     tasks: tuple[str, ...] = Field(
@@ -164,8 +184,15 @@ class Settings(_Strict):
         "auto", f"auto, {', '.join(name for name, e in EVALUATORS.items() if e.begins)}"
     )
     on: str = _is("local", "local, ray, or ray:ADDRESS of a running cluster")
-    workers: int = _is(0, "evaluators on Ray; 0 is one a core", ge=0)
-    device: str = _is("cpu", "cpu, cuda, cuda:1 …")
+    workers: int = _is(
+        0, "evaluators side by side, here or on Ray; 0 is one a core, where that saves time", ge=0
+    )
+    processes: int = _is(
+        0, "that train the shared weights together; 0 is one a GPU, as far as parts go", ge=0
+    )
+    device: str = _is(
+        "auto", "auto (the best there is), cpu, cuda, cuda:1 …", validate_default=True
+    )
     generation: int = _is(20, "trials evaluated before the sampler is told", ge=2)
     population: int = _is(100, "of evolution, whose tournaments take a tenth of it", ge=10)
     size: tuple[int, int] | None = _is(
@@ -191,8 +218,6 @@ class Settings(_Strict):
             raise ValueError(
                 "supernet.steps 0 is as many as a budget's share allows: give a budget or steps"
             )
-        if self.workers and self.on == "local":
-            raise ValueError("workers are Ray's: say --on ray, or leave workers out")
         evaluator = EVALUATORS.get(self.evaluator)
         cut = evaluator is not None and evaluator.alone and self.evaluator != TRUTH
         if cut and self.standalone.child_epochs:
@@ -207,6 +232,11 @@ class Settings(_Strict):
             known = ", ".join(name for name, e in EVALUATORS.items() if e.begins)
             raise ValueError(f"is none of auto, {known}")
         return value
+
+    @field_validator("device")
+    @classmethod
+    def _there(cls, value: str) -> str:
+        return resolved(value)
 
     @field_validator("on")
     @classmethod

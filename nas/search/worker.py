@@ -14,6 +14,7 @@ from nas.search.job import Job, Outcome
 from nas.search.problem import Problem
 from nas.search.settings import Settings
 from nas.supernet import Bank, Parent, trained
+from nas.supernet.bank_file import load_bank
 from nas.task import load_tasks
 from nas.train import chance
 
@@ -29,7 +30,7 @@ class Worker:
         self.bank: Bank | None = None
         if self.problem.banked:
             self.bank = self.problem.bank(trained=True)
-            self.bank.load(folder / "bank.safetensors")
+            load_bank(self.bank, folder / "bank.safetensors")
 
     def __call__(self, job: Job) -> Outcome:
         begun, cpu, reason = time.perf_counter(), time.process_time(), ""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.files import metadata, replacing
 from nas.network import initial
 from nas.op import Param
-from nas.optimizer import OPTIMIZERS, Lease
 from nas.plan import Plan
 from nas.supernet.kernels import Kernels, assembled, kernels_of, sources
 from nas.supernet.slots import BankError, Box, around, larger, largest, named, slices, within
-
-STATE = "/"  # begins the names of the optimizer's state in a file, and never a slot's
+from nas.train import AVERAGE, OPTIMIZERS, Lease
 
 
 class Bank:
@@ -41,6 +35,7 @@ class Bank:
         seed: int = 0,
         device: str = "cpu",
         optimizer: str | None = "sgd",
+        average: bool = False,
         share: str = "path",
         kernels: Kernels | None = None,
         grows: bool = False,
@@ -52,10 +47,11 @@ class Bank:
         self.params: dict[str, Param] = {}
         self.tensors: dict[str, Tensor] = {}
         self.optimizer = optimizer
+        kept = OPTIMIZERS[optimizer].state if optimizer else ()
         self.state: dict[str, dict[str, Tensor]] = {
-            name: {} for name in (OPTIMIZERS[optimizer].state if optimizer else ())
+            name: {} for name in (*kept, *([AVERAGE] if average else []))
         }
-        self._hold(params)
+        self.hold(params)
 
     @staticmethod
     def of(
@@ -64,6 +60,7 @@ class Bank:
         seed: int = 0,
         device: str = "cpu",
         optimizer: str | None = "sgd",
+        average: bool = False,
         share: str = "path",
         kernel_transform: bool = False,
         memory_mb: float | None = None,
@@ -81,6 +78,7 @@ class Bank:
             seed=seed,
             device=device,
             optimizer=optimizer,
+            average=average,
             share=share,
             kernels=kernels,
             memory_mb=memory_mb,
@@ -109,6 +107,23 @@ class Bank:
 
         with torch.no_grad():
             return [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
+
+    @property
+    def averaged(self) -> Bank:
+        """The same with the moving averages of its weights in their place, where those are kept."""
+        if AVERAGE not in self.state:
+            return self
+        other = copy(self)
+        other.tensors = self.state[AVERAGE]
+        return other
+
+    def fill(self, plan: Plan, tensors: Sequence[Mapping[str, Tensor]]) -> None:
+        """Give a plan's elements the values of tensors, a step each, and their averages too."""
+        for bank in (self, self.averaged):
+            with torch.no_grad():
+                for views, values in zip(bank.views(plan), tensors, strict=True):
+                    for name, view in views.items():
+                        view.copy_(values[name])
 
     def part(self, plan: Plan, *, optimizer: str | None = None) -> Bank:
         """A bank of its own with copies of what a plan takes of this one."""
@@ -150,7 +165,7 @@ class Bank:
         """
         by_plan = [named(plan, self.share) for plan in plans]
         if self.grows:
-            self._hold(self._lacking([step for steps in by_plan for step in steps]))
+            self.hold(self._lacking([step for steps in by_plan for step in steps]))
         wanted: dict[str, list[Box]] = {}
         for steps in by_plan:
             for pair in (pair for step in steps for pair in step):
@@ -204,105 +219,18 @@ class Bank:
                 "more with supernet.memory_mb, or use a machine with more memory"
             )
 
-    def _hold(self, params: Mapping[str, Param]) -> None:
+    def hold(self, params: Mapping[str, Param]) -> None:
         """Make or enlarge slots; raises BankError where memory does not suffice."""
         self._afford(params)
         for key, param in params.items():
             held = self.tensors.get(key)
             self.tensors[key] = self._enlarged(key, param)
-            for state in self.state.values():
-                before, state[key] = state.get(key), torch.zeros_like(self.tensors[key])
+            for name, state in self.state.items():
+                before, whole = state.get(key), self.tensors[key]
+                state[key] = whole.clone() if name == AVERAGE else torch.zeros_like(whole)
                 if held is not None and before is not None:
                     state[key][slices(held.shape, param.shape, param.centred)] = before
             self.params[key] = param
-
-    def save(
-        self, path: Path, *, state: bool = False, facts: Mapping[str, str] | None = None
-    ) -> None:
-        """Write the tensors (and the optimizer's state), version and facts, as safetensors;
-        atomically."""
-        tensors = dict(self.tensors)
-        for name, kept in self.state.items() if state else ():
-            tensors |= {f"{STATE}{name}/{key}": value for key, value in kept.items()}
-        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        own = {
-            "version": str(self.version),
-            "seed": str(self.seed),
-            "share": self.share,
-            "state": " ".join(self.state) if state else "",
-        }
-        if self.grows:
-            own["slots"] = json.dumps(self.params)
-        try:
-            with replacing(path) as part:
-                save_file(whole, part, metadata={**own, **(facts or {})})
-        except (SafetensorError, OSError) as error:
-            raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
-
-    def load(self, path: Path) -> None:
-        """Read tensors (and the optimizer's state, where the file has it) and the version.
-
-        Raises BankError where the file is damaged, another bank's, or shares weights otherwise.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                facts, names = file.metadata() or {}, set(file.keys())
-                self._agree(path, facts)
-                states = [f"{STATE}{name}/" for name in facts.get("state", "").split()]
-                if not any(name.startswith(STATE) for name in names):  # as they once were named
-                    states = [prefix.removeprefix(STATE) for prefix in states]
-                self._match(
-                    path,
-                    {
-                        key: tuple(file.get_slice(key).get_shape())
-                        for key in names
-                        if not key.startswith(tuple(states))
-                    },
-                )
-                for key, tensor in self.tensors.items():
-                    tensor.copy_(file.get_tensor(key))
-                    for prefix in states:
-                        state = self.state.get(prefix.removeprefix(STATE).rstrip("/"))
-                        if state is not None:
-                            state[key].copy_(file.get_tensor(prefix + key))
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
-        version = facts.get("version", "0")
-        if not version.isdecimal():
-            raise BankError(f"{path} is damaged: its version is {version[:60]!r}")
-        self.version = int(version)
-
-    def _agree(self, path: Path, facts: Mapping[str, str]) -> None:
-        """Make the slots that a file says, where the bank grows; raise BankError where the file
-        is of a bank that shares weights otherwise."""
-        share = facts.get("share", "path")
-        if share != self.share:
-            raise BankError(f"{path} shares weights by {share}, and this space by {self.share}")
-        if self.grows:
-            try:
-                slots: dict[str, Any] = json.loads(facts.get("slots", "{}"))
-                for key, (name, shape, *rest) in slots.items():
-                    self._hold({key: Param(name, tuple(map(int, shape)), *rest)})
-            except (ValueError, TypeError, AttributeError, OverflowError) as error:
-                raise BankError(f"{path} is damaged: its slots cannot be read: {error}") from None
-
-    def _match(self, path: Path, there: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise BankError, before anything is read, where a file's tensors are not this bank's."""
-        mine = {key: tuple(value.shape) for key, value in self.tensors.items()}
-        for key in sorted(mine.keys() | there.keys()):
-            if mine.get(key) != there.get(key):
-                raise BankError(
-                    f"{path} is another bank's: {key} is {there.get(key, 'missing')} there and "
-                    f"{mine.get(key, 'missing')} in this space"
-                )
-
-
-def facts_of(path: Path) -> dict[str, str]:
-    """The facts a bank's file was saved with; raises BankError where it is damaged."""
-    try:
-        return metadata(path)
-    except ValueError as error:
-        raise BankError(str(error)) from None
 
 
 def free_mb() -> float:

@@ -7,9 +7,10 @@ loss(task, logits, y);  score(task, logits, y);  trivial_score(task)
 
 from nas.task.answers import Scorer, check_shape, loss, prior, score, soft_loss, trivial_score
 from nas.task.error import TaskError
+from nas.task.loader import shipped, shipped_tasks
 from nas.task.samples import Samples, Split, Splits
 from nas.task.target import METRICS, TARGETS, Head, Metric, Target
-from nas.task.task import Task, load_tasks, shipped, shipped_tasks
+from nas.task.task import Task, load_tasks
 
 __all__ = [
     "METRICS",

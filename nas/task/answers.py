@@ -25,9 +25,12 @@ def loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean loss of a batch by the task's target, a scalar; not weighted."""
+    """Mean loss of a batch by the task's target, a scalar; classes weigh as the task says, and it
+    is not weighted among tasks."""
     check_logits(task, logits)
-    return TARGETS[task.target].loss(logits, y, label_smoothing)
+    weights = task.class_weights
+    weights = None if weights is None else weights.to(logits.device)
+    return TARGETS[task.target].loss(logits, y, label_smoothing, weights)
 
 
 def soft_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +15,7 @@ from nas.task.options import Options
 from nas.task.target import TARGETS, Head
 
 Layout: TypeAlias = Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"]
+Balance: TypeAlias = Literal["", "weights", "sampler"]
 STRICT: dict[str, Any] = {"extra": "forbid"}
 PATHS = ("folder", "path")  # arguments of a function that are relative to the definition
 
@@ -60,7 +61,13 @@ class Asked:
     size: int | None = None
     fit: Fit = "crop"
     skip_corrupt: bool = False
+    augment: str = "auto"  # with commas between
+    balance: Balance = ""
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def augmentation(self) -> tuple[str, ...] | None:
+        return _names(self.augment.split(","))
 
     @staticmethod
     def read(text: str, spec: str) -> Asked:
@@ -101,7 +108,13 @@ class Definition:
     metric: str | None = None  # the target's own, or ./file.py:function of one's own beside it
     head: Head | None = None
     weight: float = 1.0  # of its loss among those of other tasks
+    augment: str | tuple[str, ...] = "auto"  # none, or some of AUGMENTATIONS
+    balance: Balance = ""  # weights of losses, or a sampler, by which classes are alike
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    @property
+    def augmentation(self) -> tuple[str, ...] | None:
+        return _names([self.augment] if isinstance(self.augment, str) else self.augment)
 
     @staticmethod
     def read(path: Path) -> Definition:
@@ -120,6 +133,14 @@ class Definition:
         if not 0 < definition.weight < float("inf"):
             raise TaskError(f"{path}: weight = {definition.weight}: a loss's weight is above 0")
         return definition
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...] | None:
+    """Names of augmentations as they are written; None for what suits the data."""
+    names = tuple(name.strip() for name in given if name.strip())
+    if names == ("auto",):
+        return None
+    return () if names == ("none",) else names
 
 
 def _renamed(table: Mapping[str, Any]) -> Mapping[str, Any]:

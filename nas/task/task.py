@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from nas.task.augment import fault_of
 from nas.task.definition import PATHS, Asked, Definition, nameless
 from nas.task.error import TaskError
-from nas.task.options import Options
+from nas.task.loader import PREFIX, Loader, shipped_functions, shipped_tasks
 from nas.task.preparation import Preparation
-from nas.task.samples import Prepared, Splits, Units
+from nas.task.samples import Splits, Units
+from nas.task.suited import class_weights, sample_weights, usual_augmentation
 from nas.task.target import TARGETS, Head
 
-PREFIX = "hf:"  # of a data set of Hugging Face's hub, by name
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 CODE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<function>[A-Za-z_]\w*)")
 
@@ -51,6 +55,8 @@ class Task:
     title: str = field(default="", repr=False, compare=False)
     weight: float = field(default=1.0, repr=False)  # of its loss among those of other tasks
     own: str = ""  # a metric of the user's own, as file.py:function or module:function
+    augment: tuple[str, ...] | None = field(default=None, compare=False)  # None: what suits it
+    balance: Literal["", "weights", "sampler"] = ""  # what is done about unequal classes
     known: Known | None = field(default=None, repr=False, compare=False)  # without the data
 
     @staticmethod
@@ -84,6 +90,27 @@ class Task:
             return ()
         return self.known.units if self.known else self.splits().units
 
+    @cached_property
+    def augmentation(self) -> tuple[str, ...]:
+        """How its training samples are augmented; raises TaskError where they cannot be so."""
+        if self.augment is None:
+            return usual_augmentation(self.splits(), self.target, len(self.classes))
+        fault = fault_of(self.augment, self.input, self.target, self.preparation)
+        if fault:
+            raise TaskError(f"{self.name}: augment: {fault}")
+        return self.augment
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """(classes,) by which losses are weighted, if they are."""
+        if self.balance != "weights":
+            return None
+        return class_weights(self.splits(), self.target, len(self.classes), self.name)
+
+    def sample_weights(self) -> Tensor:
+        """(n,) how often each training sample is drawn, relatively, so that classes are alike."""
+        return sample_weights(self.splits(), self.target, self.name)
+
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""
         read = self.loader()
@@ -107,6 +134,7 @@ class Task:
             "balance": _balance(self),
             "memory": f"of train {read.train.inputs.memory}",
             "prepared": "; ".join(read.notes) or "as given",
+            "augmented": ", ".join(self.augmentation) or "not",
             "head": f"reads {', '.join(self.head.reads)}: {self.head.term}",
             "metric": ", ".join(filter(None, (self.metric, self.own))),
             "source": self.source,
@@ -114,59 +142,6 @@ class Task:
         }
         width = max(map(len, rows))
         return "\n".join(f"{key:<{width}}  {value}" for key, value in rows.items())
-
-
-@dataclass(frozen=True)
-class Loader:
-    """Reads a task's data once; pickled without it, so that another process reads it anew."""
-
-    source: str  # a file, a folder, or module:function
-    code: bool = False  # whether it is a function
-    layout: str | None = None
-    options: Options = field(default_factory=Options)
-    target: str | None = None  # declared, or None to infer
-    classes: tuple[str, ...] | None = None  # declared, or None to infer
-    arguments: str = "{}"  # what the function is called with, as JSON
-    like: Loader | None = None  # of another task with the same samples, which are cut as there
-
-    def __call__(self) -> Splits:
-        return self.prepared.splits
-
-    @cached_property
-    def prepared(self) -> Prepared:
-        """The data ready to train on; raises TaskError where it is not what was declared."""
-        from nas.task.prepare import prepare
-        from nas.task.source import read_path
-        from nas.task.source.code import read_function
-        from nas.task.source.hub import read_hub
-
-        if self.code:
-            function = _shipped_functions().get(self.source, self.source)
-            samples = read_function(function, json.loads(self.arguments), self.options)
-        elif self.source.startswith(PREFIX):
-            samples = read_hub(self.source, self.options)
-        else:
-            samples = read_path(Path(self.source), self.options)
-        layout, target = self.layout or samples.layout, self.target or samples.target
-        named = samples.classes if target == samples.target or not samples.target else None
-        classes = self.classes or named
-        prepared = prepare(
-            replace(samples, layout=layout, classes=classes, target=target),
-            self.like.prepared if self.like else None,
-        )
-        for key, declared, actual in (
-            ("target", self.target, prepared.target),
-            ("classes", self.classes, prepared.classes),
-        ):
-            if declared not in (None, actual):
-                raise TaskError(
-                    f"{self.source}: {key} = {declared!r}, but the data has {actual!r}; "
-                    f"the two must agree: correct {key} or the data"
-                )
-        return prepared
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Loader, tuple(getattr(self, field.name) for field in fields(self))
 
 
 def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
@@ -189,18 +164,6 @@ def _cut_alike(task: Task, others: Sequence[Task]) -> Task:
         ):
             return replace(task, loader=replace(own, like=theirs))
     return task
-
-
-def shipped(kind: str) -> Path:
-    """The folder of the definitions that come with the package: "tasks", "search_spaces"."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_data" / kind
-    return installed if installed.is_dir() else package.parent / kind
-
-
-def shipped_tasks() -> dict[str, Path]:
-    """The shipped definitions by name."""
-    return {path.stem: path for path in sorted(shipped("tasks").glob("*.toml"))}
 
 
 def _shipped_task(word: str) -> Path:
@@ -233,14 +196,6 @@ def _existing(text: str, base: Path) -> Path:
     raise TaskError(f"{text!r}: there is no {path}; a path is relative to {base}: correct it")
 
 
-@cache
-def _shipped_functions() -> dict[str, str]:
-    """The functions that shipped definitions name, which alone are trusted: where each is."""
-    names = {Definition.read(path).data.function for path in shipped_tasks().values()} - {""}
-    parts = {name: name.split(":") for name in names}
-    return {n: f"{shipped('tasks') / module}.py:{of}" for n, (module, of) in parts.items()}
-
-
 def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
     """A file or folder made absolute, or a function and True; code that ships is trusted."""
     if text.startswith(PREFIX):
@@ -249,7 +204,7 @@ def _located(text: str, base: Path, trust_code: bool) -> tuple[str, bool]:
     if not code:
         return str(_existing(text, base)), False
     module, function = code["module"], code["function"]
-    if text in _shipped_functions():
+    if text in shipped_functions():
         return text, True
     if module.endswith(".py"):
         module = str(_existing(module, base))
@@ -281,6 +236,8 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
         licence="not stated",
         spec=f"{name}={source}{mark}{query}",
         loader=loader,
+        augment=asked.augmentation,
+        balance=asked.balance,
     )
 
 
@@ -310,6 +267,8 @@ def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
         title=definition.title,
         own=own,
         weight=definition.weight,
+        augment=definition.augmentation,
+        balance=definition.balance,
     )
 
 

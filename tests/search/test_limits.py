@@ -14,9 +14,9 @@ from nas.grammar import Grammar
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import RunError, load, search
+from nas.search.course import Turns
 from nas.search.problem import Problem
 from nas.search.settings import Settings
-from nas.search.train_supernet import Turns
 from nas.supernet import STRATEGIES
 from nas.task import Task
 

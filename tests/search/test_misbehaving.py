@@ -52,7 +52,7 @@ QUICK: dict[str, Any] = {
 def limits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What hangs is ended soon, and nothing else is on a busy machine."""
     seconds = 6.0 if "hangs" in request.node.name else 120.0
-    for module in ("nas.search.local", "nas.search.train_supernet", "nas.search.trial_run"):
+    for module in ("nas.search.local", "nas.search.apart", "nas.search.trial_run"):
         monkeypatch.setattr(f"{module}.longest_s", lambda settings: seconds)
 
 
@@ -134,7 +134,7 @@ def test_what_was_begun_twice_without_an_end_is_a_failed_trial(tmp_path: Path) -
 def test_a_budget_is_not_held_up_by_a_step_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.search.train_supernet.longest_s", lambda settings: 600.0)
+    monkeypatch.setattr("nas.search.apart.longest_s", lambda settings: 600.0)
     monkeypatch.setattr("nas.search.trial_run.TRY_S", 4.0)
     words = {
         **QUICK,

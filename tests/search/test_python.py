@@ -122,13 +122,13 @@ def test_data_that_has_moved_is_said_with_where_its_path_is_written(tmp_path: Pa
 
 
 def test_a_front_may_be_asked_for_any_column_that_was_measured(tmp_path: Path) -> None:
-    from nas.retrain import front_of, retrain_trials
+    from nas.retrain import Retraining, front_of, retrain_trials
 
     run = search(nas.Grammar.parse(SPACE, name="mine"), "digits", out=tmp_path / "run", **QUICK)
     with pytest.raises(ValueError, match="no known column"):
         run.front(["test_accuracy", "flops"])
     ids = [trial.id for trial in run.trials]
-    retrain_trials(run.folder, ids, epochs=0.5)
+    retrain_trials(run.folder, ids, Retraining(epochs=0.5))
     front = run.front(["test_accuracy", "flops"])
     assert front.trials
     nets = [run.folder / "nets" / id for id in ids]
@@ -139,21 +139,21 @@ def test_a_front_may_be_asked_for_any_column_that_was_measured(tmp_path: Path) -
     )
     before = (run.folder / "journal.jsonl").read_bytes()
     stamps = [(net / "weights.safetensors").stat().st_mtime_ns for net in nets]
-    rows = retrain_trials(run.folder, ids, epochs=0.5)  # by the same recipe: not again
+    rows = retrain_trials(run.folder, ids, Retraining(epochs=0.5))  # by the same recipe: not again
     assert [(net / "weights.safetensors").stat().st_mtime_ns for net in nets] == stamps
     assert (run.folder / "journal.jsonl").read_bytes() == before
     assert all(row["before"] is not None and row["after"] is not None for row in rows)
-    retrain_trials(run.folder, ids[:1], epochs=0.5, lr=0.05)  # by another it is
+    retrain_trials(run.folder, ids[:1], Retraining(epochs=0.5, lr=0.05))  # by another it is
     assert (nets[0] / "weights.safetensors").stat().st_mtime_ns != stamps[0]
 
 
 def test_another_writer_costs_no_training(tmp_path: Path) -> None:
     from nas.archive import Archive, ArchiveError
-    from nas.retrain import retrain_trials
+    from nas.retrain import Retraining, retrain_trials
 
     run = search(nas.Grammar.parse(SPACE, name="mine"), "digits", out=tmp_path / "run", **QUICK)
     with Archive.open(run.folder, write=True), pytest.raises(ArchiveError, match="another process"):
-        retrain_trials(run.folder, [run.trials[0].id], epochs=1e6)
+        retrain_trials(run.folder, [run.trials[0].id], Retraining(epochs=1e6))
     assert not (run.folder / "nets").exists()
 
 

@@ -22,7 +22,7 @@ from nas.events import Event, TrialDone
 from nas.export import facts, save
 from nas.grammar import Grammar, GrammarError, derive
 from nas.network import Network
-from nas.retrain import retrain, retrained
+from nas.retrain import Retraining, retrain, retrained
 from nas.retrain.tune import retrain_on_ray
 from nas.search import RunError, search
 from nas.search.choose_evaluator import trust
@@ -279,7 +279,8 @@ def test_finalists_are_tune_trials_and_are_not_done_twice(
     cluster: None, nets: list[Path], tmp_path: Path
 ) -> None:
     steps: list[Any] = []
-    words: dict[str, Any] = {"on": "ray", "epochs": 3, "storage": tmp_path / "run" / "tune"}
+    words: dict[str, Any] = {"on": "ray", "storage": tmp_path / "run" / "tune"}
+    words["options"] = Retraining(epochs=3)
     found = retrain_on_ray(nets, listener=steps.append, **words)
     assert list(found) == nets
     for net, after in found.items():
@@ -303,26 +304,26 @@ def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
     class Stop(Exception):
         pass
 
-    def stop(file: Path, done: int, total: int, loss: float) -> None:
+    def stop(file: Path, done: int, total: int, row: Any) -> None:
         if done * 2 >= total:
             raise Stop
 
     with pytest.raises(Stop):
-        retrain(nets[0], epochs=4, kept=stop)
-    assert retrained(nets[0], epochs=4) is None
+        retrain(nets[0], Retraining(epochs=4), kept=stop)
+    assert retrained(nets[0], Retraining(epochs=4)) is None
     (nets[1] / "training.safetensors").write_bytes(b"no tensors")
     heard: list[float] = []
     with pytest.raises(RunError, match=r"1 of 2 .*/b: .*damaged"):
         retrain_on_ray(
             nets,
+            Retraining(epochs=4),
             on="ray",
-            epochs=4,
             storage=tmp_path / "tune",
             listener=lambda event: heard.append(8 * event.done / event.total),
         )
     assert heard == [3, 4]
-    assert retrained(nets[0], epochs=4) is not None
-    assert retrained(nets[1], epochs=4) is None
+    assert retrained(nets[0], Retraining(epochs=4)) is not None
+    assert retrained(nets[1], Retraining(epochs=4)) is None
 
 
 def test_scratch_of_processes_that_are_no_more_is_swept_at_the_next_start(

@@ -523,7 +523,7 @@ def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed
             late += 3600.0
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)
-    settings = {**QUICK, "trials": 0, "generation": 8, "budget_s": 500.0, "trust": {"share": 0}}
+    settings = {**QUICK, "workers": 1, "trials": 0, "generation": 8, "budget_s": 500.0, "trust": {"share": 0}}
     settings["supernet"] = {**settings["supernet"], "steps": 2}
     run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **settings)
     first = [(trial.number, trial.id) for trial in run.trials]

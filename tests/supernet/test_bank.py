@@ -14,12 +14,12 @@ from nas.grammar import Derivation, Grammar, sample
 from nas.grammar.count import cover, enumerate_all, extreme
 from nas.network import Network
 from nas.op import BATCH
-from nas.optimizer import OPTIMIZERS
 from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, BankError, Space, Subnet, strategy_of
+from nas.supernet.bank_file import load_bank, save_bank
 from nas.supernet.slots import slices
 from nas.task import Task, loss
-from nas.train import Recipe, Trainer, TrainingError, Turn, train, update
+from nas.train import OPTIMIZERS, Recipe, Trainer, TrainingError, Turn, train, update
 
 DIGITS = Task.load("digits")
 MOBILE = Grammar.load("mobile")
@@ -141,7 +141,7 @@ def test_training_a_subnet_is_training_the_plain_network() -> None:
     )
     split = DIGITS.splits().train
     for step in range(5):
-        at = trainer.batches[0].at(step)
+        at = trainer.feed.batches[0].at(step)
         trainer.step(step, Turn((derivation,)))
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate(step, 5)
@@ -182,7 +182,7 @@ def test_training_by_adam_is_torchs_adamw() -> None:
         [{"params": rest, "weight_decay": 0.1}, {"params": flat, "weight_decay": 0.0}]
     )
     for step in range(6):
-        at = trainer.batches[0].at(step)
+        at = trainer.feed.batches[0].at(step)
         trainer.step(step, Turn((derivation,)))
         for group in adamw.param_groups:
             group["lr"] = recipe.rate(step, 6)
@@ -217,9 +217,9 @@ def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) ->
     bank.version = 17
     for momentum in bank.state["momentum"].values():
         momentum.normal_()
-    bank.save(tmp_path / "bank.safetensors", state=True)
+    save_bank(bank, tmp_path / "bank.safetensors", state=True)
     other = bank_of(MOBILE, seed=1)
-    other.load(tmp_path / "bank.safetensors")
+    load_bank(other, tmp_path / "bank.safetensors")
     assert other.version == 17
     assert all(torch.equal(other.tensors[k], bank.tensors[k]) for k in bank.tensors)
     theirs, ours = other.state["momentum"], bank.state["momentum"]
@@ -228,12 +228,12 @@ def test_a_bank_reads_back_equal_with_its_version_and_momenta(tmp_path: Path) ->
 
 def test_another_spaces_or_a_damaged_bank_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
-    bank_of(Grammar.load("fbnetv5-small")).save(path)
+    save_bank(bank_of(Grammar.load("fbnetv5-small")), path)
     with pytest.raises(BankError, match=r"another bank's: .* \(10, 80\) there and \(10, 64\) in"):
-        bank_of(MOBILE).load(path)
+        load_bank(bank_of(MOBILE), path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BankError, match="damaged"):
-        bank_of(MOBILE).load(path)
+        load_bank(bank_of(MOBILE), path)
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ def test_a_bank_takes_no_tensors_of_another_size_and_leaves_none_out(
     )
     plans = [plan(one, heads=[DIGITS]) for one in enumerate_all(there, input=DIGITS.input)]
     other = Bank.of(plans, seed=1, kernel_transform=transformed)
-    other.save(path)
+    save_bank(other, path)
     bank = bank_of(here)
     before = {key: value.clone() for key, value in bank.tensors.items()}
     with pytest.raises(BankError, match="another bank's"):
-        bank.load(path)
+        load_bank(bank, path)
     assert all(torch.equal(value, before[key]) for key, value in bank.tensors.items())
 
 
@@ -289,8 +289,8 @@ def test_training_interrupted_and_resumed_ends_in_the_same_weights(tmp_path: Pat
     for step in range(7):
         trainer.step(step, subnets(step))
     parts.version = 7
-    parts.save(tmp_path / "t.safetensors", state=True)
+    save_bank(parts, tmp_path / "t.safetensors", state=True)
     again = bank_of(MOBILE, seed=5)
-    again.load(tmp_path / "t.safetensors")
+    load_bank(again, tmp_path / "t.safetensors")
     train(Trainer(again, [DIGITS], Recipe(), 12), subnets, start=again.version)
     assert all(torch.equal(again.tensors[k], whole.tensors[k]) for k in whole.tensors)

@@ -21,7 +21,7 @@ from nas.measure.latency import threads
 from nas.search import RunError, load, resume, search
 from nas.search.folder import create
 from nas.supernet import BankError
-from nas.supernet.bank import facts_of
+from nas.supernet.bank_file import facts_of, save_bank
 
 FINITE = """
 net = conv({4, 8}, stride=2) batchnorm relu (block | identity){2} output(coarse)
@@ -123,7 +123,7 @@ def test_the_seconds_of_a_training_that_was_killed_count_in_the_budget(tmp_path:
     create(folder, whole.settings, whole.grammar, whole.tasks)
     Archive.create(folder).close()
     bank = whole.problem.bank()
-    bank.save(folder / "training.safetensors", state=True, facts={"seconds": "1000"})
+    save_bank(bank, folder / "training.safetensors", state=True, facts={"seconds": "1000"})
     shutil.copy(whole.folder / "bank.safetensors", folder)
     resume(folder)
     with Archive.open(folder) as archive:

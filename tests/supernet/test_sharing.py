@@ -14,6 +14,7 @@ from nas.grammar.count import cover, extreme
 from nas.op import BATCH
 from nas.plan import Plan, nontrivial, plan, run
 from nas.supernet import Bank, BankError, Space, Subnet, strategy_of
+from nas.supernet.bank_file import load_bank, save_bank
 from nas.supernet.slots import named
 from nas.task import Task, loss
 from nas.train import Recipe, Trainer, Turn
@@ -173,9 +174,9 @@ def test_a_bank_that_grew_is_read_back_and_goes_on_the_same(tmp_path: Path) -> N
     for step in range(5):
         trainer.step(step, turn(step, random.Random(step)))
     cut.version = 5
-    cut.save(tmp_path / "t.safetensors", state=True)
+    save_bank(cut, tmp_path / "t.safetensors", state=True)
     again = growing()
-    again.load(tmp_path / "t.safetensors")
+    load_bank(again, tmp_path / "t.safetensors")
     trained(again)
     assert list(again.tensors) == list(whole.tensors)
     for key, tensor in whole.tensors.items():
@@ -184,9 +185,9 @@ def test_a_bank_that_grew_is_read_back_and_goes_on_the_same(tmp_path: Path) -> N
 
 
 def test_a_bank_of_another_policy_is_refused(tmp_path: Path) -> None:
-    trained(growing("stage"), 1).save(tmp_path / "bank.safetensors")
+    save_bank(trained(growing("stage"), 1), tmp_path / "bank.safetensors")
     with pytest.raises(BankError, match="shares weights by stage, and this space by operator"):
-        growing("operator").load(tmp_path / "bank.safetensors")
+        load_bank(growing("operator"), tmp_path / "bank.safetensors")
 
 
 def test_a_bank_does_not_grow_beyond_its_memory() -> None:

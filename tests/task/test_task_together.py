@@ -89,7 +89,7 @@ def test_a_cut_survives_another_process_and_hangs_on_the_order_alone(specs: list
 def test_own_data_goes_through_extract_load_and_retrain(specs: list[str], tmp_path: Path) -> None:
     """With one task and with several, from the same splits object at every call."""
     from nas.export import load
-    from nas.retrain import retrain
+    from nas.retrain import Retraining, retrain
 
     (tmp_path / "s.grammar").write_text(
         "net = conv({4, 8}) batchnorm relu output(fine) output(middle) output(coarse)\n"
@@ -106,7 +106,10 @@ def test_own_data_goes_through_extract_load_and_retrain(specs: list[str], tmp_pa
             assert torch.equal(ours.splits().test.y, theirs.splits().test.y)
         assert [len(group) for group in groups(tasks)] == [len(g) for g in groups(run.tasks)]
         figures = [
-            {(m.task, m.name): m.value for m in retrain(tmp_path / f"net{number}", epochs=1)[1]}
+            {
+                (m.task, m.name): m.value
+                for m in retrain(tmp_path / f"net{number}", Retraining(epochs=1))[1]
+            }
             for _ in range(2)
         ]
         assert figures[0] == figures[1]

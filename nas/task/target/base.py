@@ -57,7 +57,9 @@ class Target(ABC):
     y: ClassVar[str]  # what y must be, in words
     metrics: ClassVar[tuple[Metric, ...]]
     head: ClassVar[Head] = Head(("coarse",), POOLED_HEAD)
+    merit: ClassVar[str] = ""  # the metric that is alike for all data, where it is not the first
     scaled: ClassVar[bool] = False  # whether y are numbers that are scaled by their units
+    weighted: ClassVar[bool] = False  # whether losses can be weighted by class
     counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
 
     @abstractmethod
@@ -88,8 +90,10 @@ class Target(ABC):
         return (classes,)
 
     @abstractmethod
-    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-        """Mean loss of a batch, a scalar."""
+    def loss(
+        self, logits: Tensor, y: Tensor, label_smoothing: float, weights: Tensor | None = None
+    ) -> Tensor:
+        """Mean loss of a batch, a scalar; weights: (classes,), where the target is `weighted`."""
 
     @abstractmethod
     def distance(self, logits: Tensor, teacher: Tensor) -> Tensor:

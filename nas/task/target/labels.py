@@ -54,7 +54,9 @@ class Labels(Target):
     def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
         two_values(np.array([(y == 0).sum(), (y == 1).sum()]), where)
 
-    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    def loss(
+        self, logits: Tensor, y: Tensor, label_smoothing: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Binary cross entropy a label, in nats; smoothing moves y towards a half."""
         smooth = y * (1 - label_smoothing) + 0.5 * label_smoothing
         return F.binary_cross_entropy_with_logits(logits, smooth)

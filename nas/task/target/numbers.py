@@ -25,7 +25,7 @@ class Numbers(Target):
         Metric("mae", "", larger_is_better=False),
         Metric("r2"),
     )
-    scaled = True
+    merit, scaled = "r2", True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim <= 2 and y.dtype.kind in "iuf"
@@ -70,7 +70,9 @@ class Numbers(Target):
         if (y == y[:1]).all():
             raise TaskError(f"{where}: every y of train is the same: there is nothing to learn")
 
-    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    def loss(
+        self, logits: Tensor, y: Tensor, label_smoothing: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Huber's loss (1964): squared up to one deviation, then linear, so that a few far samples
         do not rule a batch."""
         return F.huber_loss(logits, y)

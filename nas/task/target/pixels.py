@@ -45,6 +45,7 @@ class Pixels(Target):
     metrics = (Metric("mean_iou"), NLL, Metric("pixel_accuracy"))
     head = Head(("fine", "middle", "coarse"), DENSE_HEAD)
     counted = "pixels"
+    weighted = True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim == 3 and y.dtype.kind in "iuU"
@@ -79,11 +80,17 @@ class Pixels(Target):
     def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
         return (classes, *input[1:])
 
-    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    def loss(
+        self, logits: Tensor, y: Tensor, label_smoothing: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Cross entropy a pixel, in nats; those of no class are passed over, and a batch of nothing
         else has a loss of 0."""
-        known = (y >= 0).sum().clamp(min=1)
-        return F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="sum") / known
+        inside = y >= 0
+        known = inside.sum().clamp(min=1) if weights is None else weights[y[inside]].sum()
+        summed = F.cross_entropy(
+            logits, y, weights, label_smoothing=label_smoothing, reduction="sum"
+        )
+        return summed / known.clamp(min=1e-6)
 
     def distance(self, logits: Tensor, teacher: Tensor) -> Tensor:
         return categorical_distance(logits, teacher)

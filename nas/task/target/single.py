@@ -33,6 +33,7 @@ class Class(Target):
 
     name, y = "class", "(n,) classes, as whole numbers or strings"
     metrics = (Metric("accuracy"), NLL)
+    weighted = True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim == 1 and y.dtype.kind in "iuU"
@@ -58,10 +59,12 @@ class Class(Target):
     def strata(self, y: Array) -> Array:
         return y
 
-    def loss(self, logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
+    def loss(
+        self, logits: Tensor, y: Tensor, label_smoothing: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Cross entropy in nats. Smoothing mixes the target with the uniform distribution (Szegedy
         et al. 2016, section 7)."""
-        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, y, weights, label_smoothing=label_smoothing)
 
     def distance(self, logits: Tensor, teacher: Tensor) -> Tensor:
         return categorical_distance(logits, teacher)

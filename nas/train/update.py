@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log
+from math import isfinite, log
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nas.train.recipe import Recipe
+from nas.train.turns import TrainingError
+
 Tensors = list[Tensor]
 State = Mapping[str, Tensors]
 SQUARES, LEAST = 0.999, 1e-8  # of Adam: how much of squares is kept, and the least divisor
+AVERAGE = "average"  # the name of the state that is a moving average of weights
+FIRST = 9  # steps over which such an average comes to its decay
 
 
 @dataclass
@@ -29,6 +34,11 @@ class Lease:
     decays: list[bool]
     masks: list[Tensor | None]
     params: list[list[dict[str, Tensor]]]
+
+    @property
+    def direct(self) -> bool:
+        """Whether every parameter is a leaf itself, so that it can be trained on again."""
+        return all(t.is_leaf for plan in self.params for step in plan for t in step.values())
 
 
 def sgd(
@@ -99,3 +109,40 @@ OPTIMIZERS = {
     "sgd": Optimizer(("momentum",), sgd),
     "adam": Optimizer(("mean", "square", "count"), adam),
 }
+
+
+def update(lease: Lease, recipe: Recipe, rate: float, step: int = 0) -> None:
+    """One step of the recipe's optimizer on the leased elements; everything else stays as it is,
+    bit by bit. `step` is how many came before. Raises TrainingError, before anything moves, where
+    a gradient is not finite."""
+    used = [i for i, leaf in enumerate(lease.leaves) if leaf.grad is not None]
+    values, states = [lease.values[i] for i in used], [lease.states[i] for i in used]
+    optimizer = OPTIMIZERS[recipe.optimizer]
+    with torch.no_grad():
+        grads = [grad for leaf in lease.leaves if (grad := leaf.grad) is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if not isfinite(float(norm)):
+            raise TrainingError("a gradient is not finite")
+        if recipe.clip:
+            torch.nn.utils.clip_grads_with_norm_([lease.leaves[i] for i in used], recipe.clip, norm)
+        moving = [(values[k], *states[k].values()) for k in range(len(used))]
+        masked = [
+            (mask, part, part.clone())
+            for k, i in enumerate(used)
+            if (mask := lease.masks[i]) is not None
+            for part in moving[k]
+        ]
+        optimizer.move(
+            values,
+            grads,
+            {name: [state[name] for state in states] for name in optimizer.state},
+            [k for k, i in enumerate(used) if lease.decays[i]],
+            rate,
+            recipe.momentum,
+            recipe.weight_decay,
+        )
+        if recipe.average:
+            kept = min(recipe.average, step / (step + FIRST))
+            torch._foreach_lerp_([state[AVERAGE] for state in states], values, 1 - kept)
+        for mask, part, before in masked:
+            part.copy_(torch.where(mask, part, before))

@@ -1,0 +1,51 @@
+"""What may be asked of a retraining, beside the network's own recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+from nas.export import ExportError
+from nas.train import Recipe
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """epochs, lr: in place of the recipe's. weights: a file, or a network's folder, with whose
+    weights it begins; by default with new ones. processes: that train together, 0 for one a GPU.
+    """
+
+    epochs: float | None = None
+    lr: float | None = None
+    weights: Path | None = None
+    device: str = "auto"
+    processes: int = 0
+    trust_code: bool = False
+
+    def changed(self, recipe: Recipe) -> Recipe:
+        """The recipe with what is asked for; raises ExportError where that cannot be."""
+        recipe = replace(
+            recipe,
+            epochs=recipe.epochs if self.epochs is None else self.epochs,
+            lr=recipe.lr if self.lr is None else self.lr,
+        )
+        if not 0 < recipe.epochs < inf or not 0 < recipe.lr <= 10:
+            raise ExportError(
+                f"epochs {recipe.epochs:g} and lr {recipe.lr:g}: epochs are above 0, lr above 0 "
+                "and at most 10; the weights are as they were"
+            )
+        if self.processes > recipe.parts:
+            return replace(recipe, parts=self.processes)
+        return recipe
+
+    def facts(self, recipe: Recipe, folder: Path) -> dict[str, str]:
+        """By what a retraining is known again."""
+        scratch = "True"
+        if self.weights is not None:
+            own = self.weights.resolve() == folder.resolve()
+            scratch = "False" if own else str(self.weights.resolve())
+        return {"recipe": f"{recipe}", "from_scratch": scratch}
+
+
+BY_RECIPE = Retraining()

@@ -1,0 +1,140 @@
+"""A bank as a file: safetensors, with the optimizer's state in a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from nas.files import metadata, replacing
+from nas.op import Param
+from nas.supernet.bank import Bank
+from nas.supernet.slots import BankError, slices
+
+STATE = "/"  # begins the names of the optimizer's state in a file, and never a slot's
+
+
+def save_bank(
+    bank: Bank, path: Path, *, state: bool = False, facts: Mapping[str, str] | None = None
+) -> None:
+    """Write the tensors (and the optimizer's state), version and facts, as safetensors;
+    atomically."""
+    tensors = dict(bank.tensors)
+    for name, kept in bank.state.items() if state else ():
+        tensors |= {f"{STATE}{name}/{key}": value for key, value in kept.items()}
+    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    own = {
+        "version": str(bank.version),
+        "seed": str(bank.seed),
+        "share": bank.share,
+        "state": " ".join(bank.state) if state else "",
+    }
+    if bank.grows:
+        own["slots"] = json.dumps(bank.params)
+    try:
+        with replacing(path) as part:
+            save_file(whole, part, metadata={**(facts or {}), **own})
+    except (SafetensorError, OSError) as error:
+        raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None
+
+
+def load_bank(bank: Bank, path: Path) -> None:
+    """Read tensors (and the optimizer's state, where the file has it) and the version.
+
+    Raises BankError where the file is damaged, another bank's, or shares weights otherwise.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts, names = file.metadata() or {}, set(file.keys())
+            _agree(bank, path, facts)
+            states = [f"{STATE}{name}/" for name in facts.get("state", "").split()]
+            if not any(name.startswith(STATE) for name in names):  # as they once were named
+                states = [prefix.removeprefix(STATE) for prefix in states]
+            _match(
+                bank,
+                path,
+                {
+                    key: tuple(file.get_slice(key).get_shape())
+                    for key in names
+                    if not key.startswith(tuple(states))
+                },
+            )
+            for key, tensor in bank.tensors.items():
+                tensor.copy_(file.get_tensor(key))
+                for prefix in states:
+                    state = bank.state.get(prefix.removeprefix(STATE).rstrip("/"))
+                    if state is not None:
+                        state[key].copy_(file.get_tensor(prefix + key))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise BankError(f"{path} is not this space's bank, or damaged: {error}") from None
+    version = facts.get("version", "0")
+    if not version.isdecimal():
+        raise BankError(f"{path} is damaged: its version is {version[:60]!r}")
+    bank.version = int(version)
+
+
+def begin_bank(bank: Bank, path: Path) -> str:
+    """Take from another bank's file what has the same name, as far as sizes go; what came of
+    it, in words. Raises BankError where that is nothing, or the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            if bank.grows:
+                _agree(bank, path, facts)
+            names = [key for key in file.keys() if key in bank.tensors]  # noqa: SIM118
+            for key in names:
+                theirs, mine = file.get_tensor(key), bank.tensors[key]
+                if theirs.dim() != mine.dim():
+                    continue
+                centred = bank.params[key].centred
+                common = tuple(map(min, theirs.shape, mine.shape))
+                mine[slices(common, mine.shape, centred)] = theirs[
+                    slices(common, theirs.shape, centred)
+                ].to(mine.device)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise BankError(f"{path} cannot be read as a bank: {error}") from None
+    if not names:
+        mine_first = ", ".join(list(bank.tensors)[:2])
+        raise BankError(
+            f"{path} has none of this space's slots, as {mine_first}: give the "
+            "bank.safetensors of a run of the same space"
+        )
+    return f"{len(names)} of {len(bank.tensors)} slots begin with weights of {path}"
+
+
+def _agree(bank: Bank, path: Path, facts: Mapping[str, str]) -> None:
+    """Make the slots that a file says, where the bank grows; raise BankError where the file
+    is of a bank that shares weights otherwise."""
+    share = facts.get("share", "path")
+    if share != bank.share:
+        raise BankError(f"{path} shares weights by {share}, and this space by {bank.share}")
+    if bank.grows:
+        try:
+            slots: dict[str, Any] = json.loads(facts.get("slots", "{}"))
+            for key, (name, shape, *rest) in slots.items():
+                bank.hold({key: Param(name, tuple(map(int, shape)), *rest)})
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise BankError(f"{path} is damaged: its slots cannot be read: {error}") from None
+
+
+def _match(bank: Bank, path: Path, there: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BankError, before anything is read, where a file's tensors are not this bank's."""
+    mine = {key: tuple(value.shape) for key, value in bank.tensors.items()}
+    for key in sorted(mine.keys() | there.keys()):
+        if mine.get(key) != there.get(key):
+            raise BankError(
+                f"{path} is another bank's: {key} is {there.get(key, 'missing')} there and "
+                f"{mine.get(key, 'missing')} in this space"
+            )
+
+
+def facts_of(path: Path) -> dict[str, str]:
+    """The facts a bank's file was saved with; raises BankError where it is damaged."""
+    try:
+        return metadata(path)
+    except ValueError as error:
+        raise BankError(str(error)) from None

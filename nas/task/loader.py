@@ -1,0 +1,89 @@
+"""What reads a task's data, and where the definitions that come with the package lie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from nas.task.definition import Definition
+from nas.task.error import TaskError
+from nas.task.options import Options
+from nas.task.samples import Prepared, Splits
+
+PREFIX = "hf:"  # of a data set of Hugging Face's hub, by name
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Reads a task's data once; pickled without it, so that another process reads it anew."""
+
+    source: str  # a file, a folder, or module:function
+    code: bool = False  # whether it is a function
+    layout: str | None = None
+    options: Options = field(default_factory=Options)
+    target: str | None = None  # declared, or None to infer
+    classes: tuple[str, ...] | None = None  # declared, or None to infer
+    arguments: str = "{}"  # what the function is called with, as JSON
+    like: Loader | None = None  # of another task with the same samples, which are cut as there
+
+    def __call__(self) -> Splits:
+        return self.prepared.splits
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The data ready to train on; raises TaskError where it is not what was declared."""
+        from nas.task.prepare import prepare
+        from nas.task.source import read_path
+        from nas.task.source.code import read_function
+        from nas.task.source.hub import read_hub
+
+        if self.code:
+            function = shipped_functions().get(self.source, self.source)
+            samples = read_function(function, json.loads(self.arguments), self.options)
+        elif self.source.startswith(PREFIX):
+            samples = read_hub(self.source, self.options)
+        else:
+            samples = read_path(Path(self.source), self.options)
+        layout, target = self.layout or samples.layout, self.target or samples.target
+        named = samples.classes if target == samples.target or not samples.target else None
+        classes = self.classes or named
+        prepared = prepare(
+            replace(samples, layout=layout, classes=classes, target=target),
+            self.like.prepared if self.like else None,
+        )
+        for key, declared, actual in (
+            ("target", self.target, prepared.target),
+            ("classes", self.classes, prepared.classes),
+        ):
+            if declared not in (None, actual):
+                raise TaskError(
+                    f"{self.source}: {key} = {declared!r}, but the data has {actual!r}; "
+                    f"the two must agree: correct {key} or the data"
+                )
+        return prepared
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Loader, tuple(getattr(self, field.name) for field in fields(self))
+
+
+def shipped(kind: str) -> Path:
+    """The folder of the definitions that come with the package: "tasks", "search_spaces"."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_data" / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def shipped_tasks() -> dict[str, Path]:
+    """The shipped definitions by name."""
+    return {path.stem: path for path in sorted(shipped("tasks").glob("*.toml"))}
+
+
+@cache
+def shipped_functions() -> dict[str, str]:
+    """The functions that shipped definitions name, which alone are trusted: where each is."""
+    names = {Definition.read(path).data.function for path in shipped_tasks().values()} - {""}
+    parts = {name: name.split(":") for name in names}
+    return {n: f"{shipped('tasks') / module}.py:{of}" for n, (module, of) in parts.items()}

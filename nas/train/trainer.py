@@ -1,0 +1,308 @@
+"""One training loop, for supernets, stand-alone training and retraining alike.
+
+A step leases from some weights the tensors that its subnets touch, and updates those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from typing import Protocol
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+from nas.events import Listener, Told, silent
+from nas.grammar import Derivation
+from nas.op import BATCH
+from nas.plan import Plan, plan, run
+from nas.task import Task, loss, soft_loss
+from nas.task.augment import Batch
+from nas.train.device import reduced, released, short_of_memory
+from nas.train.feed import Feed
+from nas.train.recipe import Recipe
+from nas.train.turns import StepError, StepLosses, TrainingError, Turn
+from nas.train.update import Lease, update
+
+Params = Sequence[Mapping[str, Tensor]]  # of a plan, a step each
+Logits = dict[str, Tensor]  # by task
+
+
+class Weights(Protocol):
+    """What can be trained: it leases the tensors of some plans."""
+
+    def lease(self, plans: Sequence[Plan]) -> Lease: ...
+
+
+class Together(Protocol):
+    """Processes that train the same weights, each some of a step's turns."""
+
+    rank: int
+    world: int
+
+    def add_up(
+        self,
+        lease: Lease,
+        turns: Sequence[Turn],
+        losses: list[StepLosses | None],
+        tasks: Sequence[str],
+        fault: str,
+    ) -> str:
+        """Sum gradients and gather losses; the fault of any of them, "" where all went well."""
+
+
+class Alone:
+    """One process, which trains all turns."""
+
+    rank, world = 0, 1
+
+    def add_up(
+        self,
+        lease: Lease,
+        turns: Sequence[Turn],
+        losses: list[StepLosses | None],
+        tasks: Sequence[str],
+        fault: str,
+    ) -> str:
+        return fault
+
+
+@contextmanager
+def chance(*parts: object) -> Iterator[None]:
+    """Inside, torch's random numbers follow from these parts alone; outside they are as before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(crc32("/".join(map(str, parts)).encode()))
+        yield
+
+
+class Trainer:
+    """Runs training steps on some weights.
+
+    Where tasks have inputs of their own, a batch holds some of each: the network is one, and so are
+    the statistics that it normalises by, in training as in use. In a turn that teaches, the others
+    learn the first's logits alone (in-place distillation, Yu et al. 2020, BigNAS, section 3).
+    Where memory is short a batch goes through a network in pieces, as few as will do.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        tasks: Sequence[Task],
+        recipe: Recipe,
+        steps: int,
+        device: str = "cpu",
+        *,
+        together: Together | None = None,
+        listener: Listener = silent,
+    ):
+        self.weights, self.recipe, self.steps = weights, recipe, steps
+        self.device, self.tasks = torch.device(device), list(tasks)
+        self.feed = Feed(tasks, recipe, self.device)
+        self.together, self.listener = together or Alone(), listener
+        self.pieces = 1
+        self._last: tuple[tuple[Turn, ...], list[list[Plan]], Lease] | None = None
+
+    def step(self, step: int, turn: Turn, place: float | None = None) -> StepLosses:
+        """Train one step of one turn; see `train_turns`."""
+        return self.train_turns(step, (turn,), place)[0]
+
+    def train_turns(
+        self, step: int, turns: Sequence[Turn], place: float | None = None
+    ) -> list[StepLosses]:
+        """Train one step on some turns' (derivation, tasks) pairs; gradients are averaged over
+        turns, each of which sees batches of its own.
+
+        place: where in the schedule it is, in steps, if not at its number. Raises StepError where
+        a network raises something, or a loss or gradient is no finite number; the weights are then
+        as before.
+        """
+        plans, lease = self._leased(tuple(turns))
+        losses, fault = self._own_turns(step, turns, plans, lease)
+        while fault and short_of_memory(fault.__cause__ or fault) and self._smaller():
+            for leaf in lease.leaves:
+                leaf.grad = None
+            losses, fault = self._own_turns(step, turns, plans, lease)
+        names, reason = [task.name for task in self.tasks], fault.reason if fault else ""
+        elsewhere = self.together.add_up(lease, turns, losses, names, reason)
+        if fault:
+            raise fault
+        if elsewhere:
+            raise StepError(step, str(turns[0].derivations[0]), elsewhere)
+        with _blamed(step, turns[0].derivations[0]):
+            rate = self.recipe.rate(step if place is None else place, self.steps)
+            update(lease, self.recipe, rate, step)
+        return [value for value in losses if value is not None]
+
+    def _own_turns(
+        self, step: int, turns: Sequence[Turn], plans: Sequence[Sequence[Plan]], lease: Lease
+    ) -> tuple[list[StepLosses | None], StepError | None]:
+        """Gradients of the turns that are this process's; losses of those, and what failed."""
+        losses, first = list[StepLosses | None](), 0
+        for number, planned in enumerate(plans):
+            params, first = lease.params[first : first + len(planned)], first + len(planned)
+            if number % self.together.world != self.together.rank:
+                losses.append(None)
+                continue
+            try:
+                losses.append(self._turn(step, number, turns, planned, params))
+            except StepError as fault:
+                return losses, fault
+        return losses, None
+
+    def _leased(self, turns: tuple[Turn, ...]) -> tuple[list[list[Plan]], Lease]:
+        """The plans of each turn and what they touch; of the same turns as in the last step the
+        same, with gradients of nothing."""
+        if self._last and self._last[0] == turns and self._last[2].direct:
+            for leaf in self._last[2].leaves:
+                leaf.grad = None
+            return self._last[1:]
+        known = dict[tuple[int, tuple[str, ...]], Plan]()
+        plans = list[list[Plan]]()
+        for turn in turns:
+            plans.append([])
+            for number, derivation in enumerate(turn.derivations):
+                tasks = self._trained(turn, number)
+                key = id(derivation), tuple(task.name for task in tasks)
+                if key not in known:
+                    known[key] = plan(derivation, heads=tasks)
+                plans[-1].append(known[key])
+        lease = self.weights.lease([planned for some in plans for planned in some])
+        self._last = turns, plans, lease
+        return plans, lease
+
+    def _trained(self, turn: Turn, number: int) -> list[Task]:
+        return [task for task in self.tasks if not turn.tasks or task.name in turn.tasks[number]]
+
+    def _turn(
+        self,
+        step: int,
+        number: int,  # of the turn among `turns`
+        turns: Sequence[Turn],
+        plans: Sequence[Plan],
+        params: Sequence[Params],  # leased, a plan each
+    ) -> StepLosses:
+        """Add the gradients of a turn's losses; those losses."""
+        turn, own = turns[number], turns[number].batches == "each"
+        some = len(plans) if own else 1  # batches
+        parts = (self.recipe.seed, step) if len(turns) == 1 else (self.recipe.seed, step, number)
+        first = (step * len(turns) + number) * some
+        losses, taught, batches = list[dict[str, float]](), list[Logits](), list[Batch]()
+        with chance(*parts):
+            for i, (planned, derivation) in enumerate(zip(plans, turn.derivations, strict=True)):
+                with _blamed(step, derivation):
+                    if own or i == 0:
+                        batches = self.feed.batch(first + i, self._after(first + i, some, turns))
+                    tasks = self._trained(turn, i)
+                    by_task, logits = self._gradients(
+                        planned, params[i], batches, tasks, taught, len(turns) * some
+                    )
+                    losses.append(by_task)
+                    if turn.teach and i == 0:
+                        taught = logits
+        return StepLosses(tuple(losses))
+
+    def _after(self, batch: int, some: int, turns: Sequence[Turn]) -> int:
+        """The batch that is probably asked for after one."""
+        last = (batch + 1) % some == 0
+        return batch + 1 + (self.together.world - 1) * some * last
+
+    def _gradients(
+        self,
+        planned: Plan,
+        params: Params,
+        batches: Sequence[Batch],
+        tasks: Sequence[Task],
+        taught: Sequence[Logits],  # a teacher's by piece, or none
+        divisor: int,  # of the gradients
+    ) -> tuple[dict[str, float], list[Logits]]:
+        """Add the gradients of a derivation; each task's loss, and logits by piece."""
+        losses, logits = dict.fromkeys([task.name for task in tasks], 0.0), list[Logits]()
+        pieces = zip(*(batch.pieces(self.pieces) for batch in batches), strict=True)
+        for number, piece in enumerate(pieces):
+            by_task, answers = self._losses(planned, params, piece, tasks, taught[number:])
+            share = len(piece[0].x) / len(batches[0].x)
+            for name, value in by_task.items():
+                losses[name] += share * float(value.detach())
+            if not all(map(isfinite, losses.values())):
+                raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
+            total = torch.stack([task.weight * by_task[task.name] for task in tasks]).sum()
+            total = total if share == 1 else total * share
+            (total if divisor == 1 else total / divisor).backward()
+            logits.append({name: value.detach() for name, value in answers.items()})
+        return losses, logits
+
+    def _losses(
+        self,
+        planned: Plan,
+        params: Params,
+        batches: Sequence[Batch],
+        tasks: Sequence[Task],
+        taught: Sequence[Logits],
+    ) -> tuple[dict[str, Tensor], Logits]:
+        """Each task's loss of its own inputs, and its logits."""
+        x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
+        with reduced(self.device):
+            results = run(planned, params, x, BATCH)
+        smoothing = self.recipe.label_smoothing
+        losses, logits, first, names = {}, {}, 0, {task.name for task in tasks}
+        for batch, group in zip(batches, self.feed.groups, strict=True):
+            for task in (task for task in group if task.name in names):
+                answers = results[task.name][first : first + len(batch.x)].float()
+                logits[task.name] = answers
+                if taught:
+                    losses[task.name] = soft_loss(task, answers, taught[0][task.name])
+                    continue
+                y = batch.y[task.name]
+                value = loss(task, answers, y, label_smoothing=smoothing)
+                if batch.others is not None:
+                    other = loss(task, answers, batch.others[task.name], label_smoothing=smoothing)
+                    value = batch.share * value + (1 - batch.share) * other
+                losses[task.name] = value
+            first += len(batch.x)
+        return losses, logits
+
+    def _smaller(self) -> bool:
+        """Let batches go through networks in twice as many pieces; False where they cannot."""
+        least = min(batches.batch for batches in self.feed.batches)
+        if least // (2 * self.pieces) < 2:
+            return False
+        self.pieces *= 2
+        released(self.device)
+        self.listener(
+            Told(
+                f"memory is short on {self.device}: a batch of {self.recipe.batch} goes through a "
+                f"network in {self.pieces} pieces from now on"
+            )
+        )
+        return True
+
+
+@contextmanager
+def _blamed(step: int, derivation: Derivation) -> Iterator[None]:
+    try:
+        yield
+    except TrainingError as error:
+        raise StepError(step, str(derivation), str(error)) from None
+    except Exception as error:  # of an operator of the user's, whatever it raises
+        reason = f"{type(error).__name__}: {error}"
+        raise StepError(step, str(derivation), reason) from error
+
+
+def train(
+    trainer: Trainer,
+    turn: Callable[[int], Turn],
+    *,
+    start: int = 0,
+    on_step: Callable[[int, float], object] | None = None,
+) -> None:
+    """Train from step `start` to the trainer's last; `turn` says who is trained at a step, in each
+    of the recipe's parts. `on_step` hears of each finished step (the number of steps done, its
+    loss), and ends the training by returning True."""
+    for step in range(start, trainer.steps):
+        losses = trainer.train_turns(step, (turn(step),) * trainer.recipe.parts)
+        mean = sum(value.first for value in losses) / len(losses)
+        if on_step and on_step(step + 1, mean):
+            return
