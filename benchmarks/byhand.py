@@ -20,6 +20,7 @@ from nas.evaluate import fit as fit_derivation
 from nas.network import Network
 from nas.search import Run
 from nas.task import Task, loss, score
+from nas.task.augment import DENSE, Batch, augmented
 from nas.train import Recipe
 
 
@@ -126,11 +127,17 @@ def step(
     """One training step on the samples `at`, which all tasks share; its loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    logits = model(tasks[0].splits().train.x[at])
+    y = {task.name: task.splits().train.y[at] for task in tasks}
+    batch = Batch(tasks[0].splits().train.x[at], y)
+    if recipe.augment:
+        dense = [task.name for task in tasks if task.target in DENSE]
+        batch = augmented(batch, tasks[0].augmentation, tasks[0].preparation, dense)
+    logits = model(batch.x)
     total = torch.zeros(())
     for task in tasks:
-        y = task.splits().train.y[at]
-        total = total + loss(task, logits[task.name], y, label_smoothing=recipe.label_smoothing)
+        smoothing = recipe.label_smoothing
+        value = loss(task, logits[task.name], batch.y[task.name], label_smoothing=smoothing)
+        total = total + value
     optimizer.zero_grad()
     total.backward()
     if recipe.clip:

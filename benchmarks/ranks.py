@@ -254,6 +254,7 @@ def loaded(one: Supernet, task: Task) -> Bank:
     """The bank that a supernet's training left."""
     import nas
     from nas.search.problem import Problem
+    from nas.supernet.bank_file import load_bank
 
     grammar, settings = nas.Grammar.load(one.space), settings_of(one, task)
     bank: Bank = Problem(settings, grammar, (task,)).bank(trained=True)
@@ -287,6 +288,7 @@ def one(job: Job) -> None:
     import nas
     from nas.evaluate import EVALUATORS, Conditions
     from nas.search.problem import Problem
+    from nas.supernet.bank_file import save_bank
 
     torch.set_num_threads(1)
     task, facts = fashion(None), {}

@@ -106,7 +106,7 @@ def retrain(
     trust_code: TrustCode = False,
 ) -> None:
     """Train networks fully; the best by validation is kept. Interrupted, it carries on."""
-    from nas.retrain import Retraining, retrain_trials
+    from nas.retrain import Retraining, retrain_trials, row_of
     from nas.retrain import retrain as train_again
 
     options = Retraining(epochs, lr, from_weights, device, processes, trust_code)
@@ -117,21 +117,12 @@ def retrain(
             elif id or on != "local":
                 raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
             else:
-                before, after = train_again(folder, options, listener=listener)
-                rows = [
-                    {
-                        "network": str(folder),
-                        "task": b.task,
-                        "metric": b.name,
-                        "before": b.value,
-                        "after": a.value,
-                    }
-                    for b, a in zip(before, after, strict=True)
-                    if b.task
-                ]
+                _, after = train_again(folder, options, listener=listener)
+                rows = [row_of(folder, measured) for measured in after if measured.task]
         for net in dict.fromkeys(str(row["network"]) for row in rows):
             show_curve(Path(net))
-        show(rows, ["network", "task", "metric", "before", "after"], "On the test split")
+        columns_shown = ["network", "task", "metric", "before", "after", "without looking"]
+        show(rows, columns_shown, "On the test split")
 
 
 @app.command(epilog="Example: nas export net --onnx")

@@ -26,7 +26,7 @@ from nas.search.apart import usual_processes
 from nas.search.child import Died
 from nas.search.crew import crew
 from nas.supernet.bank_file import facts_of, load_bank, save_bank
-from nas.task import Task
+from nas.task import Task, trivial_score
 from nas.train import Lost, Recipe, TrainingError, resolved
 
 BEFORE = "weights.before.safetensors"
@@ -77,6 +77,11 @@ def retrain(
         "best_epoch": curve.best["epoch"] if curve.best else recipe.epochs,
         "before": json.loads(known["before"]),
         "measurements": [plain(m) for m in after],
+        "trivial": {
+            f"{task.name}_{name}": value
+            for task in tasks
+            for name, value in trivial_score(task).items()
+        },
     }
     save_weights(trained, folder, facts)  # the weights and what is said of them, at once
     return _end(folder, figures(facts))

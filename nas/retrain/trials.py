@@ -48,7 +48,7 @@ def retrain_trials(
             new = [m for m in after if m.task and plain(m) not in known]
             if new:
                 archive.measure({id: new})
-            rows.extend(_row(net, m) for m in after if m.task)
+            rows.extend(row_of(net, m) for m in after if m.task)
 
         if on == "local":
             for net in nets:
@@ -91,13 +91,17 @@ def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoF
     return ParetoFront.of(trials, [Objective.named(name, known_columns) for name in names])
 
 
-def _row(net: Path, after: Measurement) -> dict[str, Any]:
-    noted = facts(net).get("test_before")
-    before = noted if isinstance(noted, dict) else {}
+def row_of(net: Path, after: Measurement) -> dict[str, Any]:
+    known = facts(net)
+    before, trivial = (
+        noted if isinstance(noted := known.get(name), dict) else {}
+        for name in ("test_before", "trivial")
+    )
     return {
         "network": str(net),
         "task": after.task,
         "metric": after.name,
         "before": before.get(f"{after.task}_{after.name}"),
         "after": after.value,
+        "without looking": trivial.get(f"{after.task}_{after.name}"),
     }

@@ -71,7 +71,7 @@ class Supernet(Adam):
     parts: int = _is(
         0, "turns in a step, whose gradients are averaged; 0 is one a process", ge=0, le=1024
     )
-    augment: bool = _is(True, "whether samples are augmented as their task says")
+    augment: bool = _is(False, "whether samples are augmented as their task says")
     threads: int = _is(
         0, "of a training step; 0 is what torch takes where the run begins", ge=0, le=1024
     )
@@ -107,7 +107,7 @@ class Training(Adam):
     batch: int = _is(64, "samples in a step", ge=2)
     warmup: float = _is(0.1, "share of the steps in which the learning rate rises", ge=0, lt=1)
     label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
-    augment: bool = _is(True, "whether samples are augmented as their task says")
+    augment: bool = _is(False, "whether samples are augmented as their task says")
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
         names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
@@ -132,6 +132,7 @@ class Retrain(Training):
     """How an extracted network is retrained."""
 
     batch: int = _is(0, "samples in a step; 0 is 64, and 32 for few samples", ge=0)
+    augment: bool = _is(True, "whether samples are augmented as their task says")
     parts: int = _is(1, "batches in a step, whose gradients are averaged", ge=1, le=1024)
     average: float = _is(
         0, "decay of the average of weights that is used in the end; 0 for none", ge=0, lt=1

@@ -311,8 +311,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "trails", {"trails": 3}),
         (SettingsError, "give a budget", {"trials": 0}),
         (SettingsError, "local, ray", {"on": "cloud"}),
-        (SettingsError, "^settings: workers are Ray's: say --on ray", {"workers": 2}),
-        (SettingsError, "torch sees cpu", {"device": "abacus"}),
+        (SettingsError, "there are auto, .*cpu", {"device": "abacus"}),
         (
             RunError,
             "einspace is recursive, and the strategy sandwich needs a finite space",
@@ -523,8 +522,16 @@ def test_a_budget_that_ends_within_a_generation_stops_the_run_and_can_be_resumed
             late += 3600.0
 
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)
-    settings = {**QUICK, "workers": 1, "trials": 0, "generation": 8, "budget_s": 500.0, "trust": {"share": 0}}
+    settings = {
+        **QUICK,
+        "workers": 1,
+        "trials": 0,
+        "generation": 8,
+        "budget_s": 500.0,
+        "trust": {"share": 0},
+    }
     settings["supernet"] = {**settings["supernet"], "steps": 2}
+    settings["workers"] = 1
     run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **settings)
     first = [(trial.number, trial.id) for trial in run.trials]
     assert [number for number, _ in first] == [0, 1, 2]

@@ -87,3 +87,21 @@ def test_mean_iou_is_sets_of_pixels_intersected_over_united(
             each.append(float((a & b).sum() / (a | b).sum()))
     assert mean_iou(said, y, classes) == pytest.approx(sum(each) / len(each))
     assert mean_iou(said, y, classes) == pytest.approx(mean_iou(y, said, classes))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(3, 6))
+def test_metrics_that_see_unequal_classes_are_those_of_scikit_learn(seed: int, k: int) -> None:
+    from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+    from nas.task.target.single import auroc, by_class
+
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.cat([torch.arange(k), torch.randint(0, k, (60,), generator=generator) ** 2 % k])
+    logits = torch.randn(len(y), k, generator=generator).round(decimals=1)  # with ties
+    predicted, shares = logits.argmax(1), logits.softmax(1).double().numpy()
+    wanted = roc_auc_score(y, shares if k > 2 else shares[:, 1], multi_class="ovr")
+    assert auroc(logits, y) == pytest.approx(wanted)
+    found = by_class(predicted, y, k)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(y, predicted, average="macro"))

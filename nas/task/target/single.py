@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas.lazy import F, np
+from nas.lazy import F, np, torch
 from nas.task.error import TaskError
 from nas.task.target.base import (
     NLL,
@@ -32,7 +32,13 @@ class Class(Target):
     """y is (n,) class numbers, logits (n, classes)."""
 
     name, y = "class", "(n,) classes, as whole numbers or strings"
-    metrics = (Metric("accuracy"), NLL)
+    metrics = (
+        Metric("accuracy"),
+        NLL,
+        Metric("balanced_accuracy"),
+        Metric("macro_f1"),
+        Metric("auroc"),
+    )
     weighted = True
 
     def recognises(self, y: Array) -> bool:
@@ -70,7 +76,10 @@ class Class(Target):
         return categorical_distance(logits, teacher)
 
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
-        return {"accuracy": agreement(logits.argmax(1), y)}
+        predicted = logits.argmax(1)
+        return {"accuracy": agreement(predicted, y), "auroc": auroc(logits, y)} | by_class(
+            predicted, y, logits.shape[1]
+        )
 
     def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return by_share(logits.softmax(0), classes)
@@ -80,3 +89,36 @@ class Class(Target):
 
     def constant(self, prior: Tensor, input: tuple[int, ...]) -> Any:
         return possible(prior).log()
+
+
+def by_class(
+    predicted: Tensor,  # (n,) class numbers
+    y: Tensor,  # (n,) class numbers
+    classes: int,
+) -> dict[str, float]:
+    """Means over classes: of recall over those that occur in y, of F1 over those that occur in y or
+    are predicted."""
+    counts = torch.bincount(y * classes + predicted, minlength=classes**2)
+    counts = counts.reshape(classes, classes).double()
+    right, there, said = counts.diagonal(), counts.sum(1), counts.sum(0)
+    either = there + said > 0
+    return {
+        "balanced_accuracy": float((right / there)[there > 0].mean()),
+        "macro_f1": float((2 * right / (there + said))[either].mean()),
+    }
+
+
+def auroc(
+    logits: Tensor,  # (n, classes)
+    y: Tensor,  # (n,) class numbers
+) -> float:
+    """The probability that a sample of a class has more of its share than one of another class,
+    mean over the classes that occur beside others (Hand and Till 2001, one against the rest); NaN
+    where there is one class alone."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
+
+    ranks = torch.from_numpy(rankdata(logits.softmax(1).double().numpy(), axis=0))
+    own = F.one_hot(y, logits.shape[1]).double()
+    positive, negative = own.sum(0), (1 - own).sum(0)
+    above = (ranks * own).sum(0) - positive * (positive + 1) / 2
+    return float((above / (positive * negative))[(positive > 0) & (negative > 0)].mean())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import nas.task
 import nas.train.trainer
 from nas.grammar import Grammar
 from nas.grammar.count import enumerate_all, extreme
@@ -214,3 +215,116 @@ def test_a_turn_names_the_tasks_of_all_its_derivations_or_of_none() -> None:
         Turn((derivation, derivation), tasks=(("left",),))
     with pytest.raises(ValueError, match="a turn that teaches trains all"):
         Turn((derivation, derivation), teach=True, tasks=(("left",), ("left",)))
+
+
+def trained(recipe: Recipe, steps: int, **given: Any) -> Bank:
+    (derivation,) = enumerate_all(COARSE, input=DIGITS.input)
+    planned = plan(derivation, heads=[DIGITS])
+    held = Bank.of([planned], optimizer=recipe.optimizer, average=bool(recipe.average))
+    trainer = Trainer(held, [DIGITS], recipe, steps, **given)
+    train(trainer, lambda step: Turn((derivation,)))
+    return held
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_is_leased_once_for_all_steps_is_trained_as_if_leased_anew(
+    optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, leases = Recipe(optimizer=optimizer, lr=0.01), 0
+    lease = Bank.lease
+
+    def counted(*words: Any) -> Any:
+        nonlocal leases
+        leases += 1
+        return lease(*words)
+
+    monkeypatch.setattr(Bank, "lease", counted)
+    once = trained(recipe, 6)
+    assert leases == 1
+    monkeypatch.setattr(nas.train.Lease, "direct", property(lambda self: False))
+    anew = trained(recipe, 6)
+    assert leases == 7
+    assert equal(snapshot(once), snapshot(anew))
+
+
+def test_a_step_in_parts_moves_by_the_mean_of_their_gradients() -> None:
+    (derivation,) = enumerate_all(COARSE, input=DIGITS.input)
+    recipe = Recipe(momentum=0, weight_decay=0, clip=0, warmup=0, batch=32)
+
+    def step(number: int, parts: int) -> dict[str, Tensor]:
+        held = Bank.of([plan(derivation, heads=[DIGITS])])
+        before = snapshot(held)
+        trainer = Trainer(held, [DIGITS], recipe, 100)
+        trainer.train_turns(number, (Turn((derivation,)),) * parts, place=1)
+        return {key: before[key] - held.tensors[key] for key in held.tensors}
+
+    both, first, second = step(3, 2), step(6, 1), step(7, 1)
+    for key, value in both.items():
+        torch.testing.assert_close(value, (first[key] + second[key]) / 2, rtol=1e-4, atol=1e-7)
+
+
+NORMLESS = Grammar.parse("net = conv(4, stride=2, bias=1) relu output(coarse)", name="normless")
+
+
+def test_where_memory_is_short_a_batch_goes_through_in_pieces_to_the_same_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (derivation,) = enumerate_all(NORMLESS, input=DIGITS.input)
+    said: list[Any] = []
+    usual = nas.train.trainer.run
+
+    def short(planned: Any, params: Any, x: Tensor, phase: Any) -> dict[str, Tensor]:
+        if len(x) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(planned, params, x, phase)
+
+    def moved_by(**given: Any) -> tuple[dict[str, Tensor], float]:
+        held = Bank.of([plan(derivation, heads=[DIGITS])])
+        losses = Trainer(held, [DIGITS], Recipe(batch=64), 10, **given).step(2, Turn((derivation,)))
+        return snapshot(held), losses.first
+
+    whole, loss = moved_by()
+    monkeypatch.setattr(nas.train.trainer, "run", short)
+    pieces, same = moved_by(listener=said.append)
+    assert [event.text.partition(" pieces")[0][-1] for event in said] == ["2", "4"]
+    assert same == pytest.approx(loss, rel=1e-5)
+    for key, value in whole.items():
+        torch.testing.assert_close(pieces[key], value, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(nas.train.trainer, "run", lambda *_: short(None, None, torch.ones(99), 0))
+    with pytest.raises(StepError, match="out of memory"):
+        moved_by()
+
+
+def test_the_average_of_weights_is_their_moving_average_by_its_decay() -> None:
+    seen: list[dict[str, Tensor]] = []
+    (derivation,) = enumerate_all(COARSE, input=DIGITS.input)
+    recipe = Recipe(average=0.5)
+    held = Bank.of([plan(derivation, heads=[DIGITS])], average=True)
+    trainer = Trainer(held, [DIGITS], recipe, 30)
+    for step in range(30):
+        trainer.step(step, Turn((derivation,)))
+        seen.append({key: value.clone() for key, value in held.tensors.items()})
+    expected = seen[0]
+    for step in range(1, 30):
+        kept = min(0.5, step / (step + 9))
+        expected = {k: kept * v + (1 - kept) * seen[step][k] for k, v in expected.items()}
+    for key, value in held.averaged.tensors.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-6)
+    plain = trained(Recipe(), 30)
+    assert plain.averaged is plain
+    assert all(torch.equal(plain.tensors[key], held.tensors[key]) for key in plain.tensors)
+
+
+def test_classes_weigh_as_the_task_says_and_a_batch_of_pairs_by_their_shares(
+    tmp_path: Path,
+) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 1, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=x, y=(np.arange(100) % 10 == 0).astype(int))
+    task = Task.load(f"rare={tmp_path / 'a.npz'}?balance=weights")
+    weights = task.class_weights
+    assert weights is not None
+    shares = torch.bincount(task.splits().train.y).double() / len(task.splits().train)
+    torch.testing.assert_close((weights.double() * shares), torch.full((2,), 0.5).double())
+    logits, y = torch.randn(8, 2), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+    weighted = torch.nn.functional.cross_entropy(logits, y, weights)
+    torch.testing.assert_close(nas.task.loss(task, logits, y), weighted)
