@@ -31,10 +31,10 @@ def resolved(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"device {name!r}: {reason}; there are auto, {', '.join(seen())}"
-        ) from None
+        first = str(error).splitlines()[0]
+        reason = "" if first.startswith("Expected one of") else f" ({first})"
+        there = ", ".join(seen())
+        raise DeviceError(f"device {name!r} is not here{reason}; there are auto, {there}") from None
     return name
 
 
