@@ -105,7 +105,11 @@ def test_extract_retrain_and_export_walk_a_network_home(run: Path, tmp_path: Pat
     facts = json.loads((net / "architecture.json").read_text())
     assert "digits_accuracy" in facts["source"]["test_after"]
     assert "model.onnx" in nas("export", net, "--onnx")
-    assert {p.name for p in net.iterdir()} == names | {"model.onnx", "weights.before.safetensors"}
+    assert {p.name for p in net.iterdir()} == names | {
+        "model.onnx",
+        "weights.before.safetensors",
+        "curve.csv",
+    }
 
 
 def test_a_finalists_test_accuracy_joins_the_archive(run: Path) -> None:

@@ -67,5 +67,5 @@ def test_a_supernet_learns_on_a_gpu_and_its_subnets_are_scored_there(tmp_path: P
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     conditions = Conditions([mine], bank=bank, device="cuda", samples=128)
     measured = EVALUATORS["shared"].measure(derivation, conditions).measurements
-    assert {m.name for m in measured if m.task} == {"accuracy", "nll"}
+    assert {m.name for m in measured if m.task} >= {"accuracy", "nll"}
     assert all(np.isfinite(m.value) for m in measured)

@@ -109,13 +109,16 @@ def retrain(
     from nas.retrain import Retraining, retrain_trials, row_of
     from nas.retrain import retrain as train_again
 
-    options = Retraining(epochs, lr, from_weights, device, processes, trust_code)
+    options = Retraining(epochs, lr, from_weights, device, processes, on=on, trust_code=trust_code)
     with told(AGAIN):
         with live() as listener:
             if (folder / "run.toml").exists():
                 rows = retrain_trials(folder, id or [], options, on=on, listener=listener)
-            elif id or on != "local":
-                raise ValueError(f"{folder} is no run: --id and --on belong to a run's folder")
+            elif id or (on != "local" and processes < 2):
+                raise ValueError(
+                    f"{folder} is no run: --id belongs to a run's folder, and so does --on but for "
+                    "several --processes"
+                )
             else:
                 _, after = train_again(folder, options, listener=listener)
                 rows = [row_of(folder, measured) for measured in after if measured.task]

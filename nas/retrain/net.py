@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -22,9 +24,8 @@ from nas.network import Network
 from nas.retrain.curve import Curve
 from nas.retrain.fit import BEST, CHECKPOINT, Fit, Kept, bank_of, fit_in_child
 from nas.retrain.options import BY_RECIPE, Retraining
-from nas.search.apart import usual_processes
+from nas.search.apart import members, usual_processes
 from nas.search.child import Died
-from nas.search.crew import crew
 from nas.supernet.bank_file import facts_of, load_bank, save_bank
 from nas.task import Task, trivial_score
 from nas.train import Lost, Recipe, TrainingError, resolved
@@ -123,8 +124,11 @@ def _train(
         return
     for lost in range(MOST_LOST + 1):
         try:
-            for event in crew(fit_in_child, folder, options, processes=processes, device=device):
-                listener(event)
+            where = folder.resolve(), options
+            begin = partial(members(options.on), fit_in_child, *where, processes=processes)
+            with closing(begin(device=device)) as events:
+                for event in events:
+                    listener(event)
             return
         except (Died, Lost) as death:
             if lost == MOST_LOST:

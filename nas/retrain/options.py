@@ -21,6 +21,7 @@ class Retraining:
     weights: Path | None = None
     device: str = "auto"
     processes: int = 0
+    on: str = "local"  # where those are: local, ray, or ray:ADDRESS
     trust_code: bool = False
 
     def changed(self, recipe: Recipe) -> Recipe:

@@ -62,7 +62,7 @@ def _tune(
     from ray import tune
 
     gpus, own = own_device(resolved(options.device))
-    words = asdict(replace(options, device=own, processes=1))
+    words = asdict(replace(options, device=own, processes=1, on="local"))
     name = time.strftime("retrain-%Y%m%d-%H%M%S")
     storage.mkdir(parents=True, exist_ok=True)
     paths = {str(folder.resolve()): folder for folder in folders}

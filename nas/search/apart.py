@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +46,16 @@ def processes_of(settings: Settings) -> int:
     return min(parts, usual_processes(settings.device, settings.processes))
 
 
-def in_children(run: Run, course: Course, processes: int) -> Iterator[Message | ProcessLost]:
+def members(on: str) -> Callable[..., Generator[Any]]:
+    """`crew` here, or on Ray, which is imported where it is asked for."""
+    if on == "local":
+        return crew
+    from nas.search.ray_crew import crew_on_ray
+
+    return partial(crew_on_ray, on=on)
+
+
+def in_children(run: Run, course: Course, processes: int) -> Generator[Message | ProcessLost]:
     """The messages of a training in children. Where it is one, the step in which it dies is a step
     that failed, and the last message; of several a lost one is."""
     longest, step, begun = longest_s(run.settings), StepBegun(0, ""), False
@@ -55,16 +66,20 @@ def in_children(run: Run, course: Course, processes: int) -> Iterator[Message | 
         # to leave what was trained, it may take a little longer
         return min(longest, max(GRACE_S, course.until - time.perf_counter()))
 
-    words = run.folder, run.settings, run.trust_code, course
+    words = run.folder.resolve(), run.settings, run.trust_code, course
     try:
-        for message in crew(
-            _train, *words, processes=processes, device=run.settings.device, limit_s=limit_s
-        ):
-            begun = True
-            if isinstance(message, StepBegun):
-                step = message
-            else:
-                yield message
+        on = run.settings.on if processes > 1 else "local"
+        with closing(
+            members(on)(
+                _train, *words, processes=processes, device=run.settings.device, limit_s=limit_s
+            )
+        ) as messages:
+            for message in messages:
+                begun = True
+                if isinstance(message, StepBegun):
+                    step = message
+                else:
+                    yield message
     except (Died, Lost) as death:
         if not step.derivation:
             raise RunError(f"the supernet's training could not begin: {death}") from None

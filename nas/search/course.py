@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +69,7 @@ Message = StepBegun | StepTrained | StepFailed | BankTrained | Event
 
 def training(
     run: Run, course: Course, group: Group | None = None, listener: Listener = silent
-) -> Iterator[Message]:
+) -> Generator[Message]:
     """Train from the last checkpoint to bank.safetensors, telling of every step. In a group the
     first process alone keeps the time and writes."""
     problem, settings, last = run.problem, run.settings, run.folder / CHECKPOINT

@@ -4,7 +4,7 @@ the same weights together."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -33,7 +33,7 @@ def crew(
     processes: int,
     device: str,
     limit_s: Callable[[], float] = lambda: float("inf"),
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """The messages of the first process, to its end; none of them may be longer under way than
     `limit_s` then says.
 

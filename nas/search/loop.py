@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
 from nas.search.local import usual_workers
-from nas.search.pools import make_pool
+from nas.search.pools import joined, make_pool
 from nas.search.prepare import prepare
 from nas.search.run import Run, load
 from nas.search.settings import EXECUTION, Settings
@@ -122,14 +122,12 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
             left = settings.budget_s - _spent(run, archive)
         ends = begun + left
         try:
-            if banked:
-                train_supernet(run, archive, listener, ends)
-            pool = make_pool(run.folder, settings, trust_code=run.trust_code)
-            try:
-                evaluator = choose_evaluator(run, archive, pool, listener)
-                Search(run, archive, pool, listener, evaluator, ends).go()
-            finally:
-                pool.close()
+            with joined(settings):
+                if banked:
+                    train_supernet(run, archive, listener, ends)
+                with closing(make_pool(run.folder, settings, trust_code=run.trust_code)) as pool:
+                    evaluator = choose_evaluator(run, archive, pool, listener)
+                    Search(run, archive, pool, listener, evaluator, ends).go()
         except BaseException:
             with suppress(ArchiveError):  # a full disk takes no note of it
                 if archive.notes("begun"):

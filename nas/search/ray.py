@@ -242,7 +242,7 @@ class RayPool:
                 ray.kill(call.worker)
                 raise error.cause from None
             except RayError as error:
-                yield from self._lost(call, f"{_why(error)}")
+                yield from self._lost(call, f"{why(error)}")
             else:
                 self.free.append(call.worker)
                 if call.job:
@@ -279,7 +279,7 @@ def own_device(device: str) -> tuple[int, str]:
     return (1, "cuda") if device.startswith("cuda") else (0, device)
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """What Ray says of a death, without its identifiers and guesses."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith("\t")]
     reason = re.split(r"There are some potential|Some common causes", " ".join(lines))[0]

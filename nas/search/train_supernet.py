@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Generator
+from contextlib import closing
 
 from nas.archive import Archive
 from nas.events import BankSaved, Event, Listener, StepDone, Told
@@ -14,6 +16,7 @@ from nas.search.course import (
     CLOCK,
     BankTrained,
     Course,
+    Message,
     StepFailed,
     StepTrained,
     step_s,
@@ -52,13 +55,9 @@ def train_supernet(run: Run, archive: Archive, listener: Listener, ends: float) 
     passed = {int(str(note["step"])) for note in archive.notes("passed")}
     last = run.folder / CHECKPOINT
     done, in_a_row = int(facts_of(last).get("version", 0)) if last.exists() else 0, 0
-    processes = processes_of(run.settings)
-    apart = processes > 1 or bool(run.grammar.used) or strategy not in STRATEGIES
     lost = 0
-    while True:
-        course = Course(steps, seconds, until, frozenset(passed))
-        here = training(run, course, listener=listener)
-        for message in in_children(run, course, processes) if apart else here:
+    with closing(_trainings(run, steps, seconds, until, passed, listener)) as messages:
+        for message in messages:
             if isinstance(message, Event):
                 listener(message)
             elif isinstance(message, ProcessLost):
@@ -75,7 +74,6 @@ def train_supernet(run: Run, archive: Archive, listener: Listener, ends: float) 
                 for name in (CHECKPOINT, CLOCK):
                     (run.folder / name).unlink(missing_ok=True)
                 listener(BankSaved(run.folder / BANK, message.version))
-                return
             elif isinstance(message, StepFailed):
                 in_a_row += 1
                 if message.step not in passed:
@@ -83,6 +81,30 @@ def train_supernet(run: Run, archive: Archive, listener: Listener, ends: float) 
                     archive.note("passed", **message._asdict())
                 if in_a_row >= MOST_IN_A_ROW or len(passed) > max(MOST_IN_A_ROW, done / 10):
                     raise _hopeless(run, message, len(passed), done)
+
+
+def _trainings(
+    run: Run,
+    steps: int,
+    seconds: float | None,
+    until: float,
+    passed: set[int],  # steps, as they are known when a training begins
+    listener: Listener,
+) -> Generator[Message | ProcessLost]:
+    """The messages of trainings, each from the last checkpoint, until one comes to the end."""
+    processes = processes_of(run.settings)
+    own = run.settings.supernet.strategy not in STRATEGIES
+    while True:
+        course = Course(steps, seconds, until, frozenset(passed))
+        if processes > 1 or run.grammar.used or own:
+            messages = in_children(run, course, processes)
+        else:
+            messages = training(run, course, listener=listener)
+        with closing(messages):
+            for message in messages:
+                yield message
+                if isinstance(message, BankTrained):
+                    return
 
 
 def _hopeless(run: Run, step: StepFailed, failed: int, done: int) -> RunError:

@@ -13,7 +13,7 @@ from nas.events import Event, StepDone, TrialDone
 from nas.search import load, resume, search
 from nas.search.loop import _spent
 from nas.search.schedule import Schedule
-from nas.train import Trainer, Turn
+from nas.train import Trainer
 
 SPACE = "net = conv({4, 8, 12}, stride=2) batchnorm relu (block | identity) output(coarse)\n"
 SPACE += "block = conv({4, 8}, kernel={1, 3}) batchnorm relu\n"
@@ -106,11 +106,11 @@ def test_a_training_by_the_clock_that_is_resumed_repeats_what_the_clock_said(
 ) -> None:
     """From its checkpoint on, with the same places in its schedule and so the same rates."""
     clock, places, stop = Clock(monkeypatch), list[tuple[int, float | None]](), 7
-    usual = Trainer.step
+    usual = Trainer.train_turns
 
-    def step(self: Trainer, number: int, turn: Turn, place: float | None = None) -> float:
+    def step(self: Trainer, number: int, turns: Any, place: float | None = None) -> Any:
         places.append((number, place))
-        return usual(self, number, turn, place)
+        return usual(self, number, turns, place)
 
     def listener(event: Event) -> None:
         if isinstance(event, StepDone):
@@ -120,7 +120,7 @@ def test_a_training_by_the_clock_that_is_resumed_repeats_what_the_clock_said(
 
     given = {**QUICK, "supernet": {"steps": 0, "samples": 32, "checkpoint_s": 20.0}}
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", step)
+        patch.setattr(Trainer, "train_turns", step)
         with pytest.raises(KeyboardInterrupt):
             search(space, "digits", out=tmp_path / "c", budget_s=300.0, listener=listener, **given)
         first = dict(places[-7:])  # after those that were timed
@@ -213,6 +213,6 @@ def test_a_pool_leaves_what_would_come_after_the_end_of_time(space: Path, tmp_pa
         begun = time.monotonic()
         assert not list(pool.evaluate(jobs, ends=time.monotonic() + 8))
         assert time.monotonic() - begun < 30
-        assert pool.child is None
+        assert not pool.calls
     finally:
         pool.close()

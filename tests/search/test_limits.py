@@ -56,9 +56,9 @@ def test_every_strategy_trains_within_the_limits(space: str, strategy: str) -> N
     least = plan(extreme(grammar, input=DIGITS.input, largest=False), heads=[DIGITS]).flops
     given = settings(space, f"flops={least * 1.5}", supernet={"strategy": strategy})
     problem = Problem(given, grammar, (DIGITS,))
-    draw = Turns(problem, 20, problem.bank()).draw
+    turns = Turns(problem, 20, problem.bank())
     for step in (0, 7, 19):
-        for derivation in draw(step, step).derivations:
+        for derivation in turns.draw(step, step)[0].derivations:
             assert plan(derivation, heads=[DIGITS]).flops <= least * 1.5
 
 
