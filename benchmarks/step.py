@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from copy import copy
+from itertools import cycle
 
 import byhand
 import torch
@@ -74,9 +76,9 @@ def row(name: str, tasks: list[Task]) -> dict[str, object]:
     space = Space(grammar, input)
     single = strategy_of("single-path", space, STEPS)
     sandwich = strategy_of("sandwich", space, STEPS)
-    number = iter(range(STEPS))
+    number, turns = iter(range(STEPS)), cycle([Turn((median,)), Turn((copy(median),))])
     sides = {
-        "supernet": lambda: trainer.step(next(number), Turn((median,))),
+        "supernet": lambda: trainer.step(next(number), next(turns)),
         "plain": stepper(modules, tasks, recipe),
         "Network": stepper(network, tasks, recipe),
         "draw": lambda: single(0, rng),

@@ -79,10 +79,10 @@ def test_ci_runs_the_readmes_two_commands_each_in_an_environment_of_its_own() ->
     ran = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     commands = [b.strip() for b in blocks("README.md", "bash") if b.startswith("pip install")]
     assert len(commands) == 2
-    parts = ran.split("\nfresh ")[1:]
+    parts = ran.split("\nenvironment ")[1:]
     for command in commands:
         (part,) = (one for one in parts if f"\n{command}\n" in one)
-        assert part.count("pip install") == 1
+        assert part.index("pip install") == part.index(command)
 
 
 def test_a_wheel_finds_its_spaces_and_tasks_outside_the_checkout(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from nas.search.job import Pool
 from nas.search.local import LocalPool
 from nas.search.settings import Settings
 
-
 BANK_MB = 1000  # of shared weights, on their way to those that evaluate
 
 

@@ -155,7 +155,7 @@ class Trainer:
     def _leased(self, turns: tuple[Turn, ...]) -> tuple[list[list[Plan]], Lease]:
         """The plans of each turn and what they touch; of the same turns as in the last step the
         same, with gradients of nothing."""
-        if self._last and self._last[0] == turns and self._last[2].direct:
+        if self._last and _alike(self._last[0], turns) and self._last[2].direct:
             for leaf in self._last[2].leaves:
                 leaf.grad = None
             return self._last[1:]
@@ -278,6 +278,16 @@ class Trainer:
             )
         )
         return True
+
+
+def _alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    """Whether turns train the same derivations, by identity, for the same tasks."""
+    return len(turns) == len(others) and all(
+        a.tasks == b.tasks
+        and len(a.derivations) == len(b.derivations)
+        and all(one is other for one, other in zip(a.derivations, b.derivations, strict=True))
+        for a, b in zip(turns, others, strict=True)
+    )
 
 
 @contextmanager
