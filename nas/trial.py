@@ -173,6 +173,11 @@ class _Scored:
     cpu_s: Seconds
 
 
+@dataclass(frozen=True)
+class _Workers:
+    count: Annotated[int, Field(ge=1, le=100_000)]
+
+
 NOTES: dict[str, Any] = {  # what the library itself reads again; other notes may say anything
     "measure": _Measured,
     "bank": _Bank,
@@ -183,6 +188,7 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "passed": _Passed,
     "begun": _Begun,
     "ended": _Ended,
+    "workers": _Workers,
 }
 
 

@@ -171,6 +171,11 @@ def spent(archive: Archive, *kinds: str) -> float:
     return sum(float(str(note["seconds"])) for kind in kinds for note in archive.notes(kind))
 
 
+def parallel(archive: Archive) -> int:
+    """Evaluations that were done side by side, as the archive last tells."""
+    return max([1, *(int(str(note["count"])) for note in archive.notes("workers")[-1:])])
+
+
 def inherited(archive: Archive) -> dict[str, Scored]:
     """The trials that went on from their parents' weights, by derivation, in an order that has
     nothing to do with how good they are: that of their derivations' hashes."""

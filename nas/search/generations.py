@@ -17,6 +17,7 @@ from nas.front import ParetoFront
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
 from nas.plan import plan
+from nas.search.calibration import parallel
 from nas.search.clock import Clock
 from nas.search.job import Job, Outcome, Pool
 from nas.search.latencies import Latencies
@@ -68,6 +69,7 @@ class Search:
         self.told: dict[str, Trial] = {}
         self.best: dict[str, float] = {}
         self.wanted = self._wanted()
+        self.parallel = parallel(archive)
 
     def go(self) -> None:
         """Go through generations until there are enough trials, none that is new, or no time."""
@@ -101,6 +103,9 @@ class Search:
                 self._record(outcome, key, first[key].derivation)
                 if self._over():
                     break
+        if jobs and self.pool.parallel != self.parallel:
+            self.parallel = self.pool.parallel
+            self.archive.note("workers", count=self.parallel)
         if any(key not in self.recorded.trials for key in numbers):
             return False
         self._measure_latencies()

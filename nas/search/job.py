@@ -39,7 +39,8 @@ class Outcome:
 
 
 class Pool(Protocol):
-    """Evaluates jobs, yielding outcomes as they come, in any order; so many at a time.
+    """Evaluates jobs, yielding outcomes as they come, in any order; so many at a time at most, and
+    in parallel so many as there are.
 
     `begun` hears of a job that may misbehave before it begins. At the end of time, by
     `time.monotonic()`, what is not done is left.
@@ -47,6 +48,8 @@ class Pool(Protocol):
 
     @property
     def workers(self) -> int: ...
+    @property
+    def parallel(self) -> int: ...
     def evaluate(
         self, jobs: Sequence[Job], *, begun: Callable[[Job], None] = ..., ends: float = ...
     ) -> Iterator[Outcome]: ...

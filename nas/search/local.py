@@ -128,6 +128,10 @@ class LocalPool:
                 if outcome is not None:
                     yield outcome
 
+    @property
+    def parallel(self) -> int:
+        return max(1, len(self.free) + len(self.calls))
+
     def close(self) -> None:
         for child in [*self.free, *(call.child for call in self.calls)]:
             child.kill()

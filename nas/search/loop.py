@@ -20,13 +20,12 @@ from nas.files import sweep
 from nas.grammar import Grammar
 from nas.progress import heard_by
 from nas.search.apart import usual_processes
-from nas.search.calibration import spent
+from nas.search.calibration import parallel, spent
 from nas.search.choose_evaluator import choose_evaluator
 from nas.search.course import BANK, CHECKPOINT
 from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
-from nas.search.local import usual_workers
 from nas.search.pools import joined, make_pool
 from nas.search.prepare import prepare
 from nas.search.run import Run, load
@@ -140,10 +139,8 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
 
 def _spent(run: Run, archive: Archive) -> float:
     """Seconds that a run has taken, by what the archive and the last checkpoint tell."""
-    settings = run.settings
-    workers = settings.workers or usual_workers(settings.device)
     apart = spent(archive, "finalist") + sum(trial.seconds for trial in archive.trials)
     last = run.folder / CHECKPOINT
     begun = last.exists() and not archive.notes("bank")
     training = float(facts_of(last).get("seconds", 0)) if begun else 0.0
-    return spent(archive, "bank", "verdict") + training + apart / workers
+    return spent(archive, "bank", "verdict") + training + apart / parallel(archive)

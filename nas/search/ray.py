@@ -265,6 +265,10 @@ class RayPool:
             )
         log.warning("a worker could not start: %s; going on with %d", reason, self.workers)
 
+    @property
+    def parallel(self) -> int:
+        return self.workers
+
     def close(self) -> None:
         """End the workers, and Ray where it was started for this pool."""
         workers = self.free + [call.worker for call in self.calls.values()]

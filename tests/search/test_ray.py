@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ray.thirdparty_files import psutil
+from safetensors.torch import load_file
 
 import nas.search.ray as on_ray
 from nas.archive import Archive, Measurement
@@ -131,6 +132,37 @@ def test_a_search_on_ray_measures_its_evaluators_as_one_in_this_process(
     used = {m.evaluator for t in there.trials for m in t.measurements if m.task}
     assert used == {verdict["evaluator"]} == {there.evaluator}
     assert len(there.trials) == 8
+
+
+def test_two_actors_train_the_weights_that_one_process_does(cluster: None, tmp_path: Path) -> None:
+    words: dict[str, Any] = {**TINY, "trials": 2, "generation": 2, "workers": 1}
+    words["supernet"] = {**words["supernet"], "steps": 8, "batch": 16, "parts": 2}
+    search("mobile", ["digits"], out=tmp_path / "here", processes=1, **words)
+    search("mobile", ["digits"], out=tmp_path / "there", on="ray", processes=2, **words)
+    here, there = (load_file(tmp_path / n / "bank.safetensors") for n in ("here", "there"))
+    assert max(float((here[key] - there[key]).abs().max()) for key in here) < 1e-5
+
+
+def test_an_actor_that_is_killed_while_it_trains_with_others_is_lost_and_not_waited_for(
+    cluster: None,
+) -> None:
+    from nas.search.ray_crew import crew_on_ray
+    from nas.train import Lost
+
+    def member(send: Any, device: str, group: Any) -> None:
+        import os
+        import signal
+
+        send(group.rank)
+        if group.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        group.wait()
+
+    heard: list[int] = []
+    with pytest.raises(Lost, match="lost|died"):
+        for message in crew_on_ray(member, on="ray", processes=2, device="cpu"):
+            heard.append(message)
+    assert heard == [0]
 
 
 def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path) -> None:

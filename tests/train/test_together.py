@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,31 +110,3 @@ def test_a_retraining_by_two_processes_comes_to_that_of_one(alone: Run, tmp_path
         figures.append(load_file(net / "weights.safetensors"))
         assert not [path for path in net.iterdir() if path.name.startswith("training")]
     assert gap(*figures) < 1e-5
-
-
-def test_two_actors_on_ray_come_to_the_weights_of_one_process_and_one_that_is_lost_begins_again(
-    alone: Run, tmp_path: Path
-) -> None:
-    """In a process of its own: Ray belongs to the process that starts it."""
-    code = f"""
-import gc
-import ray
-from nas.events import StepDone, Told
-from nas.search import search
-
-said, killed = [], []
-
-def listener(event):
-    if isinstance(event, StepDone) and event.phase == "supernet" and event.done == 5 and not killed:
-        killed.append([o for o in gc.get_objects() if type(o).__name__ == "ActorHandle"][-1])
-        ray.kill(killed[-1])
-    if isinstance(event, Told):
-        said.append(event.text)
-
-search("mobile", ["digits"], out={str(tmp_path / "run")!r}, processes=2, on="ray", workers=1,
-       listener=listener, **{TINY!r})
-assert killed and any("goes on from the last checkpoint" in text for text in said), said
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert gap(bank(alone), load_file(tmp_path / "run" / "bank.safetensors")) < 1e-5
