@@ -14,7 +14,7 @@ import pytest
 from nas.grammar import Grammar, sample, seed
 from nas.network import Network
 from nas.op import OPERATORS
-from nas.search.settings import page
+from nas.search.settings_page import page
 from nas.supernet import STRATEGIES
 
 ROOT = Path(__file__).parents[1]

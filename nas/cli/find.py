@@ -10,6 +10,11 @@ import typer
 
 from nas.cli.options import (
     AGAIN,
+    AskedDevice,
+    AskedOn,
+    AskedProcesses,
+    AskedWorkers,
+    BankFile,
     Config,
     Device,
     Json,
@@ -26,6 +31,7 @@ from nas.cli.options import (
     SpaceName,
     Tasks,
     TrustCode,
+    Workers,
     app,
     carry_on,
     columns,
@@ -53,17 +59,11 @@ def search(
     min: Least = None,
     layout: Layout = None,
     size: Size = None,
-    on: Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. \\[local]")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Evaluators side by side; 0 is one a core. \\[0]")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(help="That train together; 0 is one a GPU. \\[0]")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 … \\[auto]")] = None,
-    from_weights: Annotated[
-        Path | None, typer.Option(help="A bank.safetensors that the supernet begins with.")
-    ] = None,
+    on: AskedOn = None,
+    workers: AskedWorkers = None,
+    processes: AskedProcesses = None,
+    device: AskedDevice = None,
+    from_weights: BankFile = None,
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
     trust_code: TrustCode = False,
@@ -145,7 +145,7 @@ def resume(
     trials: Annotated[int | None, typer.Option(min=1, help="Trials in all, from now on.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time from now on: 90s, 10m, 2h.")] = None,
     on: On = "local",
-    workers: Annotated[int, typer.Option(help="Evaluators side by side; 0 is one a core.")] = 0,
+    workers: Workers = 0,
     processes: Processes = 0,
     device: Device = "auto",
     trust_code: TrustCode = False,

@@ -24,6 +24,18 @@ Processes = Annotated[
     int, typer.Option(min=0, help="Processes that train together; 0 is one a GPU.")
 ]
 On = Annotated[str, typer.Option(help="local, ray, or ray:ADDRESS.")]
+Workers = Annotated[int, typer.Option(min=0, help="Evaluators side by side; 0 is one a core.")]
+AskedOn = Annotated[str | None, typer.Option(help="local, ray, or ray:ADDRESS. \\[local]")]
+AskedWorkers = Annotated[
+    int | None, typer.Option(help="Evaluators side by side; 0 is one a core. \\[0]")
+]
+AskedProcesses = Annotated[
+    int | None, typer.Option(help="Processes that train together; 0 is one a GPU. \\[0]")
+]
+AskedDevice = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 … \\[auto]")]
+BankFile = Annotated[
+    Path | None, typer.Option(help="A bank.safetensors that the supernet begins with.")
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Run Python code that the space or a task names.")

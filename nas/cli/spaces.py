@@ -59,7 +59,7 @@ def check(
 @app.command(epilog="Example: nas settings | less")
 def settings() -> None:
     """Print every setting of a search, its default and what it is, as Markdown."""
-    from nas.search.settings import page
+    from nas.search.settings_page import page
 
     write(page())
 

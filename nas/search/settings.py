@@ -24,7 +24,7 @@ class SettingsError(ValueError):
     """A setting that cannot be; the message names the key, the value and the rule."""
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -32,7 +32,7 @@ def _is(default: Any, description: str, **bounds: Any) -> Any:
     return Field(default, description=description, **bounds)
 
 
-class Adam(_Strict):
+class Adam(Strict):
     """Settings of a training, with what is usual for their optimizer where nothing is said."""
 
     @model_validator(mode="before")
@@ -142,7 +142,7 @@ class Retrain(Training):
     )
 
 
-class Trust(_Strict):
+class Trust(Strict):
     """What a search measures of its evaluators where it has a budget and may choose."""
 
     share: float = _is(0.2, "of the budget at most, 0 for nothing", ge=0, lt=1)
@@ -162,7 +162,7 @@ class Trust(_Strict):
         return self
 
 
-class Settings(_Strict):
+class Settings(Strict):
     """A search: what a run is, and (on, workers, processes, device) how it is carried on."""
 
     space: str = Field(description="a shipped space, or a file as ./my.grammar")
@@ -334,24 +334,3 @@ def seconds(text: str) -> float:
     if not match or float(match[1]) <= 0:
         raise SettingsError(f"budget {text!r} is no duration: write 90s, 10m or 1.5h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
-
-
-def page() -> str:
-    """Every setting with its default and meaning, as Markdown: what docs/settings.md holds."""
-    lines = ["# Settings", "", Settings.__doc__ or "", "", *_rows(Settings)]
-    lines += ["Written as TOML for `--config`, or as keywords of `nas.search`. This page is what"]
-    lines += ["`nas settings` prints.", ""]
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.default, _Strict):
-            part = type(field.default)
-            lines += [f"## {name}", "", part.__doc__ or "", "", *_rows(part)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _rows(part: type[BaseModel]) -> list[str]:
-    rows = ["| setting | default | what it is |", "|---|---|---|"]
-    for name, field in part.model_fields.items():
-        if not isinstance(field.default, _Strict):
-            default = "" if field.is_required() else f"`{field.default!r}`"
-            rows.append(f"| `{name}` | {default} | {field.description} |")
-    return [*rows, ""]
