@@ -17,7 +17,6 @@ from nas.task import METRICS, TARGETS, Task
 
 CURVE = "curve.csv"
 BARS = "▁▂▃▄▅▆▇█"
-OTHERS = ("epoch", "step", "lr", "loss", "merit", "seconds")
 Row = Mapping[str, float]
 
 
@@ -37,12 +36,19 @@ class Curve:
         """Whether so many epochs brought nothing better; never with 0."""
         if not patience or self.best is None:
             return False
-        return sum(row["step"] > self.best["step"] for row in self.rows) >= patience
+        merits = [row["merit"] for row in self.rows]
+        return len(merits) - 1 - merits.index(self.best["merit"]) >= patience
 
     @property
     def metrics(self) -> list[str]:
-        """Its columns that are metrics on validation."""
-        return [n for n in (self.rows[0] if self.rows else ()) if n not in OTHERS]
+        """Its columns by which a task is judged."""
+        judged = {target.metrics[0].name for target in TARGETS.values()}
+
+        def metric(column: str) -> str:
+            known = (name for name in METRICS if f"_{column}".endswith(f"_{name}"))
+            return max(known, key=len, default="")
+
+        return [name for name in (self.rows[0] if self.rows else ()) if metric(name) in judged]
 
     @property
     def text(self) -> str:
