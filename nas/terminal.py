@@ -173,7 +173,7 @@ def show_curve(net: Path) -> None:
 
     curve = Curve.load(net)
     for name in curve.metrics:
-        out.print(curve.shown(name), markup=False, soft_wrap=True)
+        out.print(printable(curve.shown(name)), markup=False, soft_wrap=True)
 
 
 def show_trivial(run: Run) -> None:

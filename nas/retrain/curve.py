@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf, isfinite, isnan
 from pathlib import Path
 
 from nas.archive import Measurement
@@ -63,7 +63,7 @@ class Curve:
             known = [{str(k): float(v) for k, v in row.items()} for row in rows]
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ExportError(f"a learning curve cannot be read: {error}") from None
-        return Curve([row for row in known if {"step", "merit"} <= row.keys()])
+        return Curve([row for row in known if {"epoch", "step", "merit"} <= row.keys()])
 
     @staticmethod
     def load(folder: Path) -> Curve:
@@ -71,7 +71,7 @@ class Curve:
         try:
             with (folder / CURVE).open(encoding="utf-8", newline="") as file:
                 return Curve.read(json.dumps(list(csv.DictReader(file))))
-        except OSError:
+        except (OSError, ValueError, csv.Error):  # it serves to be looked at, and no more
             return Curve()
 
     def save(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Curve:
 
     def shown(self, name: str) -> str:
         """One of its columns in a line."""
-        values = [row[name] for row in self.rows if name in row and not isnan(row[name])]
+        values = [row[name] for row in self.rows if name in row and isfinite(row[name])]
         if not values or self.best is None:
             return ""
         low, high = min(values), max(values)

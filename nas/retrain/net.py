@@ -101,8 +101,9 @@ def _begin(
     before = _tested(network, tasks, recipe, "extracted")
     weights = bank_of(network.plan, recipe, "cpu")
     if options.weights is not None:
-        listener(Told(fill_by_name(network, options.weights)))
-        weights.fill(network.plan, network.tensors())
+        start = Network(network.derivation, network.plan.input, tasks, seed=recipe.seed)
+        listener(Told(fill_by_name(start, options.weights)))
+        weights.fill(start.plan, start.tensors())
     known = {**training, "training": token_hex(8), "before": json.dumps([*map(plain, before)])}
     write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
     save_bank(weights, folder / CHECKPOINT, state=True, facts=known)

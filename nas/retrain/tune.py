@@ -43,6 +43,7 @@ def retrain_on_ray(
     by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
     after the others have finished.
     """
+    options = replace(options, processes=1)  # each trial is one
     todo = [f for f in folders if again or retrained(f, options) is None]
     if todo:
         with connected(on, min(len(todo), os.cpu_count() or 1)):

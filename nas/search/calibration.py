@@ -8,6 +8,7 @@ chosen ones says nothing about the choice.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from nas.search.columns import kept
 from nas.search.job import Job, Pool
 from nas.search.problem import Problem
 from nas.search.run import Run
+from nas.search.settings import Settings
 from nas.supernet.bank_file import facts_of
 from nas.supernet.chain import evenly
 from nas.supernet.strategies import spread
@@ -171,9 +173,11 @@ def spent(archive: Archive, *kinds: str) -> float:
     return sum(float(str(note["seconds"])) for kind in kinds for note in archive.notes(kind))
 
 
-def parallel(archive: Archive) -> int:
-    """Evaluations that were done side by side, as the archive last tells."""
-    return max([1, *(int(str(note["count"])) for note in archive.notes("workers")[-1:])])
+def parallel(archive: Archive, settings: Settings) -> int:
+    """Evaluations that were done side by side, as the archive last tells, or as is usual on Ray."""
+    if noted := archive.notes("workers"):
+        return int(str(noted[-1]["count"]))
+    return 1 if settings.on == "local" else settings.workers or os.cpu_count() or 1
 
 
 def inherited(archive: Archive) -> dict[str, Scored]:

@@ -96,5 +96,7 @@ def _prefix(task: TaskName | Task) -> str:
 
 
 def _metrics(task: TaskName | Task) -> tuple[Metric, ...]:
-    own = (Metric(task.own_metric, ""),) if task.own_metric else ()
-    return (*PRIMARY[task.metric], *own)
+    """The target's, of which one of the user's own may replace another than the first; and that."""
+    first, *others = PRIMARY[task.metric]
+    own = [Metric(task.own_metric, "")] if task.own_metric else []
+    return (first, *(metric for metric in others if metric.name != task.own_metric), *own)

@@ -8,6 +8,7 @@ import time
 from nas.evaluate import EVALUATORS
 from nas.measure.latency import latency
 from nas.network import Network
+from nas.search.apart import processes_of
 from nas.search.course import step_s
 from nas.search.prepare import prepare
 from nas.search.settings import Settings
@@ -23,6 +24,7 @@ def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float
     steps, bank = 0, None
     if problem.banked:
         each_s, bank = step_s(problem)
+        each_s /= processes_of(settings)
         costs = {"bank_mb": bank.most_mb if bank.grows else bank.size_mb, "step_ms": each_s * 1e3}
         steps = settings.supernet.steps
     evaluator, conditions = EVALUATORS[problem.evaluator], problem.conditions(bank)

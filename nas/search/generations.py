@@ -69,7 +69,7 @@ class Search:
         self.told: dict[str, Trial] = {}
         self.best: dict[str, float] = {}
         self.wanted = self._wanted()
-        self.parallel = parallel(archive)
+        self.parallel = parallel(archive, self.settings)
 
     def go(self) -> None:
         """Go through generations until there are enough trials, none that is new, or no time."""
@@ -99,13 +99,13 @@ class Search:
         if not self._over() or not jobs:
             by_number = {number: key for key, number in numbers.items()}
             for outcome in self.pool.evaluate(jobs, begun=self._begin, ends=self.clock.end):
+                if self.pool.parallel != self.parallel:
+                    self.parallel = self.pool.parallel
+                    self.archive.note("workers", count=self.parallel)
                 key = by_number[outcome.number]
                 self._record(outcome, key, first[key].derivation)
                 if self._over():
                     break
-        if jobs and self.pool.parallel != self.parallel:
-            self.parallel = self.pool.parallel
-            self.archive.note("workers", count=self.parallel)
         if any(key not in self.recorded.trials for key in numbers):
             return False
         self._measure_latencies()

@@ -143,4 +143,4 @@ def _spent(run: Run, archive: Archive) -> float:
     last = run.folder / CHECKPOINT
     begun = last.exists() and not archive.notes("bank")
     training = float(facts_of(last).get("seconds", 0)) if begun else 0.0
-    return spent(archive, "bank", "verdict") + training + apart / parallel(archive)
+    return spent(archive, "bank", "verdict") + training + apart / parallel(archive, run.settings)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+
+import torch
 
 from nas.grammar import Grammar, sample
 from nas.plan import plan
@@ -13,8 +16,11 @@ from nas.search.propose import breeds, resolved
 from nas.search.settings import Settings, SettingsError
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
+from nas.supernet.bank_file import check_names
+from nas.supernet.slots import named
 from nas.supernet.strategies import FINITE, of_user
 from nas.task import TaskError, check_shape, load_tasks
+from nas.train import Feed, Recipe
 
 TRIED = 4  # networks with operators of the user's own, of which one must run
 
@@ -43,6 +49,7 @@ def check(problem: Problem, trust_code: bool) -> None:
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     problem.seeds()
     _ = problem.space
+    check_data(problem)
     if problem.banked:
         check_supernet(problem, trust_code)
     most = None if problem.grammar.finite else problem.most
@@ -57,6 +64,13 @@ def check(problem: Problem, trust_code: bool) -> None:
             sample(problem.grammar, rng, input=problem.input, limits=most) for _ in range(TRIED)
         ]
         tried(draws, problem.settings, trust_code)
+
+
+def check_data(problem: Problem) -> None:
+    """Raise TaskError for weights of classes and augmentations that do not suit the tasks."""
+    for task in problem.tasks:
+        _ = task.class_weights
+    Feed(problem.tasks, Recipe(augment=True), torch.device("cpu"), ahead=False)
 
 
 def check_supernet(problem: Problem, trust_code: bool) -> None:
@@ -82,5 +96,9 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
         empty = Bank(
             {}, optimizer=given.optimizer, share=grammar.share, memory_mb=given.memory_mb or None
         )
-        empty.require(problem.covering())
+        covering = problem.covering()
+        empty.require(covering)
         _ = problem.chain
+        if given.weights:
+            slots = {key for p in covering for step in named(p, grammar.share) for _, key in step}
+            check_names(Path(given.weights), slots)

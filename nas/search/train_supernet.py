@@ -131,7 +131,7 @@ def _length(run: Run, archive: Archive, ends: float) -> tuple[int, float | None]
         begun = time.perf_counter()
         fitting = UNTIMED
         if not run.grammar.used and settings.supernet.strategy in STRATEGIES:
-            fitting = int(seconds / step_s(run.problem)[0])
+            fitting = int(seconds * processes_of(settings) / step_s(run.problem)[0])
         steps = max(LEAST, min(steps, fitting) if steps else fitting)
         seconds = max(0.0, seconds - (time.perf_counter() - begun))
     steps = steps or UNTIMED

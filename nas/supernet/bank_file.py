@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,32 +77,37 @@ def load_bank(bank: Bank, path: Path) -> None:
     bank.version = int(version)
 
 
-def begin_bank(bank: Bank, path: Path) -> str:
-    """Take from another bank's file what has the same name, as far as sizes go; what came of
-    it, in words. Raises BankError where that is nothing, or the file is damaged."""
+def check_names(path: Path, slots: Iterable[str]) -> list[str]:
+    """Those of a bank's slots that a file has. Raises BankError where it has none or is damaged."""
+    slots = list(slots)
     try:
         with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            if bank.grows:
-                _agree(bank, path, facts)
-            names = [key for key in file.keys() if key in bank.tensors]  # noqa: SIM118
-            for key in names:
-                theirs, mine = file.get_tensor(key), bank.tensors[key]
-                if theirs.dim() != mine.dim():
-                    continue
-                centred = bank.params[key].centred
-                common = tuple(map(min, theirs.shape, mine.shape))
-                mine[slices(common, mine.shape, centred)] = theirs[
-                    slices(common, theirs.shape, centred)
-                ].to(mine.device)
+            there = set(file.keys())
     except (SafetensorError, OSError, RuntimeError) as error:
         raise BankError(f"{path} cannot be read as a bank: {error}") from None
-    if not names:
-        mine_first = ", ".join(list(bank.tensors)[:2])
+    if not there & set(slots):
         raise BankError(
-            f"{path} has none of this space's slots, as {mine_first}: give the "
+            f"{path} has none of this space's slots, as {', '.join(slots[:2])}: give the "
             "bank.safetensors of a run of the same space"
         )
+    return [key for key in slots if key in there]
+
+
+def begin_bank(bank: Bank, path: Path) -> str:
+    """Take from another bank's file what has the same name, as far as sizes go; what came of it, in
+    words. Raises BankError where that is nothing, or the file is damaged."""
+    if bank.grows:
+        _agree(bank, path, facts_of(path))
+    names = check_names(path, bank.tensors)
+    with safe_open(path, framework="pt") as file:
+        for key in names:
+            theirs, mine = file.get_tensor(key), bank.tensors[key]
+            if theirs.dim() != mine.dim():
+                continue
+            centred = bank.params[key].centred
+            common = tuple(map(min, theirs.shape, mine.shape))
+            part = theirs[slices(common, tuple(theirs.shape), centred)]
+            mine[slices(common, tuple(mine.shape), centred)] = part.to(mine.device)
     return f"{len(names)} of {len(bank.tensors)} slots begin with weights of {path}"
 
 

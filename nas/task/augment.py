@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DRAWS = 8  # times that a policy is drawn for a batch: the library draws one for all it is given
 REACH = 8  # a shift is by at most one part in so many of a side
+LEAST = 4  # pixels of a side of pictures that a policy can work on
 NO_CLASS = -100  # y of a pixel that nothing is known of
 DENSE = ("pixels",)  # targets whose y lies on the picture and moves with it
 
@@ -150,7 +151,9 @@ def _policy(policy: Any, maps: Maps, preparation: Preparation) -> Maps:
         torch.tensor(values, dtype=torch.float32, device=maps.x.device).view(across)
         for values in (preparation.mean, preparation.deviation)
     )
+    grey = maps.x.shape[1] == 1
     shares = (maps.x * deviation + mean).clamp(0, 1)
+    shares = shares.expand(-1, 3, -1, -1) if grey else shares
     names = list(maps.y)
     parts: list[tuple[Tensor, ...]] = []
     resample = {DataKey.MASK: {"resample": "nearest", "align_corners": None}}
@@ -163,6 +166,7 @@ def _policy(policy: Any, maps: Maps, preparation: Preparation) -> Maps:
         changed = together(*part) if names else (policy(*part),)
         parts.append(tuple(changed))
     x, *ys = (torch.cat(some) for some in zip(*parts, strict=True))
+    x = x.mean(1, keepdim=True) if grey else x
     y = {name: values.round() + NO_CLASS for name, values in zip(names, ys, strict=True)}
     return Maps((x - mean) / deviation, y)
 
@@ -239,6 +243,8 @@ def fault_of(
             return f"{name} is for {', '.join(known.targets)}, and the target is {target}"
         if known.bytes_alone and (preparation.scale != 255 or input[0] not in (1, 3)):
             return f"{name} is for pictures of bytes, in grey or red, green and blue"
+        if known.bytes_alone and min(input[1:]) < LEAST:
+            return f"{name} is for pictures of {LEAST} pixels a side and more"
     if {"trivial", "rand"} <= set(names):
         return "trivial and rand are two policies: say one"
     return ""

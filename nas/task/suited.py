@@ -42,11 +42,12 @@ def _some(split: Split) -> tuple[Tensor, Tensor]:
 
 def class_weights(splits: Splits, target: str, classes: int, name: str) -> Tensor:
     """(classes,) the rarer a class, the more: 1 over its share of train, 1 on average over what
-    occurs."""
+    occurs; 0 for what does not."""
     if not TARGETS[target].weighted:
         raise TaskError(f"{name}: balance = 'weights' is for classes, and the target is {target}")
     shares = TARGETS[target].prior(splits.train.stored_y, classes)
-    return (1 / (classes * shares.clamp(min=1e-6))).float()
+    there = shares > 0
+    return torch.where(there, 1 / (there.sum() * shares.clamp(min=1e-9)), 0.0).float()
 
 
 def sample_weights(splits: Splits, target: str, name: str) -> Tensor:

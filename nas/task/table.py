@@ -43,13 +43,15 @@ class Table:
     categories: tuple[Category, ...] = ()
 
     @staticmethod
-    def of(frame: pd.DataFrame, where: str) -> tuple[Table, list[str]]:
-        """The table of some rows, and notes on what is missing. Raises TaskError for a column that
-        cannot be read."""
+    def of(frame: pd.DataFrame, where: str, rows: Array | None = None) -> tuple[Table, list[str]]:
+        """The table of a frame, by some rows of it or all, and notes on what is missing in them.
+        What holds numbers in all rows is numbers. Raises TaskError for a column that cannot be
+        read."""
         numbers, categories, notes = list[Number](), list[Category](), list[str]()
-        for name, column in frame.items():
+        for name, whole in frame.items():
+            column = whole if rows is None else whole.iloc[rows]
             missing, words = int(column.isna().sum()), _words(column, f"{where}: column {name!r}")
-            values = numbers_of(column)
+            values = None if numbers_of(whole) is None else numbers_of(column)
             if missing == len(column):
                 notes.append(f"column {name} is empty and left out")
             elif words.nunique() == 1 and not missing:

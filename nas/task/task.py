@@ -151,7 +151,24 @@ def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
     for spec in specs:
         task = Task.load(spec, trust_code=trust_code)
         tasks.append(_cut_alike(task, tasks) if len(specs) > 1 else task)
-    return tasks
+    return _augmented_alike(tasks)
+
+
+def _augmented_alike(tasks: Sequence[Task]) -> list[Task]:
+    """Where nothing is asked for, tasks of the same samples are augmented as one of them asks, or
+    by what suits all of them."""
+    by_content: dict[str, list[Task]] = {}
+    for task in tasks if len(tasks) > 1 else ():
+        by_content.setdefault(task.splits().content, []).append(task)
+    changed = dict[str, Task]()
+    for group in (group for group in by_content.values() if len(group) > 1):
+        asked = next((task.augment for task in group if task.augment is not None), None)
+        if asked is None:
+            suited = [set(task.augmentation) for task in group]
+            asked = tuple(n for n in group[0].augmentation if all(n in some for some in suited))
+        for task in (task for task in group if task.augment is None):
+            changed[task.name] = replace(task, augment=asked)
+    return [changed.get(task.name, task) for task in tasks]
 
 
 def _cut_alike(task: Task, others: Sequence[Task]) -> Task:

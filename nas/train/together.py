@@ -24,7 +24,7 @@ class Lost(RuntimeError):
     """Another process is not there any more."""
 
 
-LIMIT = timedelta(minutes=10)  # without a word from another process
+LIMIT = timedelta(hours=12)  # without a word: one may look at validation; who is lost is noticed
 
 
 class Group:

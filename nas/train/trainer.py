@@ -121,9 +121,9 @@ class Trainer:
         """
         plans, lease = self._leased(tuple(turns))
         losses, fault = self._own_turns(step, turns, plans, lease)
-        while fault and short_of_memory(fault.__cause__ or fault) and self._smaller():
-            for leaf in lease.leaves:
-                leaf.grad = None
+        while fault and fault.short and self._smaller():
+            self._last = None  # what was made of the leaves may be gone with the last attempt
+            plans, lease = self._leased(tuple(turns))
             losses, fault = self._own_turns(step, turns, plans, lease)
         names, reason = [task.name for task in self.tasks], fault.reason if fault else ""
         elsewhere = self.together.add_up(lease, turns, losses, names, reason)
@@ -149,6 +149,9 @@ class Trainer:
             try:
                 losses.append(self._turn(step, number, turns, planned, params))
             except StepError as fault:
+                fault.short = short_of_memory(fault.__cause__ or fault)
+                if fault.short:  # and let go of all that the attempt held
+                    return losses, StepError(fault.step, fault.derivation, fault.reason, short=True)
                 return losses, fault
         return losses, None
 
@@ -230,7 +233,9 @@ class Trainer:
                 raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
             total = torch.stack([task.weight * by_task[task.name] for task in tasks]).sum()
             total = total if share == 1 else total * share
-            (total if divisor == 1 else total / divisor).backward()
+            total = total if divisor == 1 else total / divisor
+            again = number + 1 < self.pieces  # parameters that are made of others serve once more
+            total.backward(retain_graph=again)
             logits.append({name: value.detach() for name, value in answers.items()})
         return losses, logits
 

@@ -50,11 +50,13 @@ class TrainingError(RuntimeError):
 
 
 class StepError(TrainingError):
-    """A training step that failed and changed nothing: which, on which derivation, and why."""
+    """A training step that failed and changed nothing: which, on which derivation, why, and whether
+    for want of memory."""
 
-    def __init__(self, step: int, derivation: str, reason: str):
-        super().__init__(step, derivation, reason)
+    def __init__(self, step: int, derivation: str, reason: str, short: bool = False):
+        super().__init__(step, derivation, reason, short)
         self.step, self.derivation, self.reason = step, derivation, reason
+        self.short = short
 
     def __str__(self) -> str:
         return f"step {self.step} failed: {self.reason}"

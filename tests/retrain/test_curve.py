@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+import nas.retrain.net
 from nas.cli import app
 from nas.evaluate import Conditions, network_scores
 from nas.evaluate.base import Fidelity
@@ -17,6 +18,7 @@ from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.retrain import Retraining, retrain
 from nas.retrain.curve import CURVE, Curve
+from nas.supernet import Bank
 
 SPACE = Grammar.parse(
     "net = conv(16) batchnorm relu conv(32, stride=2) batchnorm relu output(coarse)\n", name="small"
@@ -104,3 +106,43 @@ def test_a_network_goes_on_from_its_own_weights(net: Path) -> None:
     first = Curve.load(net).rows[0]["accuracy"]
     retrain(net, Retraining(lr=1e-4, weights=net))
     assert Curve.load(net).rows[0]["accuracy"] > first
+
+
+def test_a_curve_of_somebody_else_can_do_nothing_to_a_terminal(net: Path) -> None:
+    for text in (
+        b"epoch,step,merit,\x1b[2Jaccuracy\n1,1,1,inf\n2,2,1,0.5\n",
+        b"epoch,step,merit,accuracy\n1,1,1,inf\n",
+        b"step,merit\n1,1\n",
+        b"\xff\xfe\x00",
+        b"epoch,step,merit\n1,1,x\n",
+    ):
+        (net / CURVE).write_bytes(text)
+        curve = Curve.load(net)
+        assert all("nan" not in curve.shown(name) for name in curve.metrics)
+    (net / CURVE).write_bytes(b"epoch,step,merit,\x1b[2J_accuracy\n1,1,1,0.2\n2,2,1,0.5\n")
+    from nas.terminal import out, show_curve
+
+    with out.capture() as shown:
+        show_curve(net)
+    assert "accuracy on validation" in shown.get() and "\x1b" not in shown.get()
+
+
+def test_what_a_file_lacks_is_new_and_not_the_folders_own(net: Path, tmp_path: Path) -> None:
+    retrain(net, Retraining(epochs=1))
+    own = load_file(net / "weights.safetensors")
+    head = next(name for name in own if "head" in name or "linear" in name)
+    save_file({k: v for k, v in own.items() if k != head}, tmp_path / "w.safetensors")
+    begun: list[dict[str, torch.Tensor]] = []
+    usual = nas.retrain.net.save_bank
+
+    def kept(bank: Bank, path: Path, **words: object) -> None:
+        begun.append({key: value.clone() for key, value in bank.tensors.items()})
+        usual(bank, path, **words)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nas.retrain.net, "save_bank", kept)
+        retrain(net, Retraining(epochs=1, weights=tmp_path / "w.safetensors"))
+    network, _, recipe, _ = load(net)
+    fresh = Bank.of([network.plan], seed=recipe.seed)
+    same = {key for key in fresh.tensors if torch.equal(begun[0][key], fresh.tensors[key])}
+    assert any(own[head].shape == fresh.tensors[key].shape for key in same)

@@ -311,6 +311,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         (SettingsError, "trails", {"trails": 3}),
         (SettingsError, "give a budget", {"trials": 0}),
         (SettingsError, "local, ray", {"on": "cloud"}),
+        (BankError, "cannot be read as a bank", {"supernet": {"weights": "none.safetensors"}}),
         (SettingsError, "there are auto, .*cpu", {"device": "abacus"}),
         (
             RunError,
@@ -562,3 +563,11 @@ def test_a_candidate_over_its_time_fails_with_its_reason(tmp_path: Path) -> None
     run = search("mobile", ["digits"], out=tmp_path / "run", **settings)
     assert all("longer than 0.3 s" in t.reason for t in run.trials)
     assert not run.front().trials
+
+
+def test_a_metric_of_ones_own_takes_the_place_of_a_targets_of_its_name() -> None:
+    from nas.search.columns import column_clash, columns_of
+
+    task = replace(Task.load("digits"), own="mine.py:macro_f1")
+    assert column_clash([task]) == ""
+    assert columns_of([task]).count("macro_f1") == 1

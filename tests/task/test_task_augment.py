@@ -157,3 +157,34 @@ def test_tasks_of_the_same_samples_are_augmented_alike_or_refused(tmp_path: Path
     tasks = load_tasks([f"a={path}?augment=flip", f"b={path}?augment=none"])
     with pytest.raises(TaskError, match="are augmented alike, and these say a: flip, b: none"):
         Feed(tasks, Recipe(augment=True), torch.device("cpu"))
+
+
+def test_tasks_that_ask_for_nothing_are_augmented_by_what_suits_all_of_them(tmp_path: Path) -> None:
+    from nas.train import Feed, Recipe
+
+    path = arrays(tmp_path, True)
+    data = dict(np.load(path))
+    both = [f"a={path}", f"b={path}?augment=flip"]
+    assert [task.augmentation for task in load_tasks(both)] == [("flip",), ("flip",)]
+    x = np.moveaxis(data["x"], 1, -1)
+    mask = (x[..., 0] > 100).astype(int)
+    np.savez(tmp_path / "two.npz", x=x, kind=data["y"], mask=mask)
+    tasks = load_tasks([f"{n}={tmp_path / 'two.npz'}?target={n}" for n in ("kind", "mask")])
+    assert [task.augmentation for task in tasks] == [("shift",), ("shift",)]
+    (batch,) = Feed(tasks, Recipe(augment=True), torch.device("cpu")).batch(0, 1)
+    assert set(batch.y) == {"kind", "mask"}
+
+
+@pytest.mark.parametrize("name", ["trivial", "rand"])
+def test_policies_take_grey_pictures_and_refuse_what_is_too_small(
+    name: str, tmp_path: Path
+) -> None:
+    grey = Preparation(255.0, (0.5,), (0.2,))
+    for seed in range(30):
+        torch.manual_seed(seed)
+        batch = augmented(Batch(torch.randn(16, 1, 12, 12), {}), [name], grey)
+        assert batch.x.shape == (16, 1, 12, 12) and batch.x.isfinite().all()
+    x = np.random.default_rng(0).integers(0, 255, (40, 1, 30, 3)).astype(np.uint8)
+    np.savez(tmp_path / "thin.npz", x=x, y=np.arange(40) % 2)
+    with pytest.raises(TaskError, match=f"{name} is for pictures of 4 pixels a side and more"):
+        _ = Task.load(f"thin={tmp_path / 'thin.npz'}?augment={name}&layout=nchw").augmentation

@@ -75,6 +75,18 @@ def test_medians_and_categories_are_those_of_train(tmp_path: Path) -> None:
     assert [n.fill for n in known.numbers] == [of_train.median()]
 
 
+@pytest.mark.parametrize("row", range(0, 60, 7))
+def test_a_column_with_a_word_anywhere_is_of_words_however_rows_are_cut(
+    row: int, tmp_path: Path
+) -> None:
+    rows = pd.DataFrame({"a": np.arange(60.0), "b": "5", "y": np.arange(60) % 2})
+    rows.loc[rows.index % 3 == 0, "b"] = "6"
+    rows.loc[row, "b"] = "unknown"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    table = Task.load(f"mine={tmp_path / 'rows.csv'}?target=y").preparation.table
+    assert table is not None and [c.name for c in table.categories] == ["b"]
+
+
 def test_two_columns_are_two_tasks_of_the_same_rows(table: Path) -> None:
     price, sold = load_tasks(
         [f"price={table}?target=price&without=sold", f"sold={table}?target=sold&without=price"]

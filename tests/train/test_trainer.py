@@ -328,3 +328,31 @@ def test_classes_weigh_as_the_task_says_and_a_batch_of_pairs_by_their_shares(
     logits, y = torch.randn(8, 2), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
     weighted = torch.nn.functional.cross_entropy(logits, y, weights)
     torch.testing.assert_close(nas.task.loss(task, logits, y), weighted)
+
+
+def test_a_class_that_never_occurs_weighs_nothing(tmp_path: Path) -> None:
+    y = np.zeros((20, 4, 4), int)
+    y[:, 2:] = 1
+    np.savez(tmp_path / "m.npz", x=np.random.default_rng(0).normal(size=(20, 1, 4, 4)), y=y)
+    text = 'name = "m"\nclasses = ["a", "b", "never"]\nbalance = "weights"\n'
+    text += '[data]\nkind = "file"\npath = "m.npz"\n'
+    (tmp_path / "m.toml").write_text(text)
+    weights = Task.load(str(tmp_path / "m.toml")).class_weights
+    assert weights is not None
+    torch.testing.assert_close(weights, torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_pieces_of_a_batch_share_kernels_that_are_made_of_others() -> None:
+    grammar = Grammar.parse("net = conv(4, kernel={3, 5}, stride=2) relu output(coarse)", name="k")
+    whole, part = enumerate_all(grammar, input=DIGITS.input)
+    plans = [plan(derivation, heads=[DIGITS]) for derivation in (whole, part)]
+    results = []
+    for pieces in (1, 3):
+        held = Bank.of(plans, kernel_transform=True)
+        trainer = Trainer(held, [DIGITS], Recipe(batch=30), 10)
+        trainer.pieces = pieces
+        for step, derivation in enumerate((whole, part, part, whole)):
+            trainer.step(step, Turn((derivation,)))
+        results.append(snapshot(held))
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=1e-3, atol=1e-5)

@@ -52,7 +52,7 @@ def read_table(path: Path, options: Options) -> Samples:
 
     def fit(rows: npt.NDArray[np.int64] | None = None) -> Samples:
         """Every row, by medians and categories of some."""
-        table, notes = Table.of(read if rows is None else read.iloc[rows], str(path))
+        table, notes = Table.of(read, str(path), rows)
         if not table.size:
             raise TaskError(f"{path}: there is no column to predict {options.target} from")
         pairs = {"train": (table.encode(read, str(path)), values)}
