@@ -205,11 +205,10 @@ def best_within(trials: Sequence[Trial], columns: Sequence[str], budgets: int) -
     return sorted(chosen.values(), key=lambda trial: flops[trial.id])
 
 
-def from_scratch(run: Run, id: str, recipe: Recipe) -> dict[str, float]:
+def from_scratch(run: Run, id: str, recipe: Recipe, tasks: Sequence[Task] = ()) -> dict[str, float]:
     """A trial's architecture trained from fresh weights; each task's metric on its test split."""
-    return _tested(
-        fit_derivation(run.derivation(id), Conditions(run.tasks, recipe)), run.tasks, recipe
-    )
+    tasks = tasks or run.tasks
+    return _tested(fit_derivation(run.derivation(id), Conditions(tasks, recipe)), tasks, recipe)
 
 
 def _tested(network: Network, tasks: Sequence[Task], recipe: Recipe) -> dict[str, float]:

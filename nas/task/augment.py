@@ -278,36 +278,3 @@ def agreed(tasks: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         said = ", ".join(f"{name}: {' '.join(names) or 'none'}" for name, names in tasks.items())
         raise TaskError(f"tasks of the same samples are augmented alike, and these say {said}")
     return next(iter(tasks.values()), ())
-
-
-def mirrored_alike(
-    x: Tensor,  # (n, channels, height, width) of train
-    y: Tensor,  # (n,) their classes
-    held_out: Tensor,  # (m, channels, height, width)
-    held_out_y: Tensor,  # (m,)
-    classes: int,
-) -> bool | None:
-    """Whether pictures are told apart as well when they are mirrored, by ridge regression on small
-    copies of them; None where it tells neither apart.
-
-    By two deviations of the difference between the shares that are right.
-    """
-    import torch.nn.functional as F
-
-    def small(pictures: Tensor) -> Tensor:
-        values = F.adaptive_avg_pool2d(pictures, (8, 8)).flatten(1).double()
-        return torch.cat([values, torch.ones(len(values), 1, dtype=values.dtype)], 1)
-
-    features, wanted = small(x), F.one_hot(y, classes).double()
-    ridge = torch.eye(features.shape[1], dtype=torch.float64) * (0.1 * len(x))
-    weights = torch.linalg.solve(features.T @ features + ridge, features.T @ wanted)
-    right, turned = (
-        (small(pictures) @ weights).argmax(1) == held_out_y
-        for pictures in (held_out, held_out.flip(-1))
-    )
-    most = float(torch.bincount(held_out_y, minlength=classes).max()) / len(held_out_y)
-    n = len(held_out_y)
-    if float(right.double().mean()) < most + 2 * (most * (1 - most) / n) ** 0.5:
-        return None
-    lost = right.double() - turned.double()
-    return bool(float(lost.mean()) <= 2 * float(lost.std()) / n**0.5)

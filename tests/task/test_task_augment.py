@@ -105,7 +105,7 @@ def arrays(folder: Path, mirrored: bool) -> Path:
     y = np.arange(400) % 2
     x = rng.integers(0, 90, (400, 3, 16, 16)).astype(np.uint8)
     for i, label in enumerate(y):
-        at = slice(2, 6) if label else slice(10, 14)
+        at = slice(1, 7) if label else slice(9, 15)
         x[i, :, at, :] += 120 if mirrored else 0
         x[i, :, :, at] += 0 if mirrored else 120
     np.savez(folder / "x.npz", x=x, y=y)
@@ -121,8 +121,29 @@ def test_pictures_are_mirrored_by_default_where_they_are_told_apart_in_a_mirror(
     assert f"augmented  {', '.join(task.augmentation)}" in task.describe()
 
 
-def test_digits_are_never_mirrored_nor_tables_changed() -> None:
-    assert Task.load("digits").augmentation == ("shift",)
+def test_pictures_whose_place_says_what_they_are_are_not_moved(tmp_path: Path) -> None:
+    """Two bars, in the middle or beside it: moved, the ones are like the others."""
+    rng, y = np.random.default_rng(0), np.arange(600) % 2
+    x = rng.integers(0, 40, (600, 3, 16, 16)).astype(np.uint8)
+    for i, label in enumerate(y):
+        x[i, :, :, 7 - 2 * label] += 180
+        x[i, :, :, 8 + 2 * label] += 180
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    assert Task.load(f"bars={tmp_path / 'x.npz'}").augmentation == ("flip",)
+
+
+def test_where_nothing_can_be_told_pictures_in_colours_are_mirrored_and_moved(
+    tmp_path: Path,
+) -> None:
+    rng, y = np.random.default_rng(0), np.arange(200) % 2
+    for channels, expected in ((3, ("flip", "shift")), (1, ())):
+        x = rng.integers(0, 255, (200, channels, 16, 16)).astype(np.uint8)
+        np.savez(tmp_path / f"{channels}.npz", x=x, y=y)
+        assert Task.load(f"noise={tmp_path / f'{channels}.npz'}").augmentation == expected
+
+
+def test_digits_are_neither_mirrored_nor_moved() -> None:
+    assert Task.load("digits").augmentation == ()
 
 
 @pytest.mark.parametrize(

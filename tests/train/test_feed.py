@@ -24,7 +24,8 @@ def test_what_is_read_ahead_is_what_is_read_when_asked() -> None:
 
 
 def test_samples_are_augmented_by_chance_alone_and_only_if_the_recipe_says_so() -> None:
-    plain, changed = (Feed([DIGITS], Recipe(augment=a), CPU) for a in (False, True))
+    moved = replace(DIGITS, augment=("shift",))
+    plain, changed = (Feed([moved], Recipe(augment=a), CPU) for a in (False, True))
     with chance(0, 1):
         (first,) = changed.batch(0, 1)
     with chance(0, 1):
