@@ -1,7 +1,7 @@
-"""On garments, grey and in colours, the retrained front is not below networks made by hand.
+"""On garments the retrained front is not below networks made by hand.
 
-`python benchmarks/garments.py --idx FOLDER`, of Fashion-MNIST's four idx files (Xiao et al. 2017).
-Two sets: 4,000 of its pictures at 28 pixels, and 2,000 of them tinted, scaled and laid on grounds
+`python benchmarks/garments.py --idx FOLDER [--sets fashion colours]`, of Fashion-MNIST's four idx
+files (Xiao et al. 2017). Two sets: 4,000 of its pictures at 28 pixels, and 2,000 of them tinted, scaled and laid on grounds
 of coloured waves at 64 pixels. A search of `mobile` over accuracy and FLOPs; of two budgets evenly
 in log FLOPs the best member by validation, and five convolutions made by hand of as many FLOPs, all
 trained from scratch by one recipe: without augmentation, and the grey ones moved by up to an eighth
@@ -37,12 +37,14 @@ SETS: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--idx", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    idx = parser.parse_args().idx
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    words = parser.parse_args()
+    idx = words.idx
     torch.set_num_threads(1)
     folder = ROOT / "runs" / "bench-garments"
     folder.mkdir(parents=True, exist_ok=True)
     kept, rows, margins = Kept(folder / "benchmark.json"), list[dict[str, Any]](), dict[str, Any]()
-    for name, given in SETS.items():
+    for name, given in ((name, SETS[name]) for name in words.sets):
         data = folder / f"{name}.npz"
         if not data.exists():
             np.savez(data, **(grey if name == "fashion" else coloured)(idx))

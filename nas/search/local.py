@@ -17,7 +17,7 @@ from nas.search.settings import Settings
 from nas.search.worker import Worker
 
 TIMED = 3  # evaluations in this process, of which the quickest tells what one takes
-WORTH_S = 20.0  # of evaluations that are expected, from which children are worth their beginning
+WORTH_S = 8.0  # of evaluations that are expected, from which children are worth their beginning
 
 
 class Call(NamedTuple):

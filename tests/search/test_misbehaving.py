@@ -51,7 +51,7 @@ QUICK: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def limits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """What hangs is ended soon, and nothing else is on a busy machine."""
-    seconds = 6.0 if "hangs" in request.node.name else 120.0
+    seconds = 10.0 if "hangs" in request.node.name else 120.0
     for module in ("nas.search.local", "nas.search.apart", "nas.search.trial_run"):
         monkeypatch.setattr(f"{module}.longest_s", lambda settings: seconds)
 
