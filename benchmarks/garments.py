@@ -1,13 +1,13 @@
 """On garments the retrained front is not below networks made by hand.
 
 `python benchmarks/garments.py --idx FOLDER [--sets fashion colours]`, of Fashion-MNIST's four idx
-files (Xiao et al. 2017). Two sets: 4,000 of its pictures at 28 pixels, and 2,000 of them tinted, scaled and laid on grounds
-of coloured waves at 64 pixels. A search of `mobile` over accuracy and FLOPs; of two budgets evenly
-in log FLOPs the best member by validation, and five convolutions made by hand of as many FLOPs, all
-trained from scratch by one recipe: without augmentation, and the grey ones moved by up to an eighth
-(by default they are not), those in colours with what the task takes by default. Test accuracy on
-4,000 (2,000) others, the mean of 2 seeds; the front's best within a budget against the best by hand
-within it.
+files (Xiao et al. 2017). Two sets: 4,000 of its pictures at 28 pixels, and 2,000 of them tinted,
+scaled and laid on grounds of coloured waves at 64 pixels. A search of `mobile` over accuracy and
+FLOPs; of two budgets evenly in log FLOPs the best member by validation, and five convolutions made
+by hand of as many FLOPs, all trained from scratch by one recipe: without augmentation, and the grey
+ones moved by up to an eighth (by default they are not), those in colours with what the task takes
+by default. Test accuracy on 4,000 (2,000) others, the mean of 2 seeds; the front's best within a
+budget against the best by hand within it.
 Kept in runs/bench-garments: run again it carries on.
 """
 
