@@ -9,30 +9,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.thirdparty_files import psutil
-from safetensors.torch import load_file
 
 import nas.search.ray as on_ray
-from nas.archive import Archive, Measurement
+from nas.archive import Archive
 from nas.events import Event, TrialDone
-from nas.export import facts, save
-from nas.grammar import Grammar, GrammarError, derive
-from nas.network import Network
-from nas.retrain import Retraining, retrain, retrained
-from nas.retrain.tune import retrain_on_ray
+from nas.grammar import Grammar, GrammarError
 from nas.search import RunError, search
 from nas.search.choose_evaluator import trust
 from nas.search.folder import create
 from nas.search.ray import RayPool, connected
 from nas.search.run import Run
 from nas.search.settings import Settings
-from nas.task import Task
-from nas.train import Recipe
 
 TINY: dict[str, Any] = {
     "trials": 16,
@@ -63,13 +55,6 @@ def hurt(x):
         time.sleep(600)
     return x
 '''
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray for all the tests that need not start their own."""
-    with connected("ray", 2):
-        yield
 
 
 def said(run: Run) -> list[tuple[Any, ...]]:
@@ -132,37 +117,6 @@ def test_a_search_on_ray_measures_its_evaluators_as_one_in_this_process(
     used = {m.evaluator for t in there.trials for m in t.measurements if m.task}
     assert used == {verdict["evaluator"]} == {there.evaluator}
     assert len(there.trials) == 8
-
-
-def test_two_actors_train_the_weights_that_one_process_does(cluster: None, tmp_path: Path) -> None:
-    words: dict[str, Any] = {**TINY, "trials": 2, "generation": 2, "workers": 1}
-    words["supernet"] = {**words["supernet"], "steps": 8, "batch": 16, "parts": 2}
-    search("mobile", ["digits"], out=tmp_path / "here", processes=1, **words)
-    search("mobile", ["digits"], out=tmp_path / "there", on="ray", processes=2, **words)
-    here, there = (load_file(tmp_path / n / "bank.safetensors") for n in ("here", "there"))
-    assert max(float((here[key] - there[key]).abs().max()) for key in here) < 1e-5
-
-
-def test_an_actor_that_is_killed_while_it_trains_with_others_is_lost_and_not_waited_for(
-    cluster: None,
-) -> None:
-    from nas.search.ray_crew import crew_on_ray
-    from nas.train import Lost
-
-    def member(send: Any, device: str, group: Any) -> None:
-        import os
-        import signal
-
-        send(group.rank)
-        if group.rank:
-            os.kill(os.getpid(), signal.SIGKILL)
-        group.wait()
-
-    heard: list[int] = []
-    with pytest.raises(Lost, match="lost|died"):
-        for message in crew_on_ray(member, on="ray", processes=2, device="cpu"):
-            heard.append(message)
-    assert heard == [0]
 
 
 def test_children_inherit_the_same_weights_on_ray(cluster: None, tmp_path: Path) -> None:
@@ -288,74 +242,6 @@ def test_ray_hears_loopback_alone_and_an_interrupt_leaves_nothing() -> None:
                 process.kill()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
-
-
-@pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two networks of one small space, as folders."""
-    grammar = Grammar.parse("net = conv(8, kernel={3, 5}, stride=2) batchnorm relu output(coarse)")
-    task = Task.load("digits")
-    folder = tmp_path_factory.mktemp("nets")
-    for index, name in enumerate(("a", "b")):
-        derivation = derive(grammar, lambda site, options, i=index: i, input=task.input)
-        network = Network(derivation, heads=[task]).eval()
-        save(network, folder / name, tasks=[task], recipe=Recipe(epochs=20), source={})
-    return [folder / "a", folder / "b"]
-
-
-def values(measurements: list[Measurement]) -> dict[str, float]:
-    return {m.name: m.value for m in measurements if m.task}
-
-
-def test_finalists_are_tune_trials_and_are_not_done_twice(
-    cluster: None, nets: list[Path], tmp_path: Path
-) -> None:
-    steps: list[Any] = []
-    words: dict[str, Any] = {"on": "ray", "storage": tmp_path / "run" / "tune"}
-    words["options"] = Retraining(epochs=3)
-    found = retrain_on_ray(nets, listener=steps.append, **words)
-    assert list(found) == nets
-    for net, after in found.items():
-        assert {m.split for m in after} == {"test"}
-        assert values(after)["accuracy"] == facts(net)["test_after"]["digits_accuracy"]
-        assert values(after)["accuracy"] > facts(net)["test_before"]["digits_accuracy"]
-        assert not (net / "training.safetensors").exists()
-    assert steps[-1].done == steps[-1].total
-    assert len(list((tmp_path / "run").rglob("checkpoint_*/training.safetensors"))) == 2
-
-    files = sorted((tmp_path / "run").rglob("*"))
-    begun = time.monotonic()
-    assert retrain_on_ray(nets, **words) == found
-    assert time.monotonic() - begun < 2
-    assert sorted((tmp_path / "run").rglob("*")) == files
-
-
-def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
-    cluster: None, nets: list[Path], tmp_path: Path
-) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(file: Path, done: int, total: int, row: Any) -> None:
-        if done * 2 >= total:
-            raise Stop
-
-    with pytest.raises(Stop):
-        retrain(nets[0], Retraining(epochs=4), kept=stop)
-    assert retrained(nets[0], Retraining(epochs=4)) is None
-    (nets[1] / "training.safetensors").write_bytes(b"no tensors")
-    heard: list[float] = []
-    with pytest.raises(RunError, match=r"1 of 2 .*/b: .*damaged"):
-        retrain_on_ray(
-            nets,
-            Retraining(epochs=4),
-            on="ray",
-            storage=tmp_path / "tune",
-            listener=lambda event: heard.append(8 * event.done / event.total),
-        )
-    assert heard == [3, 4]
-    assert retrained(nets[0], Retraining(epochs=4)) is not None
-    assert retrained(nets[1], Retraining(epochs=4)) is None
 
 
 def test_scratch_of_processes_that_are_no_more_is_swept_at_the_next_start(
