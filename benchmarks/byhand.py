@@ -19,8 +19,8 @@ from nas.evaluate import Conditions, Fidelity, network_scores
 from nas.evaluate import fit as fit_derivation
 from nas.network import Network
 from nas.search import Run
-from nas.task import Task, loss, score
-from nas.task.augment import DENSE, Batch, augmented
+from nas.task import TARGETS, Task, loss, score
+from nas.task.augment import Batch, augmented
 from nas.train import Recipe
 
 
@@ -130,7 +130,7 @@ def step(
     y = {task.name: task.splits().train.y[at] for task in tasks}
     batch = Batch(tasks[0].splits().train.x[at], y)
     if recipe.augment:
-        dense = [task.name for task in tasks if task.target in DENSE]
+        dense = [task.name for task in tasks if TARGETS[task.target].dense]
         batch = augmented(batch, tasks[0].augmentation, tasks[0].preparation, dense)
     logits = model(batch.x)
     total = torch.zeros(())

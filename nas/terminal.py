@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
@@ -24,7 +23,6 @@ __all__ = [
     "live",
     "out",
     "show",
-    "show_curve",
     "show_front",
     "show_run",
     "show_trust",
@@ -165,15 +163,6 @@ def show_run(run: Run) -> None:
         f"Leave with ONNX: nas export net --onnx{run.trust}",
         markup=False,
     )
-
-
-def show_curve(net: Path) -> None:
-    """How the validation of a network came along, a line a metric."""
-    from nas.retrain.curve import Curve
-
-    curve = Curve.load(net)
-    for name in curve.metrics:
-        out.print(printable(curve.shown(name)), markup=False, soft_wrap=True)
 
 
 def show_trivial(run: Run) -> None:

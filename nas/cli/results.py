@@ -20,7 +20,7 @@ from nas.cli.options import (
     app,
     columns,
 )
-from nas.terminal import live, show, show_curve, show_front, show_trivial, told, write
+from nas.terminal import live, show, show_front, show_trivial, told, write
 
 
 @app.command(
@@ -106,7 +106,7 @@ def retrain(
     trust_code: TrustCode = False,
 ) -> None:
     """Train networks fully; the best by validation is kept. Interrupted, it carries on."""
-    from nas.retrain import Retraining, retrain_trials, row_of
+    from nas.retrain import Curve, Retraining, retrain_trials, row_of
     from nas.retrain import retrain as train_again
 
     options = Retraining(epochs, lr, from_weights, device, processes, on=on, trust_code=trust_code)
@@ -123,7 +123,7 @@ def retrain(
                 _, after = train_again(folder, options, listener=listener)
                 rows = [row_of(folder, measured) for measured in after if measured.task]
         for net in dict.fromkeys(str(row["network"]) for row in rows):
-            show_curve(Path(net))
+            write(f"{net}: {Curve.load(Path(net))}")
         columns_shown = ["network", "task", "metric", "before", "after", "without looking"]
         show(rows, columns_shown, "On the test split")
 

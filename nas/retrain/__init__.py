@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from nas.retrain.curve import Curve
 from nas.retrain.net import figures, retrain, retrained
 from nas.retrain.options import Retraining
 from nas.retrain.trials import front_of, retrain_trials, row_of
 
-__all__ = ["Retraining", "figures", "front_of", "retrain", "retrain_trials", "retrained", "row_of"]
+__all__ = [
+    "Curve",
+    "Retraining",
+    "figures",
+    "front_of",
+    "retrain",
+    "retrain_trials",
+    "retrained",
+    "row_of",
+]

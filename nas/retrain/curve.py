@@ -40,17 +40,6 @@ class Curve:
         return len(merits) - 1 - merits.index(self.best["merit"]) >= patience
 
     @property
-    def metrics(self) -> list[str]:
-        """Its columns by which a task is judged."""
-        judged = {target.metrics[0].name for target in TARGETS.values()}
-
-        def metric(column: str) -> str:
-            known = (name for name in METRICS if f"_{column}".endswith(f"_{name}"))
-            return max(known, key=len, default="")
-
-        return [name for name in (self.rows[0] if self.rows else ()) if metric(name) in judged]
-
-    @property
     def text(self) -> str:
         """As a checkpoint keeps it."""
         return json.dumps(self.rows)
@@ -84,19 +73,17 @@ class Curve:
         writer.writerows(self.rows)
         write(folder / CURVE, table.getvalue().encode())
 
-    def shown(self, name: str) -> str:
-        """One of its columns in a line."""
-        values = [row[name] for row in self.rows if name in row and isfinite(row[name])]
+    def __str__(self) -> str:
+        """Its merit in a line, "" without rows."""
+        values = [row["merit"] for row in self.rows if isfinite(row["merit"])]
         if not values or self.best is None:
             return ""
         low, high = min(values), max(values)
         some = values[:: max(1, len(values) // 60)]
         bars = (int((v - low) / ((high - low) or 1) * (len(BARS) - 1)) for v in some)
-        line = "".join(BARS[bar] for bar in bars)
-        best = self.best
         return (
-            f"{name} on validation {values[0]:.4g} {line} {values[-1]:.4g}, "
-            f"the best {best.get(name, inf):.4g} at epoch {best['epoch']:g}, which is kept"
+            f"on validation {values[0]:.4g} {''.join(BARS[bar] for bar in bars)} {values[-1]:.4g}, "
+            f"the best {self.best['merit']:.4g} at epoch {self.best['epoch']:g}, which is kept"
         )
 
 

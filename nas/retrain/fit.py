@@ -59,7 +59,7 @@ class Fit:
         self.curve = Curve.read(self.facts.get("curve", "[]"))
         steps = self.recipe.steps(self.tasks)
         self.trainer = Trainer(
-            self.weights, self.tasks, self.recipe, steps, device, together=group, listener=listener
+            self.weights, self.tasks, self.recipe, steps, device, group=group, listener=listener
         )
         self.epoch = max(1, round(steps / (self.recipe.epochs or 1)))  # in steps
         self.conditions = Conditions(self.tasks, self.recipe, device=device)

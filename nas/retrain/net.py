@@ -26,12 +26,12 @@ from nas.retrain.fit import BEST, CHECKPOINT, Fit, Kept, bank_of, fit_in_child
 from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search.apart import members, usual_processes
 from nas.search.child import Died
+from nas.search.crew import MOST_LOST
 from nas.supernet.bank_file import facts_of, load_bank, save_bank
 from nas.task import Task, trivial_score
 from nas.train import Lost, Recipe, TrainingError, resolved
 
 BEFORE = "weights.before.safetensors"
-MOST_LOST = 3  # times that one of several processes may be lost
 
 
 def retrain(

@@ -84,13 +84,7 @@ def training(
         turns.strategy.restore(json.loads(facts["strategy"]))
     recipe = settings.supernet.recipe(settings.seed)
     trainer = Trainer(
-        bank,
-        problem.tasks,
-        recipe,
-        course.steps,
-        settings.device,
-        together=group,
-        listener=listener,
+        bank, problem.tasks, recipe, course.steps, settings.device, group=group, listener=listener
     )
     begun = time.perf_counter() - float(facts.get("seconds", 0))
     saved, step = float("-inf"), bank.version

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from nas.search.child import Child
 from nas.train import Group, device_of
 
+MOST_LOST = 3  # times that one of several processes may be lost
+
 
 class Member(Protocol):
     """What each process does: it sends messages, knows its device and those it trains with."""

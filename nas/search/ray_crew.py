@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -17,8 +16,6 @@ from ray.exceptions import RayError, RayTaskError
 from nas.search.crew import Ended, Member
 from nas.search.ray import START_S, connected, own_device, settle, why
 from nas.train import Group, Lost
-
-LOOPBACK_HOST = "127.0.0.1"
 
 
 class MemberActor:
@@ -43,8 +40,6 @@ class MemberActor:
     ) -> Iterator[Any]:
         """What the function sends, as it is sent, and at the end `Ended`."""
         settle(where)
-        if LOOPBACK_HOST in address:
-            os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
         sent = queue.SimpleQueue[Any]()
 
         def work() -> None:

@@ -41,6 +41,11 @@ class Adam(Strict):
         adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
         return {**ADAM, **given} if adam else given
 
+    def recipe(self, seed: int, **changed: float) -> Recipe:
+        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        values = {name: getattr(self, name) for name in names} | changed
+        return Recipe(**values, seed=seed)
+
 
 class Supernet(Adam):
     """How the shared weights are trained."""
@@ -90,10 +95,8 @@ class Supernet(Adam):
             raise ValueError(f"is none of {known}; one of your own is ./file.py:name")
         return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
 
-    def recipe(self, seed: int) -> Recipe:
-        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        values = {name: getattr(self, name) for name in names}
-        return Recipe(**values | {"parts": self.parts or 1}, seed=seed)
+    def recipe(self, seed: int, **changed: float) -> Recipe:
+        return super().recipe(seed, parts=self.parts or 1, **changed)
 
 
 class Training(Adam):
@@ -108,11 +111,6 @@ class Training(Adam):
     warmup: float = _is(0.1, "share of the steps in which the learning rate rises", ge=0, lt=1)
     label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
     augment: bool = _is(False, "whether samples are augmented as their task says")
-
-    def recipe(self, seed: int, **changed: float) -> Recipe:
-        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        values = {name: getattr(self, name) for name in names} | changed
-        return Recipe(**values, seed=seed)
 
 
 class Standalone(Training):

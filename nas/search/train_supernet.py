@@ -22,6 +22,7 @@ from nas.search.course import (
     step_s,
     training,
 )
+from nas.search.crew import MOST_LOST
 from nas.search.folder import RunError
 from nas.search.run import Run
 from nas.search.schedule import Schedule
@@ -30,7 +31,6 @@ from nas.supernet.bank_file import facts_of
 
 UNTIMED = 10_000  # steps of a schedule by the clock where none may be timed beforehand
 LEAST = 20  # steps of a schedule that was timed
-MOST_LOST = 3  # times that one of several processes may be lost
 MOST_IN_A_ROW = 10  # steps that may fail one after the other, and a tenth of all
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas.lazy import torch
 from nas.task.error import TaskError
+from nas.task.target import Target
+from nas.task.target.base import NO_CLASS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 DRAWS = 8  # times that a policy is drawn for a batch: the library draws one for all it is given
 REACH = 8  # a shift is by at most one part in so many of a side
 LEAST = 4  # pixels of a side of pictures that a policy can work on
-NO_CLASS = -100  # y of a pixel that nothing is known of
-DENSE = ("pixels",)  # targets whose y lies on the picture and moves with it
 
 
 class Batch(NamedTuple):
@@ -61,13 +61,13 @@ class Maps(NamedTuple):
 
 
 class Augmentation(NamedTuple):
-    """A name, words for a person, for which inputs and targets it is, and what it does."""
+    """A name, for which inputs it is, and what it does: to samples, or to pairs of them where the
+    target bears that."""
 
     name: str
-    words: str
     inputs: tuple[str, ...]  # of picture, series, features
     change: Callable[[Maps, Preparation], Maps] | None = None
-    targets: tuple[str, ...] = ("class", "labels", "numbers", "pixels")
+    mix: Callable[[Batch], Batch] | None = None
     bytes_alone: bool = False
 
 
@@ -119,26 +119,19 @@ def noise(maps: Maps, preparation: Preparation) -> Maps:
 
 def trivial(maps: Maps, preparation: Preparation) -> Maps:
     """One operation of any strength (Müller and Hutter 2021, "TrivialAugment")."""
-    return _policy(_trivial(), maps, preparation)
+    return _policy(_kornia("TrivialAugment"), maps, preparation)
 
 
 def rand(maps: Maps, preparation: Preparation) -> Maps:
     """Two operations of medium strength (Cubuk et al. 2020, "RandAugment")."""
-    return _policy(_rand(), maps, preparation)
+    return _policy(_kornia("RandAugment", n=2, m=9), maps, preparation)
 
 
 @cache
-def _trivial() -> Any:
+def _kornia(name: str, **words: int) -> Any:
     from kornia.augmentation import auto  # type: ignore[import-untyped, unused-ignore]
 
-    return auto.TrivialAugment()
-
-
-@cache
-def _rand() -> Any:
-    from kornia.augmentation import auto
-
-    return auto.RandAugment(n=2, m=9)
+    return getattr(auto, name)(**words)
 
 
 def _policy(policy: Any, maps: Maps, preparation: Preparation) -> Maps:
@@ -207,18 +200,17 @@ PICTURES, EVERY = ("picture",), ("picture", "series", "features")
 AUGMENTATIONS = {
     a.name: a
     for a in (
-        Augmentation("flip", "mirrored", PICTURES, flip),
-        Augmentation("shift", "moved by up to an eighth", ("picture", "series"), shift),
-        Augmentation("trivial", "TrivialAugment", PICTURES, trivial, bytes_alone=True),
-        Augmentation("rand", "RandAugment", PICTURES, rand, bytes_alone=True),
-        Augmentation("scale", "louder or softer", ("series", "features"), scale),
-        Augmentation("noise", "with noise", EVERY, noise),
-        Augmentation("erase", "a rectangle erased", PICTURES, erase),
-        Augmentation("mixup", "pairs mixed", EVERY, targets=("class", "labels", "numbers")),
-        Augmentation("cutmix", "a part of another", PICTURES, targets=("class", "labels")),
+        Augmentation("flip", PICTURES, flip),
+        Augmentation("shift", ("picture", "series"), shift),
+        Augmentation("trivial", PICTURES, trivial, bytes_alone=True),
+        Augmentation("rand", PICTURES, rand, bytes_alone=True),
+        Augmentation("scale", ("series", "features"), scale),
+        Augmentation("noise", EVERY, noise),
+        Augmentation("erase", PICTURES, erase),
+        Augmentation("mixup", EVERY, mix=mixup),
+        Augmentation("cutmix", PICTURES, mix=cutmix),
     )
 }  # in the order in which they are done
-MIXING: dict[str, Callable[[Batch], Batch]] = {"mixup": mixup, "cutmix": cutmix}
 
 
 def kind_of(input: tuple[int, ...]) -> str:
@@ -229,7 +221,7 @@ def kind_of(input: tuple[int, ...]) -> str:
 
 
 def fault_of(
-    names: Sequence[str], input: tuple[int, ...], target: str, preparation: Preparation
+    names: Sequence[str], input: tuple[int, ...], target: Target, preparation: Preparation
 ) -> str:
     """Why a task cannot be augmented so, "" where it can."""
     kind = kind_of(input)
@@ -239,8 +231,8 @@ def fault_of(
             return f"{name!r} is no augmentation; there are none, auto, {', '.join(AUGMENTATIONS)}"
         if kind not in known.inputs:
             return f"{name} is for {' and '.join(known.inputs)}, and samples of {input} are {kind}"
-        if target not in known.targets:
-            return f"{name} is for {', '.join(known.targets)}, and the target is {target}"
+        if known.mix and name not in target.mixes:
+            return f"{name} mixes pairs of samples, which a target of {target.name!r} does not bear"
         if known.bytes_alone and (preparation.scale != 255 or input[0] not in (1, 3)):
             return f"{name} is for pictures of bytes, in grey or red, green and blue"
         if known.bytes_alone and min(input[1:]) < LEAST:
@@ -258,12 +250,11 @@ def augmented(
 ) -> Batch:
     """The batch with augmentations of those names, in the order of the table."""
     laid = {name: batch.y[name].unsqueeze(1).float() for name in dense}
-    maps, mixing = Maps(batch.x, laid), list[Callable[[Batch], Batch]]()
-    for name, augmentation in AUGMENTATIONS.items():
-        if name in names and augmentation.change:
+    asked = [augmentation for name, augmentation in AUGMENTATIONS.items() if name in names]
+    maps, mixing = Maps(batch.x, laid), [a.mix for a in asked if a.mix]
+    for augmentation in asked:
+        if augmentation.change:
             maps = augmentation.change(maps, preparation)
-        elif name in names:
-            mixing.append(MIXING[name])
     y = {**batch.y, **{name: values.squeeze(1).long() for name, values in maps.y.items()}}
     batch = Batch(maps.x, y)
     if mixing:  # one of them, where there are several
@@ -275,6 +266,6 @@ def agreed(tasks: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The augmentation of tasks that have their samples in common; raises TaskError where they are
     not of one mind."""
     if len(set(tasks.values())) > 1:
-        said = ", ".join(f"{name}: {' '.join(names) or 'none'}" for name, names in tasks.items())
-        raise TaskError(f"tasks of the same samples are augmented alike, and these say {said}")
+        asked = ", ".join(f"{name}: {' '.join(names) or 'none'}" for name, names in tasks.items())
+        raise TaskError(f"tasks of the same samples are augmented alike, and these say {asked}")
     return next(iter(tasks.values()), ())

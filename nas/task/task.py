@@ -94,8 +94,8 @@ class Task:
     def augmentation(self) -> tuple[str, ...]:
         """How its training samples are augmented; raises TaskError where they cannot be so."""
         if self.augment is None:
-            return usual_augmentation(self.splits(), self.target, len(self.classes))
-        fault = fault_of(self.augment, self.input, self.target, self.preparation)
+            return usual_augmentation(self.splits(), TARGETS[self.target], len(self.classes))
+        fault = fault_of(self.augment, self.input, TARGETS[self.target], self.preparation)
         if fault:
             raise TaskError(f"{self.name}: augment: {fault}")
         return self.augment
@@ -105,11 +105,11 @@ class Task:
         """(classes,) by which losses are weighted, if they are."""
         if self.balance != "weights":
             return None
-        return class_weights(self.splits(), self.target, len(self.classes), self.name)
+        return class_weights(self.splits(), TARGETS[self.target], len(self.classes), self.name)
 
     def sample_weights(self) -> Tensor:
         """(n,) how often each training sample is drawn, relatively, so that classes are alike."""
-        return sample_weights(self.splits(), self.target, self.name)
+        return sample_weights(self.splits(), TARGETS[self.target], self.name)
 
     def splits(self) -> Splits:
         """Train, valid and test in memory; the same object at every call."""

@@ -6,7 +6,7 @@ from nas.train.device import DeviceError, resolved
 from nas.train.feed import Batches, Feed, groups
 from nas.train.recipe import Recipe
 from nas.train.together import Group, Lost, device_of
-from nas.train.trainer import Together, Trainer, Weights, chance, train
+from nas.train.trainer import Trainer, Weights, chance, train
 from nas.train.turns import StepError, StepLosses, TrainingError, Turn
 from nas.train.update import AVERAGE, OPTIMIZERS, Lease, update
 
@@ -22,7 +22,6 @@ __all__ = [
     "Recipe",
     "StepError",
     "StepLosses",
-    "Together",
     "Trainer",
     "TrainingError",
     "Turn",

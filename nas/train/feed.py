@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from nas.task import Task
-from nas.task.augment import DENSE, Batch, agreed, augmented
+from nas.task import TARGETS, Task
+from nas.task.augment import Batch, agreed, augmented
 from nas.train.recipe import Recipe
 
 
@@ -77,7 +77,7 @@ class Feed:
         ]
 
     def _augmented(self, batch: Batch, group: Sequence[Task], names: tuple[str, ...]) -> Batch:
-        dense = [task.name for task in group if task.target in DENSE]
+        dense = [task.name for task in group if TARGETS[task.target].dense]
         return augmented(batch, names, group[0].preparation, dense)
 
     def _read(self, number: int) -> list[Batch]:

@@ -19,12 +19,12 @@ import torch.distributed as dist
 from nas.train.turns import StepLosses, Turn
 from nas.train.update import Lease
 
+LIMIT = timedelta(hours=12)  # without a word: one may look at validation; who is lost is noticed
+LOOPBACK = "127.0.0.1"
+
 
 class Lost(RuntimeError):
     """Another process is not there any more."""
-
-
-LIMIT = timedelta(hours=12)  # without a word: one may look at validation; who is lost is noticed
 
 
 class Group:
@@ -37,7 +37,7 @@ class Group:
     def __init__(self, rank: int, world: int, address: str, device: str):
         self.rank, self.world, self.device = rank, world, torch.device(device)
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        if address.startswith("file:"):  # all on this machine: nothing listens to others
+        if address.startswith("file:") or LOOPBACK in address:  # nothing listens to others
             loopback = "lo0" if sys.platform == "darwin" else "lo"
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
             os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
@@ -62,7 +62,11 @@ class Group:
             torch.zeros_like(leaf) if grad is None else grad
             for leaf, grad in zip(lease.leaves, grads, strict=True)
         ]
-        known = torch.tensor(_numbers(turns, losses, tasks), dtype=torch.float32)
+        places = _places(turns, tasks)
+        own = dict(enumerate(losses))
+        known = torch.tensor(
+            [loss.by_derivation[n][task] if (loss := own.get(i)) else 0.0 for i, n, task in places]
+        )
         failed = torch.tensor([float(bool(fault))])
         facts = torch.cat([there, known, failed]).to(self.device)
         whole = torch.cat([*(part.flatten() for part in parts), facts])
@@ -73,8 +77,7 @@ class Group:
             lease.leaves, facts, summed.split([leaf.numel() for leaf in lease.leaves]), strict=False
         ):
             leaf.grad = grad.view_as(leaf) if present else None
-        numbers = facts[len(there) : -1].tolist()
-        losses[:] = _read(turns, numbers, tasks)
+        losses[:] = _read(turns, places, facts[len(there) : -1].tolist())
         return self._faults(fault) if facts[-1] else ""
 
     def _faults(self, fault: str) -> str:
@@ -85,11 +88,11 @@ class Group:
 
     def agreed(self, value: float | None) -> float | None:
         """What the first process says, in all of them."""
-        said = torch.tensor([-1.0 if value is None else value], dtype=torch.float64)
-        said = said.to(self.device)
+        sent = torch.tensor([-1.0 if value is None else value], dtype=torch.float64)
+        sent = sent.to(self.device)
         with _met():
-            dist.broadcast(said, 0)
-        return None if said.item() < 0 else float(said.item())
+            dist.broadcast(sent, 0)
+        return None if sent.item() < 0 else float(sent.item())
 
     def wait(self) -> None:
         """Go on when all are here."""
@@ -108,34 +111,24 @@ def _met() -> Iterator[None]:
         raise Lost(f"another process is lost: {str(error).splitlines()[0]}") from None
 
 
-def _tasks_of(turn: Turn, number: int, tasks: Sequence[str]) -> list[str]:
-    return [name for name in tasks if not turn.tasks or name in turn.tasks[number]]
-
-
-def _numbers(
-    turns: Sequence[Turn], losses: Sequence[StepLosses | None], tasks: Sequence[str]
-) -> list[float]:
-    """Every loss in order, 0 for those of other processes."""
-    numbers = list[float]()
-    for i, turn in enumerate(turns):
-        known = losses[i] if i < len(losses) else None
-        for number in range(len(turn.derivations)):
-            for name in _tasks_of(turn, number, tasks):
-                numbers.append(known.by_derivation[number][name] if known else 0.0)
-    return numbers
-
-
-def _read(turns: Sequence[Turn], numbers: list[float], tasks: Sequence[str]) -> list[StepLosses]:
-    values = iter(numbers)
+def _places(turns: Sequence[Turn], tasks: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(turn, derivation, task) of every loss of a step, in order."""
     return [
-        StepLosses(
-            tuple(
-                {name: next(values) for name in _tasks_of(turn, number, tasks)}
-                for number in range(len(turn.derivations))
-            )
-        )
-        for turn in turns
+        (i, number, task)
+        for i, turn in enumerate(turns)
+        for number in range(len(turn.derivations))
+        for task in tasks
+        if turn.trains(number, task)
     ]
+
+
+def _read(
+    turns: Sequence[Turn], places: Sequence[tuple[int, int, str]], values: Sequence[float]
+) -> list[StepLosses]:
+    by_turn: list[list[dict[str, float]]] = [[{} for _ in turn.derivations] for turn in turns]
+    for (i, number, task), value in zip(places, values, strict=True):
+        by_turn[i][number][task] = value
+    return [StepLosses(tuple(by_derivation)) for by_derivation in by_turn]
 
 
 def device_of(device: str, rank: int) -> str:

@@ -23,6 +23,7 @@ from nas.task.augment import Batch
 from nas.train.device import reduced, released, short_of_memory
 from nas.train.feed import Feed
 from nas.train.recipe import Recipe
+from nas.train.together import Group
 from nas.train.turns import StepError, StepLosses, TrainingError, Turn
 from nas.train.update import Lease, update
 
@@ -34,39 +35,6 @@ class Weights(Protocol):
     """What can be trained: it leases the tensors of some plans."""
 
     def lease(self, plans: Sequence[Plan]) -> Lease: ...
-
-
-class Together(Protocol):
-    """Processes that train the same weights, each some of a step's turns."""
-
-    rank: int
-    world: int
-
-    def add_up(
-        self,
-        lease: Lease,
-        turns: Sequence[Turn],
-        losses: list[StepLosses | None],
-        tasks: Sequence[str],
-        fault: str,
-    ) -> str:
-        """Sum gradients and gather losses; the fault of any of them, "" where all went well."""
-
-
-class Alone:
-    """One process, which trains all turns."""
-
-    rank, world = 0, 1
-
-    def add_up(
-        self,
-        lease: Lease,
-        turns: Sequence[Turn],
-        losses: list[StepLosses | None],
-        tasks: Sequence[str],
-        fault: str,
-    ) -> str:
-        return fault
 
 
 @contextmanager
@@ -95,13 +63,13 @@ class Trainer:
         steps: int,
         device: str = "cpu",
         *,
-        together: Together | None = None,
+        group: Group | None = None,
         listener: Listener = silent,
     ):
         self.weights, self.recipe, self.steps = weights, recipe, steps
         self.device, self.tasks = torch.device(device), list(tasks)
         self.feed = Feed(tasks, recipe, self.device)
-        self.together, self.listener = together or Alone(), listener
+        self.group, self.listener = group, listener
         self.pieces = 1
         self._last: tuple[tuple[Turn, ...], list[list[Plan]], Lease] | None = None
 
@@ -125,12 +93,13 @@ class Trainer:
             self._last = None  # what was made of the leaves may be gone with the last attempt
             plans, lease = self._leased(tuple(turns))
             losses, fault = self._own_turns(step, turns, plans, lease)
-        names, reason = [task.name for task in self.tasks], fault.reason if fault else ""
-        elsewhere = self.together.add_up(lease, turns, losses, names, reason)
+        if self.group:
+            names, reason = [task.name for task in self.tasks], fault.reason if fault else ""
+            elsewhere = self.group.add_up(lease, turns, losses, names, reason)
+            if elsewhere and not fault:
+                fault = StepError(step, str(turns[0].derivations[0]), elsewhere)
         if fault:
             raise fault
-        if elsewhere:
-            raise StepError(step, str(turns[0].derivations[0]), elsewhere)
         with _blamed(step, turns[0].derivations[0]):
             rate = self.recipe.rate(step if place is None else place, self.steps)
             update(lease, self.recipe, rate, step)
@@ -143,7 +112,7 @@ class Trainer:
         losses, first = list[StepLosses | None](), 0
         for number, planned in enumerate(plans):
             params, first = lease.params[first : first + len(planned)], first + len(planned)
-            if number % self.together.world != self.together.rank:
+            if self.group and number % self.group.world != self.group.rank:
                 losses.append(None)
                 continue
             try:
@@ -177,7 +146,7 @@ class Trainer:
         return plans, lease
 
     def _trained(self, turn: Turn, number: int) -> list[Task]:
-        return [task for task in self.tasks if not turn.tasks or task.name in turn.tasks[number]]
+        return [task for task in self.tasks if turn.trains(number, task.name)]
 
     def _turn(
         self,
@@ -197,7 +166,7 @@ class Trainer:
             for i, (planned, derivation) in enumerate(zip(plans, turn.derivations, strict=True)):
                 with _blamed(step, derivation):
                     if own or i == 0:
-                        batches = self.feed.batch(first + i, self._after(first + i, some, turns))
+                        batches = self.feed.batch(first + i, self._after(first + i, some))
                     tasks = self._trained(turn, i)
                     by_task, logits = self._gradients(
                         planned, params[i], batches, tasks, taught, len(turns) * some
@@ -207,10 +176,10 @@ class Trainer:
                         taught = logits
         return StepLosses(tuple(losses))
 
-    def _after(self, batch: int, some: int, turns: Sequence[Turn]) -> int:
+    def _after(self, batch: int, some: int) -> int:
         """The batch that is probably asked for after one."""
-        last = (batch + 1) % some == 0
-        return batch + 1 + (self.together.world - 1) * some * last
+        others = self.group.world - 1 if self.group and (batch + 1) % some == 0 else 0
+        return batch + 1 + others * some
 
     def _gradients(
         self,
@@ -290,7 +259,7 @@ def _alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
     return len(turns) == len(others) and all(
         a.tasks == b.tasks
         and len(a.derivations) == len(b.derivations)
-        and all(one is other for one, other in zip(a.derivations, b.derivations, strict=True))
+        and all(x is y for x, y in zip(a.derivations, b.derivations, strict=True))
         for a, b in zip(turns, others, strict=True)
     )
 

@@ -33,6 +33,10 @@ class Turn:
         if self.teach and self.tasks:
             raise ValueError("a turn that teaches trains all its derivations for all tasks")
 
+    def trains(self, number: int, task: str) -> bool:
+        """Whether its derivation of that number is trained for a task."""
+        return not self.tasks or task in self.tasks[number]
+
 
 class StepLosses(NamedTuple):
     """What came of a step: of each derivation the loss of each task, by name and not weighted."""

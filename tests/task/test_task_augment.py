@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.task import Task, TaskError, load_tasks
-from nas.task.augment import AUGMENTATIONS, NO_CLASS, Batch, augmented
+from nas.task import Split, Task, TaskError, load_tasks
+from nas.task.augment import AUGMENTATIONS, Batch, augmented
 from nas.task.preparation import Preparation
+from nas.task.target.base import NO_CLASS
 
 BYTES = Preparation(255.0, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -142,6 +143,26 @@ def test_where_nothing_can_be_told_pictures_in_colours_are_mirrored_and_moved(
         assert Task.load(f"noise={tmp_path / f'{channels}.npz'}").augmentation == expected
 
 
+def test_series_get_louder_and_noisy_by_default_and_few_are_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch by batch, so that large samples are never held as a whole."""
+    rng, y, most = np.random.default_rng(0), np.arange(300) % 2, list[int]()
+    x = rng.normal(size=(300, 2, 64)) + y[:, None, None] * np.sin(np.arange(64))
+    np.savez(tmp_path / "s.npz", x=x.astype(np.float32), y=y)
+    task = Task.load(f"s={tmp_path / 's.npz'}?layout=ncl")
+    usual = Split.x_at
+
+    def counted(self: Split, at: torch.Tensor, device: str = "cpu") -> torch.Tensor:
+        most.append(len(at))
+        return usual(self, at, device)
+
+    monkeypatch.setattr(Split, "x_at", counted)
+    monkeypatch.setattr("nas.task.suited.AT_ONCE", 2 * 64 * 10)
+    assert task.augmentation == ("scale", "noise")
+    assert max(most) == 10
+
+
 def test_digits_are_neither_mirrored_nor_moved() -> None:
     assert Task.load("digits").augmentation == ()
 
@@ -165,7 +186,7 @@ def test_an_augmentation_that_does_not_suit_is_said(asked: str, said: str, tmp_p
 def test_mixing_does_not_suit_masks_nor_policies_what_was_not_bytes(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "m.npz", x=x, y=(x[:, 0] > 0).astype(int))
-    with pytest.raises(TaskError, match="mixup is for class, labels, numbers, and the target is"):
+    with pytest.raises(TaskError, match="mixup mixes pairs of samples, which a target of 'pixels'"):
         _ = Task.load(f"m={tmp_path / 'm.npz'}?augment=mixup").augmentation
     with pytest.raises(TaskError, match="trivial is for pictures of bytes"):
         _ = Task.load(f"m={tmp_path / 'm.npz'}?augment=trivial").augmentation

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
+NO_CLASS = -100  # y of a pixel of no class: what torch's losses pass over
 CHUNK = 2**22  # values of y that are worked on at a time
 POOLED_HEAD = "pool linear(classes)"
 
@@ -60,6 +61,8 @@ class Target(ABC):
     merit: ClassVar[str] = ""  # the metric that is alike for all data, where it is not the first
     scaled: ClassVar[bool] = False  # whether y are numbers that are scaled by their units
     weighted: ClassVar[bool] = False  # whether losses can be weighted by class
+    dense: ClassVar[bool] = False  # whether y lies on a picture and moves with it
+    mixes: ClassVar[tuple[str, ...]] = ()  # augmentations that mix pairs, which its losses bear
     counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
 
     @abstractmethod

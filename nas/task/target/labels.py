@@ -31,6 +31,7 @@ class Labels(Target):
 
     name, y = "labels", "(n, k) of 0 and 1"
     metrics = (Metric("average_precision"), NLL)
+    mixes = ("mixup", "cutmix")
 
     def recognises(self, y: Array) -> bool:
         return y.ndim == 2 and y.dtype.kind in "iu"

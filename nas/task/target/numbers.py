@@ -25,7 +25,7 @@ class Numbers(Target):
         Metric("mae", "", larger_is_better=False),
         Metric("r2"),
     )
-    merit, scaled = "r2", True
+    merit, scaled, mixes = "r2", True, ("mixup",)
 
     def recognises(self, y: Array) -> bool:
         return y.ndim <= 2 and y.dtype.kind in "iuf"

@@ -9,6 +9,7 @@ from nas.lazy import F, np, torch
 from nas.task.error import TaskError
 from nas.task.target.base import (
     NLL,
+    NO_CLASS,
     Encoded,
     Head,
     Meter,
@@ -34,7 +35,6 @@ DENSE_HEAD = (
     "pointwise(classes, bias=1) upsample_to(height, width)"
 )
 IGNORED = 255  # the value of a mask that belongs to no class
-NO_CLASS = -100  # the same as y: what torch's losses pass over
 
 
 class Pixels(Target):
@@ -45,7 +45,7 @@ class Pixels(Target):
     metrics = (Metric("mean_iou"), NLL, Metric("pixel_accuracy"))
     head = Head(("fine", "middle", "coarse"), DENSE_HEAD)
     counted = "pixels"
-    weighted = True
+    weighted = dense = True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim == 3 and y.dtype.kind in "iuU"

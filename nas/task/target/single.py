@@ -39,7 +39,7 @@ class Class(Target):
         Metric("macro_f1"),
         Metric("auroc"),
     )
-    weighted = True
+    weighted, mixes = True, ("mixup", "cutmix")
 
     def recognises(self, y: Array) -> bool:
         return y.ndim == 1 and y.dtype.kind in "iuU"
