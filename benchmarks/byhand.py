@@ -32,13 +32,14 @@ def conv(inputs: int, out: int, stride: int = 1) -> nn.Sequential:
 
 
 class Classifier(nn.Module):
-    """Five convolutions, two of stride 2, global pooling, linear."""
+    """Five convolutions, two of stride 2 and of large pictures the first too, global pooling,
+    linear."""
 
     def __init__(self, task: Task, width: int):
         super().__init__()
         w, self.task = width, task.name
         self.trunk = nn.Sequential(
-            conv(task.input[0], w),
+            conv(task.input[0], w, 1 if task.input[1] <= 32 else 2),
             conv(w, 2 * w, 2),
             conv(2 * w, 2 * w),
             conv(2 * w, 4 * w, 2),

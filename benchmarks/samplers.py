@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
+from hypervolume import hypervolume
 from measure import report
 
-from nas.front import hypervolume, nondominated
+from nas.front import nondominated
 from nas.grammar import Grammar, Limits, derive
 from nas.plan import plan
-from nas.search import EvolutionSampler, TreeSampler, choose_with
+from nas.search import EvolutionSampler, PredictedSampler, TreeSampler, choose_with
 
 SEEDS, TRIALS = range(10), 300
 SPACE = Grammar.parse(
@@ -51,6 +52,7 @@ SAMPLERS: Mapping[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "evolution": lambda seed: EvolutionSampler(seed),
     "evolution of 25": lambda seed: EvolutionSampler(seed, population_size=25),
     "tree": lambda seed: TreeSampler(seed),
+    "predicted": lambda seed: PredictedSampler(seed),
 }
 
 

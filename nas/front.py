@@ -111,6 +111,24 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
     return sorted(kept)
 
 
+def beyond_noise(
+    points: Sequence[Sequence[float]], spreads: Sequence[Sequence[float]]
+) -> list[int]:
+    """Indices, ascending, of the points that are better than every other in something by more than
+    the spreads of both together; spreads are 0 of what is exact."""
+
+    def replaces(i: int, j: int) -> bool:
+        noise = [a + b for a, b in zip(spreads[i], spreads[j], strict=True)]
+        gaps = [b - a for a, b in zip(points[i], points[j], strict=True)]
+        pairs = list(zip(gaps, noise, strict=True))
+        return all(gap >= -n for gap, n in pairs) and any(gap > n for gap, n in pairs)
+
+    if not any(map(any, spreads)):
+        return list(range(len(points)))
+    every = range(len(points))
+    return [j for j in every if not any(replaces(i, j) for i in every if i != j)]
+
+
 def crowding(points: Sequence[Sequence[float]]) -> list[float]:
     """Crowding distance of each point of one front, infinite at the ends of each objective.
 
@@ -141,7 +159,8 @@ class ParetoFront:
     def of(
         trials: Iterable[Trial], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
     ) -> ParetoFront:
-        """The front among the finished trials that keep the limits and have every objective.
+        """The front among the finished trials that keep the limits and have every objective. A
+        difference that is within the spread of two measurements is no reason to be on it.
 
         Raises ValueError where an evaluator measured them at several fidelities, versions of a bank
         among them: what was trained further scores higher, so the others would be dominated for
@@ -157,6 +176,9 @@ class ParetoFront:
             if _keeps(columns := trial.columns(), limits)
         ]
         kept = [candidates[i] for i in nondominated([losses for losses, _ in candidates])]
+        spreads = [_spreads(trial, objectives) for _, trial in kept]
+        apart = beyond_noise([losses for losses, _ in kept], spreads)
+        kept = [kept[i] for i in apart]
         kept.sort(key=lambda pair: (pair[0], pair[1].number))
         return ParetoFront(tuple(objectives), tuple(trial for _, trial in kept))
 
@@ -250,6 +272,11 @@ def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple
         (columns.get(objective.name, math.nan), objective.maximize) for objective in objectives
     )
     return tuple(-value if maximize else value for value, maximize in values)
+
+
+def _spreads(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    newest = trial.newest()
+    return tuple(newest[objective.name].spread or 0.0 for objective in objectives)
 
 
 def _one_fidelity(trials: Iterable[Trial], read: Sequence[Objective | Limit]) -> None:

@@ -146,7 +146,11 @@ def show_run(run: Run) -> None:
     for name, task_front in run.fronts().items():
         if name:
             show_front(task_front, f"\nFor {name} alone")
+    for column, device in run.latencies.items():
+        out.print(f"{column}: {device}", markup=False, soft_wrap=True)
     show_trivial(run)
+    if (brought := run.gain) is not None:
+        out.print(str(brought), markup=False, soft_wrap=True)
     folder, trials = shlex.quote(str(run.folder)), run.trials
     if len(trials) < run.settings.trials:
         out.print(f"\n{len(trials)} trials: the space holds no more, or the budget ended.")

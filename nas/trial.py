@@ -35,7 +35,9 @@ class Measurement:
     fidelity: str = ""  # "600 supernet steps", "20 epochs"
     seed: int | None = None
     device: str = ""  # of a latency: runtime, device, threads, batch and dtype in one text
-    spread: float | None = None  # half the interquartile range, in the unit of the value
+    spread: float | None = (
+        None  # how far it moves when it is measured again, in the unit of the value
+    )
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -57,6 +59,7 @@ class Trial:
     measurements: tuple[Measurement, ...] = ()  # oldest first
     seconds: Seconds = 0.0
     cpu_s: Seconds = 0.0
+    drawn: bool = False  # at random, to hold the sampler's proposals against
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -178,6 +181,17 @@ class _Workers:
     count: Annotated[int, Field(ge=1, le=100_000)]
 
 
+@dataclass(frozen=True)
+class _Runtime:
+    name: Literal["torch", "onnxruntime"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Timed:
+    id: Id
+
+
 NOTES: dict[str, Any] = {  # what the library itself reads again; other notes may say anything
     "measure": _Measured,
     "bank": _Bank,
@@ -189,6 +203,8 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "begun": _Begun,
     "ended": _Ended,
     "workers": _Workers,
+    "runtime": _Runtime,
+    "timed": _Timed,
 }
 
 

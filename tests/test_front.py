@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.front import Limit, Objective, ParetoFront, crowding, dominates, nondominated
+from nas.front import Limit, Objective, ParetoFront, beyond_noise, crowding, dominates, nondominated
 
 inf, nan = math.inf, math.nan
 
@@ -272,3 +273,34 @@ def test_networks_retrained_for_as_long_as_each_needs_are_compared() -> None:
     retrained = Objective("retrained_accuracy", True)
     trials = [trained(0, 2, 0.8, "retrained"), trained(1, 8, 0.9, "retrained")]
     assert ids(ParetoFront.of(trials, [retrained])) == ["t1"]
+
+
+def clocked(number: int, accuracy: float, latency: float, spread: float) -> Trial:
+    made = trial(number, accuracy=accuracy)
+    measured = Measurement("latency_ms", latency, "ms", evaluator="clock", spread=spread)
+    return replace(made, measurements=(*made.measurements, measured))
+
+
+def test_a_difference_within_the_noise_is_no_reason_to_be_on_a_front() -> None:
+    trials = [
+        clocked(0, 0.90, 1.00, 0.02),
+        clocked(1, 0.80, 0.97, 0.02),  # quicker by less than both spreads
+        clocked(2, 0.70, 0.90, 0.02),
+        clocked(3, 0.95, 1.03, 0.02),  # takes the place of the first, and not of the third
+    ]
+    assert ids(ParetoFront.of(trials, [ACCURACY, LATENCY])) == ["t3", "t2"]
+    exact = [
+        replace(t, measurements=tuple(replace(m, spread=None) for m in t.measurements))
+        for t in trials
+    ]
+    assert ids(ParetoFront.of(exact, [ACCURACY, LATENCY])) == ["t3", "t0", "t1", "t2"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.2)), max_size=12))
+def test_the_best_of_each_exact_objective_stays_whatever_the_noise(points: list[Any]) -> None:
+    front = nondominated([point[:2] for point in points])
+    kept = beyond_noise([points[i][:2] for i in front], [(0.0, points[i][2]) for i in front])
+    assert bool(kept) == bool(points)
+    if points:
+        best = min(points[i][0] for i in front)
+        assert best in {points[front[i]][0] for i in kept}

@@ -18,6 +18,7 @@ from nas.cli.options import (
     Config,
     Device,
     Json,
+    Latencies,
     Layout,
     Least,
     Most,
@@ -44,7 +45,8 @@ from nas.terminal import err, live, show, show_run, show_trust, told, write
     "nas search mobile --task digits --out runs/first\n\n"
     "nas search mobile --task scenes-classify --task scenes-segment --out runs/two\n\n"
     "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
-    "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --budget 10m --out runs/mine"
+    "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --out runs/mine\n\n"
+    "nas search mobile --task digits --latency threads=2 --latency name=torch,runtime=torch"
 )
 def search(
     space: SpaceName = "",
@@ -55,6 +57,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
     sampler: Sampler = None,
     objectives: Objectives = None,
+    latency: Latencies = None,
     max: Most = None,
     min: Least = None,
     layout: Layout = None,
@@ -71,7 +74,7 @@ def search(
     """Search a space for one task or several at once. See nas settings for all there is to set."""
     from nas.search import Settings
     from nas.search import search as run_search
-    from nas.search.settings import seconds
+    from nas.search.settings import Latency, seconds
 
     facts: dict[str, Any] = {}
     if config:
@@ -95,6 +98,7 @@ def search(
             "device": device,
             "limits": bounds or None,
             "objectives": columns(objectives or "") or None,
+            "latency": [Latency.parse(text) for text in latency or ()] or None,
             "budget_s": seconds(budget) if budget else None,
         }
         facts |= {key: value for key, value in options.items() if value is not None}

@@ -48,11 +48,18 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder, a new one.")]
 Sampler = Annotated[
     str | None,
     typer.Option(
-        help="tree, evolution, nsga2, tpe or random; "
-        "auto is nsga2 in finite spaces, tree in others. \\[auto]"
+        help="predicted, tree, evolution, nsga2, tpe, gp or random; "
+        "auto is predicted, or tree where children inherit. \\[auto]"
     ),
 ]
 Objectives = Annotated[str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")]
+Latencies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--latency",
+        help="As runtime=torch,threads=4,batch=8; with name=pi it is latency_ms@pi (repeatable).",
+    ),
+]
 Most = Annotated[
     list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
 ]

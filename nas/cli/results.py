@@ -144,10 +144,15 @@ def export(
             raise ValueError(f"say what to write: nas export {folder} --onnx")
         from nas.export import to_onnx, to_torch_export
 
-        for wanted, writer in ((onnx, to_onnx), (torch, to_torch_export)):
-            if wanted:
-                path = writer(folder, prepared=prepared, trust_code=trust_code)
-                write(f"wrote {path}, outputs equal to PyTorch's")
+        written = []
+        if onnx:
+            with live() as listener:
+                path = to_onnx(folder, prepared=prepared, trust_code=trust_code, listener=listener)
+            written.append(path)
+        if torch:
+            written.append(to_torch_export(folder, prepared=prepared, trust_code=trust_code))
+        for path in written:
+            write(f"wrote {path}, outputs equal to PyTorch's")
 
 
 @app.command(

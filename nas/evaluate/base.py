@@ -67,7 +67,7 @@ class Conditions:
     gentle: Recipe = field(default_factory=Recipe)
     short_steps: int = 80
     finetune_steps: int = 20
-    samples: int = 512
+    samples: int = 256
     seed: int = 0
     device: str = "cpu"
     limit_s: float | None = None
@@ -75,6 +75,7 @@ class Conditions:
     parents: Sequence[Parent] = ()
     origin: Origin = lambda path: None
     going_on: float = 1.0
+    runtime: str = "torch"  # what runs networks that are scored
     supernet_steps: int | None = None  # that the bank's weights have seen, where it is not at hand
 
 

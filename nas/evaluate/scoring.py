@@ -10,9 +10,10 @@ from torch import Tensor
 from nas.archive import Measurement
 from nas.evaluate.base import Conditions, Fidelity
 from nas.measure import costs
+from nas.measure.runtime import RUNTIMES
 from nas.network import Network
-from nas.plan import Plan, run
-from nas.task import METRICS, Scorer, Task
+from nas.plan import Plan
+from nas.task import METRICS, Scorer, Split, Task
 from nas.train import groups
 
 LARGEST, FEWEST = 2**26, 128  # values of inputs at most, samples at least, for statistics
@@ -31,13 +32,14 @@ def scores(
 ) -> list[Measurement]:
     """Every metric of the conditions' tasks on their split, and the costs of the plan."""
     device, measurements = conditions.device, list[Measurement]()
+    forward = RUNTIMES[conditions.runtime].load(plan, params, 1, device)
     for group in groups(conditions.tasks):
         splits = {task.name: getattr(task.splits(), conditions.split) for task in group}
         scorers = {task.name: Scorer(task) for task in group}
         first = splits[group[0].name]
-        for at in first.numbers(max(1, min(MOST, AT_ONCE // first.inputs.size))):
+        for at in first.numbers(batch_size(first)):
             with torch.inference_mode():
-                logits = run(plan, params, first.x_at(at, device))
+                logits = forward(first.x_at(at, device))
             for name, scorer in scorers.items():
                 scorer.add(logits[name].float().cpu(), splits[name].y_at(at))
         for task in group:
@@ -57,6 +59,11 @@ def scores(
                 for name, value in scorers[task.name].score().items()
             ]
     return measurements + costs(plan)
+
+
+def batch_size(split: Split) -> int:
+    """How many samples go through a network together."""
+    return max(1, min(MOST, AT_ONCE // split.inputs.size))
 
 
 def network_scores(

@@ -15,12 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nas.events import Listener, Told
 from nas.export.code import ExportError
 from nas.export.folder import MODEL, load
 from nas.export.plain import difference, outputs, plain
-from nas.export.preparing import Raw, one_preparation
+from nas.export.preparing import Raw, one_preparation, preparing_onnx
 from nas.files import write
+from nas.measure.runtime import forward_of, session
+from nas.network import Network
 from nas.op import Shape
+from nas.op.graph import OPSET, NoOnnxForm
+from nas.plan.onnx import input_name, onnx_graph, onnx_model
+from nas.task.preparation import Preparation
 
 BYTES = 255.0  # the scale of samples that are bytes
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
@@ -48,48 +54,76 @@ class Named(nn.Module):
 def to_onnx(
     folder: Path,
     *,
-    opset: int = 18,
+    opset: int = OPSET,
     dynamic_batch: bool = True,
     prepared: bool = False,
     trust_code: bool = False,
+    listener: Listener = lambda event: None,
 ) -> Path:
-    """Write model.onnx, of the network as model.py computes it, and give its path.
+    """Write model.onnx, of the network as model.py computes it with norms folded into what is
+    before them, and give its path.
 
-    Input `x` is (batch, *input), or (1, *input) where `dynamic_batch` is off: samples as they are
-    found, bytes of pictures among them, or with `prepared`, and where tasks differ in their
-    preparation, as model.py takes them. The outputs have the names of the tasks; classes and
-    preparation are in the metadata. Raises ExportError where torch cannot export the model, or ONNX
-    Runtime differs from it by more than 1e-4.
+    Input `x` (`input` where a task has that name) is (batch, *input), or (1, *input) where
+    `dynamic_batch` is off: samples as they are found, bytes of pictures among them, or with
+    `prepared`, and where tasks differ in their preparation, as model.py takes them. The outputs
+    have the names of the tasks; classes and preparation are in the metadata. Where an operator of
+    the user's own has no form in ONNX torch's exporter writes the file, and `listener` hears of it.
+    Raises ExportError where it cannot, or ONNX Runtime differs from torch by more than 1e-4.
     """
     import onnx
 
     taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
-    example = taken.batch(2 if dynamic_batch else 1)
+    batch = None if dynamic_batch else 1
     with _quiet(), _teaching(folder, "ONNX"):
-        program: Any = torch.onnx.export(
-            Named(taken.model).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            verbose=False,
-            input_names=["x"],
-            output_names=list(taken.names),
-            dynamic_shapes=_dynamic(dynamic_batch),
-        )
-        exported = program.model_proto
-        onnx.helper.set_model_props(exported, taken.facts)
-        onnx.checker.check_model(exported, full_check=True)
-        data = exported.SerializeToString()
-        runs = _runtime(data, taken.names)
-    written = next(each.version for each in exported.opset_import if not each.domain)
-    if written != opset:
+        try:
+            model = _written(taken, batch, opset)
+        except NoOnnxForm as reason:
+            listener(Told(f"{reason}: torch's exporter writes the file, which takes longer"))
+            model = _by_torch(taken, batch, opset)
+        onnx.helper.set_model_props(model, taken.facts)
+        known = next(each.version for each in model.opset_import if not each.domain)
+        if known == opset:
+            onnx.checker.check_model(model, full_check=True)
+            data = model.SerializeToString()
+            runs = forward_of(session(data))
+    if known != opset:
         raise ExportError(
-            f"{path} is not written: torch wrote opset {written}, and {opset} was asked for, into "
-            f"which this model cannot be converted; ask for {written}"
+            f"{path} is not written: it can be of opset {known}, and {opset} was asked for, into "
+            f"which this model cannot be converted; ask for {known}"
         )
     _check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
     write(path, data)
     return path
+
+
+def _written(taken: Plain, batch: int | None, opset: int) -> Any:
+    """The model as its operators write themselves, in `opset` or the least that holds them."""
+    network, preparation = taken.network, taken.preparation
+    before = None if preparation is None else preparing_onnx(preparation, taken.input, taken.bytes)
+    graph = onnx_graph(network.plan, network.tensors(), before=before)
+    return onnx_model(
+        graph,
+        {taken.input_name: taken.input},
+        network.plan.output_shapes(),
+        bytes=taken.bytes,
+        batch=batch,
+        opset=max(opset, OPSET),
+    )
+
+
+def _by_torch(taken: Plain, batch: int | None, opset: int) -> Any:
+    """The model as torch's exporter writes it, which knows what a user's operator computes."""
+    program: Any = torch.onnx.export(
+        Named(taken.model).eval(),
+        (taken.batch(2 if batch is None else batch),),
+        dynamo=True,
+        opset_version=opset,
+        verbose=False,
+        input_names=[taken.input_name],
+        output_names=list(taken.names),
+        dynamic_shapes=_dynamic(batch is None),
+    )
+    return program.model_proto
 
 
 def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
@@ -119,14 +153,31 @@ def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = 
 
 
 class Plain(NamedTuple):
-    """A folder's model in eval mode, the shape and type of its input, its results' names in order,
-    and what is to be known of it."""
+    """A folder's network, the same as a plain model in eval mode that prepares samples where there
+    is a preparation, and what is to be known of it."""
 
+    network: Network
     model: nn.Module
-    input: Shape
-    names: tuple[str, ...]
-    bytes: bool  # whether samples are bytes, and else float32
+    preparation: Preparation | None
     facts: dict[str, str]
+
+    @property
+    def input(self) -> Shape:
+        return self.network.plan.input
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the results, in order."""
+        return tuple(self.network.plan.outputs)
+
+    @property
+    def input_name(self) -> str:
+        return input_name(self.network.plan)
+
+    @property
+    def bytes(self) -> bool:
+        """Whether samples are bytes, and else float32."""
+        return self.preparation is not None and self.preparation.scale == BYTES
 
     def batch(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Random samples."""
@@ -146,9 +197,7 @@ def _plain(folder: Path, trust_code: bool, prepared: bool) -> Plain:
     if preparation is not None:
         facts["preparation"] = json.dumps(asdict(preparation))
         model = Raw(model, preparation).eval()
-    names = tuple(network.plan.outputs)
-    as_bytes = preparation is not None and preparation.scale == BYTES
-    return Plain(model, network.plan.input, names, as_bytes, facts)
+    return Plain(network, model, preparation, facts)
 
 
 def _dynamic(batch: bool) -> Any:
@@ -178,22 +227,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _runtime(data: bytes, names: Sequence[str]) -> Runs:
-    """ONNX Runtime on one thread of the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-    def runs(x: Tensor) -> dict[str, Tensor]:
-        results = session.run(list(names), {"x": x.numpy()})
-        return {name: torch.from_numpy(y) for name, y in zip(names, results, strict=True)}
-
-    return runs
 
 
 def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence[int]) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pprint
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
+from nas.op import Shape
+from nas.op.graph import Graph
+from nas.plan.onnx import Before
 from nas.task import Task
 from nas.task.decode import Picture
 from nas.task.preparation import Preparation
@@ -115,3 +119,23 @@ class Raw(nn.Module):
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         result: Tensor | dict[str, Tensor] = self.model(self.preparation(x))
         return result
+
+
+def preparing_onnx(preparation: Preparation, input: Shape, as_bytes: bool) -> Before:
+    """What the preparation does to a sample, as the nodes before a network's."""
+    scale, mean, deviation = preparation.numbers
+
+    def write(graph: Graph, value: str) -> str:
+        graph.step = "prepare"
+        across = (-1, *(1 for _ in input.dims[1:]))
+        if as_bytes:
+            value = graph("Cast", value, to=1)  # float32
+        if scale != 1:
+            value = graph("Div", value, graph.number(scale))
+        if mean:
+            for op, values in (("Sub", mean), ("Div", deviation)):
+                numbers = np.array(values, np.float32).reshape(across)
+                value = graph(op, value, graph.constant(numbers))
+        return value
+
+    return write

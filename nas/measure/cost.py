@@ -35,6 +35,7 @@ class Cost:
 
 
 COUNTED = "arithmetic"  # what the measurements of exact costs name as their evaluator
+CLOCK = "clock"  # and those of latencies
 COSTS: dict[str, Cost] = {  # in the order of tables
     cost.name: cost
     for cost in (
@@ -48,7 +49,8 @@ COSTS: dict[str, Cost] = {  # in the order of tables
             "params",
             count=True,
         ),
-        Cost("latency_ms", "ms", "latency", "clock"),
+        Cost("latency_ms", "ms", "latency", CLOCK),
+        Cost("latency_wall_ms", "ms", "latency by the wall's clock", CLOCK, seldom=True),
         Cost(
             "activations",
             "numbers",
@@ -66,7 +68,8 @@ COSTS: dict[str, Cost] = {  # in the order of tables
 }
 MEANINGS = {  # of what their measurements name as evaluator
     COUNTED: "counted, not measured; a multiply-add is 2 FLOPs",
-    "clock": "median of timed runs; the spread is half the interquartile range",
+    CLOCK: "the time that nine of ten blocks of runs take at least; on one thread of a CPU "
+    "that of the CPU. The spread is half the range of those of four rounds",
 }
 
 

@@ -1,18 +1,31 @@
-"""Latency by the clock. A latency names its runtime, device, threads, batch and dtype."""
+"""Latency by the clock. A latency names its runtime, device, threads, batch and dtype.
+
+Medians of wall time move by 5 to 10 % from round to round beside other load. Here networks are
+timed in turn, in blocks of about a millisecond of CPU time, and of each a low quantile is told:
+what the network takes where nothing disturbs it.
+"""
 
 from __future__ import annotations
 
-import platform
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nas.archive import Measurement
-from nas.plan import Plan, run
+from nas.measure.runtime import RUNTIMES, Forward, Params, device_name
+from nas.plan import Plan
+
+BLOCK_S = 0.001  # of runs that are timed together
+ROUNDS = 40  # blocks of each network
+LONGEST_S = 0.6  # that one network is timed; of a slow one there are fewer blocks
+FEWEST = 8  # blocks of even the slowest
+QUANTILE = 0.1
+TOGETHER = 32  # networks that are held at a time
 
 
 @contextmanager
@@ -26,55 +39,117 @@ def threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def latency(
-    plan: Plan,
-    params: Sequence[Mapping[str, Tensor]],
-    *,
-    device: str = "cpu",
-    batch: int = 1,
-    n_threads: int = 1,
-    repeats: int = 30,
-    seconds: float = 0.5,
-) -> Measurement:
-    """The median time of one forward pass in eager torch, in milliseconds.
+@dataclass(frozen=True)
+class Deployment:
+    """How a network will be run: its latency there is the column `latency_ms`, or with a name
+    `latency_ms@name`."""
 
-    Warmed up, on `n_threads` pinned threads, over `repeats` runs or as many as fit `seconds`
-    (at least 5). The spread is half the interquartile range.
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
+    device: str = "cpu"
+    name: str = ""
+
+    @property
+    def columns(self) -> tuple[str, str]:
+        """Of its latency, and of the same by the wall's clock."""
+        at = f"@{self.name}" if self.name else ""
+        return f"latency_ms{at}", f"latency_wall_ms{at}"
+
+    def __str__(self) -> str:
+        runtime = RUNTIMES[self.runtime]
+        device = device_name(self.device if runtime.gpu else "cpu")
+        return f"{runtime.version}, {device}, threads {self.threads}, batch {self.batch}, float32"
+
+
+def latency(plan: Plan, params: Params, deployment: Deployment | None = None) -> list[Measurement]:
+    """A single network's latency: see `latencies`."""
+    return latencies([(plan, params)], deployment or Deployment())[0]
+
+
+def latencies(
+    networks: Sequence[tuple[Plan, Params]], deployment: Deployment, *, rounds: int = ROUNDS
+) -> list[list[Measurement]]:
+    """For each network the time of one forward pass in milliseconds, and the same by the wall's
+    clock; timed in turn, so that what disturbs one disturbs all.
+
+    On one thread of a CPU the first is CPU time, which other processes hardly touch; otherwise
+    both are wall time. The value is the 10 % quantile of `rounds` blocks, the spread half the
+    range of those of their quarters. Raises NoOnnxForm where an operator has none and the runtime
+    wants it.
     """
-    x = torch.zeros((batch, *plan.input.dims), device=device)
-    with threads(n_threads), torch.inference_mode():
-        times = _times(lambda: run(plan, params, x), device, repeats, seconds)
-    quarters = statistics.quantiles(times, n=4)
-    return Measurement(
-        "latency_ms",
-        statistics.median(times),
-        "ms",
-        evaluator="clock",
-        device=f"torch {torch.__version__} eager, {device_name(device)}, threads {n_threads}, "
-        f"batch {batch}, float32",
-        spread=(quarters[2] - quarters[0]) / 2,
-    )
+    measured: list[list[Measurement]] = []
+    for start in range(0, len(networks), TOGETHER):
+        measured += _together(networks[start : start + TOGETHER], deployment, rounds)
+    return measured
 
 
-def _times(forward: Callable[[], object], device: str, repeats: int, seconds: float) -> list[float]:
-    def once() -> float:
-        begun = time.perf_counter()
-        forward()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - begun) * 1e3
+def _together(
+    networks: Sequence[tuple[Plan, Params]], deployment: Deployment, rounds: int
+) -> list[list[Measurement]]:
+    runtime = RUNTIMES[deployment.runtime]
+    device = deployment.device if runtime.gpu else "cpu"
+    with threads(deployment.threads), torch.inference_mode():
+        timed = [
+            _Timed(
+                runtime.load(plan, params, deployment.threads, device),
+                torch.zeros((deployment.batch, *plan.input.dims), device=device),
+            )
+            for plan, params in networks
+        ]
+        for number in range(rounds):
+            for network in timed:
+                if number < FEWEST or network.seconds < LONGEST_S:
+                    network.block()
+    alone = deployment.threads == 1 and device == "cpu"
+    return [network.measurements(deployment, cpu=alone) for network in timed]
 
-    for _ in range(3):
-        once()
-    end = time.perf_counter() + seconds
-    times = [once() for _ in range(5)]
-    while len(times) < repeats and time.perf_counter() < end:
-        times.append(once())
-    return times
+
+class _Timed:
+    """A loaded network, warmed up, and the times of its blocks."""
+
+    def __init__(self, forward: Forward, x: Tensor):
+        self.forward, self.x = forward, x
+        self.runs, self.seconds = 1, 0.0
+        self.blocks: list[tuple[float, float]] = []  # ms of one pass, by CPU and by the wall
+        for _ in range(3):
+            self.block()
+        fastest_s = min(wall for _, wall in self.blocks) / 1e3
+        self.runs = max(1, round(BLOCK_S / max(fastest_s, 1e-7)))
+        self.seconds, self.blocks = 0.0, []
+
+    def block(self) -> None:
+        """Time some passes together."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(self.runs):
+            self.forward(self.x)
+        if self.x.is_cuda:
+            torch.cuda.synchronize(self.x.device)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        self.seconds += wall
+        self.blocks.append((cpu * 1e3 / self.runs, wall * 1e3 / self.runs))
+
+    def measurements(self, deployment: Deployment, *, cpu: bool) -> list[Measurement]:
+        by_cpu, by_wall = zip(*self.blocks, strict=True)
+        pairs = zip(deployment.columns, (by_cpu if cpu else by_wall, by_wall), strict=True)
+        return [
+            Measurement(
+                name,
+                low(times),
+                "ms",
+                evaluator="clock",
+                device=str(deployment),
+                spread=_spread(times),
+            )
+            for name, times in pairs
+        ]
 
 
-def device_name(device: str) -> str:
-    """The device as a latency names it."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"{device} {platform.processor() or platform.machine()}"
+def low(times: Sequence[float]) -> float:
+    """The quantile of times that is told."""
+    return float(np.quantile(times, QUANTILE))
+
+
+def _spread(times: Sequence[float]) -> float:
+    quarters = [low(list(part)) for part in np.array_split(np.asarray(times), 4)]
+    return (max(quarters) - min(quarters)) / 2

@@ -8,10 +8,13 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from nas.op.graph import Graph, Names, NoOnnxForm
 from nas.op.shape import Kind, Shape, ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nas.op.graph import Array, Arrays
 
     Tensors = tuple[Tensor, ...]
     Weights = Mapping[str, Tensor]
@@ -166,6 +169,21 @@ class Operator(ABC):
     @abstractmethod
     def code(self, xs: Shapes, a: Args) -> Code: ...
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        """Write what it computes in evaluation into a graph; what comes back are the names of its
+        results. Raises NoOnnxForm where it cannot be written."""
+        raise NoOnnxForm(f"the operator {self.name} has no form in ONNX")
+
+    def affine(self, p: Arrays) -> tuple[Array, Array] | None:
+        """The scale and the shift of each channel that it comes to in evaluation, where that is
+        all it does."""
+        return None
+
+    def scaled(self, xs: Shapes, p: Arrays, scale: Array, shift: Array) -> Arrays | None:
+        """The parameters with which each channel of its result comes out scaled and shifted; None
+        where there are none."""
+        return None
+
     def bind(self, positional: tuple[Value, ...], named: Args) -> dict[str, Value]:
         """Arguments by name, with defaults; raises ValueError for what is unknown or missing."""
         names = [arg.name for arg in self.args]
@@ -244,6 +262,9 @@ class Composite(Operator):
         raise TypeError(f"{self.name} runs as its parts: plan it")
 
     def code(self, xs: Shapes, a: Args) -> Code:
+        raise TypeError(f"{self.name} is written as its parts: plan it")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
         raise TypeError(f"{self.name} is written as its parts: plan it")
 
 

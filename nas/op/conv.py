@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 from nas.lazy import F
 from nas.op.activation import ACTIVATIONS
 from nas.op.base import Arg, Args, Code, Composite, Operator, Param, Part, Phase, Shapes
+from nas.op.graph import Graph, Names
+from nas.op.linear import scaled_map
 from nas.op.norm import BatchNorm
 from nas.op.shape import Shape, ShapeError, wants_image
 from nas.op.stream import Add
 
 if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Array, Arrays
 
 
 class Conv(Operator):
@@ -82,6 +85,23 @@ class Conv(Operator):
         )
         module = f"nn.Conv{len(x.space)}d({x.channels}, {out}, {kernel}{rest})"
         return Code(module, "{m}({0})")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        _, _, stride, groups, padding, _ = self.geometry(xs[0], a)
+        rank = len(xs[0].space)
+        node = graph(
+            "Conv",
+            *values,
+            graph.constant(p["weight"]),
+            *graph.biased(p),
+            strides=[stride] * rank,
+            pads=[padding] * 2 * rank,
+            group=groups,
+        )
+        return (node,)
+
+    def scaled(self, xs: Shapes, p: Arrays, scale: Array, shift: Array) -> Arrays:
+        return scaled_map(p, scale, shift)
 
 
 class Depthwise(Conv):
@@ -163,6 +183,17 @@ class SqueezeExcite(nn.Module):
     def code(self, xs: Shapes, a: Args) -> Code:
         module = f"SqueezeExcite({xs[0].channels}, {self._inner(xs[0], a)})"
         return Code(module, "{m}({0})", self.helper)
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        def mapped(value: str, name: str) -> str:
+            weight = p[f"{name}.weight"]
+            kernel = weight.reshape(*weight.shape, *[1] * len(xs[0].space))
+            biased = graph.biased(p, f"{name}.bias")
+            return graph("Conv", value, graph.constant(kernel), *biased)
+
+        inner = graph("Relu", mapped(graph("GlobalAveragePool", *values), "reduce"))
+        gate = graph("HardSigmoid", mapped(inner, "expand"), alpha=1 / 6, beta=0.5)
+        return (graph("Mul", *values, gate),)
 
 
 class MBConv(Composite):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from nas.lazy import F
+from nas.lazy import F, np
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
+from nas.op.graph import Graph, Names
 from nas.op.shape import Shape
 
 if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Array, Arrays
 
 
 class Linear(Operator):
@@ -41,6 +43,33 @@ class Linear(Operator):
         bias = "" if a["bias"] else ", bias=False"
         return Code(f"nn.Linear({xs[0].dims[-1]}, {a['out']}{bias})", "{m}({0})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (dense(graph, values[0], len(xs[0].dims), p),)
+
+    def scaled(self, xs: Shapes, p: Arrays, scale: Array, shift: Array) -> Arrays | None:
+        return scaled_map(p, scale, shift) if xs[0].kind == "vector" else None
+
+
+def dense(graph: Graph, value: str, axes: int, p: Arrays, name: str = "") -> str:
+    """A linear map of the last of a value's axes, by `name`'s weight and bias."""
+    if axes == 1:
+        weight = graph.constant(p[f"{name}weight"])
+        return graph("Gemm", value, weight, *graph.biased(p, f"{name}bias"), transB=1)
+    product = graph("MatMul", value, graph.constant(p[f"{name}weight"].T))
+    biased = graph.biased(p, f"{name}bias")
+    return graph("Add", product, *biased) if biased else product
+
+
+def scaled_map(p: Arrays, scale: Array, shift: Array) -> Arrays:
+    """A map's parameters with which what comes out, the first axis of its weight, is scaled and
+    shifted."""
+    weight = p["weight"]
+    bias = p.get("bias", np.zeros_like(shift))
+    return {
+        "weight": weight * scale.reshape(-1, *[1] * (weight.ndim - 1)),
+        "bias": bias * scale + shift,
+    }
+
 
 class Flatten(Operator):
     """All elements as one vector."""
@@ -55,3 +84,6 @@ class Flatten(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0}.flatten(1)")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("Flatten", *values, axis=1),)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.lazy import F, torch
+from nas.lazy import F, np, torch
 from nas.op.base import Args, Code, Composite, Operator, Param, Part, Phase, Shapes
+from nas.op.graph import Graph, Names
 from nas.op.shape import ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Array, Arrays
+
+EPSILON = 1e-5  # that torch adds to a variance
 
 
 def _scale(channels: int) -> tuple[Param, ...]:
@@ -42,24 +46,35 @@ class BatchNorm(Operator):
         training = phase.training or mean is None
         rate = phase.momentum
         if mean is not None and var is not None and rate is None:
-            _join(xs[0], mean, var, phase.seen)
-            mean = var = None
+            return (_joining(xs[0], p, mean, var, phase.seen),)
         return (F.batch_norm(xs[0], mean, var, p["weight"], p["bias"], training, rate or 0.0),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         rank = max(1, len(xs[0].space))
         return Code(f"nn.BatchNorm{rank}d({xs[0].channels})", "{m}({0})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        names = ("weight", "bias", *self.statistics)
+        given = (graph.constant(p[name]) for name in names)
+        return (graph("BatchNormalization", *values, *given, epsilon=EPSILON),)
 
-def _join(x: Tensor, mean: Tensor, var: Tensor, seen: int) -> None:
-    """Make the mean and variance of `seen` samples those of these and x's together (Chan et al.
-    1979, "Updating formulae and a pairwise algorithm for computing sample variances", eq. 2.1)."""
-    share = len(x) / (seen + len(x))
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    new_var, new_mean = torch.var_mean(x, axes, correction=0)
-    apart = new_mean - mean
-    var.lerp_(new_var, share).add_(apart.square(), alpha=share * (1 - share))
-    mean.lerp_(new_mean, share)
+    def affine(self, p: Arrays) -> tuple[Array, Array]:
+        scale = p["weight"] / np.sqrt(p["running_var"] + np.float32(EPSILON))
+        return scale, p["bias"] - p["running_mean"] * scale
+
+
+def _joining(x: Tensor, p: Weights, mean: Tensor, var: Tensor, seen: int) -> Tensor:
+    """x normalised by its own statistics; the mean and variance of `seen` samples become those of
+    these and x's together (Chan et al. 1979, "Updating formulae and a pairwise algorithm for
+    computing sample variances", eq. 2.1). torch.var_mean takes four times as long."""
+    normed, own_mean, scale = torch.native_batch_norm(
+        x, p["weight"], p["bias"], None, None, True, 0.0, EPSILON
+    )
+    own_var = (scale.square().reciprocal() - EPSILON).clamp_(min=0)  # of 1 / sqrt(var + EPSILON)
+    share, apart = len(x) / (seen + len(x)), own_mean - mean
+    var.lerp_(own_var, share).add_(apart.square(), alpha=share * (1 - share))
+    mean.lerp_(own_mean, share)
+    return normed
 
 
 class LayerNorm(Operator):
@@ -80,6 +95,10 @@ class LayerNorm(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(f"nn.LayerNorm({xs[0].dims[-1]})", "{m}({0})")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        given = (graph.constant(p[name]) for name in ("weight", "bias"))
+        return (graph("LayerNormalization", *values, *given, axis=-1, epsilon=EPSILON),)
 
 
 class Norm(Composite):

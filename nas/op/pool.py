@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from nas.lazy import F
+from nas.lazy import F, np, torch
 from nas.op.base import Arg, Args, Code, Composite, Operator, Part, Phase, Shapes, wants
+from nas.op.graph import Graph, Names
 from nas.op.shape import Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Arrays
 
 
 class MeanSpace(Operator):
@@ -27,6 +29,9 @@ class MeanSpace(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0}.flatten(2).mean(2)")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("Flatten", graph("GlobalAveragePool", *values), axis=1),)
+
 
 class MeanPositions(Operator):
     """The mean of a sequence over its positions: a vector of its features."""
@@ -42,6 +47,10 @@ class MeanPositions(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0}.flatten(1, -2).mean(1)")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        axes = graph.integers(*range(1, len(xs[0].dims)))
+        return (graph("ReduceMean", *values, axes, keepdims=0),)
 
 
 class Pool(Composite):
@@ -67,6 +76,8 @@ class MaxPool(Operator):
         Arg("padding", "execution", -1, least=-1),
     )
     word: ClassVar[str] = "max"
+    node: ClassVar[str] = "MaxPool"
+    counted: ClassVar[dict[str, int]] = {}
     nonlinear = True
 
     @staticmethod
@@ -94,11 +105,25 @@ class MaxPool(Operator):
         call = f"F.{self.word}_pool{len(xs[0].space)}d({{0}}, {kernel}, {stride}, {padding})"
         return Code(None, call)
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        kernel, stride, padding = self._geometry(a)
+        rank = len(xs[0].space)
+        node = graph(
+            self.node,
+            *values,
+            kernel_shape=[kernel] * rank,
+            strides=[stride] * rank,
+            pads=[padding] * 2 * rank,
+            **self.counted,
+        )
+        return (node,)
+
 
 class AvgPool(MaxPool):
     """The mean of each window, padding counted."""
 
-    name, word, nonlinear = "avg_pool", "avg", False
+    name, word, node, nonlinear = "avg_pool", "avg", "AveragePool", False
+    counted: ClassVar[dict[str, int]] = {"count_include_pad": 1}
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         shapes = super().outputs(xs, a)
@@ -126,6 +151,10 @@ class Upsample(Operator):
         words = f'scale_factor={float(a["factor"])}, mode="nearest"'
         return Code(None, f"F.interpolate({{0}}, {words})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        space = tuple(size * int(a["factor"]) for size in xs[0].space)
+        return (nearest(graph, values[0], xs[0].space, space),)
+
 
 class UpsampleTo(Operator):
     """Space resampled to the sizes given, bilinear; for logits at the input's resolution."""
@@ -151,6 +180,10 @@ class UpsampleTo(Operator):
         words = f'size=({a["height"]}, {a["width"]}), mode="bilinear", align_corners=False'
         return Code(None, f"F.interpolate({{0}}, {words})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        size = graph.integers(int(a["height"]), int(a["width"]))
+        return (graph("Resize", *values, "", "", size, axes=[2, 3], mode="linear"),)
+
 
 class Resize(Composite):
     """Space resampled to so many percent of each size, bilinear: an elastic input resolution
@@ -169,3 +202,19 @@ class Resize(Composite):
             raise ShapeError("it takes an image with two spatial axes")
         height, width = space
         return (Part("resized", UpsampleTo(), {"height": height, "width": width}, (0,)),), (1,)
+
+
+def nearest(graph: Graph, value: str, space: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """An image's space resampled as torch's mode "nearest" does it: place i of n is what stands at
+    floor(i · old / n)."""
+    if all(new % old == 0 for old, new in zip(space, wanted, strict=True)):
+        scales = [1.0, 1.0, *(new / old for old, new in zip(space, wanted, strict=True))]
+        ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        scaled = graph.constant(np.array(scales, np.float32))
+        return graph("Resize", value, "", scaled, mode="nearest", **ways)
+    for axis, (old, new) in enumerate(zip(space, wanted, strict=True), start=2):
+        if old != new:
+            places = torch.arange(old, dtype=torch.float32).reshape(1, 1, -1)
+            taken = F.interpolate(places, size=new, mode="nearest").long().flatten()
+            value = graph("Gather", value, graph.integers(*taken.tolist()), axis=axis)
+    return value

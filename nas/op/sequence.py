@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from nas.lazy import F
+from nas.lazy import F, np
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, wants
+from nas.op.graph import Graph, Names
+from nas.op.linear import dense
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Arrays
 
 
 class Permute(Operator):
@@ -40,6 +43,10 @@ class Permute(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, f"{{0}}.permute(0, {', '.join(str(a['order']))})")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        order = [0, *(int(digit) for digit in str(a["order"]))]
+        return (graph("Transpose", *values, perm=order),)
 
 
 class Im2Col(Operator):
@@ -90,6 +97,21 @@ class Im2Col(Operator):
         windows = "".join(f".unfold({axis}, {kernel}, {stride})" for axis in range(2, 2 + axes))
         return Code(None, f"{padded}{windows}.flatten(2, {1 + axes}).transpose(1, 2).flatten(2)")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        """A convolution of each channel with every kernel that is one at a single place."""
+        channels, axes, kernel = xs[0].channels, int(a["axes"]), int(a["kernel"])
+        places = kernel**axes
+        each = np.eye(places, dtype=np.float32).reshape(places, 1, *[kernel] * axes)
+        weight = graph.constant(np.tile(each, (channels, *[1] * (axes + 1))))
+        windows = graph("Conv", *values, weight, group=channels, **_conv_sizes(a))
+        flat = graph("Reshape", windows, graph.integers(0, channels * places, -1))
+        return (graph("Transpose", flat, perm=[0, 2, 1]),)
+
+
+def _conv_sizes(a: Args) -> dict[str, list[int]]:
+    axes = int(a["axes"])
+    return {"strides": [int(a["stride"])] * axes, "pads": [int(a["padding"])] * 2 * axes}
+
 
 def grid(x: Shape, a: Args) -> tuple[int, ...]:
     """How many windows there are in each spatial axis of an image."""
@@ -129,6 +151,11 @@ class Col2Im(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, f"{{0}}.transpose(1, 2).unflatten(2, {self._space(a)})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        turned = graph("Transpose", *values, perm=[0, 2, 1])
+        sizes = graph.integers(0, xs[0].dims[1], *self._space(a))
+        return (graph("Reshape", turned, sizes),)
+
     @staticmethod
     def _space(a: Args) -> tuple[int, ...]:
         height, width = int(a["height"]), int(a["width"])
@@ -152,6 +179,13 @@ def convolution_code(x: Shape, out: int, bias: bool, a: Args) -> Code:
     sizes = [x.channels, out, *(int(a[name]) for name in ("kernel", "stride", "padding", "axes"))]
     rest = "" if bias else ", bias=False"
     return Code(f"WindowLinear({', '.join(map(str, sizes))}{rest})", "{m}({0})", WINDOW_LINEAR)
+
+
+def convolution_onnx(graph: Graph, value: str, x: Shape, p: Arrays, a: Args) -> str:
+    """The same in ONNX."""
+    kernel = p["weight"].reshape(-1, x.channels, *[int(a["kernel"])] * int(a["axes"]))
+    weight = graph.constant(kernel)
+    return graph("Conv", value, weight, *graph.biased(p), **_conv_sizes(a))
 
 
 WINDOW_LINEAR = '''
@@ -186,6 +220,10 @@ class Tokens(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0}.flatten(2).transpose(1, 2)")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        flat = graph("Reshape", *values, graph.integers(0, xs[0].channels, -1))
+        return (graph("Transpose", flat, perm=[0, 2, 1]),)
+
 
 class Positional(Operator):
     """A learned encoding of every element's place, added."""
@@ -215,6 +253,9 @@ class Positional(nn.Module):
     def code(self, xs: Shapes, a: Args) -> Code:
         sizes = ", ".join(map(str, xs[0].dims))
         return Code(f"Positional({sizes})", "{m}({0})", self.helper)
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("Add", *values, graph.constant(p["weight"])),)
 
 
 class Attention(Operator):
@@ -288,3 +329,18 @@ class SelfAttention(nn.Module):
     def code(self, xs: Shapes, a: Args) -> Code:
         heads, size = self._sizes(xs[0], a)
         return Code(f"SelfAttention({xs[0].dims[-1]}, {heads}, {size})", "{m}({0})", self.helper)
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        heads, size = self._sizes(xs[0], a)
+        apart = graph.integers(0, xs[0].dims[0], heads, size)
+
+        def by_head(name: str, perm: list[int]) -> str:
+            rows = dense(graph, values[0], 2, p, f"{name}.")
+            return graph("Transpose", graph("Reshape", rows, apart), perm=perm)
+
+        query, key = by_head("query", [0, 2, 1, 3]), by_head("key", [0, 2, 3, 1])
+        fit = graph("Mul", graph("MatMul", query, key), graph.number(size**-0.5))
+        share, value = graph("Softmax", fit, axis=-1), by_head("value", [0, 2, 1, 3])
+        mixed = graph("Transpose", graph("MatMul", share, value), perm=[0, 2, 1, 3])
+        flat = graph("Reshape", mixed, graph.integers(0, xs[0].dims[0], heads * size))
+        return (dense(graph, flat, 2, p, "out."),)

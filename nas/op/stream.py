@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, torch
 from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
+from nas.op.graph import Graph, Names
+from nas.op.pool import nearest
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
+    from nas.op.graph import Arrays
 
 
 class Identity(Operator):
@@ -23,6 +27,9 @@ class Identity(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0}")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return values
 
 
 class Output(Identity):
@@ -52,6 +59,9 @@ class Clone(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, ", ".join(["{0}"] * int(a["n"])))
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return values * int(a["n"])
 
 
 def axis(x: Shape, a: Args) -> int:
@@ -89,6 +99,12 @@ class Group(Operator):
             return Code(None, "{0}")
         return Code(None, f"torch.chunk({{0}}, {a['n']}, dim={a['dim']})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        n = int(a["n"])
+        if n == 1:
+            return values
+        return graph.several(n, "Split", *values, axis=int(a["dim"]), num_outputs=n)
+
 
 class Add(Operator):
     """The sum of streams of one shape."""
@@ -124,6 +140,14 @@ class Add(Operator):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, " + ".join(f"{{{i}}}" for i in range(len(xs))))
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (summed(graph, values),)
+
+
+def summed(graph: Graph, values: Names) -> str:
+    """The sum of values of one shape, from the first to the last."""
+    return reduce(lambda total, value: graph("Add", total, value), values)
 
 
 class Concat(Operator):
@@ -187,6 +211,9 @@ class Concat(Operator):
         names = ", ".join(f"{{{i}}}" for i in range(len(xs)))
         return Code(None, f"torch.cat([{names}], dim={a['dim']})")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("Concat", *values, axis=int(a["dim"])),)
+
 
 class MatMul(Operator):
     """The matrix product of two streams over their last two axes."""
@@ -244,6 +271,9 @@ class MatMul(Operator):
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, "{0} @ {1}")
 
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("MatMul", *values),)
+
 
 class ScaledMatMul(MatMul):
     """A matrix product divided by the square root of the inner size."""
@@ -255,6 +285,10 @@ class ScaledMatMul(MatMul):
 
     def code(self, xs: Shapes, a: Args) -> Code:
         return Code(None, f"{{0}} @ {{1}} * {xs[0].dims[-1]} ** -0.5")
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        product = super().onnx(graph, values, xs, p, a)
+        return (graph("Mul", *product, graph.number(xs[0].dims[-1] ** -0.5)),)
 
 
 class UpsampleAdd(Operator):
@@ -287,3 +321,11 @@ class UpsampleAdd(Operator):
             for i, x in enumerate(xs)
         ]
         return Code(None, " + ".join(terms))
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        size = xs[0].space
+        alike = tuple(
+            value if x.space == size else nearest(graph, value, x.space, size)
+            for value, x in zip(values, xs, strict=True)
+        )
+        return (summed(graph, alike),)

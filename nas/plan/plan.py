@@ -48,12 +48,18 @@ class Plan:
     outputs: Mapping[str, int]
 
     @cached_property
+    def readers(self) -> Counter[int]:
+        """How often each value is read, by steps and as a result."""
+        read = Counter(value for step in self.steps for value in step.inputs)
+        read.update(self.outputs.values())
+        return read
+
+    @cached_property
     def convolutions(self) -> Mapping[int, tuple[int, int]]:
         """Where im2col, linear and col2im follow each other and nothing else reads what is between:
         the numbers of the first two steps by that of the last. They run as one convolution."""
         maker = {value: i for i, step in enumerate(self.steps) for value in step.outputs}
-        read = Counter(value for step in self.steps for value in step.inputs)
-        read.update(self.outputs.values())
+        read = self.readers
 
         def before(i: int | None, name: str) -> int | None:
             """The step that made what step `i` reads, if it is one of that name read but once."""

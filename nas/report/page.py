@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Names:
     tasks: tuple[str, ...]
     columns: tuple[str, ...]  # objectives, then costs, then others
     after: frozenset[str]  # measured on the test split or after retraining
+    runtimes: Mapping[str, str]  # of the latencies, by column
 
     @staticmethod
     def of(run: Run, trials: Sequence[Trial]) -> Names:
@@ -55,10 +56,14 @@ class Names:
                 after_by_column[column(one, tasks, wanted)] = after
         measured = {name for trial in trials for name in trial.columns()}
         kept = [name for name in after_by_column if name in measured]
-        return Names(tasks, tuple(kept), frozenset(name for name in kept if after_by_column[name]))
+        later = frozenset(name for name in kept if after_by_column[name])
+        return Names(tasks, tuple(kept), later, run.latencies)
 
     def label(self, column: str) -> str:
-        return text.label(column, self.tasks)
+        """A column in words; of a latency also what runs the network."""
+        words = text.label(column, self.tasks)
+        runtime = self.runtimes.get(column, "").partition(",")[0]
+        return f"{words} ({runtime})" if runtime else words
 
 
 def column(measurement: Measurement, tasks: Sequence[str], wanted: Iterable[str] = ()) -> str:
@@ -103,6 +108,7 @@ def render(run: Run) -> str:
         failed=[trial for trial in trials if trial.state == "failed"][:DRAWN],
         finished=_finished(trials),
         drawn=len(drawn) if len(drawn) < len(trials) else 0,
+        gain="" if run.gain is None else str(run.gain),
         trivial=[(names.label(k), text.human(k, value)) for k, value in run.trivial.items()],
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[

@@ -11,12 +11,14 @@ from nas.search.choose_evaluator import trust
 from nas.search.evolve import EvolutionSampler
 from nas.search.folder import RunError
 from nas.search.loop import resume, search
+from nas.search.predicted import PredictedSampler
 from nas.search.run import Run, load
 from nas.search.settings import Settings, SettingsError
 from nas.search.tree import TreeSampler
 
 __all__ = [
     "EvolutionSampler",
+    "PredictedSampler",
     "Run",
     "RunError",
     "Settings",

@@ -135,19 +135,19 @@ class DerivationSampler(BaseSampler, ABC):
                 if key not in taken:
                     break
         else:
-            child = _Child(sample(grammar, rng, input=input, limits=limits))
+            child = Child(sample(grammar, rng, input=input, limits=limits))
         if child.parents:
             trial.set_user_attr(f"lineage:{grammar.name}", child.lineage())
         return child.derivation
 
     def _thoughts(
         self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits, rng: random.Random
-    ) -> Iterator[_Child]:
+    ) -> Iterator[Child]:
         """What the trial could be: its part of the start, children, draws, and what is left of a
         small space."""
         start, name = self._start(grammar), attribute(grammar)
         if trial.number < len(start):
-            yield _Child(_follow(start[trial.number], rng, input, limits))
+            yield Child(_follow(start[trial.number], rng, input, limits))
         draws = self.parents(trial.study, grammar, trial.number, rng)
         for drawn in islice(chain(draws, repeat(())), CHILDREN):
             parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
@@ -158,10 +158,10 @@ class DerivationSampler(BaseSampler, ABC):
         for _ in range(DRAWS):
             yield self._drawn(grammar, rng, input, limits)
         if grammar.finite and limits == UNLIMITED:
-            yield from map(_Child, islice(enumerate_all(grammar, input=input), SMALL))
+            yield from map(Child, islice(enumerate_all(grammar, input=input), SMALL))
 
-    def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> _Child:
-        return _Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
+    def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> Child:
+        return Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [derivation for derivation in self.start if derivation.grammar.name == grammar.name]
@@ -238,7 +238,7 @@ def violation(trial: FrozenTrial) -> float:
 
 
 @dataclass(frozen=True)
-class _Child:
+class Child:
     """A derivation thought of, the numbers of its parents' trials, and how it came from them."""
 
     derivation: Derivation
@@ -265,19 +265,19 @@ def _first(study: Study, derivation: Derivation) -> list[tuple[int, Derivation]]
 
 def _vary(
     parents: Sequence[tuple[int, Derivation]], rng: random.Random, input: Shape, limits: Limits
-) -> _Child | None:
+) -> Child | None:
     """A child of two parents or, where they do not cross, of the first; None if there is none."""
     numbers = tuple(number for number, _ in parents)
     try:
         if len(parents) == 2:
             child = cross(parents[0][1], parents[1][1], rng, input=input, limits=limits)
-            return _Child(child.derivation, numbers, child)
+            return Child(child.derivation, numbers, child)
     except GrammarError:
         pass
     try:
         if parents and parents[0][1].choices:
             child = mutate(parents[0][1], rng, input=input, limits=limits)
-            return _Child(child.derivation, numbers[:1], child)
+            return Child(child.derivation, numbers[:1], child)
     except GrammarError:
         pass
     return None

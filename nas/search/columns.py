@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nas.front import Limit, Objective
 from nas.measure import COSTS
-from nas.search.settings import Settings
+from nas.search.settings import Latency, Settings
 from nas.task import TARGETS, Metric, Task
+from nas.task.target.base import NLL
 
 
 class TaskName(NamedTuple):
@@ -22,6 +24,7 @@ class TaskName(NamedTuple):
 
 
 Named = Sequence[TaskName | Task]
+CLOCKED = tuple(name for name, cost in COSTS.items() if cost.of is None)
 PRIMARY = {target.metrics[0].name: target.metrics for target in TARGETS.values()}
 
 
@@ -31,11 +34,22 @@ def column(task: TaskName | Task, tasks: Named, metric: str = "") -> str:
     return name if len(tasks) == 1 else f"{_prefix(task)}{name}"
 
 
-def columns_of(tasks: Named) -> list[str]:
+def columns_of(tasks: Named, latencies: Sequence[Latency] = ()) -> list[str]:
     """Every column that a run on these tasks can be asked to optimise or limit."""
     long = [f"{_prefix(task)}{metric.name}" for task in tasks for metric in _metrics(task)]
     short = [metric.name for metric in _metrics(tasks[0])] if len(tasks) == 1 else []
-    return [*short, *COSTS, *long]
+    named = [f"{cost}@{entry.name}" for entry in latencies if entry.name for cost in CLOCKED]
+    return [*short, *COSTS, *named, *long]
+
+
+def finer(column: str) -> str:
+    """The column that ranks as a metric's does and tells more: of what is counted right the
+    likelihood, where its target has one; "" of any other."""
+    for metrics in PRIMARY.values():
+        for metric in metrics if NLL in metrics else ():
+            if metric.larger_is_better and re.search(rf"(^|_){metric.name}$", column):
+                return f"{column.removesuffix(metric.name)}{NLL.name}"
+    return ""
 
 
 def column_clash(tasks: Sequence[Task]) -> str:
@@ -65,13 +79,13 @@ def objectives_of(settings: Settings, tasks: Named) -> tuple[Objective, ...]:
     usual = ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
     metrics = (column(task, tasks, task.own_metric) for task in tasks)
     names = settings.objectives or (*metrics, *usual)
-    known = columns_of(tasks)
+    known = columns_of(tasks, settings.latency)
     return tuple(Objective.named(name, known) for name in names)
 
 
 def limits_of(settings: Settings, tasks: Named) -> tuple[Limit, ...]:
     """The limits that the settings write."""
-    known = columns_of(tasks)
+    known = columns_of(tasks, settings.latency)
     return tuple(Limit.parse(text, known) for text in settings.limits)
 
 

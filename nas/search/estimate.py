@@ -32,7 +32,8 @@ def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float
     for derivation in derivations:
         evaluator.measure(derivation, conditions)
         network = Network(derivation, heads=problem.tasks).eval().to(settings.device)
-        latency(network.plan, network.tensors(), device=settings.device)
+        for deployment in problem.deployments:
+            latency(network.plan, network.tensors(), deployment)
     each_s = (time.perf_counter() - begun) / len(derivations)
     costs["evaluation_ms"] = each_s * 1e3
     training_s = steps * costs["step_ms"] / 1e3

@@ -10,12 +10,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nas.archive import Archive, Trial
+from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import EVALUATORS, INHERITED, TRUTH
 from nas.events import Listener, Progress, TrialDone
 from nas.front import ParetoFront
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
+from nas.measure.cost import CLOCK
 from nas.plan import plan
 from nas.search.calibration import parallel
 from nas.search.clock import Clock
@@ -23,7 +24,7 @@ from nas.search.job import Job, Outcome, Pool
 from nas.search.latencies import Latencies
 from nas.search.parent_weights import ParentWeights
 from nas.search.problem import Problem
-from nas.search.propose import Proposal, Proposer
+from nas.search.propose import Proposal, Proposer, resolved
 from nas.search.recorded import Recorded
 from nas.search.run import Run
 
@@ -52,7 +53,7 @@ class Search:
         self.listed = listed(self.problem, self.alone)
         self.proposer = Proposer(
             self.problem.space,
-            settings.sampler,
+            "random" if self.listed else resolved(settings.sampler, inherits=self.inherits),
             self.problem.objectives,
             self.problem.limits,
             seed=settings.seed,
@@ -84,6 +85,7 @@ class Search:
         self._measure_latencies()
         if self.inherits:
             self._train_finalists()
+        self.latencies.measure_front()
 
     def _generation(self) -> bool:
         """Ask, evaluate, record and tell; whether it came to its end."""
@@ -103,7 +105,7 @@ class Search:
                     self.parallel = self.pool.parallel
                     self.archive.note("workers", count=self.parallel)
                 key = by_number[outcome.number]
-                self._record(outcome, key, first[key].derivation)
+                self._record(outcome, key, first[key])
                 if self._over():
                     break
         if any(key not in self.recorded.trials for key in numbers):
@@ -129,7 +131,7 @@ class Search:
             if failure is None:
                 jobs.append(job)
             else:
-                self._record(failure, key, derivation)
+                self._record(failure, key, first[key])
         return jobs
 
     def _job(self, number: int, proposal: Proposal) -> Job:
@@ -143,15 +145,17 @@ class Search:
         """Note that an evaluation begins which may take the search down with it."""
         self.archive.note("begun", derivation=job.derivation)
 
-    def _record(self, outcome: Outcome, key: str, derivation: Derivation) -> None:
+    def _record(self, outcome: Outcome, key: str, proposal: Proposal) -> None:
+        derivation = proposal.derivation
         if outcome.weights:
             self.weights.put(str(derivation), outcome.weights)
-        trial = self.recorded.add(outcome, key, derivation)
+        trial = self.recorded.add(outcome, key, derivation, drawn=proposal.drawn)
         self.latencies.add(trial, derivation)
         self._note_best(trial)
         done = len(self.recorded)
         expected = self.clock.expected(done, self.wanted)
-        self.listener(TrialDone("trials", done, expected, self.best, trial))
+        predicted = {f"τ {name}": tau for name, tau in self.proposer.agreement.items()}
+        self.listener(TrialDone("trials", done, expected, self.best | predicted, trial))
 
     def _measure_latencies(self) -> None:
         for trial in self.latencies.measure():
@@ -243,8 +247,15 @@ def went_on(trial: Trial) -> bool:
 
 
 def as_searched(trial: Trial) -> Trial:
-    """A trial without what it came to as a finalist, which the proposals after it did not know."""
-    if not any(m.evaluator == INHERITED for m in trial.measurements):
-        return trial
-    told = tuple(m for m in trial.measurements if m.evaluator != TRUTH)
-    return replace(trial, measurements=told)
+    """A trial as the proposals after it knew it: without what it came to as a finalist, and with
+    its latencies as they were first measured."""
+    inherited = any(m.evaluator == INHERITED for m in trial.measurements)
+    told, clocked = list[Measurement](), set[str]()
+    for measurement in trial.measurements:
+        again = measurement.evaluator == CLOCK and measurement.name in clocked
+        if again or (inherited and measurement.evaluator == TRUTH):
+            continue
+        if measurement.evaluator == CLOCK:
+            clocked.add(measurement.name)
+        told.append(measurement)
+    return replace(trial, measurements=tuple(told))

@@ -22,6 +22,7 @@ from nas.progress import heard_by
 from nas.search.apart import usual_processes
 from nas.search.calibration import parallel, spent
 from nas.search.choose_evaluator import choose_evaluator
+from nas.search.choose_runtime import choose_runtime
 from nas.search.course import BANK, CHECKPOINT
 from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
@@ -124,7 +125,8 @@ def _proceed(run: Run, listener: Listener, begun: float) -> Run:
             with joined(settings):
                 if banked:
                     train_supernet(run, archive, listener, ends)
-                with closing(make_pool(run.folder, settings, trust_code=run.trust_code)) as pool:
+                settled = choose_runtime(run, archive, listener)
+                with closing(make_pool(run.folder, settled, trust_code=run.trust_code)) as pool:
                     evaluator = choose_evaluator(run, archive, pool, listener)
                     Search(run, archive, pool, listener, evaluator, ends).go()
         except BaseException:

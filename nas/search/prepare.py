@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from nas.grammar import Grammar, sample
+from nas.measure.latency import Deployment
 from nas.plan import plan
 from nas.search.columns import column_clash
 from nas.search.folder import RunError
 from nas.search.problem import Problem, same_input
-from nas.search.propose import breeds, resolved
+from nas.search.propose import PARENTED, breeds, resolved
 from nas.search.settings import Settings, SettingsError
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
@@ -22,6 +23,7 @@ from nas.supernet.strategies import FINITE, of_user
 from nas.task import TaskError, check_shape, load_tasks
 from nas.train import Feed, Recipe
 
+WRITTEN = ("onnxruntime", "openvino")  # runtimes that take a network in ONNX
 TRIED = 4  # networks with operators of the user's own, of which one must run
 
 
@@ -44,9 +46,16 @@ def prepare(
 def check(problem: Problem, trust_code: bool) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     _ = problem.objectives
-    sampler = resolved(problem.settings.sampler, problem.grammar)
+    inherits = problem.settings.standalone.child_epochs > 0
+    sampler = resolved(problem.settings.sampler, inherits=inherits)
+    if inherits and sampler not in PARENTED:
+        raise SettingsError(
+            f"with child_epochs children go on from their parents' weights, and {sampler} knows no "
+            f"parents: say {' or '.join(PARENTED)}, or child_epochs 0"
+        )
     if problem.settings.start and not breeds(sampler, problem.grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
+    check_runtimes(problem)
     problem.seeds()
     _ = problem.space
     check_data(problem)
@@ -71,6 +80,31 @@ def check_data(problem: Problem) -> None:
     for task in problem.tasks:
         _ = task.class_weights
     Feed(problem.tasks, Recipe(augment=True), torch.device("cpu"), ahead=False)
+
+
+def check_runtimes(problem: Problem) -> None:
+    """Raise SettingsError for a runtime that cannot hold the space's networks, and for a latency
+    that is asked for where every one has a name."""
+    settings = problem.settings
+    named = {f"latency.runtime {entry.runtime}": entry.runtime for entry in settings.latency}
+    named["evaluate_in onnxruntime"] = settings.evaluate_in
+    for key, runtime in named.items():
+        if problem.grammar.used and runtime in WRITTEN:
+            raise SettingsError(
+                f"{key}: operators of your own ({', '.join(problem.grammar.used)}) have no form in "
+                "ONNX: say torch"
+            )
+    if settings.evaluate_in == "onnxruntime" and settings.device != "cpu":
+        raise SettingsError(
+            f"evaluate_in onnxruntime is for a CPU, and the device is {settings.device}: say torch"
+        )
+    columns = {o.name for o in problem.objectives} | {limit.name for limit in problem.limits}
+    for column in columns & set(Deployment().columns):
+        if all(entry.name for entry in settings.latency):
+            raise SettingsError(
+                f"{column} is asked for, and every latency has a name: ask for "
+                f"{column}@{settings.latency[0].name}, or leave one without"
+            )
 
 
 def check_supernet(problem: Problem, trust_code: bool) -> None:

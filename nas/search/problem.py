@@ -12,6 +12,8 @@ from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count, cover, extreme
 from nas.measure import costs
+from nas.measure.latency import Deployment
+from nas.measure.runtime import usual as usual_runtime
 from nas.plan import Plan, plan
 from nas.search.columns import counted, kept, limits_of, objectives_of
 from nas.search.folder import RunError
@@ -47,6 +49,18 @@ class Problem:
     @cached_property
     def limits(self) -> tuple[Limit, ...]:
         return limits_of(self.settings, self.tasks)
+
+    @cached_property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """How networks are run whose latency is measured: those with a name, and the other where
+        an objective or a limit reads its column."""
+        device, written = self.settings.device, not self.grammar.used
+        columns = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
+        wanted = []
+        for given in self.settings.latency:
+            runtime = usual_runtime(device, written) if given.runtime == "auto" else given.runtime
+            wanted.append(Deployment(runtime, given.threads, given.batch, device, given.name))
+        return tuple(d for d in wanted if d.name or not columns.isdisjoint(d.columns))
 
     @property
     def evaluator(self) -> str:
@@ -197,6 +211,7 @@ class Problem:
             device=settings.device,
             limit_s=settings.standalone.limit_s,
             going_on=settings.standalone.child_epochs,
+            runtime="torch" if settings.evaluate_in == "auto" else settings.evaluate_in,
         )
 
     def with_settings(self, settings: Settings) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,18 +10,23 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 
 from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
+from nas.measure import COSTS
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
+from nas.search.columns import finer
 from nas.search.evolve import EvolutionSampler, RandomDerivations
+from nas.search.predicted import COLUMNS, Goal, PredictedSampler
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
 
+DRAWN = 20  # of so many proposals one is drawn at random
+DRAWS = 20  # times at most, until it is one that was not proposed before
 Key = Callable[[Derivation], str]
 
 
@@ -33,6 +39,7 @@ class Bred:
     start: Sequence[Derivation]
     key: Key | None
     size: Size | None
+    goals: Sequence[Goal] = ()
 
     @property
     def own(self) -> tuple[Sequence[Derivation], Key | None, Size | None]:
@@ -44,8 +51,10 @@ FIXED: dict[str, Callable[[int, int], BaseSampler]] = {
     "random": lambda seed, population: RandomSampler(seed=seed),
     "tpe": lambda seed, population: TPESampler(seed=seed, n_startup_trials=2 * population),
     "nsga2": lambda seed, population: NSGAIISampler(seed=seed, population_size=population),
+    "gp": lambda seed, population: GPSampler(seed=seed, n_startup_trials=population),
 }
 BREEDING: dict[str, Callable[[Bred], DerivationSampler]] = {
+    "predicted": lambda bred: PredictedSampler(bred.seed, bred.population, *bred.own, bred.goals),
     "tree": lambda bred: TreeSampler(bred.seed, bred.population, 0.5, *bred.own),
     "evolution": lambda bred: EvolutionSampler(
         bred.seed, bred.population, max(2, bred.population // 10), *bred.own
@@ -54,11 +63,15 @@ BREEDING: dict[str, Callable[[Bred], DerivationSampler]] = {
 }
 
 
-def resolved(sampler: str, grammar: Grammar) -> str:
-    """The sampler that `auto` is in a grammar, and any other itself."""
+PARENTED = ("tree", "evolution")  # samplers whose children come of parents
+
+
+def resolved(sampler: str, *, inherits: bool = False) -> str:
+    """The sampler that `auto` is, where children inherit weights of parents or do not, and any
+    other itself."""
     if sampler != "auto":
         return sampler
-    return "nsga2" if grammar.finite else "tree"
+    return "tree" if inherits else "predicted"
 
 
 def breeds(sampler: str, grammar: Grammar) -> bool:
@@ -68,17 +81,17 @@ def breeds(sampler: str, grammar: Grammar) -> bool:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A derivation that Optuna asks for, the trial to answer with, and where it comes from."""
+    """A derivation that Optuna asks for, the trial to answer with, and where it comes from: the
+    parents, or a random draw that is not the sampler's."""
 
     derivation: Derivation
     trial: optuna.Trial
     lineage: Lineage | None = None
+    drawn: bool = False
 
 
 class Proposer:
     """Ask and tell. The same seed, told the same, proposes the same.
-
-    sampler: "auto" is nsga2 where a grammar is finite, and tree where it is recursive.
 
     For a sampler of Optuna's own, a finite grammar has a fixed table of sites: Optuna is asked for
     all of them, so that every trial has the same parameters and evolution can cross them; sites
@@ -91,6 +104,8 @@ class Proposer:
     population: trials of a generation. start: the first proposals; without them, those of a finite
     grammar are the ends of the space, the fewest FLOPs and the most: random draws crowd around the
     middle. key: what no two proposals of a sampler that breeds share.
+
+    Every twentieth proposal is a random draw, so that a search can say what its sampler brought.
     """
 
     def __init__(
@@ -107,8 +122,9 @@ class Proposer:
     ):
         self.space, self.grammar = space, space.grammar
         self.objectives, self.limits = objectives, limits
-        sampler = resolved(sampler, self.grammar)
+        self.seed = seed
         bred = breeds(sampler, self.grammar)
+        self.draws = sampler != "random" and (bred or not start)  # a list is gone through as it is
         self.sites: dict[str, CategoricalDistribution] = {}
         if self.grammar.finite and not bred:
             self.sites = {
@@ -117,7 +133,7 @@ class Proposer:
             }
         with _quiet():
             own = (
-                BREEDING[sampler](Bred(seed, population, start, key, space.size))
+                BREEDING[sampler](Bred(seed, population, start, key, space.size, self._goals()))
                 if bred
                 else FIXED[sampler](seed, population)
             )
@@ -139,7 +155,27 @@ class Proposer:
         name = attribute(self.grammar)
         return {t.user_attrs[name] for t in sampler.population(self.study, self.grammar)}
 
+    @property
+    def agreement(self) -> Mapping[str, float]:
+        """By column Kendall's τ of what the sampler predicted with what it had not seen."""
+        return getattr(self.study.sampler, "agreement", {})
+
+    def _goals(self) -> list[Goal]:
+        """What candidates are judged by: objectives, and the limits on what is measured."""
+        goals = []
+        for objective in self.objectives:
+            cost = COSTS.get(objective.name)
+            exact = cost.counted if cost else ""
+            told = finer(objective.name)
+            goals.append(Goal(objective.name, objective.maximize, exact, finer=told))
+        for limit in self.limits:
+            if limit.name not in COSTS or not COSTS[limit.name].counted:
+                most = -limit.bound if limit.least else limit.bound
+                goals.append(Goal(limit.name, limit.least, most=most))
+        return goals
+
     def ask(self) -> Proposal:
+        drawn = self._draw()
         if self.sites:
             trial = self.study.ask(dict(self.sites))
             derivation = self.space.derive(follow_table(trial.params))
@@ -148,13 +184,31 @@ class Proposer:
             derivation = derive(
                 self.grammar, choose_with(trial), input=self.space.input, limits=self.space.limits
             )
-        return Proposal(derivation, trial, Lineage.of(self.study, trial, self.grammar))
+        lineage = Lineage.of(self.study, trial, self.grammar)
+        return Proposal(derivation, trial, lineage, drawn)
+
+    def _draw(self) -> bool:
+        """Have every twentieth proposal drawn at random; whether this is one."""
+        number = len(self.study.get_trials(deepcopy=False))
+        if number % DRAWN != DRAWN - 1 or not self.draws:
+            return False
+        rng, name = random.Random(f"{self.seed}/draw {number}"), attribute(self.grammar)
+        trials = self.study.get_trials(deepcopy=False)
+        taken = {trial.user_attrs.get(name) for trial in trials}
+        for _ in range(DRAWS):
+            derivation = self.space.draw(rng)
+            if str(derivation) not in taken:
+                break
+        text = {name: str(derivation)}
+        self.study.enqueue_trial(dict(derivation.by_site) if self.sites else {}, text)
+        return True
 
     def tell(self, proposal: Proposal, values: Mapping[str, float] | None) -> None:
         """Answer a proposal with the columns of its trial; None where the evaluation failed."""
         if values is None or any(o.name not in values for o in self.objectives):
             self.study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
             return
+        proposal.trial.set_user_attr(COLUMNS, dict(values))
         for limit in self.limits:
             proposal.trial.set_constraint(limit.name, limit.excess(values[limit.name]))
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])

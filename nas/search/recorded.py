@@ -49,7 +49,9 @@ class Recorded:
         )
         return Outcome(job.number, (), reason, 0.0)
 
-    def add(self, outcome: Outcome, key: str, derivation: Derivation) -> Trial:
+    def add(
+        self, outcome: Outcome, key: str, derivation: Derivation, *, drawn: bool = False
+    ) -> Trial:
         """Record an outcome as a trial; on disk when this returns."""
         text = str(derivation)
         id = identity(text, self._ids)
@@ -63,6 +65,7 @@ class Recorded:
             outcome.measurements,
             outcome.seconds,
             outcome.cpu_s,
+            drawn,
         )
         self.archive.record(trial)
         self.trials[key] = trial

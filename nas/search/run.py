@@ -15,6 +15,7 @@ from nas.grammar import Derivation, Grammar
 from nas.measure import COSTS
 from nas.search.columns import Named, column, columns_of, limits_of, objectives_of
 from nas.search.folder import RunError, read_facts
+from nas.search.gain import Gain, gain
 from nas.search.problem import Problem
 from nas.search.settings import EXECUTION, Settings
 from nas.task import Task, TaskError, load_tasks
@@ -129,9 +130,25 @@ class Run:
     def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
         """The Pareto front over the run's objectives, or over any columns that trials have."""
         trials = self.trials
-        known = {*columns_of(self.named), *(name for t in trials for name in t.columns())}
+        known = set(columns_of(self.named, self.settings.latency))
+        known.update(name for trial in trials for name in trial.columns())
         chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
         return ParetoFront.of(trials, chosen, self.limits)
+
+    @property
+    def gain(self) -> Gain | None:
+        """What the sampler brought over the search's own random draws, None of too few."""
+        return gain(self.trials, self.objectives, self.limits)
+
+    @property
+    def latencies(self) -> dict[str, str]:
+        """How networks were run whose latency was measured, by column."""
+        return {
+            column: measurement.device
+            for trial in self.front().trials
+            for column, measurement in trial.newest().items()
+            if column.partition("@")[0] == "latency_ms"
+        }
 
     @property
     def trivial(self) -> dict[str, float]:

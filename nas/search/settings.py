@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nas.evaluate import EVALUATORS, TRUTH
 from nas.grammar import Grammar
+from nas.measure.runtime import RUNTIMES
 from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe, resolved
 
 EXECUTION = ("on", "workers", "processes", "device")  # how a run is carried on, no part of it
+Sampler = Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"]
 ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
 
@@ -62,7 +64,7 @@ class Supernet(Adam):
     weight_decay: float = _is(1e-4, "pull of the weights to zero; with adam 0.05", ge=0)
     batch: int = _is(64, "samples in a step", ge=2)
     label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
-    samples: int = _is(512, "training inputs for a subnet's batch statistics", ge=2)
+    samples: int = _is(256, "training inputs for a subnet's batch statistics", ge=2)
     share: float = _is(0.5, "of a budget, the share for this training", gt=0, lt=1)
     kernel_transform: bool = _is(
         False, "smaller kernels are larger ones' middles times a learned matrix"
@@ -140,6 +142,33 @@ class Retrain(Training):
     )
 
 
+class Latency(Strict):
+    """How a network is run whose latency is measured; there may be several, as [[latency]], and
+    those with a name are always measured."""
+
+    name: str = _is(
+        "",
+        "of the column latency_ms@name; without one it is latency_ms",
+        pattern=r"^[\w.-]*$",
+        max_length=40,
+    )
+    runtime: Literal["auto", *RUNTIMES] = _is(  # type: ignore[valid-type]
+        "auto", f"{', '.join(RUNTIMES)}; auto is onnxruntime on a CPU, else torch"
+    )
+    threads: int = _is(1, "of the CPU that it runs on", ge=1, le=1024)
+    batch: int = _is(1, "samples at a time", ge=1, le=65536)
+
+    @staticmethod
+    def parse(text: str) -> dict[str, str]:
+        """The settings of a text such as `runtime=torch,threads=4`. Raises SettingsError."""
+        pairs = [part.partition("=") for part in text.split(",")]
+        if any(not (key.strip() and value.strip()) for key, _, value in pairs):
+            raise SettingsError(
+                f"latency {text!r} is not like runtime=torch,threads=4,batch=8,name=server"
+            )
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+
 class Trust(Strict):
     """What a search measures of its evaluators where it has a budget and may choose."""
 
@@ -172,13 +201,17 @@ class Settings(Strict):
     )
     budget_s: float | None = _is(None, "seconds for the run; `budget` says it as 10m", gt=0)
     seed: int = _is(0, "the same seed, the same proposals", ge=0)
-    sampler: Literal["auto", "tree", "evolution", "nsga2", "tpe", "random"] = _is(
-        "auto", "who proposes; auto is nsga2 in finite spaces, tree in others"
+    sampler: Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"] = (
+        _is("auto", "who proposes; auto is predicted, or tree where children inherit weights")
     )
     objectives: tuple[str, ...] = _is(
         (), "columns, as accuracy, flops, latency_ms; by default each task's metric and FLOPs"
     )
     limits: tuple[str, ...] = _is((), "bounds, as flops<=2M or accuracy>=0.9")
+    latency: tuple[Latency, ...] = _is((Latency(),), "how networks are run", max_length=16)
+    evaluate_in: Literal["auto", "torch", "onnxruntime"] = _is(
+        "auto", "what runs subnets that are evaluated on a CPU; auto is the faster"
+    )
     evaluator: str = _is(
         "auto", f"auto, {', '.join(name for name, e in EVALUATORS.items() if e.begins)}"
     )
@@ -208,6 +241,22 @@ class Settings(Strict):
     def _as_many_as_fit(cls, given: Any) -> Any:
         budgeted = isinstance(given, Mapping) and given.get("budget_s") is not None
         return {"trials": 0, **given} if budgeted else given
+
+    @field_validator("latency", mode="before")
+    @classmethod
+    def _several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, Mapping | Latency) else given
+
+    @field_validator("latency")
+    @classmethod
+    def _runs_here(cls, value: tuple[Latency, ...]) -> tuple[Latency, ...]:
+        names = [entry.name for entry in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two have one name: give each but one a name of its own")
+        lacks = [RUNTIMES[entry.runtime].lacks for entry in value if entry.runtime != "auto"]
+        if any(lacks):
+            raise ValueError(next(filter(None, lacks)))
+        return value
 
     @model_validator(mode="after")
     def _ends(self) -> Settings:

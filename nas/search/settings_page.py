@@ -13,16 +13,21 @@ def page() -> str:
     lines += ["Written as TOML for `--config`, or as keywords of `nas.search`. This page is what"]
     lines += ["`nas settings` prints.", ""]
     for name, field in Settings.model_fields.items():
-        if isinstance(field.default, Strict):
-            part = type(field.default)
+        if (part := _part(field.default)) is not None:
             lines += [f"## {name}", "", part.__doc__ or "", "", *_rows(part)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _part(default: object) -> type[Strict] | None:
+    """The settings that a setting holds, one or several times; None where it is a value."""
+    first = default[0] if isinstance(default, tuple) and default else default
+    return type(first) if isinstance(first, Strict) else None
 
 
 def _rows(part: type[BaseModel]) -> list[str]:
     rows = ["| setting | default | what it is |", "|---|---|---|"]
     for name, field in part.model_fields.items():
-        if not isinstance(field.default, Strict):
+        if _part(field.default) is None:
             default = "" if field.is_required() else f"`{field.default!r}`"
             rows.append(f"| `{name}` | {default} | {field.description} |")
     return [*rows, ""]

@@ -78,20 +78,26 @@ class TreeSampler(DerivationSampler, BaseGASampler):
 
 
 def ranked(study: Study, trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
-    """The best trials, best first, at most so many: those that keep their constraints, by fronts
-    and in a front by crowding, then the others, the least violation first."""
-    left = sorted((t for t in trials if not violation(t)), key=lambda t: t.number)
-    wrong = sorted((t for t in trials if violation(t)), key=lambda t: (violation(t), t.number))
-    best: list[FrozenTrial] = []
+    """The best trials, best first, at most so many."""
+    ordered = sorted(trials, key=lambda t: t.number)
+    points = [losses(study, trial) for trial in ordered]
+    return [ordered[i] for i in best_first(points, list(map(violation, ordered)), most)]
+
+
+def best_first(
+    points: Sequence[Sequence[float]], violations: Sequence[float], most: int
+) -> list[int]:
+    """Indices of the best points, at most so many: those without a violation, by fronts and in a
+    front by crowding, then the others, the least violation first."""
+    left = [i for i, violated in enumerate(violations) if not violated]
+    wrong = sorted((v, i) for i, v in enumerate(violations) if v)
+    best: list[int] = []
     while left and len(best) < most:
-        points = [losses(study, trial) for trial in left]
-        front = nondominated(points)
-        distances = crowding([points[i] for i in front])
-        order = sorted(range(len(front)), key=lambda i: -distances[i])
-        best += [left[front[i]] for i in order]
-        gone = set(front)
-        left = [trial for i, trial in enumerate(left) if i not in gone]
-    return [*best, *wrong][:most]
+        front = [left[i] for i in nondominated([points[i] for i in left])]
+        distances = dict(zip(front, crowding([points[i] for i in front]), strict=True))
+        best += sorted(front, key=lambda i: -distances[i])
+        left = [i for i in left if i not in distances]
+    return [*best, *(i for _, i in wrong)][:most]
 
 
 def _bred(trial: FrozenTrial) -> bool:

@@ -9,6 +9,8 @@ import itertools
 from math import prod
 from typing import Any, NamedTuple
 
+import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.grammar import Grammar, replay
 from nas.network import Network
 from nas.op import EVAL, OPERATORS, Composite, Operator, Param, Shape, ShapeError, Shapes, infer
+from nas.op.graph import Arrays, Graph, Names
+from nas.plan.onnx import onnx_model
 
 
 class Small(NamedTuple):
@@ -180,6 +184,7 @@ CASES = [
     case("upsample_add", "4x8x8 4x4x4 4x2x2"),
     case("upsample_add", "2x4x4x4 2x2x2x2"),
     case("upsample_add", "3x5x5"),
+    case("upsample_add", "3x9x7 3x5x3 3x2x7"),
     case("fuse", "4x8 6x4"),
     case("fuse", "4x8x8 6x4x4 8x2x2"),
     case("fuse", "3x4x4x4 5x2x2x2"),
@@ -275,6 +280,23 @@ def apply(
     return tuple(values[i] for i in results)
 
 
+def write(
+    operator: Operator, graph: Graph, values: Names, xs: Shapes, arrays: Arrays, args: Any
+) -> Names:
+    """An operator's graph, through the parts of a composite."""
+    if not isinstance(operator, Composite):
+        return operator.onnx(graph, values, xs, arrays, args)
+    names, typed = list(values), list(xs)
+    parts, results = operator.expand(xs, args)
+    for part in parts:
+        taken, start = tuple(typed[i] for i in part.inputs), f"{part.local}."
+        own = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+        inputs = tuple(names[i] for i in part.inputs)
+        names += write(part.operator, graph, inputs, taken, own, part.args)
+        typed += infer(part.operator, taken, part.args).outputs
+    return tuple(names[i] for i in results)
+
+
 def batch(xs: Shapes, size: int = 2, device: str = "cpu") -> tuple[Tensor, ...]:
     made = torch.Generator().manual_seed(1)
     if device == "meta":
@@ -356,6 +378,24 @@ class TestOperator:
         ours = apply(case.operator, xs, module.tensors(), case.bound, case.xs)
         for a, b in zip(ours, module(*xs), strict=True):
             torch.testing.assert_close(a, b)
+
+    @pytest.mark.parametrize("size", [1, 5])
+    def test_in_onnx_it_computes_the_same(self, case: Case, size: int) -> None:
+        tensors = written(case.operator, case.xs, case.bound).tensors()
+        xs = batch(case.xs, size)
+        graph, inputs = Graph(), {f"x{i}": x for i, x in enumerate(case.xs)}
+        arrays = {name: value.detach().numpy() for name, value in tensors.items()}
+        values = write(case.operator, graph, tuple(inputs), case.xs, arrays, case.bound)
+        outputs = infer(case.operator, case.xs, case.bound).outputs
+        for i, value in enumerate(values):
+            graph.result(value, f"y{i}")
+        model = onnx_model(graph, inputs, {f"y{i}": shape for i, shape in enumerate(outputs)})
+        onnx.checker.check_model(model, full_check=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        feed = {name: x.numpy() for name, x in zip(inputs, xs, strict=True)}
+        ours = apply(case.operator, xs, tensors, case.bound, case.xs)
+        for a, b in zip(ours, session.run(None, feed), strict=True):
+            torch.testing.assert_close(a.detach(), torch.from_numpy(b), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.small], ids=label)

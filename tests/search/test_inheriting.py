@@ -165,7 +165,7 @@ def test_the_mix_is_every_seed_that_fits_the_input_and_the_limits(
     assert [one.cost.activations for one in begun] == [min(costs)]
 
 
-@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
 def test_a_start_is_refused_for_samplers_that_do_not_breed(tmp_path: Path, sampler: str) -> None:
     with pytest.raises(SettingsError, match="start is for samplers that breed, and this is"):
         search("mobile", ["digits"], out=tmp_path / "run", sampler=sampler, start=("mix",))

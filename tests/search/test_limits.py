@@ -33,7 +33,9 @@ def settings(space: str, *limits: str, **more: Any) -> Settings:
     return Settings.of({"space": space, "tasks": ("digits",), "limits": limits, **more})
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random", "tree", "evolution"])
+@pytest.mark.parametrize(
+    "sampler", ["nsga2", "tpe", "gp", "random", "tree", "evolution", "predicted"]
+)
 def test_every_sampler_proposes_within_the_limits(sampler: str, tmp_path: Path) -> None:
     """A limit that one random network in hundreds keeps."""
     run = search(

@@ -14,13 +14,13 @@ from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import choose_with
 from nas.search.problem import OPEN_SIZE, within
-from nas.search.propose import Proposer
+from nas.search.propose import Proposer, resolved
 from nas.supernet import Space
 
 MOBILE = Grammar.load("mobile")
 INPUT = (1, 8, 8)
 EINSPACE = Grammar.load("einspace")
-SAMPLERS = ["random", "tpe", "nsga2", "tree", "evolution"]
+SAMPLERS = ["random", "tpe", "nsga2", "gp", "tree", "evolution", "predicted"]
 OBJECTIVES = (Objective("worth", True), Objective("flops", False))
 
 
@@ -58,7 +58,7 @@ def volume(sampler: str, seed: int, trials: int = 200) -> float:
 
 def test_evolution_really_evolves_on_a_planted_optimum() -> None:
     chance = [volume("random", seed) for seed in range(5)]
-    for sampler in ("nsga2", "tree"):
+    for sampler in ("nsga2", "tree", "predicted"):
         assert sum(volume(sampler, seed) > chance[seed] for seed in range(5)) >= 4
 
 
@@ -122,7 +122,7 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
     assert ends[0] < min(found[2:]) <= max(found[2:]) < ends[1]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tree", "evolution"])
+@pytest.mark.parametrize("sampler", ["random", "tree", "evolution", "predicted"])
 def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> None:
     limits = tuple(map(Limit, ("flops", "params", "activations"), (2e5, 2e4, 1e4)))
     proposer = Proposer(space(EINSPACE, limits), sampler, OBJECTIVES, limits, seed=0, population=4)
@@ -136,10 +136,10 @@ def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> Non
         proposer.tell(proposal, {"worth": 1.0, **costs})
 
 
-def test_finite_spaces_go_to_nsga2_and_recursive_ones_to_the_tree_sampler() -> None:
-    for grammar, sampler in ((MOBILE, "NSGAIISampler"), (EINSPACE, "TreeSampler")):
-        proposer = Proposer(space(grammar, ()), "auto", OBJECTIVES, (), seed=0, population=4)
-        assert type(proposer.study.sampler).__name__ == sampler
+def test_where_nothing_is_said_predictors_propose_unless_children_need_parents() -> None:
+    assert resolved("auto") == "predicted"
+    assert resolved("auto", inherits=True) == "tree"
+    assert resolved("tpe", inherits=True) == "tpe"
 
 
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE])
@@ -150,7 +150,8 @@ def test_a_bred_proposal_says_its_parents_and_is_never_proposed_again(grammar: G
         asked = [proposer.ask() for _ in range(6)]
         for proposal in asked:
             lineage = proposal.lineage
-            assert (lineage is None) == (len(found) < 6)
+            assert proposal.drawn == (len(found) == 19)
+            assert (lineage is None) == (len(found) < 6 or proposal.drawn)
             assert lineage is None or set(lineage.parents) <= set(found[: len(found) // 6 * 6])
             found.append(str(proposal.derivation))
             proposer.tell(proposal, {"worth": 1.0, "flops": float(len(found))})

@@ -22,6 +22,7 @@ from nas.grammar import Grammar, GrammarError
 from nas.grammar.count import enumerate_all
 from nas.plan import plan
 from nas.search import RunError, SettingsError, load, resume, search
+from nas.search.generations import as_searched
 from nas.search.settings import Settings, seconds
 from nas.supernet import Bank, BankError, Space, chain
 from nas.task import Task, TaskError
@@ -32,6 +33,7 @@ QUICK: dict[str, Any] = {
     "generation": 6,
     "supernet": {"steps": 12, "samples": 64},
     "objectives": ("accuracy", "flops"),
+    "evaluate_in": "torch",  # the faster of two is chosen by the clock
 }
 TINY = """
 net = conv({4, 8}, stride=2) batchnorm relu (block | identity) output(coarse)
@@ -48,7 +50,7 @@ def facts(folder: Path) -> list[tuple[Any, ...]]:
             t.state,
             t.reason,
             dict(t.derivations),
-            sorted((m.name, m.value) for m in t.measurements if m.name != "latency_ms"),
+            sorted((m.name, m.value) for m in t.measurements if not m.name.startswith("latency")),
         )
         for t in load(folder).trials
     ]
@@ -204,7 +206,9 @@ def test_kill_9_in_the_middle_loses_nothing_recorded(run_folder: Path, tmp_path:
     assert facts(folder) == facts(run_folder)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "tree", "evolution"])
+@pytest.mark.parametrize(
+    "sampler", ["random", "tpe", "nsga2", "gp", "tree", "evolution", "predicted"]
+)
 def test_every_sampler_proposes_and_resumes(tiny: Path, tmp_path: Path, sampler: str) -> None:
     folder = tmp_path / "run"
     search("mobile", ["digits"], out=folder, **{**QUICK, "sampler": sampler})
@@ -240,11 +244,41 @@ def test_latency_says_what_it_was_measured_on(tmp_path: Path) -> None:
     settings = {**QUICK, "trials": 2, "generation": 2, "objectives": ()}
     run = search("mobile", ["digits"], out=tmp_path / "run", **settings)
     for trial in run.trials:
-        (found,) = (m for m in trial.measurements if m.name == "latency_ms")
-        assert found.value > 0
-        assert found.unit == "ms"
-        for word in ("torch", "eager", "threads 1", "batch 1", "float32"):
-            assert word in found.device
+        clocked = [m for m in trial.measurements if m.name == "latency_ms"]
+        assert clocked
+        for measurement in clocked:
+            assert measurement.value > 0
+            assert measurement.unit == "ms"
+            for word in ("ONNX Runtime", "cpu", "threads 1", "batch 1", "float32"):
+                assert word in measurement.device
+
+
+def test_several_latencies_are_columns_of_their_own(tmp_path: Path) -> None:
+    latency = [{}, {"name": "server", "runtime": "torch", "threads": 2, "batch": 4}]
+    given = {"trials": 2, "objectives": ("accuracy", "latency_ms"), "latency": latency}
+    run = search("mobile", ["digits"], out=tmp_path / "run", **{**QUICK, **given})
+    for trial in run.trials:
+        columns = trial.newest()
+        assert "ONNX Runtime" in columns["latency_ms"].device
+        assert "torch" in columns["latency_ms@server"].device
+        assert "threads 2, batch 4" in columns["latency_ms@server"].device
+        assert columns["latency_wall_ms@server"].value > 0
+    assert [o.name for o in load(tmp_path / "run").objectives] == ["accuracy", "latency_ms"]
+
+
+def test_the_front_is_timed_again_and_a_resumed_run_is_told_what_was_first(tmp_path: Path) -> None:
+    folder, given = tmp_path / "run", {"objectives": ("accuracy", "latency_ms")}
+    run = search("mobile", ["digits"], out=folder, **{**QUICK, **given})
+    front = {trial.id for trial in run.front().trials}
+    for trial in run.trials:
+        times = [m.value for m in trial.measurements if m.name == "latency_ms"]
+        assert len(times) >= 1 + (trial.id in front)
+        assert as_searched(trial).value("latency_ms") == times[0]
+        assert trial.value("latency_ms") == times[-1]
+    before = (folder / "journal.jsonl").read_bytes()
+    more = resume(folder, trials=QUICK["trials"] + 2)
+    assert (folder / "journal.jsonl").read_bytes().startswith(before)
+    assert len(more.trials) == QUICK["trials"] + 2
 
 
 def test_an_open_grammar_is_searched_by_training_from_scratch(tmp_path: Path) -> None:

