@@ -17,6 +17,7 @@ from nas.search.tree import best_first
 
 GENERATIONS, POPULATION = 12, 50
 CHANGES = 1.5  # sites of a child that change, on average
+DRAWS = 10  # for each that is spread along their FLOPs
 CROSSED = 0.5  # of the children in an open grammar
 
 
@@ -114,3 +115,12 @@ def evenly(candidates: Sequence[Judged], n: int, along: int) -> list[Derivation]
         left = [judged for i, judged in enumerate(left) if i not in front]
     wrong = sorted((j for j in candidates if j.beyond), key=lambda judged: judged.beyond)
     return [judged.derivation for judged in [*taken, *wrong][:n]]
+
+
+def spread(variation: Variation, n: int) -> list[Derivation]:
+    """So many random draws, evenly along their FLOPs: draws alone crowd around the middle."""
+    draws = list(dict.fromkeys(variation.draw() for _ in range(DRAWS * n)))
+    ordered = sorted(draws, key=lambda derivation: derivation.cost.flops)
+    wanted = min(n, len(ordered))
+    step = (len(ordered) - 1) / max(1, wanted - 1)
+    return [ordered[round(i * step)] for i in range(wanted)]

@@ -14,7 +14,7 @@ from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
 from nas.search.breed import Child, attribute, losses, text_of
-from nas.search.inner import Judge, Judged, Variation, evenly, explore
+from nas.search.inner import Judge, Judged, Variation, evenly, explore, spread
 from nas.search.predictor import Predictor
 from nas.search.tree import TreeSampler, ranked
 
@@ -93,6 +93,8 @@ class PredictedSampler(TreeSampler):
         }
         goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
         measured = {goal: self._losses(goal, study, list(before.values())) for goal in goals}
+        if not known:
+            return spread(variation, self._size)
         judge = self._judge(list(known.values()), measured)
         if judge is None:
             return []
