@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas.journal import printable
-from nas.measure.cost import COSTS
+from nas.measure.cost import COSTS, cost_columns
 from nas.task.target import METRICS
 
 if TYPE_CHECKING:
@@ -114,19 +114,25 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
 def beyond_noise(
     points: Sequence[Sequence[float]], spreads: Sequence[Sequence[float]]
 ) -> list[int]:
-    """Indices, ascending, of the points that are better than every other in something by more than
+    """Indices, ascending, of the points that are left where the first objective's best comes first
+    and each other must be better than every one that is left before it in something, by more than
     the spreads of both together; spreads are 0 of what is exact."""
-
-    def replaces(i: int, j: int) -> bool:
-        noise = [a + b for a, b in zip(spreads[i], spreads[j], strict=True)]
-        gaps = [b - a for a, b in zip(points[i], points[j], strict=True)]
-        pairs = list(zip(gaps, noise, strict=True))
-        return all(gap >= -n for gap, n in pairs) and any(gap > n for gap, n in pairs)
-
     if not any(map(any, spreads)):
         return list(range(len(points)))
-    every = range(len(points))
-    return [j for j in every if not any(replaces(i, j) for i in every if i != j)]
+
+    def replaces(i: int, j: int) -> bool:
+        gains = False
+        for a, b, x, y in zip(points[i], points[j], spreads[i], spreads[j], strict=True):
+            if a - b > x + y:
+                return False
+            gains = gains or b - a > x + y
+        return gains
+
+    kept: list[int] = []
+    for j in sorted(range(len(points)), key=lambda i: tuple(points[i])):
+        if not any(replaces(i, j) for i in kept):
+            kept.append(j)
+    return sorted(kept)
 
 
 def crowding(points: Sequence[Sequence[float]]) -> list[float]:
@@ -230,7 +236,7 @@ class ParetoFront:
     def _columns(self) -> list[str]:
         """Objectives, then costs, then all others by name."""
         measured = {name for trial in self.trials for name in trial.columns()}
-        costs = [name for name in COSTS if name in measured]
+        costs = cost_columns(measured)
         names = [*(objective.name for objective in self.objectives), *costs, *sorted(measured)]
         return list(dict.fromkeys(names))
 

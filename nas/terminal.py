@@ -147,7 +147,7 @@ def show_run(run: Run) -> None:
         if name:
             show_front(task_front, f"\nFor {name} alone")
     for column, device in run.latencies.items():
-        out.print(f"{column}: {device}", markup=False, soft_wrap=True)
+        out.print(printable(f"{column}: {device}"), markup=False, soft_wrap=True)
     show_trivial(run)
     if (brought := run.gain) is not None:
         out.print(str(brought), markup=False, soft_wrap=True)
@@ -192,11 +192,11 @@ def _why_empty(run: Run) -> str:
 def show_front(front: ParetoFront, title: str = "") -> None:
     """A table of a front: its objectives, and what else it costs."""
     names, rows = [o.name for o in front.objectives], front.rows()
-    costs = [
-        c
-        for c in ("flops", "params", "latency_ms")
-        if c not in names and any(row.get(c) is not None for row in rows)
-    ]
+    from nas.measure import cost_columns
+
+    shown = ("flops", "params", "latency_ms")
+    there = {c for row in rows for c, value in row.items() if value is not None}
+    costs = [c for c in cost_columns(there - set(names)) if c.partition("@")[0] in shown]
     show(rows, ["id", *names, *costs], title)
 
 

@@ -54,7 +54,7 @@ class Trial:
     number: Count  # order of proposal, from 0
     id: Id  # short, unique in the run: "3f9ac21b"
     derivations: Mapping[str, str] = field(hash=False)  # {"": text}, or one text a task
-    state: Literal["finished", "failed"]
+    state: Literal["finished", "failed", "stopped"]  # stopped: not trained to the end
     reason: str = ""  # why it failed
     measurements: tuple[Measurement, ...] = ()  # oldest first
     seconds: Seconds = 0.0
@@ -188,6 +188,15 @@ class _Runtime:
 
 
 @dataclass(frozen=True)
+class _Rung:
+    rung: Count
+    derivation: str
+    measurements: list[Measurement]
+    reason: str
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
 class _Timed:
     id: Id
 
@@ -205,6 +214,7 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "workers": _Workers,
     "runtime": _Runtime,
     "timed": _Timed,
+    "rung": _Rung,
 }
 
 

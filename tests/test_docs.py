@@ -58,7 +58,7 @@ def test_the_docs_name_every_sampler() -> None:
 def test_the_settings_of_trust_are_shown_at_their_defaults() -> None:
     import tomllib
 
-    from nas.search.settings import Trust
+    from nas.search.parts import Trust
 
     (text,) = blocks("docs/trust.md", "toml")
     assert tomllib.loads(text)["trust"] == Trust().model_dump()

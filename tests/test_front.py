@@ -286,14 +286,28 @@ def test_a_difference_within_the_noise_is_no_reason_to_be_on_a_front() -> None:
         clocked(0, 0.90, 1.00, 0.02),
         clocked(1, 0.80, 0.97, 0.02),  # quicker by less than both spreads
         clocked(2, 0.70, 0.90, 0.02),
-        clocked(3, 0.95, 1.03, 0.02),  # takes the place of the first, and not of the third
+        clocked(3, 0.95, 1.03, 0.02),  # takes the place of the first, and of that alone
     ]
-    assert ids(ParetoFront.of(trials, [ACCURACY, LATENCY])) == ["t3", "t2"]
+    assert ids(ParetoFront.of(trials, [ACCURACY, LATENCY])) == ["t3", "t1", "t2"]
+    assert ids(ParetoFront.of(trials[:3], [ACCURACY, LATENCY])) == ["t0", "t2"]
     exact = [
         replace(t, measurements=tuple(replace(m, spread=None) for m in t.measurements))
         for t in trials
     ]
     assert ids(ParetoFront.of(exact, [ACCURACY, LATENCY])) == ["t3", "t0", "t1", "t2"]
+
+
+def test_a_dense_front_is_thinned_and_not_emptied() -> None:
+    """Each differs from its neighbours by less than the noise, the ends by far more."""
+    trials = [clocked(i, 0.5 + i / 1000, 1 + 0.02 * i, 0.02) for i in range(100)]
+    kept = [t.value("latency_ms") for t in ParetoFront.of(trials, [ACCURACY, LATENCY]).trials]
+    assert 25 < len(kept) < 50
+    assert max(kept) - min(kept) > 1.9
+
+
+def test_a_circle_within_the_noise_leaves_one() -> None:
+    points = [(0.0, 0.0, 0.0), (1.5, -0.75, -0.75), (0.75, 0.75, -1.5)]
+    assert beyond_noise(points, [(0.5, 0.5, 0.5)] * 3)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.2)), max_size=12))

@@ -74,7 +74,8 @@ def search(
     """Search a space for one task or several at once. See nas settings for all there is to set."""
     from nas.search import Settings
     from nas.search import search as run_search
-    from nas.search.settings import Latency, seconds
+    from nas.search.parts import Latency
+    from nas.search.settings import seconds
 
     facts: dict[str, Any] = {}
     if config:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nas.measure.cost import COSTS, Cost, cost_named, costs
+from nas.measure.cost import COSTS, Cost, cost_columns, cost_named, costs
 
-__all__ = ["COSTS", "Cost", "cost_named", "costs"]
+__all__ = ["COSTS", "Cost", "cost_columns", "cost_named", "costs"]

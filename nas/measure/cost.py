@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -80,6 +80,14 @@ def costs(plan: Plan) -> list[Measurement]:
         for cost in COSTS.values()
         if cost.of is not None
     ]
+
+
+def cost_columns(columns: Iterable[str]) -> list[str]:
+    """Those of some columns that are costs, in the order of tables; of a cost on several devices
+    the run's own first."""
+    order = list(COSTS)
+    named = [name for name in columns if cost_named(name) is not None]
+    return sorted(named, key=lambda name: (order.index(name.partition("@")[0]), name))
 
 
 def cost_named(column: str) -> Cost | None:

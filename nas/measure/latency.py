@@ -7,6 +7,7 @@ what the network takes where nothing disturbs it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,10 @@ from nas.plan import Plan
 BLOCK_S = 0.001  # of runs that are timed together
 ROUNDS = 40  # blocks of each network
 LONGEST_S = 0.6  # that one network is timed; of a slow one there are fewer blocks
-FEWEST = 8  # blocks of even the slowest
+FEWEST = 3  # blocks of even the slowest
 QUANTILE = 0.1
+WARM = 3  # blocks before any counts
+VERSION = re.compile(r" [0-9]\S*$")
 TOGETHER = 32  # networks that are held at a time
 
 
@@ -112,7 +115,7 @@ class _Timed:
         self.forward, self.x = forward, x
         self.runs, self.seconds = 1, 0.0
         self.blocks: list[tuple[float, float]] = []  # ms of one pass, by CPU and by the wall
-        for _ in range(3):
+        while len(self.blocks) < WARM and self.seconds < LONGEST_S:
             self.block()
         fastest_s = min(wall for _, wall in self.blocks) / 1e3
         self.runs = max(1, round(BLOCK_S / max(fastest_s, 1e-7)))
@@ -145,11 +148,18 @@ class _Timed:
         ]
 
 
+def same_way(device: str, other: str) -> bool:
+    """Whether two latencies were measured alike, but for the version of what ran the network."""
+    (runtime, *how), (other_runtime, *other_how) = device.split(", "), other.split(", ")
+    return VERSION.sub("", runtime) == VERSION.sub("", other_runtime) and how == other_how
+
+
 def low(times: Sequence[float]) -> float:
     """The quantile of times that is told."""
     return float(np.quantile(times, QUANTILE))
 
 
 def _spread(times: Sequence[float]) -> float:
-    quarters = [low(list(part)) for part in np.array_split(np.asarray(times), 4)]
+    parts = np.array_split(np.asarray(times), min(4, len(times)))
+    quarters = [low(list(part)) for part in parts]
     return (max(quarters) - min(quarters)) / 2

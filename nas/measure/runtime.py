@@ -77,7 +77,7 @@ def forward_of(loaded: Any) -> Forward:
     (input,), names = loaded.get_inputs(), [result.name for result in loaded.get_outputs()]
 
     def forward(x: Tensor) -> dict[str, Tensor]:
-        results = loaded.run(names, {input.name: x.numpy()})
+        results = loaded.run(names, {input.name: x.cpu().numpy()})
         return {name: torch.from_numpy(y) for name, y in zip(names, results, strict=True)}
 
     return forward

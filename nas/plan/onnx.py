@@ -22,7 +22,8 @@ Before = Callable[[Graph, str], str]
 
 def input_name(plan: Plan) -> str:
     """What the input is called: x, unless a result is."""
-    return "input" if "x" in plan.outputs else "x"
+    names = ("x", "input", *(f"input_{number}" for number in range(len(plan.outputs))))
+    return next(name for name in names if name not in plan.outputs)
 
 
 def onnx_graph(

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.archive import Trial
 from nas.front import Limit, Objective, ParetoFront, nondominated
-from nas.measure import COSTS, cost_named
+from nas.measure import COSTS, cost_columns, cost_named
 from nas.report.text import human, label, mark
 
 INK, MUTED, LINE, ACCENT, PAPER = "#1c1e21", "#666c75", "#e4e5e7", "#0a62a9", "#ffffff"
@@ -25,10 +25,9 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
     """
     measured = {name for trial in trials if trial.state == "finished" for name in trial.columns()}
     asked = {objective.name for objective in front.objectives}
-    metrics = [objective for objective in front.objectives if objective.name not in COSTS] or [
-        front.objectives[0]
-    ]
-    costs = [c for c in COSTS if c in measured and (not COSTS[c].seldom or c in asked)]
+    metrics = [o for o in front.objectives if cost_named(o.name) is None] or [front.objectives[0]]
+    seldom = {name for name, cost in COSTS.items() if cost.seldom}
+    costs = [c for c in cost_columns(measured) if c.partition("@")[0] not in seldom or c in asked]
     return [(y, x) for y in metrics for x in costs if x != y.name]
 
 

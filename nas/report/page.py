@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
 from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
-from nas.measure import COSTS
+from nas.measure import COSTS, cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
 from nas.report.figures import figure, planes
@@ -49,7 +50,8 @@ class Names:
     def of(run: Run, trials: Sequence[Trial]) -> Names:
         tasks = tuple(task.name for task in run.named)
         wanted = [objective.name for objective in run.objectives]
-        after_by_column: dict[str, bool] = dict.fromkeys([*wanted, *COSTS], False)
+        costs = cost_columns({*COSTS, *(name for trial in trials for name in trial.columns())})
+        after_by_column: dict[str, bool] = dict.fromkeys([*wanted, *costs], False)
         for trial in trials:
             for one in trial.measurements:
                 after = one.split == "test" or one.evaluator in ("retrained", "extracted")
@@ -57,12 +59,16 @@ class Names:
         measured = {name for trial in trials for name in trial.columns()}
         kept = [name for name in after_by_column if name in measured]
         later = frozenset(name for name in kept if after_by_column[name])
-        return Names(tasks, tuple(kept), later, run.latencies)
+        runtimes = {
+            name: re.sub(r"[^\w .+-]", "", device.partition(",")[0])  # figures take marks for links
+            for name, device in run.latencies.items()
+        }
+        return Names(tasks, tuple(kept), later, runtimes)
 
     def label(self, column: str) -> str:
         """A column in words; of a latency also what runs the network."""
         words = text.label(column, self.tasks)
-        runtime = self.runtimes.get(column, "").partition(",")[0]
+        runtime = self.runtimes.get(column, "")
         return f"{words} ({runtime})" if runtime else words
 
 
@@ -160,7 +166,8 @@ def _file(path: Path) -> str:
 
 def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     """The run in a line: counts, time, device, seed, versions."""
-    failed = len(trials) - len(_finished(trials))
+    failed = sum(trial.state == "failed" for trial in trials)
+    stopped = sum(trial.state == "stopped" for trial in trials)
     with Archive.open(run.folder) as archive:
         notes = archive.notes()
     spent = {
@@ -173,7 +180,8 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     where = machine.get("processor") if run.settings.device == "cpu" else None
     versions = run.facts.get("versions", {})
     return [
-        f"{len(trials) - failed} finished, {failed} failed" if trials else "no trials yet",
+        f"{len(_finished(trials))} finished, {failed} failed" if trials else "no trials yet",
+        *([f"{stopped} stopped early"] if stopped else []),
         *(f"{text.duration(spent_s)} of {words}" for words, spent_s in spent.items() if spent_s),
         *dates[:1],
         run.settings.device + (f" ({where})" if where else ""),
@@ -213,9 +221,9 @@ def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
         for name in names.columns
         if name in names.after and name.startswith(prefix) and not name.endswith("nll")
     ]
-    metrics = [name for name in asked if name not in COSTS]
-    shown = [name for name in [*metrics, *after, *COSTS] if name in measured]
-    heads = [(name, names.label(name), asked.get(name, name not in COSTS)) for name in shown]
+    metrics, costs = [name for name in asked if cost_named(name) is None], cost_columns(measured)
+    shown = [name for name in [*metrics, *after, *costs] if name in measured]
+    heads = [(name, names.label(name), asked.get(name, name not in costs)) for name in shown]
     rows = [
         (entry.id, [_cell(name, entry.value(name)) for name in shown]) for entry in front.trials
     ]

@@ -11,9 +11,10 @@ from nas.search.choose_evaluator import trust
 from nas.search.evolve import EvolutionSampler
 from nas.search.folder import RunError
 from nas.search.loop import resume, search
+from nas.search.parts import SettingsError
 from nas.search.predicted import PredictedSampler
 from nas.search.run import Run, load
-from nas.search.settings import Settings, SettingsError
+from nas.search.settings import Settings
 from nas.search.tree import TreeSampler
 
 __all__ = [

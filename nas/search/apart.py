@@ -16,8 +16,9 @@ from nas.search.course import Course, Message, StepBegun, StepFailed, training
 from nas.search.crew import crew
 from nas.search.folder import RunError
 from nas.search.job import longest_s
+from nas.search.parts import SettingsError
 from nas.search.run import Run
-from nas.search.settings import EXECUTION, Settings, SettingsError
+from nas.search.settings import EXECUTION, Settings
 from nas.train import Group, Lost
 
 GRACE_S = 5.0  # past the end of time, for a checkpoint to be read and a bank to be written

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from nas.front import Limit, Objective
 from nas.measure import COSTS
-from nas.search.settings import Latency, Settings
+from nas.search.parts import Latency
+from nas.search.settings import Settings
 from nas.task import TARGETS, Metric, Task
 from nas.task.target.base import NLL
 
@@ -76,11 +77,13 @@ def column_clash(tasks: Sequence[Task]) -> str:
 def objectives_of(settings: Settings, tasks: Named) -> tuple[Objective, ...]:
     """The objectives named, or each task's metric, the user's own before the target's, and FLOPs;
     with one task latency too."""
-    usual = ("flops", "latency_ms")[: 2 if len(tasks) == 1 else 1]
+    first = "" if any(not entry.name for entry in settings.latency) else settings.latency[0].name
+    clocked = f"latency_ms@{first}" if first else "latency_ms"
+    usual = ("flops", clocked)[: 2 if len(tasks) == 1 else 1]
     metrics = (column(task, tasks, task.own_metric) for task in tasks)
     names = settings.objectives or (*metrics, *usual)
     known = columns_of(tasks, settings.latency)
-    return tuple(Objective.named(name, known) for name in names)
+    return tuple(Objective.named(name, known) for name in dict.fromkeys(names))
 
 
 def limits_of(settings: Settings, tasks: Named) -> tuple[Limit, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from nas.evaluate import EVALUATORS
+from nas.evaluate import EVALUATORS, TRUTH
 from nas.measure.latency import latency
 from nas.network import Network
 from nas.search.apart import processes_of
@@ -35,6 +35,9 @@ def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float
         for deployment in problem.deployments:
             latency(network.plan, network.tensors(), deployment)
     each_s = (time.perf_counter() - begun) / len(derivations)
+    if problem.evaluator == TRUTH:
+        given = settings.standalone  # of a rung all are trained for as long as of any other
+        each_s *= given.rungs / given.reduction ** (given.rungs - 1)
     costs["evaluation_ms"] = each_s * 1e3
     training_s = steps * costs["step_ms"] / 1e3
     costs["eta_s"] = settings.budget_s or training_s + settings.trials * each_s

@@ -17,9 +17,11 @@ from nas.front import ParetoFront
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
 from nas.measure.cost import CLOCK
+from nas.measure.latency import same_way
 from nas.plan import plan
 from nas.search.calibration import parallel
 from nas.search.clock import Clock
+from nas.search.halving import HalvingPool
 from nas.search.job import Job, Outcome, Pool
 from nas.search.latencies import Latencies
 from nas.search.parent_weights import ParentWeights
@@ -45,11 +47,15 @@ class Search:
         evaluator: str,
         ends: float = float("inf"),
     ):
-        self.problem, self.archive, self.pool, self.listener = run.problem, archive, pool, listener
+        self.problem, self.archive, self.listener = run.problem, archive, listener
         self.settings = settings = run.settings
         self.alone = EVALUATORS[evaluator].alone
         self.inherits = self.alone and settings.standalone.child_epochs > 0
         self.evaluator = INHERITED if self.inherits else evaluator
+        self.pool = pool
+        if evaluator == TRUTH and settings.standalone.rungs > 1:
+            of = settings.standalone, self.problem.objectives, self.problem.limits
+            self.pool = HalvingPool(pool, archive, *of)
         self.listed = listed(self.problem, self.alone)
         self.proposer = Proposer(
             self.problem.space,
@@ -65,7 +71,7 @@ class Search:
         )
         self.recorded = Recorded(archive, run.grammar, self._key)
         self.weights = ParentWeights(run.folder / "weights")
-        self.latencies = Latencies(self.problem, archive)
+        self.latencies = Latencies(self.problem, archive, listener)
         self.clock = Clock(ends, len(self.recorded))
         self.told: dict[str, Trial] = {}
         self.best: dict[str, float] = {}
@@ -85,7 +91,7 @@ class Search:
         self._measure_latencies()
         if self.inherits:
             self._train_finalists()
-        self.latencies.measure_front()
+        self.latencies.measure_front(self.clock.over)
 
     def _generation(self) -> bool:
         """Ask, evaluate, record and tell; whether it came to its end."""
@@ -172,8 +178,8 @@ class Search:
     def _tell(self, proposals: Sequence[Proposal], keys: Sequence[str]) -> None:
         for proposal, key in zip(proposals, keys, strict=True):
             trial = self.told.get(key)
-            finished = trial is not None and trial.state == "finished"
-            columns = as_searched(trial).columns() if trial and finished else None
+            measured = trial is not None and trial.state != "failed"
+            columns = as_searched(trial).columns() if trial and measured else None
             self.proposer.tell(proposal, columns)
 
     def _train_finalists(self) -> None:
@@ -247,15 +253,20 @@ def went_on(trial: Trial) -> bool:
 
 
 def as_searched(trial: Trial) -> Trial:
-    """A trial as the proposals after it knew it: without what it came to as a finalist, and with
-    its latencies as they were first measured."""
+    """A trial as the proposals after it knew it: without what it came to as a finalist, with its
+    latencies as they were first measured in the way that is used now, and with the first of its
+    rungs, on which all were."""
     inherited = any(m.evaluator == INHERITED for m in trial.measurements)
-    told, clocked = list[Measurement](), set[str]()
+    by = {m.name: m.device for m in trial.measurements if m.evaluator == CLOCK}
+    told: dict[tuple[str, str | None, str | None, str], Measurement] = {}
     for measurement in trial.measurements:
-        again = measurement.evaluator == CLOCK and measurement.name in clocked
-        if again or (inherited and measurement.evaluator == TRUTH):
+        key = measurement.name, measurement.task, measurement.split, measurement.evaluator
+        if measurement.evaluator == CLOCK and not same_way(
+            measurement.device, by[measurement.name]
+        ):
             continue
-        if measurement.evaluator == CLOCK:
-            clocked.add(measurement.name)
-        told.append(measurement)
-    return replace(trial, measurements=tuple(told))
+        if measurement.evaluator not in (CLOCK, TRUTH):
+            told[key] = measurement
+        elif not (inherited and measurement.evaluator == TRUTH):
+            told.setdefault(key, measurement)
+    return replace(trial, measurements=tuple(told.values()))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nas.front import nondominated
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, cross, derive, mutate, sample
@@ -29,6 +29,7 @@ class Judged(NamedTuple):
     beyond: float = 0.0
 
 
+T = TypeVar("T")
 Judge = Callable[[Sequence[Derivation]], Sequence[Judged]]
 
 
@@ -109,9 +110,7 @@ def evenly(candidates: Sequence[Judged], n: int, along: int) -> list[Derivation]
     while left and len(taken) < n:
         front = set(nondominated([judged.losses for judged in left]))
         ordered = sorted((left[i] for i in front), key=lambda judged: judged.losses[along])
-        wanted = min(n - len(taken), len(ordered))
-        step = (len(ordered) - 1) / max(1, wanted - 1)
-        taken += [ordered[round(i * step)] for i in range(wanted)]
+        taken += along_it(ordered, min(n - len(taken), len(ordered)))
         left = [judged for i, judged in enumerate(left) if i not in front]
     wrong = sorted((j for j in candidates if j.beyond), key=lambda judged: judged.beyond)
     return [judged.derivation for judged in [*taken, *wrong][:n]]
@@ -121,6 +120,11 @@ def spread(variation: Variation, n: int) -> list[Derivation]:
     """So many random draws, evenly along their FLOPs: draws alone crowd around the middle."""
     draws = list(dict.fromkeys(variation.draw() for _ in range(DRAWS * n)))
     ordered = sorted(draws, key=lambda derivation: derivation.cost.flops)
-    wanted = min(n, len(ordered))
-    step = (len(ordered) - 1) / max(1, wanted - 1)
-    return [ordered[round(i * step)] for i in range(wanted)]
+    return along_it(ordered, min(n, len(ordered)))
+
+
+def along_it(ordered: Sequence[T], n: int) -> list[T]:
+    """So many of a sequence, evenly, its ends among them; of one the middle."""
+    if n == 1:
+        return [ordered[len(ordered) // 2]]
+    return [ordered[round(i * (len(ordered) - 1) / (n - 1))] for i in range(n)]

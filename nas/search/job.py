@@ -23,6 +23,7 @@ class Job:
     seed: int
     lineage: Lineage | None = None
     weights: tuple[bytes, ...] = ()  # of the lineage's parents, as they were trained
+    epochs: float | None = None  # of training alone, where they are others than the recipe's
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Outcome:
     seconds: float
     weights: bytes = b""
     cpu_s: float = 0.0
+    stopped: bool = False  # whether it was not trained to the end, since others were better
 
 
 class Pool(Protocol):

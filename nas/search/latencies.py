@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from nas.archive import Archive, Measurement, Trial
+from nas.events import Listener, Told
 from nas.front import ParetoFront
 from nas.grammar import Derivation
-from nas.measure.latency import latencies
+from nas.measure.latency import ROUNDS, TOGETHER, Deployment, latencies, same_way
 from nas.network import Network
 from nas.search.problem import Problem
 
 FIRST_S = 0.1  # of measuring a latency, before any was
-ROUNDS_AT_END = 80  # blocks of each network of the front, when all are timed together
+ROUNDS_AT_END = 2 * ROUNDS  # blocks of each network of the front, when all are timed together
 SETTLED = 3  # times at most that a front changes by being timed again
+AT_END = 10  # networks of a front, for whose timing a budget leaves time
 
 
 class Latencies:
     """The trials whose latency is still to be measured, where the problem asks for it."""
 
-    def __init__(self, problem: Problem, archive: Archive):
-        self.problem, self.archive = problem, archive
+    def __init__(self, problem: Problem, archive: Archive, listener: Listener):
+        self.problem, self.archive, self.listener = problem, archive, listener
         self.waiting: dict[str, Derivation] = {}
         self._each_s = FIRST_S
+        columns = {o.name for o in problem.objectives} | {limit.name for limit in problem.limits}
+        self.read = [d for d in problem.deployments if not columns.isdisjoint(d.columns)]
 
     def add(self, trial: Trial, derivation: Derivation) -> None:
         """A trial that was recorded."""
@@ -32,62 +36,75 @@ class Latencies:
 
     @property
     def needed_s(self) -> float:
-        """Seconds that those waiting will take."""
-        return self._each_s * len(self.waiting)
+        """Seconds that those waiting will take, and the front at the end."""
+        return self._each_s * (len(self.waiting) + (2 * AT_END if self.read else 0))
 
     def measure(self) -> list[Trial]:
         """Measure those waiting that have none as the run's networks are to be run now; their
         trials as they are then."""
         waiting, self.waiting = self.waiting, {}
-        begun = time.perf_counter()
-        measured = self._timed(waiting)
-        if measured:
-            self._each_s = (time.perf_counter() - begun) / len(measured)
-        return [self.archive.trial(id) for id in measured]
+        begun, timed = time.perf_counter(), set[str]()
+        for deployment in self.problem.deployments:
+            column, by = deployment.columns[0], str(deployment)
+            timed |= self._time(
+                {
+                    id: derivation
+                    for id, derivation in waiting.items()
+                    if not _known(self.archive.trial(id), column, by)
+                },
+                deployment,
+            )
+        if timed:
+            self._each_s = (time.perf_counter() - begun) / len(timed)
+        return [self.archive.trial(id) for id in waiting if id in timed]
 
-    def measure_front(self) -> None:
+    def measure_front(self, over: Callable[[], bool]) -> None:
         """Time the members of the front once more, all in turn, so that they can be compared; and
-        who comes to the front by that."""
+        who comes to the front by that. Nothing when time is over."""
         problem, timed = self.problem, {str(note["id"]) for note in self.archive.notes("timed")}
-        columns = {o.name for o in problem.objectives} | {limit.name for limit in problem.limits}
-        if all(columns.isdisjoint(deployment.columns) for deployment in problem.deployments):
-            return
-        for _ in range(SETTLED):
+        for _ in range(SETTLED if self.read else 0):
             front = ParetoFront.of(self.archive.trials, problem.objectives, problem.limits).trials
-            if all(trial.id in timed for trial in front):
+            if over() or all(trial.id in timed for trial in front):
                 return
             derivations = {t.id: Derivation.read(t.text, problem.grammar) for t in front}
-            self._timed(derivations, rounds=ROUNDS_AT_END)
+            for deployment in self.read:
+                self._time(derivations, deployment, rounds=ROUNDS_AT_END)
             for id in derivations:
                 self.archive.note("timed", id=id)
             timed |= set(derivations)
 
-    def _timed(
-        self, derivations: Mapping[str, Derivation], rounds: int | None = None
-    ) -> dict[str, list[Measurement]]:
-        """Latencies by trial: where `rounds` are given of all, else of those that have none."""
+    def _time(
+        self, derivations: Mapping[str, Derivation], deployment: Deployment, rounds: int = ROUNDS
+    ) -> set[str]:
+        """Measure and record latencies by trial, some networks at a time; which trials have one."""
+        timed, ids = set[str](), list(derivations)
+        for start in range(0, len(ids), TOGETHER):
+            some = ids[start : start + TOGETHER]
+            figures = self._figures([derivations[id] for id in some], deployment, rounds)
+            measured = {id: f for id, f in zip(some, figures, strict=True) if f}
+            if measured:
+                self.archive.measure(measured)
+            timed |= set(measured)
+        return timed
+
+    def _figures(
+        self, derivations: Sequence[Derivation], deployment: Deployment, rounds: int
+    ) -> list[list[Measurement]]:
+        """Latencies of some networks in turn; [] of one that cannot be timed so, which is said."""
         problem, device = self.problem, self.problem.settings.device
-        measured: dict[str, list[Measurement]] = {}
-        for deployment in problem.deployments:
-            by = str(deployment)
-            todo = [
-                id
-                for id in derivations
-                if rounds or not _known(self.archive.trial(id), deployment.columns[0], by)
-            ]
-            networks = [
-                Network(derivations[id], heads=problem.tasks).eval().to(device) for id in todo
-            ]
-            pairs = [(network.plan, network.tensors()) for network in networks]
-            figures = latencies(pairs, deployment, **({"rounds": rounds} if rounds else {}))
-            for id, latency in zip(todo, figures, strict=True):
-                measured.setdefault(id, []).extend(latency)
-        if measured:
-            self.archive.measure(measured)
-        return measured
+        networks = [Network(d, heads=problem.tasks).eval().to(device) for d in derivations]
+        pairs = [(network.plan, network.tensors()) for network in networks]
+        try:
+            return latencies(pairs, deployment, rounds=rounds)
+        except Exception as error:
+            if len(derivations) == 1:
+                reason = f"{type(error).__name__}: {error}"
+                self.listener(Told(f"{deployment.columns[0]} cannot be measured: {reason}"))
+                return [[]]
+        return [self._figures([derivation], deployment, rounds)[0] for derivation in derivations]
 
 
 def _known(trial: Trial, column: str, by: str) -> bool:
     """Whether a trial's newest latency was measured so."""
     newest = trial.newest().get(column)
-    return newest is not None and newest.device == by
+    return newest is not None and same_way(newest.device, by)

@@ -28,7 +28,7 @@ from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
 from nas.search.pools import joined, make_pool
-from nas.search.prepare import prepare
+from nas.search.prepare import check_runtimes, prepare
 from nas.search.run import Run, load
 from nas.search.settings import EXECUTION, Settings
 from nas.search.train_supernet import train_supernet
@@ -111,6 +111,7 @@ def resume(
 def _proceed(run: Run, listener: Listener, begun: float) -> Run:
     """Carry on from what is there; time counts from `begun`."""
     settings = run.settings
+    check_runtimes(run.problem)
     with Archive.open(run.folder, write=True) as archive:
         asked = {"trials": settings.trials, "budget_s": settings.budget_s}
         ended, banked = archive.notes("ended"), run.problem.banked

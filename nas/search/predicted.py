@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna import Study, Trial
@@ -24,13 +24,12 @@ COLUMNS = "columns"  # the user attribute that holds all that was measured of a 
 
 @dataclass(frozen=True)
 class Goal:
-    """What candidates are judged by: an exact cost of theirs, or the predicted loss of a column.
-    With `most` it is no objective but a bound on that loss."""
+    """What candidates are judged by: an exact cost of theirs, or the predicted loss of a column."""
 
     column: str
     maximize: bool = False  # its loss is the value, or less the value
     exact: str = ""  # its name in Derivation.cost
-    most: float | None = None
+    spare: bool = False  # whether it is left out where it cannot be predicted
     finer: str = ""  # a column of losses that ranks as this one and tells more, where there is one
 
     def loss(self, columns: Mapping[str, float]) -> float:
@@ -48,8 +47,9 @@ class PredictedSampler(TreeSampler):
     Sarah, Cummings et al. 2022, "A hardware-aware framework for accelerating neural architecture
     search across modalities" (LINAS). What it knows it reads in the study's trials; a batch follows
     from the seed and the trials before it. Where no predictor agrees with what was held out better
-    than by chance, a batch is bred as the tree sampler breeds. `goals` say what is exact and what
-    is predicted, and from which of a trial's columns; without them each value is predicted.
+    than by chance, a batch is bred as the tree sampler breeds. Constraints are predicted too.
+    `goals` say what is exact and what is predicted, and from which of a trial's columns; without
+    them each value is predicted.
     """
 
     def __init__(
@@ -71,11 +71,12 @@ class PredictedSampler(TreeSampler):
     ) -> Iterator[Child]:
         number, at = divmod(trial.number, self._size)
         known = number, grammar.hash
-        if known not in self._batches:
+        batch = self._batches.get(known)
+        if batch is None:
             chance = random.Random(f"{self.seed}/batch {number}")
             variation = Variation(grammar, input, limits, self.size, chance)
-            self._batches = {known: self._batch(trial.study, number, variation)}
-        batch = self._batches[known]
+            batch = self._batch(trial.study, number, variation)
+            self._batches = {known: batch}
         if trial.number >= len(self._start(grammar)):
             yield from map(Child, [*batch[at:], *batch[:at]])
         yield from super()._thoughts(trial, grammar, input, limits, rng)
@@ -93,17 +94,19 @@ class PredictedSampler(TreeSampler):
         }
         goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
         measured = {goal: self._losses(goal, study, list(before.values())) for goal in goals}
-        if not known:
-            return spread(variation, self._size)
-        judge = self._judge(list(known.values()), measured)
+        if not number:
+            return [] if self._start(grammar) else _middle_last(spread(variation, self._size))
+        bounds = _bounds(list(known.values()), list(before.values()))
+        judge = self._judge(list(known.values()), measured, bounds)
         if judge is None:
             return []
         parents = [known[trial.number] for trial in ranked(study, list(before.values()), PARENTS)]
         taken = set(map(self._key, known.values()))
         candidates = explore(judge, parents, variation)
-        fresh = [judged for judged in candidates if self._key(judged.derivation) not in taken]
-        exact = [i for i, goal in enumerate(_objectives(goals)) if goal.exact]
-        return evenly(fresh, self._size, exact[0] if exact else -1)
+        keys = [(judged, self._key(judged.derivation)) for judged in candidates]
+        fresh = [judged for judged, key in keys if key and key not in taken]
+        exact = [i for i, goal in enumerate(goals) if goal.exact]
+        return _middle_last(evenly(fresh, self._size, exact[0] if exact else -1))
 
     def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
         if not self.goals:
@@ -111,7 +114,10 @@ class PredictedSampler(TreeSampler):
         return [goal.loss(trial.user_attrs.get(COLUMNS, {})) for trial in trials]
 
     def _judge(
-        self, derivations: Sequence[Derivation], measured: Mapping[Goal, Sequence[float]]
+        self,
+        derivations: Sequence[Derivation],
+        measured: Mapping[Goal, Sequence[float]],
+        bounds: Sequence[Predictor],
     ) -> Judge | None:
         """What judges candidates; None where nothing is predicted better than by chance."""
         fitted = {
@@ -121,7 +127,7 @@ class PredictedSampler(TreeSampler):
         }
         predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
         self.agreement = {goal.column: p.agreement for goal, p in predictors.items()}
-        if fitted and not predictors:
+        if any(goal not in predictors and not goal.spare for goal in fitted):
             return None
 
         def values(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
@@ -132,18 +138,29 @@ class PredictedSampler(TreeSampler):
             return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
 
         def judge(candidates: Sequence[Derivation]) -> list[Judged]:
-            aims = [values(goal, candidates) for goal in _objectives(measured)]
+            aims = [values(goal, candidates) for goal in measured]
             beyond = [0.0] * len(candidates)
-            for goal in predictors:
-                if goal.most is not None:
-                    gaps = (value - goal.most for value in predictors[goal](candidates))
-                    unit = predictors[goal].deviation
-                    beyond = [b + max(0.0, gap / unit) for b, gap in zip(beyond, gaps, strict=True)]
+            for bound in bounds:
+                gaps = [max(0.0, gap / bound.deviation) for gap in bound(candidates)]
+                beyond = [sum(pair) for pair in zip(beyond, gaps, strict=True)]
             by_candidate = zip(candidates, zip(*aims, strict=True), beyond, strict=True)
             return [Judged(*judged) for judged in by_candidate]
 
         return judge
 
 
-def _objectives(goals: Iterable[Goal]) -> list[Goal]:
-    return [goal for goal in goals if goal.most is None]
+def _middle_last(batch: list[Derivation]) -> list[Derivation]:
+    """A batch along its cost with the ends earlier than the middle: of one whose last proposal is
+    drawn at random, or which time cuts short, the ends are not what is missing."""
+    middle = len(batch) // 2
+    return [*reversed(batch[middle:]), *batch[:middle]]
+
+
+def _bounds(derivations: Sequence[Derivation], trials: Sequence[FrozenTrial]) -> list[Predictor]:
+    """What predicts by how much constraints are broken, of those that some trial broke."""
+    names = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
+    fitted = (
+        Predictor.fit(derivations, [trial.constraints.get(name, math.nan) for trial in trials])
+        for name in sorted(names)
+    )
+    return [predictor for predictor in fitted if predictor is not None]

@@ -23,7 +23,7 @@ FEWEST = 15  # measured architectures, of which a predictor may be made
 LINEAR = 80  # with fewer a linear predictor is the better one
 SEEN = 2  # measured architectures in which something must occur to be looked at
 CHANCE = 0.05  # the chance at most that predictions agree as much by chance
-TAIL = 0.9  # quantile beyond which, and a deviation more, all losses are as bad
+TAIL = 0.9  # quantile beyond which, as far again from the median, all losses are as bad
 COSTS = ("params", "flops", "activations", "terminals")
 
 
@@ -49,10 +49,13 @@ class Predictor:
         """
         known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
         y = np.array([losses[i] for i in known])
-        if len(y) < FEWEST or y.std() == 0:
+        if len(y) < FEWEST:
             return None
-        y = np.minimum(y, np.quantile(y, TAIL) + y.std())
+        middle, high = np.quantile(y, [0.5, TAIL])
+        y = np.minimum(y, 2 * high - middle)
         mean, deviation = float(y.mean()), float(y.std())
+        if deviation == 0:
+            return None
         y = (y - mean) / deviation
         facts = [facts_of(derivations[i]) for i in known]
         met = Counter(name for entry in facts for name in entry)

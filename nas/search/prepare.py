@@ -9,12 +9,14 @@ import torch
 
 from nas.grammar import Grammar, sample
 from nas.measure.latency import Deployment
+from nas.measure.runtime import RUNTIMES
 from nas.plan import plan
 from nas.search.columns import column_clash
 from nas.search.folder import RunError
+from nas.search.parts import SettingsError
 from nas.search.problem import Problem, same_input
 from nas.search.propose import PARENTED, breeds, resolved
-from nas.search.settings import Settings, SettingsError
+from nas.search.settings import Settings
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
 from nas.supernet.bank_file import check_names
@@ -83,12 +85,14 @@ def check_data(problem: Problem) -> None:
 
 
 def check_runtimes(problem: Problem) -> None:
-    """Raise SettingsError for a runtime that cannot hold the space's networks, and for a latency
-    that is asked for where every one has a name."""
+    """Raise SettingsError for a runtime that is not installed or cannot hold the space's networks,
+    and for a latency that is asked for where every one has a name."""
     settings = problem.settings
     named = {f"latency.runtime {entry.runtime}": entry.runtime for entry in settings.latency}
     named["evaluate_in onnxruntime"] = settings.evaluate_in
     for key, runtime in named.items():
+        if runtime in RUNTIMES and RUNTIMES[runtime].lacks:
+            raise SettingsError(RUNTIMES[runtime].lacks)
         if problem.grammar.used and runtime in WRITTEN:
             raise SettingsError(
                 f"{key}: operators of your own ({', '.join(problem.grammar.used)}) have no form in "

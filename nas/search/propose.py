@@ -17,7 +17,7 @@ from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
-from nas.measure import COSTS
+from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
 from nas.search.columns import finer
 from nas.search.evolve import EvolutionSampler, RandomDerivations
@@ -133,7 +133,9 @@ class Proposer:
             }
         with _quiet():
             own = (
-                BREEDING[sampler](Bred(seed, population, start, key, space.size, self._goals()))
+                BREEDING[sampler](
+                    Bred(seed, population, start, self._keeping(key), space.size, self._goals())
+                )
                 if bred
                 else FIXED[sampler](seed, population)
             )
@@ -155,23 +157,26 @@ class Proposer:
         name = attribute(self.grammar)
         return {t.user_attrs[name] for t in sampler.population(self.study, self.grammar)}
 
+    def _keeping(self, key: Key | None) -> Key | None:
+        """The key, which is "" of what the space does not keep: that is never proposed."""
+        keeps = self.space.keeps
+        if keeps is None:
+            return key
+        return lambda derivation: (key or str)(derivation) if keeps(derivation) else ""
+
     @property
     def agreement(self) -> Mapping[str, float]:
         """By column Kendall's τ of what the sampler predicted with what it had not seen."""
         return getattr(self.study.sampler, "agreement", {})
 
     def _goals(self) -> list[Goal]:
-        """What candidates are judged by: objectives, and the limits on what is measured."""
+        """What candidates are judged by."""
         goals = []
         for objective in self.objectives:
-            cost = COSTS.get(objective.name)
-            exact = cost.counted if cost else ""
+            cost = cost_named(objective.name)
+            exact, clocked = (cost.counted, cost.of is None) if cost else ("", False)
             told = finer(objective.name)
-            goals.append(Goal(objective.name, objective.maximize, exact, finer=told))
-        for limit in self.limits:
-            if limit.name not in COSTS or not COSTS[limit.name].counted:
-                most = -limit.bound if limit.least else limit.bound
-                goals.append(Goal(limit.name, limit.least, most=most))
+            goals.append(Goal(objective.name, objective.maximize, exact, clocked, told))
         return goals
 
     def ask(self) -> Proposal:

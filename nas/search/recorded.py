@@ -60,7 +60,7 @@ class Recorded:
             outcome.number,
             id,
             {"": text},
-            "failed" if outcome.reason else "finished",
+            "failed" if outcome.reason else "stopped" if outcome.stopped else "finished",
             outcome.reason,
             outcome.measurements,
             outcome.seconds,

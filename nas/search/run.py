@@ -12,7 +12,7 @@ from nas.archive import Archive, Trial
 from nas.files import refuse_links
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
-from nas.measure import COSTS
+from nas.measure import cost_named
 from nas.search.columns import Named, column, columns_of, limits_of, objectives_of
 from nas.search.folder import RunError, read_facts
 from nas.search.gain import Gain, gain
@@ -164,7 +164,7 @@ class Run:
         its metric and the costs among the objectives."""
         fronts = {"": self.front()}
         if len(self.named) > 1:
-            costs = [o.name for o in self.objectives if o.name in COSTS] or ["flops"]
+            costs = [o.name for o in self.objectives if cost_named(o.name)] or ["flops"]
             for task in self.named:
                 fronts[task.name] = self.front([column(task, self.named), *costs])
         return fronts

@@ -7,186 +7,26 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from nas.evaluate import EVALUATORS, TRUTH
 from nas.grammar import Grammar
-from nas.measure.runtime import RUNTIMES
-from nas.supernet.strategies import STRATEGIES
-from nas.train import Recipe, resolved
+from nas.search.parts import (
+    Latency,
+    Retrain,
+    SettingsError,
+    Standalone,
+    Strict,
+    Supernet,
+    Trust,
+    setting,
+)
+from nas.train import resolved
 
 EXECUTION = ("on", "workers", "processes", "device")  # how a run is carried on, no part of it
 Sampler = Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"]
-ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be; the message names the key, the value and the rule."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _is(default: Any, description: str, **bounds: Any) -> Any:
-    return Field(default, description=description, **bounds)
-
-
-class Adam(Strict):
-    """Settings of a training, with what is usual for their optimizer where nothing is said."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual(cls, given: Any) -> Any:
-        adam = isinstance(given, Mapping) and given.get("optimizer") == "adam"
-        return {**ADAM, **given} if adam else given
-
-    def recipe(self, seed: int, **changed: float) -> Recipe:
-        names = Recipe.__dataclass_fields__.keys() & type(self).model_fields.keys()
-        values = {name: getattr(self, name) for name in names} | changed
-        return Recipe(**values, seed=seed)
-
-
-class Supernet(Adam):
-    """How the shared weights are trained."""
-
-    steps: int = _is(1500, "training steps; 0 lets the budget say", ge=0)
-    strategy: str = _is(
-        "spread", f"who is trained at each step: {', '.join(STRATEGIES)}, or ./file.py:name"
-    )
-    optimizer: Literal["sgd", "adam"] = _is(
-        "sgd", "adam for a space of transformers unless it or lr is said"
-    )
-    lr: float = _is(0.15, "the highest learning rate; with adam 0.005", gt=0)
-    momentum: float = _is(0.9, "share of the last update that is kept", ge=0, lt=1)
-    weight_decay: float = _is(1e-4, "pull of the weights to zero; with adam 0.05", ge=0)
-    batch: int = _is(64, "samples in a step", ge=2)
-    label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
-    samples: int = _is(256, "training inputs for a subnet's batch statistics", ge=2)
-    share: float = _is(0.5, "of a budget, the share for this training", gt=0, lt=1)
-    kernel_transform: bool = _is(
-        False, "smaller kernels are larger ones' middles times a learned matrix"
-    )
-    nested: bool = _is(
-        True, "before training, subnets of a finite space compute what the smallest inside does"
-    )
-    weights: str = _is("", "a bank.safetensors, with whose weights of the same names it begins")
-    memory_mb: float = _is(0, "what the bank may take; 0 is all that is free", ge=0)
-    checkpoint_s: float = _is(20, "seconds between checkpoints, from which it resumes", ge=0)
-    parts: int = _is(
-        0, "turns in a step, whose gradients are averaged; 0 is one a process", ge=0, le=1024
-    )
-    augment: bool = _is(False, "whether samples are augmented as their task says")
-    threads: int = _is(
-        0, "of a training step; 0 is what torch takes where the run begins", ge=0, le=1024
-    )
-
-    @field_validator("weights")
-    @classmethod
-    def _found(cls, value: str) -> str:
-        return str(Path(value).expanduser().resolve()) if value else ""
-
-    @field_validator("strategy")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        source, _, name = value.rpartition(":")
-        if value not in STRATEGIES and not source:
-            known = ", ".join(STRATEGIES)
-            raise ValueError(f"is none of {known}; one of your own is ./file.py:name")
-        return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
-
-    def recipe(self, seed: int, **changed: float) -> Recipe:
-        return super().recipe(seed, parts=self.parts or 1, **changed)
-
-
-class Training(Adam):
-    """How one network is trained."""
-
-    epochs: float = _is(20, "passes over the training split", gt=0)
-    optimizer: Literal["sgd", "adam"] = _is("sgd", "adam for transformers unless said otherwise")
-    lr: float = _is(0.1, "the highest learning rate; with adam 0.005", gt=0)
-    momentum: float = _is(0.9, "share of the last update that is kept", ge=0, lt=1)
-    weight_decay: float = _is(5e-4, "pull of the weights to zero; with adam 0.05", ge=0)
-    batch: int = _is(64, "samples in a step", ge=2)
-    warmup: float = _is(0.1, "share of the steps in which the learning rate rises", ge=0, lt=1)
-    label_smoothing: float = _is(0.1, "share of a target spread over all classes", ge=0, lt=1)
-    augment: bool = _is(False, "whether samples are augmented as their task says")
-
-
-class Standalone(Training):
-    """How a candidate is trained, where that is the evaluator."""
-
-    epochs: float = _is(4, "passes over the training split", gt=0)
-    child_epochs: float = _is(
-        0, "epochs for which a child goes on from its parents' weights; 0: from scratch", ge=0
-    )
-    finalists: int = _is(
-        10, "of the front, trained from scratch at the end where children inherited", ge=0
-    )
-    limit_s: float = _is(600, "the longest that an evaluation may take", gt=0)
-
-
-class Retrain(Training):
-    """How an extracted network is retrained."""
-
-    batch: int = _is(0, "samples in a step; 0 is 64, and 32 for few samples", ge=0)
-    augment: bool = _is(True, "whether samples are augmented as their task says")
-    parts: int = _is(1, "batches in a step, whose gradients are averaged", ge=1, le=1024)
-    average: float = _is(
-        0, "decay of the average of weights that is used in the end; 0 for none", ge=0, lt=1
-    )
-    patience: int = _is(
-        0, "epochs without a better validation after which it stops; 0 for never", ge=0
-    )
-
-
-class Latency(Strict):
-    """How a network is run whose latency is measured; there may be several, as [[latency]], and
-    those with a name are always measured."""
-
-    name: str = _is(
-        "",
-        "of the column latency_ms@name; without one it is latency_ms",
-        pattern=r"^[\w.-]*$",
-        max_length=40,
-    )
-    runtime: Literal["auto", *RUNTIMES] = _is(  # type: ignore[valid-type]
-        "auto", f"{', '.join(RUNTIMES)}; auto is onnxruntime on a CPU, else torch"
-    )
-    threads: int = _is(1, "of the CPU that it runs on", ge=1, le=1024)
-    batch: int = _is(1, "samples at a time", ge=1, le=65536)
-
-    @staticmethod
-    def parse(text: str) -> dict[str, str]:
-        """The settings of a text such as `runtime=torch,threads=4`. Raises SettingsError."""
-        pairs = [part.partition("=") for part in text.split(",")]
-        if any(not (key.strip() and value.strip()) for key, _, value in pairs):
-            raise SettingsError(
-                f"latency {text!r} is not like runtime=torch,threads=4,batch=8,name=server"
-            )
-        return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-class Trust(Strict):
-    """What a search measures of its evaluators where it has a budget and may choose."""
-
-    share: float = _is(0.2, "of the budget at most, 0 for nothing", ge=0, lt=1)
-    architectures: int = _is(32, "trained from scratch at most", ge=8)
-    least: int = _is(12, "with fewer nothing is told", ge=8)
-    seeds: int = _is(2, "trainings of each", ge=2)
-    steps: int = _is(80, "of short training, at most half those from scratch", ge=1)
-    finetune: int = _is(
-        20, "steps that a subnet is trained on alone, at a third of the supernet's lr", ge=1
-    )
-
-    @model_validator(mode="after")
-    def _enough(self) -> Trust:
-        if self.least > self.architectures:
-            most = self.architectures
-            raise ValueError(f"least is {self.least}, and architectures at most {most}")
-        return self
 
 
 class Settings(Strict):
@@ -196,41 +36,43 @@ class Settings(Strict):
     tasks: tuple[str, ...] = Field(
         min_length=1, description="shipped tasks, ./my.toml, or name=data.npz, folder, function"
     )
-    trials: int = _is(
+    trials: int = setting(
         200, "distinct subnets to evaluate; 0, or a budget alone: as many as fit", ge=0
     )
-    budget_s: float | None = _is(None, "seconds for the run; `budget` says it as 10m", gt=0)
-    seed: int = _is(0, "the same seed, the same proposals", ge=0)
+    budget_s: float | None = setting(None, "seconds for the run; `budget` says it as 10m", gt=0)
+    seed: int = setting(0, "the same seed, the same proposals", ge=0)
     sampler: Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"] = (
-        _is("auto", "who proposes; auto is predicted, or tree where children inherit weights")
+        setting("auto", "who proposes; auto is predicted, or tree where children inherit weights")
     )
-    objectives: tuple[str, ...] = _is(
+    objectives: tuple[str, ...] = setting(
         (), "columns, as accuracy, flops, latency_ms; by default each task's metric and FLOPs"
     )
-    limits: tuple[str, ...] = _is((), "bounds, as flops<=2M or accuracy>=0.9")
-    latency: tuple[Latency, ...] = _is((Latency(),), "how networks are run", max_length=16)
-    evaluate_in: Literal["auto", "torch", "onnxruntime"] = _is(
+    limits: tuple[str, ...] = setting((), "bounds, as flops<=2M or accuracy>=0.9")
+    latency: tuple[Latency, ...] = setting(
+        (Latency(),), "how networks are run", min_length=1, max_length=16
+    )
+    evaluate_in: Literal["auto", "torch", "onnxruntime"] = setting(
         "auto", "what runs subnets that are evaluated on a CPU; auto is the faster"
     )
-    evaluator: str = _is(
+    evaluator: str = setting(
         "auto", f"auto, {', '.join(name for name, e in EVALUATORS.items() if e.begins)}"
     )
-    on: str = _is("local", "local, ray, or ray:ADDRESS of a running cluster")
-    workers: int = _is(
+    on: str = setting("local", "local, ray, or ray:ADDRESS of a running cluster")
+    workers: int = setting(
         0, "evaluators side by side, here or on Ray; 0 is one a core, where that saves time", ge=0
     )
-    processes: int = _is(
+    processes: int = setting(
         0, "that train the shared weights together; 0 is one a GPU, as far as parts go", ge=0
     )
-    device: str = _is(
+    device: str = setting(
         "auto", "auto (the best there is), cpu, cuda, cuda:1 …", validate_default=True
     )
-    generation: int = _is(20, "trials evaluated before the sampler is told", ge=2)
-    population: int = _is(100, "of evolution, whose tournaments take a tenth of it", ge=10)
-    size: tuple[int, int] | None = _is(
+    generation: int = setting(20, "trials evaluated before the sampler is told", ge=2)
+    population: int = setting(100, "of evolution, whose tournaments take a tenth of it", ge=10)
+    size: tuple[int, int] | None = setting(
         None, "operators of the random derivations of recursive spaces"
     )
-    start: tuple[str, ...] = _is((), "the space's seeds to begin from; mix is all that fit")
+    start: tuple[str, ...] = setting((), "the space's seeds to begin from; mix is all that fit")
     supernet: Supernet = Supernet()
     standalone: Standalone = Standalone()
     trust: Trust = Trust()
@@ -249,13 +91,10 @@ class Settings(Strict):
 
     @field_validator("latency")
     @classmethod
-    def _runs_here(cls, value: tuple[Latency, ...]) -> tuple[Latency, ...]:
+    def _named_apart(cls, value: tuple[Latency, ...]) -> tuple[Latency, ...]:
         names = [entry.name for entry in value]
         if len(set(names)) < len(names):
             raise ValueError("two have one name: give each but one a name of its own")
-        lacks = [RUNTIMES[entry.runtime].lacks for entry in value if entry.runtime != "auto"]
-        if any(lacks):
-            raise ValueError(next(filter(None, lacks)))
         return value
 
     @model_validator(mode="after")
@@ -265,6 +104,11 @@ class Settings(Strict):
         if not self.supernet.steps and self.budget_s is None:
             raise ValueError(
                 "supernet.steps 0 is as many as a budget's share allows: give a budget or steps"
+            )
+        if self.standalone.rungs > 1 and self.standalone.child_epochs:
+            raise ValueError(
+                "children that go on from their parents are trained equally long: rungs 1 with "
+                "child_epochs, or child_epochs 0"
             )
         evaluator = EVALUATORS.get(self.evaluator)
         cut = evaluator is not None and evaluator.alone and self.evaluator != TRUTH
@@ -363,7 +207,8 @@ def _first(error: ValidationError, source: str) -> str:
         *within, last = first["loc"]
         fields: Any = Settings.model_fields
         for part in within:
-            fields = getattr(fields[part].annotation, "model_fields", {}) if part in fields else {}
+            if not isinstance(part, int):  # which of several
+                fields = _fields(fields[part].annotation) if part in fields else {}
         close = get_close_matches(str(last), fields, n=1)
         there = ", ".join(fields)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {there}"
@@ -373,6 +218,12 @@ def _first(error: ValidationError, source: str) -> str:
         return f"{source}: {reason}"
     value = f" is {first['input']!r:.60}" if first["type"] != "missing" else ""
     return f"{source}: {key}{value}: {reason}"
+
+
+def _fields(annotation: Any) -> Any:
+    """The settings of a part, or of each of several parts."""
+    of = next(iter(get_args(annotation)), annotation)
+    return getattr(of, "model_fields", {})
 
 
 def seconds(text: str) -> float:

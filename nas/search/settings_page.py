@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 from pydantic import BaseModel
 
-from nas.search.settings import Settings, Strict
+from nas.search.parts import Strict
+from nas.search.settings import Settings
 
 
 def page() -> str:
@@ -14,7 +17,7 @@ def page() -> str:
     lines += ["`nas settings` prints.", ""]
     for name, field in Settings.model_fields.items():
         if (part := _part(field.default)) is not None:
-            lines += [f"## {name}", "", part.__doc__ or "", "", *_rows(part)]
+            lines += [f"## {name}", "", inspect.getdoc(part) or "", "", *_rows(part)]
     return "\n".join(lines).rstrip() + "\n"
 
 

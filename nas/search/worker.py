@@ -50,6 +50,9 @@ class Worker:
     def _measure(self, job: Job) -> Evaluated:
         grammar = self.problem.grammar
         conditions = self.problem.conditions(self.bank, seed=job.seed)
+        if job.epochs is not None:
+            recipe = replace(conditions.recipe, epochs=job.epochs)
+            conditions = replace(conditions, recipe=recipe)
         if job.lineage and job.weights:
             parents = [
                 Parent.of(Derivation.read(text, grammar), data)

@@ -105,6 +105,31 @@ def test_what_cannot_be_exported_says_why(tmp_path) -> None:
         to_onnx(tmp_path / "net", trust_code=True)
 
 
+def test_an_operator_without_a_form_goes_through_torchs_exporter_which_is_said(tmp_path) -> None:
+    (tmp_path / "ops.py").write_text("def twice(x):\n    return 2 * x\n")
+    (tmp_path / "own.grammar").write_text("use ./ops.py:twice as mine\nnet = conv(4) mine relu\n")
+    grammar = Grammar.load(tmp_path / "own.grammar", trust_code=True)
+    network = Network(sample(grammar, random.Random(0), input=(1, 8, 8))).eval()
+    save(network, tmp_path / "net", tasks=[], recipe=Recipe(), source={})
+    told: list[str] = []
+    path = to_onnx(
+        tmp_path / "net", trust_code=True, listener=lambda event: told.append(event.text)
+    )
+    (text,) = told
+    assert text.startswith("the operator mine has no form in ONNX: torch's exporter writes")
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        wanted = network(x)["coarse"].numpy()
+    assert np.abs(in_onnxruntime(path, x)["coarse"] - wanted).max() <= 1e-4
+
+
+def test_a_result_that_is_called_x_leaves_the_input_another_name(tmp_path) -> None:
+    saved(tmp_path, "net = conv(4) relu output(x)", (1, 8, 8))
+    graph = onnx.load(to_onnx(tmp_path)).graph
+    assert [value.name for value in graph.input] == ["input"]
+    assert [value.name for value in graph.output] == ["x"]
+
+
 def test_a_model_py_from_somebody_else_is_not_run(tmp_path) -> None:
     saved(tmp_path, TINY, (1, 8, 8))
     (tmp_path / "model.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'w')\n")

@@ -102,6 +102,62 @@ def test_operators_of_the_users_own_stay_in_torch(tmp_path: Path) -> None:
     assert all("torch" in trial.newest()["latency_ms"].device for trial in run.trials)
 
 
+def test_what_a_journal_notes_of_a_runtime_does_not_hold_on_another_device(by_torch: Path) -> None:
+    from nas.archive import Archive
+    from nas.events import silent
+
+    run = load(by_torch)
+    with Archive.open(run.folder, write=True) as archive:
+        archive.note("runtime", name="onnxruntime", reason="it was faster")
+        settings = run.settings.model_copy(update={"evaluate_in": "auto"})
+        assert _chosen(run, settings, archive) == "onnxruntime"
+        elsewhere = settings.model_copy(update={"device": "cuda"})
+        assert _chosen(run, elsewhere, archive) == "torch"
+    assert silent
+
+
+def _chosen(run: Any, settings: Any, archive: Any) -> str:
+    from types import SimpleNamespace
+
+    problem = run.problem.with_settings(settings)
+    given: Any = SimpleNamespace(settings=settings, problem=problem)
+    return str(module.choose_runtime(given, archive, lambda event: None).evaluate_in)
+
+
+def test_a_run_whose_runtime_is_not_installed_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search("mobile", ["digits"], out=tmp_path / "run", **QUICK, latency={"runtime": "torch"})
+    monkeypatch.setattr(Runtime, "lacks", property(lambda self: f"no {self.name} here"))
+    assert load(tmp_path / "run").front().trials
+    with pytest.raises(SettingsError, match="no torch here"):
+        resume(tmp_path / "run", trials=4)
+
+
+def test_a_latency_that_fails_is_said_and_costs_its_trials_their_place_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def load_some(plan: Any, params: Any, n: int, device: str) -> Any:
+        if plan.flops > 100_000:
+            raise RuntimeError("out of memory")
+        calls.append(plan.flops)
+        return RUNTIMES["torch"].load(plan, params, n, device)
+
+    record = Runtime("onnxruntime", "ONNX Runtime", "onnxruntime", load_some)
+    monkeypatch.setitem(module.RUNTIMES, "onnxruntime", record)
+    told: list[str] = []
+    listener = lambda event: told.append(event.text) if isinstance(event, Told) else None  # noqa: E731
+    given = {**QUICK, "trials": 6, "evaluate_in": "torch", "objectives": ("accuracy", "latency_ms")}
+    run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **given)
+    timed = [trial for trial in run.trials if trial.value("latency_ms") is not None]
+    assert calls
+    assert {t.value("flops") <= 100_000 for t in timed} == {True}
+    assert len(timed) < len(run.trials) == 6
+    assert any("latency_ms cannot be measured: RuntimeError: out of memory" in t for t in told)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -135,6 +191,8 @@ def test_a_runtime_that_cannot_hold_the_users_operator_is_refused_at_once(
         ({"name": "a b"}, "name"),
         ({"threads": 0}, "threads"),
         ({"name": "pi"}, "every latency has a name"),
+        ([], "latency"),
+        ({"thread": 2}, "did you mean 'threads'"),
     ],
 )
 def test_a_latency_that_cannot_be_is_refused(latency: Any, message: str, tmp_path: Path) -> None:

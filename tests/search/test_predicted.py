@@ -151,6 +151,81 @@ def test_a_planted_loss_is_found_in_few_batches_by_the_finer_column() -> None:
         assert hypervolume(ours, (3.0, 1.0)) > hypervolume(chance, (3.0, 1.0))
 
 
+def test_where_the_quality_cannot_be_told_no_batch_is_of_the_cheapest_alone() -> None:
+    """Latency can be predicted, accuracy is noise: the front of what is known is the smallest."""
+    aims = (Objective("accuracy", True), Objective("flops", False), Objective("latency_ms", False))
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", aims, (), seed=0, population=10)
+    noise, largest = random.Random(0), []
+    for _ in range(4):
+        proposals = [proposer.ask() for _ in range(10)]
+        for proposal in proposals:
+            flops = float(proposal.derivation.cost.flops)
+            values = {"accuracy": noise.random(), "flops": flops, "latency_ms": flops / 1e6}
+            proposer.tell(proposal, values)
+        largest.append(max(p.derivation.cost.flops for p in proposals))
+    assert min(largest) > 0.1 * max(largest)
+
+
+def test_a_latency_that_cannot_be_told_is_left_out() -> None:
+    aims = (Objective("nll", False), Objective("flops", False), Objective("latency_ms", False))
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", aims, (), seed=0, population=10)
+    for _ in range(5):
+        for proposal in [proposer.ask() for _ in range(10)]:
+            d = proposal.derivation
+            values = {"nll": planted(d), "flops": float(d.cost.flops), "latency_ms": 0.03}
+            proposer.tell(proposal, values)
+    assert set(proposer.agreement) == {"nll"}
+
+
+def test_the_ends_of_a_batch_are_not_what_a_random_draw_takes_the_place_of() -> None:
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", OBJECTIVES, (), seed=0, population=20)
+    for _ in range(4):
+        proposals = [proposer.ask() for _ in range(20)]
+        for proposal in proposals:
+            d = proposal.derivation
+            values = {"accuracy": 1.0, "nll": planted(d), "flops": float(d.cost.flops)}
+            proposer.tell(proposal, values)
+        assert proposals[19].drawn
+        if not proposer.agreement:
+            continue  # the ends of the space begin
+        (batch,) = proposer.study.sampler._batches.values()
+        proposed = {str(p.derivation) for p in proposals}
+        assert str(max(batch, key=lambda d: d.cost.flops)) in proposed
+        assert str(min(batch, key=lambda d: d.cost.flops)) in proposed
+
+
+def test_what_the_whole_network_costs_is_kept_by_every_proposal() -> None:
+    """Heads of two tasks cost as much as a small trunk."""
+    from nas.search.prepare import prepare
+    from nas.search.settings import Settings
+
+    facts = {
+        "space": "mobile",
+        "tasks": ["scenes-classify", "scenes-segment"],
+        "limits": ["flops<=600k"],
+    }
+    problem = prepare(Settings.of(facts))
+    for sampler in ("predicted", "tree"):
+        proposer = Proposer(
+            problem.space, sampler, problem.objectives, problem.limits, seed=0, population=10
+        )
+        for i in range(30):
+            proposal = proposer.ask()
+            assert problem.keeps(proposal.derivation)
+            columns = problem.costs(proposal.derivation)
+            metrics = {o.name: i / 30 for o in problem.objectives if o.name not in columns}
+            proposer.tell(proposal, columns | metrics)
+
+
+def test_a_few_diverged_networks_do_not_hide_the_rest() -> None:
+    known, unseen = draws(MOBILE, 60), draws(MOBILE, 60, seed=1)
+    losses = [planted(d) for d in known]
+    losses[3], losses[20], losses[44] = 1e3, 1e3, 500.0
+    predictor = Predictor.fit(known, losses)
+    assert predictor is not None
+    assert kendalltau(predictor(unseen), [planted(d) for d in unseen])[0] > 0.3
+
+
 def test_a_new_sampler_of_the_same_seed_goes_on_as_one_would_have() -> None:
     whole = asked(proposer_of(), 5)
     again = proposer_of()
