@@ -13,6 +13,7 @@ Peers, where they are installed: `pip install "syne-tune[basic]" neural-pipeline
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import statistics
@@ -67,6 +68,7 @@ class Problem(Protocol):
 
     def columns(self, derivation: Derivation) -> dict[str, float]: ...
     def losses(self, derivation: Derivation) -> Losses: ...
+    def close(self) -> None: ...
 
 
 class Table:
@@ -83,6 +85,9 @@ class Table:
 
     def losses(self, derivation: Derivation) -> Losses:
         return self._scaled[_indices(derivation)]
+
+    def close(self) -> None:
+        pass
 
     @cached_property
     def _scaled(self) -> dict[tuple[int, ...], Losses]:
@@ -116,15 +121,23 @@ class Supernet:
         self.space = self.problem.space
         settings = run.settings.model_copy(update={"evaluate_in": "onnxruntime"})
         self.conditions = self.problem.with_settings(settings).conditions(run.bank())
-        self.kept = Kept(folder / "evaluations.json")
+        self.path = folder / "evaluations.json"
+        self.known: dict[str, dict[str, float]] = {}
+        if self.path.exists():
+            self.known = json.loads(self.path.read_text(encoding="utf-8"))
         self.ends = [self.columns(end) for end in self.space.ends()]
 
     def columns(self, derivation: Derivation) -> dict[str, float]:
-        def measured() -> dict[str, float]:
+        text = str(derivation)
+        if text not in self.known:
             figures = EVALUATORS["shared"].measure(derivation, self.conditions).measurements
-            return {m.name: m.value for m in figures if m.name in ("accuracy", "nll", "flops")}
+            columns = {m.name: m.value for m in figures}
+            self.known[text] = {name: columns[name] for name in ("accuracy", "nll", "flops")}
+        return dict(self.known[text])
 
-        return dict(self.kept(str(derivation), measured))
+    def close(self) -> None:
+        """Keep what was evaluated."""
+        self.path.write_text(json.dumps(self.known), encoding="utf-8")
 
     def losses(self, derivation: Derivation) -> Losses:
         """The likelihood in shares of the smallest network's, FLOPs from it to the largest's."""
@@ -274,6 +287,7 @@ def search(problem: Any, sampler: str, seed: int) -> tuple[list[float], float]:
         for derivation in batch:
             evaluated.setdefault(derivation, problem.losses(derivation))
         stale = stale + 1 if len(evaluated) == before else 0
+    problem.close()
     losses = list(evaluated.values())
     volumes = [hypervolume(losses[:n], (1.0, 1.0)) / problem.whole for n in AT]
     return volumes, spent / len(evaluated)

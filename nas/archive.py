@@ -177,8 +177,8 @@ class Archive:
         if checked.id not in self._trials:
             raise ArchiveError(f"there is no trial {checked.id!r} to measure")
         trial = self._trials[checked.id]
-        if trial.state != "finished":
-            raise ArchiveError(f"trial {trial.id!r} has {trial.state}: it takes no measurements")
+        if trial.state == "failed":
+            raise ArchiveError(f"trial {trial.id!r} has failed: it takes no measurements")
         return replace(trial, measurements=trial.measurements + tuple(checked.measurements))
 
     def _fold(self, change: Trial | dict[str, JSON]) -> None:

@@ -31,7 +31,7 @@ class Latencies:
 
     def add(self, trial: Trial, derivation: Derivation) -> None:
         """A trial that was recorded."""
-        if self.problem.deployments and trial.state == "finished":
+        if self.problem.deployments and trial.state != "failed":
             self.waiting[trial.id] = derivation
 
     @property

@@ -17,6 +17,7 @@ from nas.search.breed import Child, attribute, losses, text_of
 from nas.search.inner import Judge, Judged, Variation, evenly, explore, spread
 from nas.search.predictor import Predictor
 from nas.search.tree import TreeSampler, ranked
+from nas.supernet.chain import ends_first
 
 PARENTS = 40  # measured architectures at most from which a search among predictions begins
 COLUMNS = "columns"  # the user attribute that holds all that was measured of a trial
@@ -95,7 +96,7 @@ class PredictedSampler(TreeSampler):
         goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
         measured = {goal: self._losses(goal, study, list(before.values())) for goal in goals}
         if not number:
-            return [] if self._start(grammar) else _middle_last(spread(variation, self._size))
+            return [] if self._start(grammar) else ends_first(spread(variation, self._size))
         bounds = _bounds(list(known.values()), list(before.values()))
         judge = self._judge(list(known.values()), measured, bounds)
         if judge is None:
@@ -106,7 +107,7 @@ class PredictedSampler(TreeSampler):
         keys = [(judged, self._key(judged.derivation)) for judged in candidates]
         fresh = [judged for judged, key in keys if key and key not in taken]
         exact = [i for i, goal in enumerate(goals) if goal.exact]
-        return _middle_last(evenly(fresh, self._size, exact[0] if exact else -1))
+        return ends_first(evenly(fresh, self._size, exact[0] if exact else -1))
 
     def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
         if not self.goals:
@@ -147,13 +148,6 @@ class PredictedSampler(TreeSampler):
             return [Judged(*judged) for judged in by_candidate]
 
         return judge
-
-
-def _middle_last(batch: list[Derivation]) -> list[Derivation]:
-    """A batch along its cost with the ends earlier than the middle: of one whose last proposal is
-    drawn at random, or which time cuts short, the ends are not what is missing."""
-    middle = len(batch) // 2
-    return [*reversed(batch[middle:]), *batch[:middle]]
 
 
 def _bounds(derivations: Sequence[Derivation], trials: Sequence[FrozenTrial]) -> list[Predictor]:

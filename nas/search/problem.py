@@ -19,7 +19,7 @@ from nas.search.columns import counted, kept, limits_of, objectives_of
 from nas.search.folder import RunError
 from nas.search.settings import Settings
 from nas.supernet import Bank, Space, chain
-from nas.supernet.chain import evenly
+from nas.supernet.chain import ends_first
 from nas.supernet.nested import nest
 from nas.task import Task
 
@@ -145,9 +145,7 @@ class Problem:
                 f"none of the {len(whole)} networks of the chain keeps the limits "
                 f"{', '.join(self.settings.limits)}: allow more, or take another supernet.strategy"
             )
-        last = len(members) - 1
-        between = (round(evenly(i) * last) for i in range(1, 4 * len(members)))
-        return tuple(members[i] for i in dict.fromkeys([0, last, *between]))
+        return tuple(ends_first(members))
 
     def seeds(self) -> list[Derivation]:
         """The seeds that the search begins from. Raises RunError for one that is over a limit, and

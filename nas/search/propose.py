@@ -214,7 +214,7 @@ class Proposer:
             self.study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
             return
         proposal.trial.set_user_attr(COLUMNS, dict(values))
-        for limit in self.limits:
+        for limit in (limit for limit in self.limits if limit.name in values):
             proposal.trial.set_constraint(limit.name, limit.excess(values[limit.name]))
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])
 

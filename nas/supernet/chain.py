@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain as chain_of
+from typing import TypeVar
 
 from nas.grammar import Choose, Derivation, Option, Site, derive
 from nas.plan import Plan, plan
@@ -11,6 +12,7 @@ from nas.supernet.sites import order
 from nas.supernet.slots import keys
 
 GOLDEN = 0.618033988749895
+T = TypeVar("T")
 
 
 def evenly(i: int) -> float:
@@ -99,3 +101,12 @@ def inside(part: Plan, whole: Plan) -> bool:
         for step in part.steps
         for param, key in keys(step)
     )
+
+
+def ends_first(members: Sequence[T]) -> list[T]:
+    """The same in an order of which any first part is spread over all: the ends, and then those
+    between them."""
+    last = len(members) - 1
+    between = (round(evenly(i) * last) for i in range(1, 4 * len(members)))
+    numbers = dict.fromkeys([0, last, *between, *range(len(members))] if members else [])
+    return [members[i] for i in numbers]

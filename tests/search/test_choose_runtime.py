@@ -149,7 +149,7 @@ def test_a_latency_that_fails_is_said_and_costs_its_trials_their_place_alone(
     monkeypatch.setitem(module.RUNTIMES, "onnxruntime", record)
     told: list[str] = []
     listener = lambda event: told.append(event.text) if isinstance(event, Told) else None  # noqa: E731
-    given = {**QUICK, "trials": 6, "evaluate_in": "torch", "objectives": ("accuracy", "latency_ms")}
+    given = {**QUICK, "trials": 6, "evaluate_in": "torch", "limits": ("latency_ms<=1000",)}
     run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **given)
     timed = [trial for trial in run.trials if trial.value("latency_ms") is not None]
     assert calls

@@ -131,7 +131,8 @@ def test_a_search_by_halving_ends_and_resumes_as_one_would_have(tmp_path: Path) 
     settings = {
         "trials": 9,
         "generation": 9,
-        "objectives": ("accuracy", "flops"),
+        "objectives": ("accuracy", "flops", "latency_ms"),
+        "limits": ("latency_ms<=1000",),
         "evaluator": "standalone",
         "standalone": {"epochs": 0.9, "rungs": 2, "reduction": 3},
         "sampler": "tree",
@@ -145,6 +146,7 @@ def test_a_search_by_halving_ends_and_resumes_as_one_would_have(tmp_path: Path) 
         accuracies = [m for m in trial.measurements if m.name == "accuracy"]
         assert [m.fidelity for m in accuracies] == ["0.3 epochs", "0.9 epochs"][: len(accuracies)]
         assert as_searched(trial).value("accuracy") == accuracies[0].value
+        assert trial.value("latency_ms") is not None  # proposals hear of it too
     whole = [(t.id, t.state) for t in run.trials]
     journal = (tmp_path / "run" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "run" / "journal.jsonl").write_bytes(b"".join(journal[:7]))
