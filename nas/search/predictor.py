@@ -21,6 +21,7 @@ from nas.grammar.tokens import Apply
 Array = np.ndarray[Any, np.dtype[np.float64]]
 FEWEST = 15  # measured architectures, of which a predictor may be made
 LINEAR = 80  # with fewer a linear predictor is the better one
+FOLDS = {False: 5, True: 3}  # of a linear predictor and of trees, which take longer to fit
 SEEN = 2  # measured architectures in which something must occur to be looked at
 CHANCE = 0.05  # the chance at most that predictions agree as much by chance
 TAIL = 0.9  # quantile beyond which, as far again from the median, all losses are as bad
@@ -30,7 +31,7 @@ COSTS = ("params", "flops", "activations", "terminals")
 @dataclass(frozen=True)
 class Predictor:
     """Predicts a loss. `agreement`: Kendall's τ of predictions with the measured losses of
-    architectures that were held out, five times a fifth."""
+    architectures that were held out, each part of them once."""
 
     columns: tuple[str, ...]
     model: Any
@@ -61,7 +62,7 @@ class Predictor:
         met = Counter(name for entry in facts for name in entry)
         columns = tuple(sorted(name for name, times in met.items() if times >= SEEN))
         x = _matrix(facts, columns)
-        folds = KFold(5, shuffle=True, random_state=0)
+        folds = KFold(FOLDS[len(y) >= LINEAR], shuffle=True, random_state=0)
         tau, chance = kendalltau(cross_val_predict(_model(len(y)), x, y, cv=folds), y)
         if not (tau > 0 and chance < CHANCE):
             return None
