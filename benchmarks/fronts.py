@@ -13,163 +13,29 @@ Peers, where they are installed: `pip install "syne-tune[basic]" neural-pipeline
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import math
 import statistics
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from hypervolume import hypervolume
-from measure import ROOT, Kept, progress, report
+from measure import ROOT, Kept, report
+from tables import Losses, Problem, Supernet, cells, macro
 
-from nas.evaluate import EVALUATORS
 from nas.front import Objective
-from nas.grammar import Derivation, Grammar, derive
+from nas.grammar import Derivation, derive
 from nas.grammar.count import follow_table, table
 from nas.search.propose import Proposer
-from nas.supernet import Space
 
 BATCH, AT = 20, (50, 100, 200)
-MACRO = """
-net       = conv(32) batchnorm relu stage2(64) stage3(128) stage3(256) last output(coarse)
-last      = pointwise(1280) batchnorm relu
-stage2(c) = first(c) rest(c)
-stage3(c) = first(c) rest(c) rest(c)
-first(c)  = plain(c) | small(c, 2) | large(c, 2)
-plain(c)  = conv(c, kernel=1, stride=2) batchnorm
-rest(c)   = identity | small(c, 1) | large(c, 1)
-small(c, s) = mbconv(c, s, kernel=3, expand=3, act=relu)
-large(c, s) = mbconv(c, s, kernel=5, expand=6, act=relu)
-"""
-CELL = """
-net  = edge edge edge edge edge edge output(coarse)
-edge = identity | relu | tanh | silu | gelu
-"""
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-Losses = tuple[float, float]
-
-
-class Problem(Protocol):
-    """A space, what is minimised of each of its networks (a loss and a cost), and the columns that
-    a search would be told."""
-
-    name: str
-    space: Space
-    cost: str
-
-    def columns(self, derivation: Derivation) -> dict[str, float]: ...
-    def losses(self, derivation: Derivation) -> Losses: ...
-    def close(self) -> None: ...
-
-
-class Table:
-    """A published table: an accuracy and a cost by what is chosen at a network's sites."""
-
-    def __init__(self, name: str, grammar: Grammar, input: tuple[int, ...], cost: str, known: Any):
-        self.name, self.cost = name, cost
-        self.space = Space(grammar, input)
-        self.known: Mapping[tuple[int, ...], Losses] = known
-
-    def columns(self, derivation: Derivation) -> dict[str, float]:
-        accuracy, cost = self.known[_indices(derivation)]
-        return {"accuracy": accuracy, self.cost: cost}
-
-    def losses(self, derivation: Derivation) -> Losses:
-        return self._scaled[_indices(derivation)]
-
-    def close(self) -> None:
-        pass
-
-    @cached_property
-    def _scaled(self) -> dict[tuple[int, ...], Losses]:
-        accuracies, costs = zip(*self.known.values(), strict=True)
-        worst, best, low, high = min(accuracies), max(accuracies), min(costs), max(costs)
-        return {
-            key: ((best - accuracy) / (best - worst), math.log(cost / low) / math.log(high / low))
-            for key, (accuracy, cost) in self.known.items()
-        }
-
-    @cached_property
-    def whole(self) -> float:
-        return hypervolume(list(self._scaled.values()), (1.0, 1.0))
-
-
-class Supernet:
-    """Subnets of a trained bank, each evaluated once, whoever asks."""
-
-    name, cost, whole = "mobile on digits", "flops", 1.0
-
-    def __init__(self) -> None:
-        from nas.search import resume, search
-
-        folder = ROOT / "runs" / "bench-fronts"
-        words = {"objectives": ("accuracy", "flops"), "trials": 2, "listener": progress}
-        if (folder / "run.toml").exists():
-            run = resume(folder, listener=progress)
-        else:
-            run = search("mobile", ["digits"], out=folder, **words)  # type: ignore[arg-type]
-        self.problem = run.problem
-        self.space = self.problem.space
-        settings = run.settings.model_copy(update={"evaluate_in": "onnxruntime"})
-        self.conditions = self.problem.with_settings(settings).conditions(run.bank())
-        self.path = folder / "evaluations.json"
-        self.known: dict[str, dict[str, float]] = {}
-        if self.path.exists():
-            self.known = json.loads(self.path.read_text(encoding="utf-8"))
-        self.ends = [self.columns(end) for end in self.space.ends()]
-
-    def columns(self, derivation: Derivation) -> dict[str, float]:
-        text = str(derivation)
-        if text not in self.known:
-            figures = EVALUATORS["shared"].measure(derivation, self.conditions).measurements
-            columns = {m.name: m.value for m in figures}
-            self.known[text] = {name: columns[name] for name in ("accuracy", "nll", "flops")}
-        return dict(self.known[text])
-
-    def close(self) -> None:
-        """Keep what was evaluated."""
-        self.path.write_text(json.dumps(self.known), encoding="utf-8")
-
-    def losses(self, derivation: Derivation) -> Losses:
-        """The likelihood in shares of the smallest network's, FLOPs from it to the largest's."""
-        small, large = self.ends
-        columns = self.columns(derivation)
-        cost = math.log(columns["flops"] / small["flops"])
-        return columns["nll"] / small["nll"], cost / math.log(large["flops"] / small["flops"])
-
-
-def _indices(derivation: Derivation) -> tuple[int, ...]:
-    return tuple(chosen.index for chosen in derivation.choices)
-
-
-def macro(folder: Path) -> Table:
-    rows = pd.read_csv(folder / "nas-bench-macro.csv.gz", dtype={"code": str})
-    accuracy = rows[[f"test_accuracy_seed{i}" for i in range(3)]].mean(axis=1) / 100
-    known = {
-        tuple(map(int, code)): (float(a), float(macs))
-        for code, a, macs in zip(rows["code"], accuracy, rows["macs"], strict=True)
-    }
-    return Table("NAS-Bench-Macro", Grammar.parse(MACRO, name="macro"), (3, 32, 32), "flops", known)
-
-
-def cells(folder: Path) -> Table:
-    rows = pd.read_csv(folder / "nas-bench-201.csv.gz")
-    accuracy, latency = rows["cifar10_valid_200ep"] / 100, rows["cifar10_edgegpu_latency"]
-    known = {}
-    for cell, a, ms in zip(rows["cell"], accuracy, latency, strict=True):
-        edges = [edge.partition("~")[0] for edge in cell.replace("+", "").split("|") if edge]
-        known[tuple(OPERATIONS.index(edge) for edge in edges)] = float(a), float(ms)
-    grammar = Grammar.parse(CELL, name="cell")
-    return Table("NAS-Bench-201, edge GPU", grammar, (8,), "latency_ms", known)
 
 
 class Ours:
@@ -190,7 +56,7 @@ class Ours:
         return [proposal.derivation for proposal in proposals]
 
 
-class Peer:
+class Peer(ABC):
     """What proposes by a table of sites, asked and told one by one; the ends of the space first."""
 
     def __init__(self, problem: Problem, seed: int):
@@ -209,8 +75,8 @@ class Peer:
     def batch(self) -> list[Derivation]:
         return [self.one() for _ in range(BATCH)]
 
-    def one(self) -> Derivation:
-        raise NotImplementedError
+    @abstractmethod
+    def one(self) -> Derivation: ...
 
 
 class SyneTune(Peer):

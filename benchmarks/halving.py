@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fronts import OPERATIONS, Table, cells
 from hypervolume import hypervolume
 from measure import report
+from tables import OPERATIONS, Table, cells
 
 from nas.archive import Archive, Measurement
 from nas.front import Objective

@@ -33,7 +33,7 @@ SPACES, NETWORKS, COMPILED = ("mobile", "fbnetv5-small"), 24, 8
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: 10 s a network.")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too, which is slow.")
     words = parser.parse_args()
     torch.set_num_threads(1)
     rows, agreements = [], []

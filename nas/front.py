@@ -11,7 +11,7 @@ import io
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -111,6 +111,16 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
     return sorted(kept)
 
 
+def sorted_fronts(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
+    """Indices front by front: what none dominates, then what none dominates of the rest, and so on.
+    Points with NaN are on none."""
+    left = list(range(len(points)))
+    while front := [left[i] for i in nondominated([points[i] for i in left])]:
+        yield front
+        gone = set(front)
+        left = [i for i in left if i not in gone]
+
+
 def beyond_noise(
     points: Sequence[Sequence[float]], spreads: Sequence[Sequence[float]]
 ) -> list[int]:
@@ -177,15 +187,14 @@ class ParetoFront:
         finished = [trial for trial in trials if trial.state == "finished"]
         _one_fidelity(finished, [*objectives, *limits])
         candidates = [
-            (_losses(columns, objectives), trial)
+            (losses_of(columns, objectives), trial)
             for trial in finished
             if _keeps(columns := trial.columns(), limits)
         ]
         kept = [candidates[i] for i in nondominated([losses for losses, _ in candidates])]
         spreads = [_spreads(trial, objectives) for _, trial in kept]
         apart = beyond_noise([losses for losses, _ in kept], spreads)
-        kept = [kept[i] for i in apart]
-        kept.sort(key=lambda pair: (pair[0], pair[1].number))
+        kept = sorted((kept[i] for i in apart), key=lambda pair: (pair[0], pair[1].number))
         return ParetoFront(tuple(objectives), tuple(trial for _, trial in kept))
 
     def where(self, text: str) -> ParetoFront:
@@ -217,6 +226,16 @@ class ParetoFront:
         names = self._columns()
         rows = ((trial.id, trial.columns()) for trial in self.trials)
         return [{"id": id, **{name: row.get(name) for name in names}} for id, row in rows]
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """How networks were run whose latency was measured, by column."""
+        return {
+            column: measurement.device
+            for trial in self.trials
+            for column, measurement in trial.newest().items()
+            if column.partition("@")[0] == "latency_ms"
+        }
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a table, one a trial."""
@@ -272,12 +291,10 @@ def cell(value: object) -> object:
     return f"'{printable(value)}" if formula else printable(value)
 
 
-def _losses(columns: dict[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+def losses_of(columns: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The objectives' values, all to be minimised; NaN where one is missing."""
-    values = (
-        (columns.get(objective.name, math.nan), objective.maximize) for objective in objectives
-    )
-    return tuple(-value if maximize else value for value, maximize in values)
+    values = (columns.get(objective.name, math.nan) for objective in objectives)
+    return tuple(-v if o.maximize else v for v, o in zip(values, objectives, strict=True))
 
 
 def _spreads(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:

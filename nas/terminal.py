@@ -146,7 +146,7 @@ def show_run(run: Run) -> None:
     for name, task_front in run.fronts().items():
         if name:
             show_front(task_front, f"\nFor {name} alone")
-    for column, device in run.latencies.items():
+    for column, device in front.devices.items():
         out.print(printable(f"{column}: {device}"), markup=False, soft_wrap=True)
     show_trivial(run)
     if (brought := run.gain) is not None:
@@ -191,9 +191,9 @@ def _why_empty(run: Run) -> str:
 
 def show_front(front: ParetoFront, title: str = "") -> None:
     """A table of a front: its objectives, and what else it costs."""
-    names, rows = [o.name for o in front.objectives], front.rows()
     from nas.measure import cost_columns
 
+    names, rows = [o.name for o in front.objectives], front.rows()
     shown = ("flops", "params", "latency_ms")
     there = {c for row in rows for c, value in row.items() if value is not None}
     costs = [c for c in cost_columns(there - set(names)) if c.partition("@")[0] in shown]

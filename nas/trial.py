@@ -35,9 +35,7 @@ class Measurement:
     fidelity: str = ""  # "600 supernet steps", "20 epochs"
     seed: int | None = None
     device: str = ""  # of a latency: runtime, device, threads, batch and dtype in one text
-    spread: float | None = (
-        None  # how far it moves when it is measured again, in the unit of the value
-    )
+    spread: float | None = None  # how far the value moves when it is measured again
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -194,6 +192,7 @@ class _Rung:
     measurements: list[Measurement]
     reason: str
     seconds: Seconds
+    cpu_s: Seconds
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Latency by the clock. A latency names its runtime, device, threads, batch and dtype.
 
-Medians of wall time move by 5 to 10 % from round to round beside other load. Here networks are
-timed in turn, in blocks of about a millisecond of CPU time, and of each a low quantile is told:
-what the network takes where nothing disturbs it.
+Medians of wall time move from round to round beside other load (benchmarks/latencies.py). Here
+networks are timed in turn, in blocks of about a millisecond of CPU time, and of each a low quantile
+is told: what the network takes where nothing disturbs it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nas.archive import Measurement
+from nas.measure.cost import CLOCK
 from nas.measure.runtime import RUNTIMES, Forward, Params, device_name
 from nas.plan import Plan
 
@@ -28,7 +29,6 @@ FEWEST = 3  # blocks of even the slowest
 QUANTILE = 0.1
 WARM = 3  # blocks before any counts
 VERSION = re.compile(r" [0-9]\S*$")
-TOGETHER = 32  # networks that are held at a time
 
 
 @contextmanager
@@ -78,18 +78,9 @@ def latencies(
 
     On one thread of a CPU the first is CPU time, which other processes hardly touch; otherwise
     both are wall time. The value is the 10 % quantile of `rounds` blocks, the spread half the
-    range of those of their quarters. Raises NoOnnxForm where an operator has none and the runtime
-    wants it.
+    range of those of their quarters. All networks are held at once. Raises NoOnnxForm where an
+    operator has none and the runtime wants it.
     """
-    measured: list[list[Measurement]] = []
-    for start in range(0, len(networks), TOGETHER):
-        measured += _together(networks[start : start + TOGETHER], deployment, rounds)
-    return measured
-
-
-def _together(
-    networks: Sequence[tuple[Plan, Params]], deployment: Deployment, rounds: int
-) -> list[list[Measurement]]:
     runtime = RUNTIMES[deployment.runtime]
     device = deployment.device if runtime.gpu else "cpu"
     with threads(deployment.threads), torch.inference_mode():
@@ -140,7 +131,7 @@ class _Timed:
                 name,
                 low(times),
                 "ms",
-                evaluator="clock",
+                evaluator=CLOCK,
                 device=str(deployment),
                 spread=_spread(times),
             )

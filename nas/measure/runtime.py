@@ -26,7 +26,8 @@ class Runtime:
     a function of x (batch, *input) that gives the results by name.
 
     package: what must be installed for it. extra: the extra of this package that installs it, ""
-    where it is always there. gpu: whether it runs on the device named, and else on the CPU.
+    where it is always there. gpu: whether it runs on the device named, and else on the CPU. onnx:
+    whether it takes a network in ONNX, and so none with operators of the user's own.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Runtime:
     load: Callable[[Plan, Params, int, str], Forward]
     extra: str = ""
     gpu: bool = False
+    onnx: bool = False
 
     @property
     def lacks(self) -> str:
@@ -129,10 +131,10 @@ def _compiled(plan: Plan, params: Params, threads: int, device: str) -> Forward:
 RUNTIMES: dict[str, Runtime] = {
     runtime.name: runtime
     for runtime in (
-        Runtime("onnxruntime", "ONNX Runtime", "onnxruntime", _onnxruntime),
+        Runtime("onnxruntime", "ONNX Runtime", "onnxruntime", _onnxruntime, onnx=True),
         Runtime("torch", "torch", "torch", _torch, gpu=True),
         Runtime("torch.compile", "torch.compile", "torch", _compiled, gpu=True),
-        Runtime("openvino", "OpenVINO", "openvino", _openvino, extra="openvino"),
+        Runtime("openvino", "OpenVINO", "openvino", _openvino, extra="openvino", onnx=True),
     )
 }
 

@@ -66,7 +66,7 @@ class BatchNorm(Operator):
 def _joining(x: Tensor, p: Weights, mean: Tensor, var: Tensor, seen: int) -> Tensor:
     """x normalised by its own statistics; the mean and variance of `seen` samples become those of
     these and x's together (Chan et al. 1979, "Updating formulae and a pairwise algorithm for
-    computing sample variances", eq. 2.1). torch.var_mean takes four times as long."""
+    computing sample variances", eq. 2.1). In one call: torch.var_mean is slow beside it."""
     normed, own_mean, scale = torch.native_batch_norm(
         x, p["weight"], p["bias"], None, None, True, 0.0, EPSILON
     )

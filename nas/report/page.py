@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
 from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
-from nas.measure import COSTS, cost_columns, cost_named
+from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
 from nas.report.figures import figure, planes
+from nas.report.names import Names, column
 from nas.report.trust import trust
 from nas.search import Run
 
@@ -37,57 +36,10 @@ RETRAINED = {
 MEANS = {**{e.name: e.means for e in EVALUATORS.values()}, **RETRAINED, **MEANINGS}
 
 
-@dataclass(frozen=True)
-class Names:
-    """The columns of a run, each under one name, and how to say them."""
-
-    tasks: tuple[str, ...]
-    columns: tuple[str, ...]  # objectives, then costs, then others
-    after: frozenset[str]  # measured on the test split or after retraining
-    runtimes: Mapping[str, str]  # of the latencies, by column
-
-    @staticmethod
-    def of(run: Run, trials: Sequence[Trial]) -> Names:
-        tasks = tuple(task.name for task in run.named)
-        wanted = [objective.name for objective in run.objectives]
-        costs = cost_columns({*COSTS, *(name for trial in trials for name in trial.columns())})
-        after_by_column: dict[str, bool] = dict.fromkeys([*wanted, *costs], False)
-        for trial in trials:
-            for one in trial.measurements:
-                after = one.split == "test" or one.evaluator in ("retrained", "extracted")
-                after_by_column[column(one, tasks, wanted)] = after
-        measured = {name for trial in trials for name in trial.columns()}
-        kept = [name for name in after_by_column if name in measured]
-        later = frozenset(name for name in kept if after_by_column[name])
-        runtimes = {
-            name: re.sub(r"[^\w .+-]", "", device.partition(",")[0])  # figures take marks for links
-            for name, device in run.latencies.items()
-        }
-        return Names(tasks, tuple(kept), later, runtimes)
-
-    def label(self, column: str) -> str:
-        """A column in words; of a latency also what runs the network."""
-        words = text.label(column, self.tasks)
-        runtime = self.runtimes.get(column, "")
-        return f"{words} ({runtime})" if runtime else words
-
-
-def column(measurement: Measurement, tasks: Sequence[str], wanted: Iterable[str] = ()) -> str:
-    """The column a measurement is shown in: the short name where a run has one task, and the one
-    with the task where it has several, as in its objectives."""
-    by_length = sorted(_alone(measurement).columns(), key=len)
-    asked = [name for name in by_length if name in set(wanted)]
-    return (asked or by_length)[0] if len(tasks) == 1 else by_length[-1]
-
-
-def _alone(measurement: Measurement) -> Trial:
-    return Trial(0, "", {}, "finished", measurements=(measurement,))
-
-
 def render(run: Run) -> str:
     """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
     trials, fronts = run.trials, run.fronts()
-    names = Names.of(run, trials)
+    names = Names.of(run, trials, fronts[""])
     chosen = {trial.id for front in fronts.values() for trial in front.trials}
     drawn = _thinned(trials, chosen)
     here = Environment(
@@ -114,7 +66,7 @@ def render(run: Run) -> str:
         failed=[trial for trial in trials if trial.state == "failed"][:DRAWN],
         finished=_finished(trials),
         drawn=len(drawn) if len(drawn) < len(trials) else 0,
-        gain="" if run.gain is None else str(run.gain),
+        gain=str(run.gain or ""),
         trivial=[(names.label(k), text.human(k, value)) for k, value in run.trivial.items()],
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[

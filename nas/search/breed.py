@@ -153,7 +153,7 @@ class DerivationSampler(BaseSampler, ABC):
             parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
             if not parents and start:
                 parents = _first(trial.study, start[trial.number % len(start)])
-            child = _vary(parents, rng, input, limits)
+            child = vary(parents, rng, input, limits)
             yield child or self._drawn(grammar, rng, input, limits)
         for _ in range(DRAWS):
             yield self._drawn(grammar, rng, input, limits)
@@ -263,7 +263,7 @@ def _first(study: Study, derivation: Derivation) -> list[tuple[int, Derivation]]
     return [(t.number, derivation) for t in trials if t.user_attrs.get(name) == text][:1]
 
 
-def _vary(
+def vary(
     parents: Sequence[tuple[int, Derivation]], rng: random.Random, input: Shape, limits: Limits
 ) -> Child | None:
     """A child of two parents or, where they do not cross, of the first; None if there is none."""

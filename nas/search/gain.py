@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas.archive import Trial
-from nas.front import Limit, Objective, nondominated
+from nas.front import Limit, Objective, losses_of, sorted_fronts
 
 SAMPLES, LEVEL = 2_000, 0.9
 FEWEST = 3  # random draws, of which something can be said
@@ -71,22 +71,14 @@ def _ranks(
     trials: Sequence[Trial], objectives: Sequence[Objective], limits: Sequence[Limit]
 ) -> list[int]:
     """The number of the front that each trial is on."""
-    points: dict[int, tuple[float, ...]] = {}
+    kept, points = list[int](), list[tuple[float, ...]]()
     for i, trial in enumerate(trials):
         columns = trial.columns()
-        there = trial.state == "finished" and all(o.name in columns for o in objectives)
-        if there and all(limit.keeps(columns) for limit in limits):
-            points[i] = tuple(
-                -columns[o.name] if o.maximize else columns[o.name] for o in objectives
-            )
-    ranks, front = [len(trials)] * len(trials), 0
-    while points:
-        places = list(points)
-        best = nondominated([points[i] for i in places])
-        if not best:
-            break
-        for i in best:
-            ranks[places[i]] = front
-            del points[places[i]]
-        front += 1
+        if trial.state == "finished" and all(limit.keeps(columns) for limit in limits):
+            kept.append(i)
+            points.append(losses_of(columns, objectives))
+    ranks = [len(trials)] * len(trials)
+    for number, front in enumerate(sorted_fronts(points)):
+        for i in front:
+            ranks[kept[i]] = number
     return ranks

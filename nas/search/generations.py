@@ -50,7 +50,7 @@ class Search:
         self.problem, self.archive, self.listener = run.problem, archive, listener
         self.settings = settings = run.settings
         self.alone = EVALUATORS[evaluator].alone
-        self.inherits = self.alone and settings.standalone.child_epochs > 0
+        self.inherits = run.problem.inherits
         self.evaluator = INHERITED if self.inherits else evaluator
         self.pool = pool
         if evaluator == TRUTH and settings.standalone.rungs > 1:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nas.archive import Archive, Measurement, Trial, plain
-from nas.front import Limit, Objective
+from nas.front import Limit, Objective, losses_of
 from nas.search.job import Job, Outcome, Pool
 from nas.search.parts import Standalone
 from nas.search.tree import best_first
@@ -18,7 +18,7 @@ class HalvingPool:
     """A pool whose jobs climb rungs: all are trained for the fewest epochs, one in `reduction` of
     a rung so many times longer, up to the recipe's. Those that go on are the best of all that ever
     were on the rung, by fronts and crowding, so that no one objective decides (Schmucker et al.
-    2021, "Multi-objective asynchronous successive halving", which ranks so too). Each rung trains
+    2021, "Multi-objective asynchronous successive halving", arXiv 2106.12639). Each rung trains
     from scratch, with a schedule that comes to its end.
 
     It goes on when all jobs it was given at once are on a rung: what comes of them does not depend
@@ -41,7 +41,7 @@ class HalvingPool:
             known = checked_event(note)
             if known.rung < len(self.rungs):
                 self.known[known.rung][known.derivation] = Outcome(
-                    0, tuple(known.measurements), known.reason, known.seconds
+                    0, tuple(known.measurements), known.reason, known.seconds, cpu_s=known.cpu_s
                 )
 
     @property
@@ -88,6 +88,7 @@ class HalvingPool:
             measurements=measurements,
             reason=outcome.reason,
             seconds=outcome.seconds,
+            cpu_s=outcome.cpu_s,
         )
 
     def _best(self, rung: int) -> set[str]:
@@ -97,7 +98,7 @@ class HalvingPool:
             return set(results)
         columns = [_columns(outcome.measurements) for outcome in results.values()]
         names = [o for o in self.objectives if all(o.name in entry for entry in columns)]
-        points = [tuple(-c[o.name] if o.maximize else c[o.name] for o in names) for c in columns]
+        points = [losses_of(entry, names) for entry in columns]
         beyond = [
             sum(max(0.0, m.excess(c[m.name])) for m in self.limits if m.name in c) for c in columns
         ]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from nas.front import nondominated
-from nas.grammar import Derivation, Grammar, GrammarError, Limits, cross, derive, mutate, sample
+from nas.front import sorted_fronts
+from nas.grammar import Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
 from nas.op import Shape
+from nas.search.breed import vary
 from nas.search.tree import best_first
 
 GENERATIONS, POPULATION = 12, 50
@@ -40,7 +41,7 @@ class Variation:
 
     grammar: Grammar
     input: Shape
-    limits: Limits | None
+    limits: Limits
     size: Size | None
     rng: random.Random
 
@@ -50,14 +51,9 @@ class Variation:
     def child(self, a: Derivation, b: Derivation) -> Derivation:
         if self.grammar.finite:
             return self._mixed(a, b)
-        try:
-            if self.rng.random() < CROSSED:
-                varied = cross(a, b, self.rng, input=self.input, limits=self.limits)
-            else:
-                varied = mutate(a, self.rng, input=self.input, limits=self.limits)
-        except GrammarError:
-            return self.draw()
-        return varied.derivation
+        parents = [(0, a), (1, b)] if self.rng.random() < CROSSED else [(0, a)]
+        child = vary(parents, self.rng, self.input, self.limits)
+        return child.derivation if child else self.draw()
 
     @cached_property
     def _sites(self) -> dict[str, tuple[str, ...]]:
@@ -102,28 +98,28 @@ def explore(judge: Judge, parents: Sequence[Derivation], variation: Variation) -
     return list(seen.values())
 
 
-def evenly(candidates: Sequence[Judged], n: int, along: int) -> list[Derivation]:
+def batch_along(candidates: Sequence[Judged], n: int, along: int) -> list[Derivation]:
     """So many of the candidates: of those that keep what is allowed front by front, and of the last
     front evenly along one of the losses; then those least beyond it."""
     taken: list[Judged] = []
-    left = [judged for judged in candidates if not judged.beyond]
-    while left and len(taken) < n:
-        front = set(nondominated([judged.losses for judged in left]))
-        ordered = sorted((left[i] for i in front), key=lambda judged: judged.losses[along])
-        taken += along_it(ordered, min(n - len(taken), len(ordered)))
-        left = [judged for i, judged in enumerate(left) if i not in front]
+    kept = [judged for judged in candidates if not judged.beyond]
+    for front in sorted_fronts([judged.losses for judged in kept]):
+        ordered = sorted((kept[i] for i in front), key=lambda judged: judged.losses[along])
+        taken += evenly_spaced(ordered, min(n - len(taken), len(ordered)))
+        if len(taken) == n:
+            break
     wrong = sorted((j for j in candidates if j.beyond), key=lambda judged: judged.beyond)
     return [judged.derivation for judged in [*taken, *wrong][:n]]
 
 
-def spread(variation: Variation, n: int) -> list[Derivation]:
+def first_batch(variation: Variation, n: int) -> list[Derivation]:
     """So many random draws, evenly along their FLOPs: draws alone crowd around the middle."""
     draws = list(dict.fromkeys(variation.draw() for _ in range(DRAWS * n)))
     ordered = sorted(draws, key=lambda derivation: derivation.cost.flops)
-    return along_it(ordered, min(n, len(ordered)))
+    return evenly_spaced(ordered, min(n, len(ordered)))
 
 
-def along_it(ordered: Sequence[T], n: int) -> list[T]:
+def evenly_spaced(ordered: Sequence[T], n: int) -> list[T]:
     """So many of a sequence, evenly, its ends among them; of one the middle."""
     if n == 1:
         return [ordered[len(ordered) // 2]]

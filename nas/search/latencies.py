@@ -9,10 +9,11 @@ from nas.archive import Archive, Measurement, Trial
 from nas.events import Listener, Told
 from nas.front import ParetoFront
 from nas.grammar import Derivation
-from nas.measure.latency import ROUNDS, TOGETHER, Deployment, latencies, same_way
+from nas.measure.latency import ROUNDS, Deployment, latencies, same_way
 from nas.network import Network
 from nas.search.problem import Problem
 
+TOGETHER = 32  # networks that are held at a time
 FIRST_S = 0.1  # of measuring a latency, before any was
 ROUNDS_AT_END = 2 * ROUNDS  # blocks of each network of the front, when all are timed together
 SETTLED = 3  # times at most that a front changes by being timed again

@@ -14,8 +14,8 @@ from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
 from nas.search.breed import Child, attribute, losses, text_of
-from nas.search.inner import Judge, Judged, Variation, evenly, explore, spread
-from nas.search.predictor import Predictor
+from nas.search.inner import Judge, Judged, Variation, batch_along, explore, first_batch
+from nas.search.predictor import Facts, Predictor, facts_of
 from nas.search.tree import TreeSampler, ranked
 from nas.supernet.chain import ends_first
 
@@ -28,7 +28,7 @@ class Goal:
     """What candidates are judged by: an exact cost of theirs, or the predicted loss of a column."""
 
     column: str
-    maximize: bool = False  # its loss is the value, or less the value
+    maximize: bool = False
     exact: str = ""  # its name in Derivation.cost
     spare: bool = False  # whether it is left out where it cannot be predicted
     finer: str = ""  # a column of losses that ranks as this one and tells more, where there is one
@@ -45,10 +45,10 @@ class PredictedSampler(TreeSampler):
     trials, NSGA-II searches what they say beside exact costs, and the batch is taken evenly along
     the cost of the front that comes of it.
 
-    Sarah, Cummings et al. 2022, "A hardware-aware framework for accelerating neural architecture
-    search across modalities" (LINAS). What it knows it reads in the study's trials; a batch follows
-    from the seed and the trials before it. Where no predictor agrees with what was held out better
-    than by chance, a batch is bred as the tree sampler breeds. Constraints are predicted too.
+    "A hardware-aware framework for accelerating neural architecture search across modalities"
+    (LINAS, arXiv 2205.10358). What it knows it reads in the study's trials; a batch follows from
+    the seed and the trials before it. Where a goal is not predicted better than by chance, unless
+    it is spare, a batch is bred as the tree sampler breeds. Constraints are predicted too.
     `goals` say what is exact and what is predicted, and from which of a trial's columns; without
     them each value is predicted.
     """
@@ -77,7 +77,8 @@ class PredictedSampler(TreeSampler):
             chance = random.Random(f"{self.seed}/batch {number}")
             variation = Variation(grammar, input, limits, self.size, chance)
             batch = self._batch(trial.study, number, variation)
-            self._batches = {known: batch}
+            others = {key: kept for key, kept in self._batches.items() if key[0] == number}
+            self._batches = others | {known: batch}
         if trial.number >= len(self._start(grammar)):
             yield from map(Child, [*batch[at:], *batch[:at]])
         yield from super()._thoughts(trial, grammar, input, limits, rng)
@@ -86,28 +87,24 @@ class PredictedSampler(TreeSampler):
         """The proposals of a batch; none where there are too few trials, or predictors are no
         use."""
         grammar, first = variation.grammar, number * self._size
+        if not number:
+            return [] if self._start(grammar) else ends_first(first_batch(variation, self._size))
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        earlier = [trial for trial in finished if trial.number < first]
-        before = {trial.number: trial for trial in earlier if text_of(trial, grammar)}
+        trials = [t for t in finished if t.number < first and text_of(t, grammar)]
         known = {
-            number: Derivation.read(trial.user_attrs[attribute(grammar)], grammar)
-            for number, trial in before.items()
+            t.number: Derivation.read(t.user_attrs[attribute(grammar)], grammar) for t in trials
         }
         goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
-        measured = {goal: self._losses(goal, study, list(before.values())) for goal in goals}
-        if not number:
-            return [] if self._start(grammar) else ends_first(spread(variation, self._size))
-        bounds = _bounds(list(known.values()), list(before.values()))
-        judge = self._judge(list(known.values()), measured, bounds)
+        judge = self._judge(study, trials, list(map(facts_of, known.values())), goals)
         if judge is None:
             return []
-        parents = [known[trial.number] for trial in ranked(study, list(before.values()), PARENTS)]
+        parents = [known[trial.number] for trial in ranked(study, trials, PARENTS)]
         taken = set(map(self._key, known.values()))
         candidates = explore(judge, parents, variation)
         keys = [(judged, self._key(judged.derivation)) for judged in candidates]
         fresh = [judged for judged, key in keys if key and key not in taken]
         exact = [i for i, goal in enumerate(goals) if goal.exact]
-        return ends_first(evenly(fresh, self._size, exact[0] if exact else -1))
+        return ends_first(batch_along(fresh, self._size, exact[0] if exact else -1))
 
     def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
         if not self.goals:
@@ -116,45 +113,51 @@ class PredictedSampler(TreeSampler):
 
     def _judge(
         self,
-        derivations: Sequence[Derivation],
-        measured: Mapping[Goal, Sequence[float]],
-        bounds: Sequence[Predictor],
+        study: Study,
+        trials: Sequence[FrozenTrial],
+        facts: Sequence[Facts],
+        goals: Sequence[Goal],
     ) -> Judge | None:
-        """What judges candidates; None where nothing is predicted better than by chance."""
+        """What judges candidates; None where a goal that must be is not predicted better than by
+        chance."""
         fitted = {
-            goal: Predictor.fit(derivations, values)
-            for goal, values in measured.items()
+            goal: Predictor.fit(facts, self._losses(goal, study, trials))
+            for goal in goals
             if not goal.exact
         }
         predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
         self.agreement = {goal.column: p.agreement for goal, p in predictors.items()}
         if any(goal not in predictors and not goal.spare for goal in fitted):
             return None
-
-        def values(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
-            if goal in predictors:
-                return predictors[goal](candidates)
-            if not goal.exact:  # what cannot be told is the same for all
-                return [0.0] * len(candidates)
-            return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
+        bounds = _bounds(facts, trials)
 
         def judge(candidates: Sequence[Derivation]) -> list[Judged]:
-            aims = [values(goal, candidates) for goal in measured]
-            beyond = [0.0] * len(candidates)
-            for bound in bounds:
-                gaps = [max(0.0, gap / bound.deviation) for gap in bound(candidates)]
-                beyond = [sum(pair) for pair in zip(beyond, gaps, strict=True)]
-            by_candidate = zip(candidates, zip(*aims, strict=True), beyond, strict=True)
-            return [Judged(*judged) for judged in by_candidate]
+            seen = list(map(facts_of, candidates))
+            aims = [
+                predictors[goal](seen) if goal in predictors else _known(goal, candidates)
+                for goal in goals
+            ]
+            broken = [[max(0.0, gap / b.deviation) for gap in b(seen)] for b in bounds]
+            return [
+                Judged(d, tuple(aim[i] for aim in aims), sum(bound[i] for bound in broken))
+                for i, d in enumerate(candidates)
+            ]
 
         return judge
 
 
-def _bounds(derivations: Sequence[Derivation], trials: Sequence[FrozenTrial]) -> list[Predictor]:
+def _known(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
+    """An exact cost of each candidate; of what cannot be told the same for all."""
+    if not goal.exact:
+        return [0.0] * len(candidates)
+    return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
+
+
+def _bounds(facts: Sequence[Facts], trials: Sequence[FrozenTrial]) -> list[Predictor]:
     """What predicts by how much constraints are broken, of those that some trial broke."""
     names = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
     fitted = (
-        Predictor.fit(derivations, [trial.constraints.get(name, math.nan) for trial in trials])
+        Predictor.fit(facts, [trial.constraints.get(name, math.nan) for trial in trials])
         for name in sorted(names)
     )
     return [predictor for predictor in fitted if predictor is not None]

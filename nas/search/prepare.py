@@ -25,7 +25,6 @@ from nas.supernet.strategies import FINITE, of_user
 from nas.task import TaskError, check_shape, load_tasks
 from nas.train import Feed, Recipe
 
-WRITTEN = ("onnxruntime", "openvino")  # runtimes that take a network in ONNX
 TRIED = 4  # networks with operators of the user's own, of which one must run
 
 
@@ -48,9 +47,8 @@ def prepare(
 def check(problem: Problem, trust_code: bool) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     _ = problem.objectives
-    inherits = problem.settings.standalone.child_epochs > 0
-    sampler = resolved(problem.settings.sampler, inherits=inherits)
-    if inherits and sampler not in PARENTED:
+    sampler = resolved(problem.settings.sampler, inherits=problem.inherits)
+    if problem.inherits and sampler not in PARENTED:
         raise SettingsError(
             f"with child_epochs children go on from their parents' weights, and {sampler} knows no "
             f"parents: say {' or '.join(PARENTED)}, or child_epochs 0"
@@ -90,10 +88,10 @@ def check_runtimes(problem: Problem) -> None:
     settings = problem.settings
     named = {f"latency.runtime {entry.runtime}": entry.runtime for entry in settings.latency}
     named["evaluate_in onnxruntime"] = settings.evaluate_in
-    for key, runtime in named.items():
-        if runtime in RUNTIMES and RUNTIMES[runtime].lacks:
-            raise SettingsError(RUNTIMES[runtime].lacks)
-        if problem.grammar.used and runtime in WRITTEN:
+    for key, runtime in ((k, RUNTIMES[name]) for k, name in named.items() if name != "auto"):
+        if runtime.lacks:
+            raise SettingsError(runtime.lacks)
+        if problem.grammar.used and runtime.onnx:
             raise SettingsError(
                 f"{key}: operators of your own ({', '.join(problem.grammar.used)}) have no form in "
                 "ONNX: say torch"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from nas.evaluate import BANKED, Conditions, usual
+from nas.evaluate import BANKED, EVALUATORS, Conditions, usual
 from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count, cover, extreme
@@ -68,6 +68,12 @@ class Problem:
         have measured that another is better: see `Run.evaluator`."""
         named = self.settings.evaluator
         return usual(self.grammar).name if named == "auto" else named
+
+    @property
+    def inherits(self) -> bool:
+        """Whether children go on from the weights of their parents."""
+        alone = EVALUATORS[self.evaluator].alone
+        return alone and self.settings.standalone.child_epochs > 0
 
     @property
     def banked(self) -> bool:

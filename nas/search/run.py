@@ -141,16 +141,6 @@ class Run:
         return gain(self.trials, self.objectives, self.limits)
 
     @property
-    def latencies(self) -> dict[str, str]:
-        """How networks were run whose latency was measured, by column."""
-        return {
-            column: measurement.device
-            for trial in self.front().trials
-            for column, measurement in trial.newest().items()
-            if column.partition("@")[0] == "latency_ms"
-        }
-
-    @property
     def trivial(self) -> dict[str, float]:
         """What always saying the training prior comes to on validation, by column."""
         return {

@@ -9,7 +9,7 @@ from optuna import Study
 from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.front import crowding, nondominated
+from nas.front import crowding, sorted_fronts
 from nas.grammar import Derivation, Grammar
 from nas.grammar.derive import Size
 from nas.search.breed import DerivationSampler, losses, text_of, violation
@@ -89,14 +89,15 @@ def best_first(
 ) -> list[int]:
     """Indices of the best points, at most so many: those without a violation, by fronts and in a
     front by crowding, then the others, the least violation first."""
-    left = [i for i, violated in enumerate(violations) if not violated]
+    kept = [i for i, violated in enumerate(violations) if not violated]
     wrong = sorted((v, i) for i, v in enumerate(violations) if v)
     best: list[int] = []
-    while left and len(best) < most:
-        front = [left[i] for i in nondominated([points[i] for i in left])]
-        distances = dict(zip(front, crowding([points[i] for i in front]), strict=True))
-        best += sorted(front, key=lambda i: -distances[i])
-        left = [i for i in left if i not in distances]
+    for front in sorted_fronts([points[i] for i in kept]):
+        distances = crowding([points[kept[i]] for i in front])
+        pairs = sorted(zip(distances, front, strict=True), key=lambda pair: -pair[0])
+        best += [kept[i] for _, i in pairs]
+        if len(best) >= most:
+            break
     return [*best, *(i for _, i in wrong)][:most]
 
 

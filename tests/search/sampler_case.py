@@ -80,6 +80,18 @@ def by_chance(seed: int) -> float:
     return float(study_of(optuna.samplers.RandomSampler(seed=seed), 200).best_value)
 
 
+def bounded(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """A study of 60 trials, of which those of fewer than four steps break a constraint."""
+    study = study_of(sampler)
+    for _ in range(60):
+        trial = study.ask()
+        value = objective(trial)
+        steps = len(plan(Derivation.read(trial.user_attrs[attribute(TOY)], TOY)).steps)
+        trial.set_constraint("steps", 4.0 - steps)
+        study.tell(trial, value + 100 * steps)  # by its value alone, small is best
+    return study
+
+
 def texts(study: optuna.Study) -> list[str]:
     return [trial.user_attrs[attribute(TOY)] for trial in study.trials]
 
@@ -265,13 +277,7 @@ class SamplerCase(ABC):
         assert {number % 2 for number in parents_of(study.trials)} == {0}
 
     def test_who_breaks_a_constraint_is_no_parent_beside_who_keeps_it(self) -> None:
-        study = study_of(self.make(0))
-        for _ in range(60):
-            trial = study.ask()
-            value = objective(trial)
-            steps = len(plan(Derivation.read(trial.user_attrs[attribute(TOY)], TOY)).steps)
-            trial.set_constraint("steps", 4.0 - steps)
-            study.tell(trial, value + 100 * steps)  # by its value alone, small is best
+        study = bounded(self.make(0))
         kept = [t for t in study.trials if t.constraints["steps"] <= 0]
         parents = parents_of(study.trials[40:])
         assert len(kept) > 20

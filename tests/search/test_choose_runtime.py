@@ -104,7 +104,6 @@ def test_operators_of_the_users_own_stay_in_torch(tmp_path: Path) -> None:
 
 def test_what_a_journal_notes_of_a_runtime_does_not_hold_on_another_device(by_torch: Path) -> None:
     from nas.archive import Archive
-    from nas.events import silent
 
     run = load(by_torch)
     with Archive.open(run.folder, write=True) as archive:
@@ -113,7 +112,6 @@ def test_what_a_journal_notes_of_a_runtime_does_not_hold_on_another_device(by_to
         assert _chosen(run, settings, archive) == "onnxruntime"
         elsewhere = settings.model_copy(update={"device": "cuda"})
         assert _chosen(run, elsewhere, archive) == "torch"
-    assert silent
 
 
 def _chosen(run: Any, settings: Any, archive: Any) -> str:

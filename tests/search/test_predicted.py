@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from nas.front import Limit, Objective, nondominated
-from nas.grammar import Derivation, Grammar, Limits, derive, sample
+from nas.grammar import UNLIMITED, Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import extreme
+from nas.op import Shape
 from nas.search import PredictedSampler, choose_with
-from nas.search.inner import POPULATION, Judged, Variation, evenly, explore
-from nas.search.predictor import FEWEST, Predictor
+from nas.search.inner import POPULATION, Judged, Variation, batch_along, explore
+from nas.search.predictor import FEWEST, Predictor, facts_of
 from nas.search.propose import Proposer
 from nas.supernet import Space
 
@@ -44,13 +45,17 @@ def planted(derivation: Derivation) -> float:
     ) - 0.1 * len(derivation.by_site)
 
 
+def fitted(derivations: Sequence[Derivation], losses: Sequence[float]) -> Predictor | None:
+    return Predictor.fit(list(map(facts_of, derivations)), losses)
+
+
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE], ids=["finite", "open"])
 @pytest.mark.parametrize("n", [40, 120])
 def test_a_predictor_ranks_what_it_has_not_seen(grammar: Grammar, n: int) -> None:
     known, unseen = draws(grammar, n), draws(grammar, 60, seed=1)
-    predictor = Predictor.fit(known, [planted(d) for d in known])
+    predictor = fitted(known, [planted(d) for d in known])
     assert predictor is not None
-    tau = kendalltau(predictor(unseen), [planted(d) for d in unseen])[0]
+    tau = kendalltau(predictor(list(map(facts_of, unseen))), [planted(d) for d in unseen])[0]
     assert tau > 0.4
     assert abs(tau - predictor.agreement) < 0.3
 
@@ -58,17 +63,17 @@ def test_a_predictor_ranks_what_it_has_not_seen(grammar: Grammar, n: int) -> Non
 def test_where_there_is_nothing_to_learn_there_is_no_predictor() -> None:
     known = draws(MOBILE, 60)
     chance = random.Random(1)
-    assert Predictor.fit(known, [chance.random() for _ in known]) is None
-    assert Predictor.fit(known, [1.0] * 60) is None
-    assert Predictor.fit(known, [float("nan")] * 60) is None
+    assert fitted(known, [chance.random() for _ in known]) is None
+    assert fitted(known, [1.0] * 60) is None
+    assert fitted(known, [float("nan")] * 60) is None
     few = known[: FEWEST - 1]
-    assert Predictor.fit(few, [planted(d) for d in few]) is None
+    assert fitted(few, [planted(d) for d in few]) is None
 
 
 def test_trials_without_a_figure_are_left_out() -> None:
     known = draws(MOBILE, 60)
     losses = [planted(d) if i % 3 else float("nan") for i, d in enumerate(known)]
-    assert Predictor.fit(known, losses) is not None
+    assert fitted(known, losses) is not None
 
 
 points = st.tuples(st.floats(0, 1), st.floats(0, 1))
@@ -79,7 +84,7 @@ def test_a_batch_is_of_the_first_fronts_and_holds_their_ends(
     losses: list[tuple[float, float]], n: int
 ) -> None:
     candidates = [Judged(i, loss) for i, loss in enumerate(losses)]  # type: ignore[arg-type]
-    batch = evenly(candidates, n, 1)
+    batch = batch_along(candidates, n, 1)
     assert len(batch) == len(set(batch)) == min(n, len(losses))
     front = nondominated(losses)
     assert set(batch) <= set(front) or set(front) <= set(batch)
@@ -95,7 +100,7 @@ def test_what_is_beyond_a_bound_comes_last() -> None:
         Judged(1, (0.9, 0.9)),  # type: ignore[arg-type]
         Judged(2, (0.0, 0.0), 0.1),  # type: ignore[arg-type]
     ]
-    assert evenly(candidates, 3, 0) == [1, 2, 0]
+    assert batch_along(candidates, 3, 0) == [1, 2, 0]
 
 
 def test_the_search_among_predictions_comes_by_the_front_of_what_it_is_told() -> None:
@@ -104,7 +109,7 @@ def test_the_search_among_predictions_comes_by_the_front_of_what_it_is_told() ->
     def judge(derivations: Sequence[Derivation]) -> list[Judged]:
         return [Judged(d, (planted(d), float(d.cost.flops))) for d in derivations]
 
-    variation = Variation(MOBILE, INPUT, None, None, random.Random(0))
+    variation = Variation(MOBILE, Shape.of(INPUT), UNLIMITED, None, random.Random(0))
     seen = explore(judge, [], variation)
     chance = judge(draws(MOBILE, len(seen)))
     best = min(j.losses[0] for j in seen)
@@ -117,7 +122,7 @@ def test_the_search_among_predictions_comes_by_the_front_of_what_it_is_told() ->
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE], ids=["finite", "open"])
 def test_children_keep_the_limits(grammar: Grammar) -> None:
     limits = Limits(64, params=100_000, flops=300_000 if grammar.finite else 2_000_000)
-    variation = Variation(grammar, INPUT, limits, None, random.Random(0))
+    variation = Variation(grammar, Shape.of(INPUT), limits, None, random.Random(0))
     parents = [variation.draw() for _ in range(4)]
     for i in range(40):
         assert limits.allow(variation.child(parents[i % 4], parents[(i + 1) % 4]).cost)
@@ -221,9 +226,9 @@ def test_a_few_diverged_networks_do_not_hide_the_rest() -> None:
     known, unseen = draws(MOBILE, 60), draws(MOBILE, 60, seed=1)
     losses = [planted(d) for d in known]
     losses[3], losses[20], losses[44] = 1e3, 1e3, 500.0
-    predictor = Predictor.fit(known, losses)
+    predictor = fitted(known, losses)
     assert predictor is not None
-    assert kendalltau(predictor(unseen), [planted(d) for d in unseen])[0] > 0.3
+    assert kendalltau(predictor(list(map(facts_of, unseen))), [planted(d) for d in unseen])[0] > 0.3
 
 
 def test_a_new_sampler_of_the_same_seed_goes_on_as_one_would_have() -> None:

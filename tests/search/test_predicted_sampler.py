@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase
-from sampler_case import TOY, SamplerCase, objective, study_of
+from sampler_case import SamplerCase, bounded
 
 from nas.grammar import Derivation
-from nas.plan import plan
 from nas.search import PredictedSampler
-from nas.search.breed import attribute
 
 
 class TestPredicted(SamplerCase, BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
@@ -27,13 +25,7 @@ class TestPredicted(SamplerCase, BasicSamplerTestCase, MultiObjectiveSamplerTest
 
     def test_who_breaks_a_constraint_is_no_parent_beside_who_keeps_it(self) -> None:
         """By how much it is broken is predicted: what is proposed later keeps it more often."""
-        study = study_of(self.make(0))
-        for _ in range(60):
-            trial = study.ask()
-            value = objective(trial)
-            steps = len(plan(Derivation.read(trial.user_attrs[attribute(TOY)], TOY)).steps)
-            trial.set_constraint("steps", 4.0 - steps)
-            study.tell(trial, value + 100 * steps)  # by its value alone, small is best
+        study = bounded(self.make(0))
         kept = [trial.constraints["steps"] <= 0 for trial in study.trials]
         assert sum(kept[40:]) > sum(kept[:20])
         assert sum(kept[40:]) > 10
