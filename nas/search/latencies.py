@@ -16,8 +16,9 @@ from nas.search.problem import Problem
 TOGETHER = 32  # networks that are held at a time
 FIRST_S = 0.1  # of measuring a latency, before any was
 ROUNDS_AT_END = 2 * ROUNDS  # blocks of each network of the front, when all are timed together
-SETTLED = 3  # times at most that a front changes by being timed again
-AT_END = 10  # networks of a front, for whose timing a budget leaves time
+SETTLED = 8  # times at most that a front changes by being timed again
+AT_END = 10  # networks of a front, for whose timing a budget leaves time,
+SHARE_AT_END = 0.1  # but no more of it than this
 
 
 class Latencies:
@@ -38,7 +39,9 @@ class Latencies:
     @property
     def needed_s(self) -> float:
         """Seconds that those waiting will take, and the front at the end."""
-        return self._each_s * (len(self.waiting) + (2 * AT_END if self.read else 0))
+        front_s = 2 * AT_END * self._each_s if self.read else 0.0
+        budget_s = self.problem.settings.budget_s or 0.0
+        return self._each_s * len(self.waiting) + min(front_s, SHARE_AT_END * budget_s)
 
     def measure(self) -> list[Trial]:
         """Measure those waiting that have none as the run's networks are to be run now; their

@@ -100,6 +100,7 @@ def test_a_search_on_ray_measures_its_evaluators_as_one_in_this_process(
         "budget_s": 1e4,
         "trust": {"architectures": 8, "least": 8},
         "standalone": {"epochs": 0.5},
+        "evaluate_in": "torch",  # else each takes what is faster while it looks
     }
     search("mobile", ["digits"], out=tmp_path / "here", **words)
     there = search("mobile", ["digits"], out=tmp_path / "there", on="ray", workers=2, **words)
