@@ -24,6 +24,7 @@ from tables import OPERATIONS, Table, cells
 from nas.archive import Archive, Measurement
 from nas.front import Objective
 from nas.grammar import Derivation
+from nas.search.columns import Aim
 from nas.search.halving import HalvingPool, rungs
 from nas.search.job import Job, Outcome
 from nas.search.parts import Standalone
@@ -69,11 +70,11 @@ class Looked:
 def search(table: Table, early: Any, way: str, sampler: str, seed: int) -> list[float]:
     """The share of the table's hypervolume at each number of epochs."""
     given = WAYS[way]
-    proposer = Proposer(table.space, sampler, OBJECTIVES, (), seed=seed, population=BATCH)
+    proposer = Proposer(table.space, sampler, [Aim(OBJECTIVES)], seed=seed, population=BATCH)
     looked, told = Looked(table, early, rungs(given)[-1]), dict[str, dict[str, float]]()
     with tempfile.TemporaryDirectory() as folder, Archive.create(Path(folder)) as archive:
         pool: Any = (
-            HalvingPool(looked, archive, given, OBJECTIVES, ()) if given.rungs > 1 else looked
+            HalvingPool(looked, archive, given, [Aim(OBJECTIVES)]) if given.rungs > 1 else looked
         )
         while looked.epochs < max(AT):
             proposals = [proposer.ask() for _ in range(BATCH)]

@@ -26,7 +26,7 @@ from nas.grammar import Grammar
 from nas.measure import costs
 from nas.plan import plan
 from nas.search import Settings
-from nas.search.columns import objectives_of
+from nas.search.columns import aims_of
 from nas.search.propose import Proposer
 from nas.search.recorded import identity
 from nas.supernet import Space
@@ -124,13 +124,11 @@ def propose(sampler: str, archive: Archive, watch: Watch, bare: Path) -> None:
     and all recorded, under a name of their own."""
     task = Task.load("digits")
     settings = Settings.of({"space": "mobile", "tasks": ["digits"], "sampler": sampler})
-    objectives = objectives_of(settings, [task])
     rng = random.Random(SEED)
     proposer = Proposer(
         Space(Grammar.load("mobile"), task.input),
         sampler,
-        objectives,
-        [],
+        aims_of(settings, [task]),
         seed=SEED,
         population=GENERATION,
     )

@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 import pandas as pd
 from hypervolume import hypervolume
 from measure import ROOT, progress
+from scipy.stats import kendalltau
 
 from nas.evaluate import EVALUATORS
 from nas.grammar import Derivation, Grammar
@@ -37,14 +39,15 @@ Losses = tuple[float, float]
 
 
 class Problem(Protocol):
-    """A space, what is minimised of each of its networks (a loss and a cost), and the columns that
-    a search would be told."""
+    """A space, what is minimised of each of its networks (a loss and a cost), as a search is told
+    and as it is, and the columns that a search would be told."""
 
     name: str
     space: Space
     cost: str
 
     def columns(self, derivation: Derivation) -> dict[str, float]: ...
+    def told(self, derivation: Derivation) -> Losses: ...
     def losses(self, derivation: Derivation) -> Losses: ...
     def close(self) -> None: ...
 
@@ -52,14 +55,15 @@ class Problem(Protocol):
 class Table:
     """A published table: an accuracy and a cost by what is chosen at a network's sites."""
 
-    def __init__(self, name: str, grammar: Grammar, input: tuple[int, ...], cost: str, known: Any):
-        self.name, self.cost = name, cost
-        self.space = Space(grammar, input)
-        self.known: Mapping[tuple[int, ...], Losses] = known
+    def __init__(self, name: str, space: Space, cost: str, known: Mapping[tuple[int, ...], Losses]):
+        self.name, self.space, self.cost, self.known = name, space, cost, known
 
     def columns(self, derivation: Derivation) -> dict[str, float]:
         accuracy, cost = self.known[_indices(derivation)]
         return {"accuracy": accuracy, self.cost: cost}
+
+    def told(self, derivation: Derivation) -> Losses:
+        return self.losses(derivation)
 
     def losses(self, derivation: Derivation) -> Losses:
         return self._scaled[_indices(derivation)]
@@ -79,6 +83,37 @@ class Table:
     @cached_property
     def whole(self) -> float:
         return hypervolume(list(self._scaled.values()), (1.0, 1.0))
+
+
+class Simulated(Table):
+    """A table behind the errors of a supernet: what a search is told of a network's accuracy is off
+    by something for every choice at every site, which is what shared weights favour, and by
+    something of its own; in deviations of the accuracies' logits over the table."""
+
+    BIAS, NOISE = 0.6, 0.3
+
+    def __init__(self, table: Table, seed: int = 0):
+        super().__init__(
+            f"{table.name} by a simulated supernet", table.space, table.cost, table.known
+        )
+        rng = np.random.default_rng(seed)
+        codes = np.array(list(self.known))
+        accuracy, costs = np.array(list(self.known.values())).T
+        favours = rng.standard_normal((codes.shape[1], codes.max() + 1))
+        bias = favours[np.arange(codes.shape[1]), codes].sum(axis=1)
+        error = self.BIAS * bias / bias.std() + self.NOISE * rng.standard_normal(len(codes))
+        logits = np.log(accuracy / (1 - accuracy))
+        shared = 1 / (1 + np.exp(-logits - logits.std() * error))
+        self.tau = float(kendalltau(shared, accuracy).statistic)
+        pairs = zip(shared.tolist(), costs.tolist(), strict=True)
+        known = dict(zip(self.known, pairs, strict=True))
+        self.supernet = Table(self.name, self.space, self.cost, known)
+
+    def columns(self, derivation: Derivation) -> dict[str, float]:
+        return self.supernet.columns(derivation)
+
+    def told(self, derivation: Derivation) -> Losses:
+        return self.supernet.losses(derivation)
 
 
 class Supernet:
@@ -117,6 +152,9 @@ class Supernet:
         """Keep what was evaluated."""
         self.path.write_text(json.dumps(self.known), encoding="utf-8")
 
+    def told(self, derivation: Derivation) -> Losses:
+        return self.losses(derivation)
+
     def losses(self, derivation: Derivation) -> Losses:
         """The likelihood in shares of the smallest network's, FLOPs from it to the largest's."""
         small, large = self.ends
@@ -136,7 +174,8 @@ def macro(folder: Path) -> Table:
         tuple(map(int, code)): (float(a), float(macs))
         for code, a, macs in zip(rows["code"], accuracy, rows["macs"], strict=True)
     }
-    return Table("NAS-Bench-Macro", Grammar.parse(MACRO, name="macro"), (3, 32, 32), "flops", known)
+    space = Space(Grammar.parse(MACRO, name="macro"), (3, 32, 32))
+    return Table("NAS-Bench-Macro", space, "flops", known)
 
 
 def cells(folder: Path) -> Table:
@@ -146,5 +185,5 @@ def cells(folder: Path) -> Table:
     for cell, a, ms in zip(rows["cell"], accuracy, latency, strict=True):
         edges = [edge.partition("~")[0] for edge in cell.replace("+", "").split("|") if edge]
         known[tuple(OPERATIONS.index(edge) for edge in edges)] = float(a), float(ms)
-    grammar = Grammar.parse(CELL, name="cell")
-    return Table("NAS-Bench-201, edge GPU", grammar, (8,), "latency_ms", known)
+    space = Space(Grammar.parse(CELL, name="cell"), (8,))
+    return Table("NAS-Bench-201, edge GPU", space, "latency_ms", known)

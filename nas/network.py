@@ -92,6 +92,17 @@ class Network(nn.Module):
             {name: getattr(module, last) for name, module, last in step} for step in self._homes
         ]
 
+    def only(self, task: Task) -> Network:
+        """A network of its own with what one of its tasks takes of this one, in eval mode."""
+        part = Network(self.derivation, self.plan.input, [task])
+        held = dict(zip((step.name for step in self.plan.steps), self.tensors(), strict=True))
+        steps = self.plan.only(task.name).steps
+        with torch.no_grad():
+            for step, tensors in zip(steps, part.tensors(), strict=True):
+                for name, tensor in tensors.items():
+                    tensor.copy_(held[step.name][name])
+        return part.eval()
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return run(self.plan, self.tensors(), x, Phase(training=self.training))
 

@@ -141,12 +141,13 @@ def show_trust(facts: Mapping[str, Any]) -> None:
 
 def show_run(run: Run) -> None:
     """A run's fronts, and what may be done next."""
-    front = run.front()
-    show_front(front, f"The Pareto front of {run.folder}")
-    for name, task_front in run.fronts().items():
-        if name:
-            show_front(task_front, f"\nFor {name} alone")
-    for column, device in front.devices.items():
+    fronts = run.fronts()
+    first, front = next(iter(fronts.items()))
+    for name, some in fronts.items():
+        title = f"\nFor {name}" + ("" if run.settings.per_task else " alone")
+        show_front(some, title if name else f"The Pareto front of {run.folder}")
+    devices = {c: d for some in fronts.values() for c, d in some.devices.items()}
+    for column, device in devices.items():
         out.print(printable(f"{column}: {device}"), markup=False, soft_wrap=True)
     show_trivial(run)
     if (brought := run.gain) is not None:
@@ -158,10 +159,11 @@ def show_run(run: Run) -> None:
         why = printable(_why_empty(run))
         out.print(f"\n{why}; see them all: nas report {folder}", markup=False)
         return
-    best = shlex.quote(front.trials[0].id)
+    best = shlex.quote(front.trials[0].id) + (f" --task {first}" if first else "")
+    cost = next((o.name for o in front.objectives if not o.maximize), "flops")
     out.print(
         f"\nLook at it:      nas report {folder}{run.trust}\n"
-        f"Choose from it:  nas front {folder} --sort flops\n"
+        f"Choose from it:  nas front {folder} --sort {cost}{f' --task {first}' if first else ''}\n"
         f"Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
         f"Leave with ONNX: nas export net --onnx{run.trust}",
@@ -183,10 +185,11 @@ def _why_empty(run: Run) -> str:
         return "No network was evaluated in the time there was: give a longer --budget"
     if not finished:
         return f"All {len(run.trials)} trials failed, the last: {run.trials[-1].reason}"
-    for objective in run.objectives:
+    objectives, limits, _ = run.aims[0]
+    for objective in objectives:
         if not any(objective.name in columns for columns in finished):
             return f"No trial has {objective.name}"
-    return "No trial lies within the limits " + ", ".join(map(str, run.limits))
+    return "No trial lies within the limits " + ", ".join(map(str, limits))
 
 
 def show_front(front: ParetoFront, title: str = "") -> None:
@@ -196,7 +199,12 @@ def show_front(front: ParetoFront, title: str = "") -> None:
     names, rows = [o.name for o in front.objectives], front.rows()
     shown = ("flops", "params", "latency_ms")
     there = {c for row in rows for c, value in row.items() if value is not None}
-    costs = [c for c in cost_columns(there - set(names)) if c.partition("@")[0] in shown]
+    task = next((n.removesuffix("_flops") for n in names if n.endswith("_flops")), "")
+    costs = [
+        c
+        for c in cost_columns(there - set(names))
+        if c.partition("@")[0].removeprefix(f"{task}_") in shown and c.startswith(task)
+    ]
     show(rows, ["id", *names, *costs], title)
 
 

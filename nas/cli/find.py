@@ -44,6 +44,7 @@ from nas.terminal import err, live, show, show_run, show_trust, told, write
     epilog="Examples:\n\n"
     "nas search mobile --task digits --out runs/first\n\n"
     "nas search mobile --task scenes-classify --task scenes-segment --out runs/two\n\n"
+    "nas search mobile --task scenes-classify --task scenes-segment --per-task --out runs/each\n\n"
     "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
     "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --out runs/mine\n\n"
     "nas search mobile --task digits --latency threads=2 --latency name=torch,runtime=torch"
@@ -56,6 +57,9 @@ def search(
     budget: Annotated[str | None, typer.Option(help="Time for the run: 90s, 10m, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same proposals. [0]")] = None,
     sampler: Sampler = None,
+    per_task: Annotated[
+        bool, typer.Option("--per-task", help="Each task finds an architecture of its own.")
+    ] = False,
     objectives: Objectives = None,
     latency: Latencies = None,
     max: Most = None,
@@ -98,6 +102,7 @@ def search(
             "processes": processes,
             "device": device,
             "limits": bounds or None,
+            "per_task": per_task or None,
             "objectives": columns(objectives or "") or None,
             "latency": [Latency.parse(text) for text in latency or ()] or None,
             "budget_s": seconds(budget) if budget else None,

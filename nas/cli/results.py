@@ -33,6 +33,7 @@ def front(
     where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
     sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
     objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
+    task: Annotated[str, typer.Option(help="The front of one of several tasks.")] = "",
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -45,7 +46,7 @@ def front(
             whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)
-            chosen = whole.front(columns(objectives))
+            chosen = whole.front(columns(objectives), task=task)
         if where:
             chosen = chosen.where(where)
         if sort:
@@ -67,10 +68,14 @@ def report(run: RunFolder, trust_code: TrustCode = False) -> None:
         write(f"wrote {write_report(nas.load(run, trust_code=trust_code))}")
 
 
-@app.command(epilog="Example: nas extract runs/first --id 6d9e644c --to net")
+@app.command(
+    epilog="Examples:\n\nnas extract runs/first --id 6d9e644c --to net\n\n"
+    "nas extract runs/each --task scenes-segment --to net     (for one of several tasks alone)"
+)
 def extract(
     run: RunFolder,
     id: Annotated[str, typer.Option(help="A trial's id; without it the front's first.")] = "",
+    task: Annotated[str, typer.Option(help="A network for one of several tasks alone.")] = "",
     to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
     trust_code: TrustCode = False,
 ) -> None:
@@ -79,7 +84,7 @@ def extract(
 
     with told():
         chosen = nas.load(run, trust_code=trust_code)
-        taken = chosen.save(id or chosen.best(), to)
+        taken = chosen.save(id or chosen.best(task), to, task=task)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
         if not EVALUATORS[chosen.evaluator].keeps:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")

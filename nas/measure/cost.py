@@ -73,10 +73,11 @@ MEANINGS = {  # of what their measurements name as evaluator
 }
 
 
-def costs(plan: Plan) -> list[Measurement]:
-    """The exact costs of a plan, trunk and heads together."""
+def costs(plan: Plan, task: str | None = None) -> list[Measurement]:
+    """The exact costs of a plan, trunk and heads together; or of what a task takes of it."""
+    plan = plan.only(task) if task else plan
     return [
-        Measurement(cost.name, float(cost.of(plan)), cost.unit, evaluator=cost.source)
+        Measurement(cost.name, float(cost.of(plan)), cost.unit, task, evaluator=cost.source)
         for cost in COSTS.values()
         if cost.of is not None
     ]
@@ -85,11 +86,13 @@ def costs(plan: Plan) -> list[Measurement]:
 def cost_columns(columns: Iterable[str]) -> list[str]:
     """Those of some columns that are costs, in the order of tables; of a cost on several devices
     the run's own first."""
-    order = list(COSTS)
-    named = [name for name in columns if cost_named(name) is not None]
-    return sorted(named, key=lambda name: (order.index(name.partition("@")[0]), name))
+    order = {cost: place for place, cost in enumerate(COSTS.values())}
+    named = [(order[cost], name) for name in columns if (cost := cost_named(name)) is not None]
+    return [name for _, name in sorted(named)]
 
 
 def cost_named(column: str) -> Cost | None:
-    """The cost that a column holds, on whatever device; None where it holds none."""
-    return COSTS.get(column.partition("@")[0])
+    """The cost that a column holds, on whatever device and of a network for whatever task; None
+    where it holds none."""
+    name = column.partition("@")[0]
+    return next((c for c in COSTS.values() if name == c.name or name.endswith(f"_{c.name}")), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -140,6 +140,11 @@ class Plan:
         fixed = constant.issuperset(self.outputs.values())
         return "what comes out does not depend on the input" if fixed else ""
 
+    def only(self, name: str) -> Plan:
+        """What one of the results takes, and nothing else."""
+        outputs = {name: self.outputs[name]}
+        return Plan(self.input, alive(self.steps, outputs.values()), self.shapes, outputs)
+
     def output_shapes(self) -> dict[str, Shape]:
         return {name: self.shapes[i] for name, i in self.outputs.items()}
 
@@ -161,6 +166,16 @@ class Plan:
             graph.add_edges_from((makers[i], step.name) for i in step.inputs)
             makers |= dict.fromkeys(step.outputs, step.name)
         return graph
+
+
+def alive(steps: Sequence[Step], results: Iterable[int]) -> tuple[Step, ...]:
+    """The steps that results depend on, in order."""
+    wanted, kept = set(results), list[Step]()
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            kept.append(step)
+            wanted.update(step.inputs)
+    return tuple(reversed(kept))
 
 
 def _digest(*parts: str) -> str:

@@ -14,7 +14,7 @@ from nas.grammar.derivation import Input
 from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
 from nas.op import Args, Operator, Shape, Shapes, Value, infer
-from nas.plan.plan import Plan, Step
+from nas.plan.plan import Plan, Step, alive
 
 if TYPE_CHECKING:
     from nas.task import Task
@@ -51,7 +51,7 @@ def plan(
     if heads is not None:
         attached = [(task, writer.head(task, outputs, derivation.grammar)) for task in heads]
         outputs = {task.name: value for task, value in attached}
-    return Plan(shape, writer.alive(outputs.values()), tuple(writer.shapes), outputs)
+    return Plan(shape, alive(writer.steps, outputs.values()), tuple(writer.shapes), outputs)
 
 
 def _unnamed(values: Sequence[int]) -> dict[str, int]:
@@ -176,15 +176,6 @@ class _Writer:
         terms = derive_fixed(head, tuple(self.shapes[i] for i in streams))
         (value,) = self.write(terms, streams, scope=f"head/{task.name}/")
         return value
-
-    def alive(self, results: Iterable[int]) -> tuple[Step, ...]:
-        """The steps that some result reads."""
-        needed, kept = set(results), []
-        for step in reversed(self.steps):
-            if needed.intersection(step.outputs):
-                needed.update(step.inputs)
-                kept.append(step)
-        return tuple(reversed(kept))
 
 
 @lru_cache(maxsize=1 << 14)

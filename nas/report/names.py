@@ -23,7 +23,7 @@ class Names:
     runtimes: Mapping[str, str]  # of the latencies, by column
 
     @staticmethod
-    def of(run: Run, trials: Sequence[Trial], front: ParetoFront) -> Names:
+    def of(run: Run, trials: Sequence[Trial], fronts: Iterable[ParetoFront]) -> Names:
         tasks = tuple(task.name for task in run.named)
         wanted = [objective.name for objective in run.objectives]
         costs = cost_columns({*COSTS, *(name for trial in trials for name in trial.columns())})
@@ -37,6 +37,7 @@ class Names:
         later = frozenset(name for name in kept if after_by_column[name])
         runtimes = {
             name: re.sub(r"[^\w .+-]", "", device.partition(",")[0])  # figures take marks for links
+            for front in fronts
             for name, device in front.devices.items()
         }
         return Names(tasks, tuple(kept), later, runtimes)

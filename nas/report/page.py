@@ -39,7 +39,7 @@ MEANS = {**{e.name: e.means for e in EVALUATORS.values()}, **RETRAINED, **MEANIN
 def render(run: Run) -> str:
     """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
     trials, fronts = run.trials, run.fronts()
-    names = Names.of(run, trials, fronts[""])
+    names = Names.of(run, trials, fronts.values())
     chosen = {trial.id for front in fronts.values() for trial in front.trials}
     drawn = _thinned(trials, chosen)
     here = Environment(
@@ -146,7 +146,7 @@ def _section(
     number: int, name: str, front: ParetoFront, run: Run, trials: Sequence[Trial], names: Names
 ) -> dict[str, Any]:
     """A front: its figures by plane, and its table."""
-    limits = run.limits
+    limits = run.aim(name).limits
     shown = [plane for plane in planes(front, trials) if _finished(trials)]
     return {
         "number": number,

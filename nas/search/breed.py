@@ -11,7 +11,7 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any
@@ -229,11 +229,13 @@ def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:
     return tuple(-value if direction.name == "MAXIMIZE" else value for direction, value in pairs)
 
 
-def violation(trial: FrozenTrial) -> float:
-    """By how much a trial breaks its constraints, summed; 0 where it keeps them all. NaN is kept
-    by none."""
+def violation(trial: FrozenTrial, among: Collection[str] | None = None) -> float:
+    """By how much a trial breaks its constraints, or some of them, summed; 0 where it keeps them
+    all. NaN is kept by none."""
     return sum(
-        math.inf if math.isnan(value) else max(0.0, value) for value in trial.constraints.values()
+        math.inf if math.isnan(value) else max(0.0, value)
+        for name, value in trial.constraints.items()
+        if among is None or name in among
     )
 
 

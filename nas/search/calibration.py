@@ -19,7 +19,7 @@ from typing import Any
 from nas.archive import Archive, Measurement, plain
 from nas.evaluate import BANKED, BASELINES, EVALUATORS, INHERITED, TRUTH
 from nas.grammar import Derivation
-from nas.search.columns import kept
+from nas.search.columns import kept_by_any
 from nas.search.job import Job, Pool
 from nas.search.problem import Problem
 from nas.search.run import Run
@@ -66,7 +66,7 @@ def _allowed(problem: Problem, rng: random.Random) -> Iterator[tuple[Derivation,
     for _ in range(DRAWS[problem.grammar.finite]):
         (derivation,) = draw(0, rng).derivations
         costs = problem.costs(derivation)
-        if kept(costs, problem.limits):
+        if kept_by_any(costs, problem.aims):
             yield derivation, costs["flops"]
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from nas.front import Limit, Objective
-from nas.measure import COSTS
-from nas.search.parts import Latency
+from nas.archive import Trial
+from nas.front import Limit, Objective, ParetoFront
+from nas.measure import COSTS, cost_named
 from nas.search.settings import Settings
 from nas.task import TARGETS, Metric, Task
 from nas.task.target.base import NLL
+
+
+class Aim(NamedTuple):
+    """What architectures are chosen by: for all tasks of a run together, or for one of them."""
+
+    objectives: tuple[Objective, ...]
+    limits: tuple[Limit, ...] = ()
+    task: str = ""
 
 
 class TaskName(NamedTuple):
@@ -35,12 +44,14 @@ def column(task: TaskName | Task, tasks: Named, metric: str = "") -> str:
     return name if len(tasks) == 1 else f"{_prefix(task)}{name}"
 
 
-def columns_of(tasks: Named, latencies: Sequence[Latency] = ()) -> list[str]:
+def columns_of(settings: Settings, tasks: Named) -> list[str]:
     """Every column that a run on these tasks can be asked to optimise or limit."""
     long = [f"{_prefix(task)}{metric.name}" for task in tasks for metric in _metrics(task)]
     short = [metric.name for metric in _metrics(tasks[0])] if len(tasks) == 1 else []
-    named = [f"{cost}@{entry.name}" for entry in latencies if entry.name for cost in CLOCKED]
-    return [*short, *COSTS, *named, *long]
+    named = [f"{cost}@{entry.name}" for entry in settings.latency if entry.name for cost in CLOCKED]
+    costs = [*COSTS, *named]
+    own = [f"{_prefix(task)}{cost}" for task in tasks for cost in costs if settings.per_task]
+    return [*short, *costs, *long, *own]
 
 
 def finer(column: str) -> str:
@@ -74,22 +85,54 @@ def column_clash(tasks: Sequence[Task]) -> str:
     return ""
 
 
-def objectives_of(settings: Settings, tasks: Named) -> tuple[Objective, ...]:
-    """The objectives named, or each task's metric, the user's own before the target's, and FLOPs;
-    with one task latency too."""
-    first = "" if any(not entry.name for entry in settings.latency) else settings.latency[0].name
-    clocked = f"latency_ms@{first}" if first else "latency_ms"
+def aims_of(settings: Settings, tasks: Named) -> tuple[Aim, ...]:
+    """What architectures are chosen by, by the objectives and limits that the settings name. Where
+    each task finds its own, a cost is that of a network for the task alone, and a metric's bare
+    name that of each task which has it. Raises ValueError for a name that is no column."""
+    named = any(not entry.name for entry in settings.latency)
+    clocked = "latency_ms" if named else f"latency_ms@{settings.latency[0].name}"
     usual = ("flops", clocked)[: 2 if len(tasks) == 1 else 1]
-    metrics = (column(task, tasks, task.own_metric) for task in tasks)
-    names = settings.objectives or (*metrics, *usual)
-    known = columns_of(tasks, settings.latency)
-    return tuple(Objective.named(name, known) for name in dict.fromkeys(names))
+    known = columns_of(settings, tasks)
+    if not settings.per_task:
+        metrics = (column(task, tasks, task.own_metric) for task in tasks)
+        names = settings.objectives or (*metrics, *usual)
+        objectives = tuple(Objective.named(name, known) for name in dict.fromkeys(names))
+        return (Aim(objectives, tuple(Limit.parse(text, known) for text in settings.limits)),)
+    bare = [metric.name for task in tasks for metric in _metrics(task)]
+    asked = [Objective.named(name, [*known, *bare]) for name in settings.objectives or usual]
+    limits = [Limit.parse(text, [*known, *bare]) for text in settings.limits]
+    return tuple(_own_aim(task, asked, limits) for task in tasks)
 
 
-def limits_of(settings: Settings, tasks: Named) -> tuple[Limit, ...]:
-    """The limits that the settings write."""
-    known = columns_of(tasks, settings.latency)
-    return tuple(Limit.parse(text, known) for text in settings.limits)
+def _own_aim(task: TaskName | Task, asked: Sequence[Objective], limits: Sequence[Limit]) -> Aim:
+    """What one task's architectures are chosen by: its metric first, where none is asked for."""
+    own, prefix = {metric.name for metric in _metrics(task)}, _prefix(task)
+
+    def of_task(name: str) -> str:
+        """The task's column of a name, "" where it is another task's."""
+        if name in own or name.partition("@")[0] in COSTS:
+            return f"{prefix}{name}"
+        bare = name.removeprefix(prefix)
+        mine = bare != name and (bare in own or bare.partition("@")[0] in COSTS)
+        return name if mine else ""
+
+    objectives = [replace(o, name=name) for o in asked if (name := of_task(o.name))]
+    if all(cost_named(objective.name) for objective in objectives):
+        name = f"{prefix}{task.own_metric or task.metric}"
+        objectives.insert(0, Objective.named(name, [name]))
+    bounds = [replace(bound, name=name) for bound in limits if (name := of_task(bound.name))]
+    return Aim(tuple(dict.fromkeys(objectives)), tuple(bounds), task.name)
+
+
+def on_fronts(trials: Sequence[Trial], aims: Sequence[Aim]) -> list[Trial]:
+    """The trials on the front of some aim, each once."""
+    fronts = (ParetoFront.of(trials, aim.objectives, aim.limits).trials for aim in aims)
+    return list({trial.id: trial for front in fronts for trial in front}.values())
+
+
+def kept_by_any(columns: Mapping[str, float], aims: Sequence[Aim]) -> bool:
+    """Whether the limits of some aim are kept by those columns that are known."""
+    return any(kept(columns, aim.limits) for aim in aims)
 
 
 def kept(columns: Mapping[str, float], limits: Sequence[Limit]) -> bool:
@@ -101,11 +144,21 @@ def counted(limits: Sequence[Limit]) -> dict[str, int]:
     """The bounds on what can be counted of a derivation, by the name that `Limits` has for it."""
     bounds: dict[str, int] = {}
     for limit in limits:
-        cost = COSTS.get(limit.name)
+        cost = cost_named(limit.name)
         if cost and cost.counted:
             bound = int(limit.bound * cost.per)
             bounds[cost.counted] = min(bound, bounds.get(cost.counted, bound))
     return bounds
+
+
+def counted_by_any(aims: Sequence[Aim]) -> dict[str, int]:
+    """The bounds that no aim goes beyond."""
+    each = [counted(aim.limits) for aim in aims]
+    return {
+        name: max(bounds[name] for bounds in each)
+        for name in each[0]
+        if all(name in bounds for bounds in each)
+    }
 
 
 def _prefix(task: TaskName | Task) -> str:

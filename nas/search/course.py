@@ -14,11 +14,12 @@ from typing import NamedTuple
 import torch
 
 from nas.events import Event, Listener, Told, silent
+from nas.files import write
 from nas.measure.latency import threads
 from nas.plan import plan
 from nas.search.folder import RunError
 from nas.search.problem import Problem
-from nas.search.run import Run
+from nas.search.run import PREFERENCES, Run
 from nas.search.schedule import Schedule
 from nas.supernet import STRATEGIES, Bank, strategy_of
 from nas.supernet.bank_file import begin_bank, facts_of, load_bank, save_bank
@@ -113,6 +114,8 @@ def training(
                 save_bank(bank, last, state=True, facts=facts)
                 saved = time.perf_counter()
     if group is None or group.rank == 0:
+        if preferences := turns.strategy.preferences():
+            write(run.folder / PREFERENCES, json.dumps(preferences).encode())
         save_bank(bank, run.folder / BANK)
     yield BankTrained(bank.version, time.perf_counter() - begun)
 

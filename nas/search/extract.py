@@ -34,20 +34,25 @@ def _here(problem: Problem) -> Problem:
     return problem.with_settings(problem.settings.model_copy(update={"device": "cpu"}))
 
 
-def network_of(problem: Problem, folder: Path, evaluator: str, derivation: Derivation) -> Network:
+def network_of(
+    problem: Problem, folder: Path, evaluator: str, derivation: Derivation, task: str = ""
+) -> Network:
     """An architecture as an evaluator of a run in `folder` measured it: its subnet's weights and
     statistics, where weights are shared (trained on alone once more, where it was); freshly
-    initialised ones otherwise."""
+    initialised ones otherwise. With a task, what that one takes of it."""
     record = EVALUATORS[evaluator]
     bank = trained_bank(problem, folder) if record.needs_bank else None
     with threads(1), chance(problem.settings.seed, derivation):  # as it was measured
-        return record.network(derivation, _here(problem).conditions(bank))
+        network = record.network(derivation, _here(problem).conditions(bank))
+    own = [known for known in problem.tasks if known.name == task]
+    return network.only(own[0]) if own else network
 
 
 def save(network: Network, folder: Path, problem: Problem, source: Mapping[str, Any]) -> None:
     """Write a network to a new folder, with the recipe by which it is retrained, and whence it
     comes; raises ExportError where the folder is in the way."""
-    settings, tasks = problem.settings, problem.tasks
+    settings, served = problem.settings, network.plan.outputs
+    tasks = [task for task in problem.tasks if task.name in served]
     few = min(len(task.splits().train) for task in tasks) < FEW_SAMPLES
     batch = settings.retrain.batch or (32 if few else 64)
     recipe = settings.retrain.recipe(settings.seed, batch=batch)

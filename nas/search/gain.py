@@ -10,6 +10,7 @@ import numpy as np
 
 from nas.archive import Trial
 from nas.front import Limit, Objective, losses_of, sorted_fronts
+from nas.search.columns import Aim
 
 SAMPLES, LEVEL = 2_000, 0.9
 FEWEST = 3  # random draws, of which something can be said
@@ -37,15 +38,15 @@ class Gain:
         )
 
 
-def gain(
-    trials: Sequence[Trial], objectives: Sequence[Objective], limits: Sequence[Limit] = ()
-) -> Gain | None:
+def gain(trials: Sequence[Trial], aims: Sequence[Aim]) -> Gain | None:
     """What the sampler of a search brought; None where too few draws are among the trials.
 
     The better of two is on an earlier front, where those before are left out; what fails, breaks a
-    limit or lacks an objective comes last.
+    limit or lacks an objective comes last. Of several aims the earliest of their fronts counts:
+    what is proposed is for one of them.
     """
-    ranks = _ranks(trials, objectives, limits)
+    by_aim = [_ranks(trials, aim.objectives, aim.limits) for aim in aims]
+    ranks = [min(each) for each in zip(*by_aim, strict=True)]
     drawn = np.array([rank for rank, trial in zip(ranks, trials, strict=True) if trial.drawn])
     proposed = np.array([r for r, trial in zip(ranks, trials, strict=True) if not trial.drawn])
     if len(drawn) < FEWEST or not len(proposed):

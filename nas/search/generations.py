@@ -13,7 +13,6 @@ from dataclasses import replace
 from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import EVALUATORS, INHERITED, TRUTH
 from nas.events import Listener, Progress, TrialDone
-from nas.front import ParetoFront
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
 from nas.measure.cost import CLOCK
@@ -21,10 +20,12 @@ from nas.measure.latency import same_way
 from nas.plan import plan
 from nas.search.calibration import parallel
 from nas.search.clock import Clock
+from nas.search.columns import on_fronts
 from nas.search.halving import HalvingPool
 from nas.search.job import Job, Outcome, Pool
 from nas.search.latencies import Latencies
 from nas.search.parent_weights import ParentWeights
+from nas.search.preferred import preferred
 from nas.search.problem import Problem
 from nas.search.propose import Proposal, Proposer, resolved
 from nas.search.recorded import Recorded
@@ -54,20 +55,18 @@ class Search:
         self.evaluator = INHERITED if self.inherits else evaluator
         self.pool = pool
         if evaluator == TRUTH and settings.standalone.rungs > 1:
-            of = settings.standalone, self.problem.objectives, self.problem.limits
-            self.pool = HalvingPool(pool, archive, *of)
+            self.pool = HalvingPool(pool, archive, settings.standalone, self.problem.aims)
         self.listed = listed(self.problem, self.alone)
         self.proposer = Proposer(
             self.problem.space,
             "random" if self.listed else resolved(settings.sampler, inherits=self.inherits),
-            self.problem.objectives,
-            self.problem.limits,
+            self.problem.aims,
             seed=settings.seed,
             key=self._key,
             population=(
                 settings.population if settings.sampler == "evolution" else settings.generation
             ),
-            start=self.listed or self.problem.seeds(),
+            start=self.listed or self.problem.seeds() or preferred(run),
         )
         self.recorded = Recorded(archive, run.grammar, self._key)
         self.weights = ParentWeights(run.folder / "weights")
@@ -168,12 +167,13 @@ class Search:
             self._note_best(trial)
 
     def _note_best(self, trial: Trial) -> None:
-        """Keep the best value so far of the first objective within the limits, to show it."""
-        first, columns = self.problem.objectives[0], trial.columns()
-        if first.name in columns and all(limit.keeps(columns) for limit in self.problem.limits):
-            name, value = f"best {first.name}", columns[first.name]
-            better = max if first.maximize else min
-            self.best = {name: better(value, self.best.get(name, value))}
+        """Keep the best value so far of each aim's first objective within its limits."""
+        columns = trial.columns()
+        for (first, *_), limits, _ in self.problem.aims:
+            if first.name in columns and all(limit.keeps(columns) for limit in limits):
+                name, value = f"best {first.name}", columns[first.name]
+                better = max if first.maximize else min
+                self.best[name] = better(value, self.best.get(name, value))
 
     def _tell(self, proposals: Sequence[Proposal], keys: Sequence[str]) -> None:
         for proposal, key in zip(proposals, keys, strict=True):
@@ -188,8 +188,7 @@ class Search:
         most, seed = self.settings.standalone.finalists, self.settings.seed
         tried = {str(note["id"]) for note in self.archive.notes("finalist")}
         while not self.clock.over():
-            trials, problem = self.archive.trials, self.problem
-            front = ParetoFront.of(trials, problem.objectives, problem.limits).trials
+            front = on_fronts(self.archive.trials, self.problem.aims)
             todo = [trial for trial in front if trial.id not in tried and went_on(trial)]
             todo = todo[: most - len(tried)]
             if not todo:

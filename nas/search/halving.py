@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from nas.archive import Archive, Measurement, Trial, plain
-from nas.front import Limit, Objective, losses_of
+from nas.front import losses_of
+from nas.search.columns import Aim
 from nas.search.job import Job, Outcome, Pool
 from nas.search.parts import Standalone
 from nas.search.tree import best_first
@@ -25,16 +26,10 @@ class HalvingPool:
     on who is quick. Every result is noted at once.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        archive: Archive,
-        given: Standalone,
-        objectives: Sequence[Objective],
-        limits: Sequence[Limit],
-    ):
+    def __init__(self, pool: Pool, archive: Archive, given: Standalone, aims: Sequence[Aim]):
         self.pool, self.archive, self.given = pool, archive, given
-        self.objectives, self.limits = objectives, limits
+        self.objectives = [o for aim in aims for o in aim.objectives]
+        self.limits = aims[0].limits if len(aims) == 1 else ()
         self.rungs = rungs(given)
         self.known: list[dict[str, Outcome]] = [{} for _ in self.rungs]
         for note in archive.notes("rung"):

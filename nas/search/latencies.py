@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from nas.archive import Archive, Measurement, Trial
 from nas.events import Listener, Told
-from nas.front import ParetoFront
 from nas.grammar import Derivation
 from nas.measure.latency import ROUNDS, Deployment, latencies, same_way
 from nas.network import Network
+from nas.search.columns import on_fronts
 from nas.search.problem import Problem
 
 TOGETHER = 32  # networks that are held at a time
@@ -28,8 +29,7 @@ class Latencies:
         self.problem, self.archive, self.listener = problem, archive, listener
         self.waiting: dict[str, Derivation] = {}
         self._each_s = FIRST_S
-        columns = {o.name for o in problem.objectives} | {limit.name for limit in problem.limits}
-        self.read = [d for d in problem.deployments if not columns.isdisjoint(d.columns)]
+        self.read = [d for d in problem.deployments if problem.reads(d)]
 
     def add(self, trial: Trial, derivation: Derivation) -> None:
         """A trial that was recorded."""
@@ -46,10 +46,10 @@ class Latencies:
     def measure(self) -> list[Trial]:
         """Measure those waiting that have none as the run's networks are to be run now; their
         trials as they are then."""
-        waiting, self.waiting = self.waiting, {}
+        problem, waiting, self.waiting = self.problem, self.waiting, {}
         begun, timed = time.perf_counter(), set[str]()
-        for deployment in self.problem.deployments:
-            column, by = deployment.columns[0], str(deployment)
+        for deployment in problem.deployments:
+            column, by = problem.latency_column(deployment), str(deployment)
             timed |= self._time(
                 {
                     id: derivation
@@ -67,7 +67,7 @@ class Latencies:
         who comes to the front by that. Nothing when time is over."""
         problem, timed = self.problem, {str(note["id"]) for note in self.archive.notes("timed")}
         for _ in range(SETTLED if self.read else 0):
-            front = ParetoFront.of(self.archive.trials, problem.objectives, problem.limits).trials
+            front = on_fronts(self.archive.trials, problem.aims)
             if over() or all(trial.id in timed for trial in front):
                 return
             derivations = {t.id: Derivation.read(t.text, problem.grammar) for t in front}
@@ -94,12 +94,20 @@ class Latencies:
     def _figures(
         self, derivations: Sequence[Derivation], deployment: Deployment, rounds: int
     ) -> list[list[Measurement]]:
-        """Latencies of some networks in turn; [] of one that cannot be timed so, which is said."""
+        """Latencies of some networks in turn, and of those for each task alone where each finds its
+        own; [] of one that cannot be timed so, which is said."""
         problem, device = self.problem, self.problem.settings.device
-        networks = [Network(d, heads=problem.tasks).eval().to(device) for d in derivations]
+        alone = [(task.name, (task,)) for task in problem.tasks]
+        served = alone if problem.settings.per_task else [(None, problem.tasks)]
+        every = [(d, heads) for d in derivations for _, heads in served]
+        networks = [Network(d, heads=heads).eval().to(device) for d, heads in every]
         pairs = [(network.plan, network.tensors()) for network in networks]
         try:
-            return latencies(pairs, deployment, rounds=rounds)
+            timed = iter(latencies(pairs, deployment, rounds=rounds))
+            return [
+                [replace(m, task=task) for task, _ in served for m in next(timed)]
+                for _ in derivations
+            ]
         except Exception as error:
             if len(derivations) == 1:
                 reason = f"{type(error).__name__}: {error}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial, TrialState
@@ -13,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
-from nas.search.breed import Child, attribute, losses, text_of
+from nas.search.breed import Child, attribute, losses, text_of, violation
 from nas.search.inner import Judge, Judged, Variation, batch_along, explore, first_batch
 from nas.search.predictor import Facts, Predictor, facts_of
-from nas.search.tree import TreeSampler, ranked
+from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 
 PARENTS = 40  # measured architectures at most from which a search among predictions begins
@@ -31,13 +32,25 @@ class Goal:
     maximize: bool = False
     exact: str = ""  # its name in Derivation.cost
     spare: bool = False  # whether it is left out where it cannot be predicted
+    along: bool = False  # whether batches are spread along it
     finer: str = ""  # a column of losses that ranks as this one and tells more, where there is one
 
     def loss(self, columns: Mapping[str, float]) -> float:
         if self.finer in columns:
             return columns[self.finer]
         value = columns.get(self.column, math.nan)
+        if self.along:
+            return math.log1p(value)
         return -value if self.maximize else value
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What some proposals are for: goals, and the constraints of theirs that must be kept; None is
+    all that there are."""
+
+    goals: tuple[Goal, ...]
+    constraints: tuple[str, ...] | None = None
 
 
 class PredictedSampler(TreeSampler):
@@ -49,8 +62,9 @@ class PredictedSampler(TreeSampler):
     (LINAS, arXiv 2205.10358). What it knows it reads in the study's trials; a batch follows from
     the seed and the trials before it. Where a goal is not predicted better than by chance, unless
     it is spare, a batch is bred as the tree sampler breeds. Constraints are predicted too.
-    `goals` say what is exact and what is predicted, and from which of a trial's columns; without
-    them each value is predicted.
+    `wanted` says what is exact and what is predicted, and from which of a trial's columns; without
+    it each value is predicted. Of several, each has an equal share of a batch, by predictors of its
+    own from all trials.
     """
 
     def __init__(
@@ -60,11 +74,11 @@ class PredictedSampler(TreeSampler):
         start: Sequence[Derivation] = (),
         key: Callable[[Derivation], str] | None = None,
         size: Size | None = None,
-        goals: Sequence[Goal] = (),
+        wanted: Sequence[Wanted] = (),
     ):
         super().__init__(seed, batch, 0.5, start, key, size)
-        self.goals = tuple(goals)
-        self.agreement: Mapping[str, float] = {}  # Kendall's τ by column, in the last batch
+        self.wanted = tuple(wanted)
+        self.agreement: dict[str, float] = {}  # Kendall's τ by column, in the last batch
         self._batches: dict[tuple[int, str], list[Derivation]] = {}
 
     def _thoughts(
@@ -94,42 +108,54 @@ class PredictedSampler(TreeSampler):
         known = {
             t.number: Derivation.read(t.user_attrs[attribute(grammar)], grammar) for t in trials
         }
-        goals = self.goals or tuple(Goal(str(i)) for i, _ in enumerate(study.directions))
-        judge = self._judge(study, trials, list(map(facts_of, known.values())), goals)
-        if judge is None:
-            return []
-        parents = [known[trial.number] for trial in ranked(study, trials, PARENTS)]
-        taken = set(map(self._key, known.values()))
-        candidates = explore(judge, parents, variation)
-        keys = [(judged, self._key(judged.derivation)) for judged in candidates]
-        fresh = [judged for judged, key in keys if key and key not in taken]
-        exact = [i for i, goal in enumerate(goals) if goal.exact]
-        return ends_first(batch_along(fresh, self._size, exact[0] if exact else -1))
+        facts = list(map(facts_of, known.values()))
+        wanted = self.wanted or [
+            Wanted(tuple(Goal(str(i)) for i, _ in enumerate(study.directions)))
+        ]
+        taken, batch = set(map(self._key, known.values())), list[list[Derivation]]()
+        self.agreement = {}
+        for share, want in zip(_shares(self._size, len(wanted), number), wanted, strict=True):
+            judge = self._judge(study, trials, facts, want) if share else None
+            if judge is None:
+                continue
+            best = self._ranked(study, trials, want)
+            candidates = explore(judge, [known[trial.number] for trial in best], variation)
+            keys = [(judged, self._key(judged.derivation)) for judged in candidates]
+            fresh = [judged for judged, key in keys if key and key not in taken]
+            along = [i for i, goal in enumerate(want.goals) if goal.along]
+            batch.append(ends_first(batch_along(fresh, share, along[0] if along else -1)))
+            taken |= set(map(self._key, batch[-1]))
+        return [d for row in zip_longest(*batch) for d in row if d is not None]
+
+    def _ranked(
+        self, study: Study, trials: Sequence[FrozenTrial], want: Wanted
+    ) -> list[FrozenTrial]:
+        """The best trials by what is wanted, best first."""
+        points = list(zip(*(self._losses(g, study, trials) for g in want.goals), strict=True))
+        beyond = [violation(trial, want.constraints) for trial in trials]
+        return [trials[i] for i in best_first(points, beyond, PARENTS)]
 
     def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
-        if not self.goals:
+        if not self.wanted:
             return [losses(study, trial)[int(goal.column)] for trial in trials]
         return [goal.loss(trial.user_attrs.get(COLUMNS, {})) for trial in trials]
 
     def _judge(
-        self,
-        study: Study,
-        trials: Sequence[FrozenTrial],
-        facts: Sequence[Facts],
-        goals: Sequence[Goal],
+        self, study: Study, trials: Sequence[FrozenTrial], facts: Sequence[Facts], want: Wanted
     ) -> Judge | None:
         """What judges candidates; None where a goal that must be is not predicted better than by
         chance."""
+        goals = want.goals
         fitted = {
             goal: Predictor.fit(facts, self._losses(goal, study, trials))
             for goal in goals
             if not goal.exact
         }
         predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
-        self.agreement = {goal.column: p.agreement for goal, p in predictors.items()}
+        self.agreement |= {goal.column: p.agreement for goal, p in predictors.items()}
         if any(goal not in predictors and not goal.spare for goal in fitted):
             return None
-        bounds = _bounds(facts, trials)
+        bounds = _bounds(facts, trials, want.constraints)
 
         def judge(candidates: Sequence[Derivation]) -> list[Judged]:
             seen = list(map(facts_of, candidates))
@@ -146,6 +172,11 @@ class PredictedSampler(TreeSampler):
         return judge
 
 
+def _shares(size: int, aims: int, number: int) -> list[int]:
+    """How many of a batch each of some aims has; what is left over goes around."""
+    return [size // aims + ((i - number) % aims < size % aims) for i in range(aims)]
+
+
 def _known(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
     """An exact cost of each candidate; of what cannot be told the same for all."""
     if not goal.exact:
@@ -153,9 +184,12 @@ def _known(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
     return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
 
 
-def _bounds(facts: Sequence[Facts], trials: Sequence[FrozenTrial]) -> list[Predictor]:
+def _bounds(
+    facts: Sequence[Facts], trials: Sequence[FrozenTrial], among: Collection[str] | None
+) -> list[Predictor]:
     """What predicts by how much constraints are broken, of those that some trial broke."""
-    names = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
+    broken = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
+    names = broken if among is None else broken.intersection(among)
     fitted = (
         Predictor.fit(facts, [trial.constraints.get(name, math.nan) for trial in trials])
         for name in sorted(names)

@@ -15,13 +15,13 @@ from nas.search.columns import column_clash
 from nas.search.folder import RunError
 from nas.search.parts import SettingsError
 from nas.search.problem import Problem, same_input
-from nas.search.propose import PARENTED, breeds, resolved
+from nas.search.propose import PARENTED, PER_TASK, breeds, resolved
 from nas.search.settings import Settings
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
 from nas.supernet.bank_file import check_names
 from nas.supernet.slots import named
-from nas.supernet.strategies import FINITE, of_user
+from nas.supernet.strategies import FINITE, LEARNING, of_user
 from nas.task import TaskError, check_shape, load_tasks
 from nas.train import Feed, Recipe
 
@@ -46,8 +46,10 @@ def prepare(
 
 def check(problem: Problem, trust_code: bool) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
-    _ = problem.objectives
+    _ = problem.aims
     sampler = resolved(problem.settings.sampler, inherits=problem.inherits)
+    if problem.settings.per_task:
+        check_per_task(problem, sampler)
     if problem.inherits and sampler not in PARENTED:
         raise SettingsError(
             f"with child_epochs children go on from their parents' weights, and {sampler} knows no "
@@ -75,6 +77,19 @@ def check(problem: Problem, trust_code: bool) -> None:
         tried(draws, problem.settings, trust_code)
 
 
+def check_per_task(problem: Problem, sampler: str) -> None:
+    """Raise SettingsError where an architecture for each task is asked for and cannot be had."""
+    if len(problem.tasks) < 2:
+        raise SettingsError("per_task is for several tasks, and this is one: leave it out")
+    if problem.inherits:
+        raise SettingsError("children inherit weights for all tasks together: per_task or this")
+    if sampler not in PER_TASK:
+        raise SettingsError(
+            f"with per_task each task has proposals of its own, and {sampler} has none: say "
+            f"{' or '.join(PER_TASK)}"
+        )
+
+
 def check_data(problem: Problem) -> None:
     """Raise TaskError for weights of classes and augmentations that do not suit the tasks."""
     for task in problem.tasks:
@@ -100,8 +115,7 @@ def check_runtimes(problem: Problem) -> None:
         raise SettingsError(
             f"evaluate_in onnxruntime is for a CPU, and the device is {settings.device}: say torch"
         )
-    columns = {o.name for o in problem.objectives} | {limit.name for limit in problem.limits}
-    for column in columns & set(Deployment().columns):
+    for column in problem.columns & set(Deployment().columns):
         if all(entry.name for entry in settings.latency):
             raise SettingsError(
                 f"{column} is asked for, and every latency has a name: ask for "
@@ -127,6 +141,11 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
         raise RunError(
             f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
             'strategy = "spread" or "single-path", and no kernel_transform'
+        )
+    if given.strategy == LEARNING and not (problem.settings.per_task and problem.budgets):
+        raise RunError(
+            f"the strategy {given.strategy} learns what each task wants within a budget: say "
+            "per_task (--per-task) and what a network may cost, as --max flops=20M"
         )
     if grammar.finite:
         empty = Bank(

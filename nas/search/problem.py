@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from nas.archive import Measurement
 from nas.evaluate import BANKED, EVALUATORS, Conditions, usual
-from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
 from nas.grammar.count import count, cover, extreme
-from nas.measure import costs
+from nas.measure import COSTS, costs
 from nas.measure.latency import Deployment
 from nas.measure.runtime import usual as usual_runtime
 from nas.plan import Plan, plan
-from nas.search.columns import counted, kept, limits_of, objectives_of
+from nas.search.columns import Aim, aims_of, column, counted, counted_by_any, kept_by_any
 from nas.search.folder import RunError
 from nas.search.settings import Settings
 from nas.supernet import Bank, Space, chain
@@ -43,24 +43,42 @@ class Problem:
         return self.tasks[0].input
 
     @cached_property
-    def objectives(self) -> tuple[Objective, ...]:
-        return objectives_of(self.settings, self.tasks)
+    def aims(self) -> tuple[Aim, ...]:
+        """What architectures are chosen by: one aim for all tasks, or one for each."""
+        return aims_of(self.settings, self.tasks)
 
-    @cached_property
-    def limits(self) -> tuple[Limit, ...]:
-        return limits_of(self.settings, self.tasks)
+    @property
+    def columns(self) -> set[str]:
+        """Those that objectives and limits read."""
+        objectives = {objective.name for aim in self.aims for objective in aim.objectives}
+        return objectives | {limit.name for aim in self.aims for limit in aim.limits}
 
     @cached_property
     def deployments(self) -> tuple[Deployment, ...]:
         """How networks are run whose latency is measured: those with a name, and the other where
         an objective or a limit reads its column."""
         device, written = self.settings.device, not self.grammar.used
-        columns = {o.name for o in self.objectives} | {limit.name for limit in self.limits}
         wanted = []
         for given in self.settings.latency:
             runtime = usual_runtime(device, written) if given.runtime == "auto" else given.runtime
             wanted.append(Deployment(runtime, given.threads, given.batch, device, given.name))
-        return tuple(d for d in wanted if d.name or not columns.isdisjoint(d.columns))
+        return tuple(d for d in wanted if d.name or self.reads(d))
+
+    def reads(self, deployment: Deployment) -> bool:
+        """Whether an objective or a limit reads latencies that are measured so."""
+        tasks = self.tasks if self.settings.per_task else self.tasks[:1]
+        return any(
+            self.latency_column(deployment, task, number) in self.columns
+            for task in tasks
+            for number, _ in enumerate(deployment.columns)
+        )
+
+    def latency_column(
+        self, deployment: Deployment, task: Task | None = None, number: int = 0
+    ) -> str:
+        """The column of a deployment's latency; where each task finds its own, of one task's."""
+        name = deployment.columns[number]
+        return column(task or self.tasks[0], self.tasks, name) if self.settings.per_task else name
 
     @property
     def evaluator(self) -> str:
@@ -81,12 +99,38 @@ class Problem:
         return self.evaluator in BANKED
 
     def costs(self, derivation: Derivation) -> dict[str, float]:
-        """What can be counted of an architecture with the heads of the tasks."""
-        return {m.name: m.value for m in costs(plan(derivation, heads=self.tasks))}
+        """What can be counted of an architecture with the heads of the tasks, and of a network for
+        each task alone where each finds its own."""
+        whole = plan(derivation, heads=self.tasks)
+        named = {m.name: m.value for m in costs(whole)}
+        for task in self.tasks if self.settings.per_task else ():
+            own = costs(whole, task.name)
+            named |= {column(task, self.tasks, m.name): m.value for m in own}
+        return named
+
+    def _least(self, derivation: Derivation) -> dict[str, float]:
+        """What can be counted of an architecture; where each task finds its own, of the cheapest
+        network for one of them."""
+        every = self.costs(derivation)
+        if not self.settings.per_task:
+            return every
+        return {
+            name: min(every[column(task, self.tasks, name)] for task in self.tasks)
+            for name, cost in COSTS.items()
+            if cost.of
+        }
+
+    def own_costs(self, derivation: Derivation) -> list[Measurement]:
+        """What can be counted of a network for each task alone, where each finds its own."""
+        if not self.settings.per_task:
+            return []
+        whole = plan(derivation, heads=self.tasks)
+        return [cost for task in self.tasks for cost in costs(whole, task.name)]
 
     def keeps(self, derivation: Derivation) -> bool:
-        """Whether an architecture keeps the limits, as far as it can be counted."""
-        return kept(self.costs(derivation), self.limits)
+        """Whether an architecture keeps the limits, as far as it can be counted; where each task
+        finds its own, those of one of them."""
+        return kept_by_any(self.costs(derivation), self.aims)
 
     @cached_property
     def architectures(self) -> int | None:
@@ -96,7 +140,7 @@ class Problem:
     @property
     def most(self) -> Limits:
         """What derivations of a recursive grammar may cost at most."""
-        return within(self.limits)
+        return within(counted_by_any(self.aims))
 
     @cached_property
     def space(self) -> Space:
@@ -107,25 +151,32 @@ class Problem:
         """
         if not self.grammar.finite:
             return Space(self.grammar, self.input, self.most, self.settings.size or OPEN_SIZE)
-        bounds = counted(self.limits)
+        bounds = counted_by_any(self.aims)
+        served = partial(Space, self.grammar, self.input, tasks=self.tasks, budgets=self.budgets)
         if not bounds:
-            return Space(self.grammar, self.input)
+            return served()
         # heads cost something too, and parts that no head reads nothing
         top = extreme(self.grammar, input=self.input)
-        whole, alone = self.costs(top), plan(top)
+        whole, alone = self._least(top), plan(top)
         spare = {name: max(0, int(whole[name]) - getattr(alone, name)) for name in bounds}
         trunk = {name: bound - spare[name] for name, bound in bounds.items()}
         for limits in (Limits(**trunk), Limits(**bounds), None):
-            space = Space(self.grammar, self.input, limits, keeps=self.keeps)
+            space = served(limits, keeps=self.keeps)
             with suppress(GrammarError):
                 _ = space.smallest
                 return space
         raise self._too_tight(bounds)
 
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """The FLOPs that a network for each task alone may have, () where some may have any."""
+        bounds = [counted(aim.limits).get("flops") for aim in self.aims]
+        return tuple(map(float, filter(None, bounds))) if all(bounds) else ()
+
     def _too_tight(self, bounds: dict[str, int]) -> RunError:
         for name, bound in bounds.items():
             end = extreme(self.grammar, input=self.input, of=name, largest=False)
-            least = self.costs(end)[name]
+            least = self._least(end)[name]
             if least > bound:
                 return RunError(
                     f"no network of {self.grammar.name} has {name} of at most {bound:,}: the "
@@ -223,10 +274,10 @@ class Problem:
         return Problem(settings, self.grammar, self.tasks)
 
 
-def within(limits: Sequence[Limit]) -> Limits:
-    """What derivations of a recursive grammar may cost at most: the limits, and otherwise what can
-    be trained from scratch in reasonable time."""
-    return Limits(OPEN_TERMINALS, **(OPEN_LIMITS | counted(limits)))
+def within(bounds: Mapping[str, int]) -> Limits:
+    """What derivations of a recursive grammar may cost at most: what is given, and otherwise what
+    can be trained from scratch in reasonable time."""
+    return Limits(OPEN_TERMINALS, **(OPEN_LIMITS | dict(bounds)))
 
 
 def same_input(tasks: Sequence[Task]) -> str:

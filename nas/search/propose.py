@@ -13,15 +13,14 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 
-from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
 from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
-from nas.search.columns import finer
+from nas.search.columns import Aim, finer
 from nas.search.evolve import EvolutionSampler, RandomDerivations
-from nas.search.predicted import COLUMNS, Goal, PredictedSampler
+from nas.search.predicted import COLUMNS, Goal, PredictedSampler, Wanted
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
 
@@ -39,7 +38,7 @@ class Bred:
     start: Sequence[Derivation]
     key: Key | None
     size: Size | None
-    goals: Sequence[Goal] = ()
+    wanted: Sequence[Wanted] = ()
 
     @property
     def own(self) -> tuple[Sequence[Derivation], Key | None, Size | None]:
@@ -54,7 +53,7 @@ FIXED: dict[str, Callable[[int, int], BaseSampler]] = {
     "gp": lambda seed, population: GPSampler(seed=seed, n_startup_trials=population),
 }
 BREEDING: dict[str, Callable[[Bred], DerivationSampler]] = {
-    "predicted": lambda bred: PredictedSampler(bred.seed, bred.population, *bred.own, bred.goals),
+    "predicted": lambda bred: PredictedSampler(bred.seed, bred.population, *bred.own, bred.wanted),
     "tree": lambda bred: TreeSampler(bred.seed, bred.population, 0.5, *bred.own),
     "evolution": lambda bred: EvolutionSampler(
         bred.seed, bred.population, max(2, bred.population // 10), *bred.own
@@ -64,6 +63,7 @@ BREEDING: dict[str, Callable[[Bred], DerivationSampler]] = {
 
 
 PARENTED = ("tree", "evolution")  # samplers whose children come of parents
+PER_TASK = ("predicted", "random")  # those that serve several aims
 
 
 def resolved(sampler: str, *, inherits: bool = False) -> str:
@@ -106,14 +106,15 @@ class Proposer:
     middle. key: what no two proposals of a sampler that breeds share.
 
     Every twentieth proposal is a random draw, so that a search can say what its sampler brought.
+    Where each task finds its own architecture there is an aim for each, and a sampler that serves
+    them in turn.
     """
 
     def __init__(
         self,
         space: Space,
         sampler: str,
-        objectives: Sequence[Objective],
-        limits: Sequence[Limit],
+        aims: Sequence[Aim],
         *,
         seed: int,
         population: int,
@@ -121,7 +122,9 @@ class Proposer:
         key: Key | None = None,
     ):
         self.space, self.grammar = space, space.grammar
-        self.objectives, self.limits = objectives, limits
+        self.aims = aims
+        self.objectives = list(dict.fromkeys(o for aim in aims for o in aim.objectives))
+        self.limits = list(dict.fromkeys(limit for aim in aims for limit in aim.limits))
         self.seed = seed
         bred = breeds(sampler, self.grammar)
         self.draws = sampler != "random" and (bred or not start)  # a list is gone through as it is
@@ -134,7 +137,7 @@ class Proposer:
         with _quiet():
             own = (
                 BREEDING[sampler](
-                    Bred(seed, population, start, self._keeping(key), space.size, self._goals())
+                    Bred(seed, population, start, self._keeping(key), space.size, self._wanted())
                 )
                 if bred
                 else FIXED[sampler](seed, population)
@@ -169,15 +172,28 @@ class Proposer:
         """By column Kendall's τ of what the sampler predicted with what it had not seen."""
         return getattr(self.study.sampler, "agreement", {})
 
-    def _goals(self) -> list[Goal]:
-        """What candidates are judged by."""
-        goals = []
-        for objective in self.objectives:
-            cost = cost_named(objective.name)
-            exact, clocked = (cost.counted, cost.of is None) if cost else ("", False)
-            told = finer(objective.name)
-            goals.append(Goal(objective.name, objective.maximize, exact, clocked, told))
-        return goals
+    def _wanted(self) -> list[Wanted]:
+        """What candidates are judged by, for each aim. A network for one task alone may leave parts
+        out, so that what it costs cannot be told of its derivation."""
+        wanted = []
+        for aim in self.aims:
+            goals = []
+            for objective in aim.objectives:
+                cost = cost_named(objective.name)
+                exact = cost.counted if cost and not aim.task else ""
+                clocked = cost is not None and cost.of is None
+                goals.append(
+                    Goal(
+                        objective.name,
+                        objective.maximize,
+                        exact,
+                        spare=clocked,
+                        along=cost is not None and bool(cost.counted),
+                        finer=finer(objective.name),
+                    )
+                )
+            wanted.append(Wanted(tuple(goals), tuple(limit.name for limit in aim.limits)))
+        return wanted
 
     def ask(self) -> Proposal:
         drawn = self._draw()

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from nas.archive import Archive, Trial
 from nas.files import refuse_links
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
 from nas.measure import cost_named
-from nas.search.columns import Named, column, columns_of, limits_of, objectives_of
+from nas.search.columns import Aim, Named, aims_of, column, columns_of
 from nas.search.folder import RunError, read_facts
 from nas.search.gain import Gain, gain
 from nas.search.problem import Problem
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from nas.network import Network
     from nas.supernet import Bank
 
-TRUST = "trust.json"
+TRUST, PREFERENCES = "trust.json", "preferences.json"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Run:
@@ -119,26 +122,55 @@ class Run:
             verdict = archive.notes("verdict")
         return str(verdict[0]["evaluator"]) if verdict else self.problem.evaluator
 
+    @cached_property
+    def aims(self) -> tuple[Aim, ...]:
+        """What architectures are chosen by: one aim for all tasks, or one for each."""
+        return aims_of(self.settings, self.named)
+
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        return objectives_of(self.settings, self.named)
+        """Those of every aim."""
+        return tuple(dict.fromkeys(o for aim in self.aims for o in aim.objectives))
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        return limits_of(self.settings, self.named)
+        """Those of every aim."""
+        return tuple(dict.fromkeys(limit for aim in self.aims for limit in aim.limits))
 
-    def front(self, objectives: Sequence[str] = ()) -> ParetoFront:
-        """The Pareto front over the run's objectives, or over any columns that trials have."""
-        trials = self.trials
-        known = set(columns_of(self.named, self.settings.latency))
+    def aim(self, task: str = "") -> Aim:
+        """What a task's architectures are chosen by; without one, what those for all tasks are.
+
+        Raises RunError for a task that is none of the run's, and without one where each task finds
+        its own.
+        """
+        names = [named.name for named in self.named]
+        if task not in names and (task or self.settings.per_task):
+            why = f"{task!r} is no task of {self.folder}" if task else "each task has its own front"
+            raise RunError(f"{why}: say which, of {', '.join(names)} (--task {names[0]})")
+        own = {aim.task: aim for aim in self.aims}
+        if task in own:
+            return own[task]
+        metric = column(next(named for named in self.named if named.name == task), self.named)
+        costs = [o for o in self.aims[0].objectives if cost_named(o.name)]
+        return Aim(
+            (Objective.named(metric, [metric]), *(costs or [Objective("flops", False)])),
+            self.aims[0].limits,
+            task,
+        )
+
+    def front(self, objectives: Sequence[str] = (), *, task: str = "") -> ParetoFront:
+        """The Pareto front over the run's objectives, or a task's, or any columns that trials have.
+        Raises RunError where each task has its own and none is named."""
+        trials, aim = self.trials, self.aim(task)
+        known = set(columns_of(self.settings, self.named))
         known.update(name for trial in trials for name in trial.columns())
-        chosen = tuple(Objective.named(name, known) for name in objectives) or self.objectives
-        return ParetoFront.of(trials, chosen, self.limits)
+        chosen = tuple(Objective.named(name, known) for name in objectives) or aim.objectives
+        return ParetoFront.of(trials, chosen, aim.limits)
 
     @property
     def gain(self) -> Gain | None:
         """What the sampler brought over the search's own random draws, None of too few."""
-        return gain(self.trials, self.objectives, self.limits)
+        return gain(self.trials, self.aims)
 
     @property
     def trivial(self) -> dict[str, float]:
@@ -150,18 +182,16 @@ class Run:
         }
 
     def fronts(self) -> dict[str, ParetoFront]:
-        """The front over everything under "", and where there are several tasks one for each:
-        its metric and the costs among the objectives."""
-        fronts = {"": self.front()}
+        """The front over everything under "", but where each task finds its own architecture; and
+        where there are several tasks one for each."""
+        fronts = {} if self.settings.per_task else {"": self.front()}
         if len(self.named) > 1:
-            costs = [o.name for o in self.objectives if cost_named(o.name)] or ["flops"]
-            for task in self.named:
-                fronts[task.name] = self.front([column(task, self.named), *costs])
+            fronts |= {task.name: self.front(task=task.name) for task in self.named}
         return fronts
 
-    def best(self) -> str:
-        """The id of the front's first trial: the best by the first objective."""
-        front = self.front()
+    def best(self, task: str = "") -> str:
+        """The id of a front's first trial: the best by its first objective."""
+        front = self.front(task=task)
         if not front.trials:
             raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
         return front.trials[0].id
@@ -175,30 +205,53 @@ class Run:
         )
         return pd.DataFrame(list(rows))
 
+    @cached_property
+    def preferences(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By task, site and label the probabilities that were learned while the shared weights were
+        trained; {} where the strategy learns none. Raises RunError for a file that is none."""
+        path = self.folder / PREFERENCES
+        if not path.exists():
+            return {}
+        try:
+            known = TypeAdapter(dict[str, dict[str, dict[str, Share]]]).validate_json(
+                path.read_bytes()
+            )
+        except ValueError as error:
+            raise RunError(f"{path}: {str(error).splitlines()[0]}: it holds no shares") from None
+        missing = {named.name for named in self.named} - known.keys()
+        if missing:
+            raise RunError(f"{path}: holds nothing of {', '.join(sorted(missing))}")
+        return known
+
     def bank(self) -> Bank:
         """The trained shared weights; RunError where the run has none."""
         from nas.search.extract import trained_bank
 
         return trained_bank(self.problem, self.folder)
 
-    def network(self, id: str) -> Network:
-        """A trial's network, as it was measured where its weights can be had again."""
+    def network(self, id: str, task: str = "") -> Network:
+        """A trial's network, as it was measured where its weights can be had again; with a task,
+        what that one takes of it. Raises RunError where each task finds its own and none is named.
+        """
         from nas.search.extract import network_of
 
-        return network_of(self.problem, self.folder, self.evaluator, self.derivation(id))
+        self.aim(task)
+        derivation = self.derivation(id)
+        return network_of(self.problem, self.folder, self.evaluator, derivation, task)
 
-    def extract(self, id: str) -> nn.Module:
+    def extract(self, id: str, task: str = "") -> nn.Module:
         """A trial's network as a plain torch module that needs nothing of nas; eval mode."""
         from nas.export import plain
 
-        return plain(self.network(id))
+        return plain(self.network(id, task))
 
-    def save(self, id: str, folder: str | Path) -> Network:
+    def save(self, id: str, folder: str | Path, *, task: str = "") -> Network:
         """Write a trial's network to a new folder: model.py, weights.safetensors,
-        architecture.json, recipe.toml. Raises ExportError where the folder is in the way."""
+        architecture.json, recipe.toml; with a task, a network for that one alone. Raises
+        ExportError where the folder is in the way."""
         from nas.search.extract import save
 
-        trial, network = self.trial(id), self.network(id)
+        trial, network = self.trial(id), self.network(id, task)
         source = {"run": self.folder.name, "trial": trial.id, "columns": dict(trial.columns())}
         save(network, Path(folder), self.problem, source)
         return network

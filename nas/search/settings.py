@@ -44,6 +44,9 @@ class Settings(Strict):
     sampler: Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"] = (
         setting("auto", "who proposes; auto is predicted, or tree where children inherit weights")
     )
+    per_task: bool = setting(
+        False, "each task finds an architecture of its own, where there are several"
+    )
     objectives: tuple[str, ...] = setting(
         (), "columns, as accuracy, flops, latency_ms; by default each task's metric and FLOPs"
     )

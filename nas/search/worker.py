@@ -60,7 +60,9 @@ class Worker:
             ]
             conditions = replace(conditions, parents=parents, origin=job.lineage.origin)
         derivation = Derivation.read(job.derivation, grammar)
-        return EVALUATORS[job.evaluator].measure(derivation, conditions)
+        evaluated = EVALUATORS[job.evaluator].measure(derivation, conditions)
+        own = self.problem.own_costs(derivation)
+        return evaluated._replace(measurements=[*evaluated.measurements, *own])
 
     def _undefined(self, evaluated: Evaluated) -> str:
         """Which task's own metric is no number, "" where all are."""

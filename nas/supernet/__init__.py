@@ -8,7 +8,8 @@ from nas.supernet.inherit import Parent, inherit, trained
 from nas.supernet.slots import BankError
 from nas.supernet.space import Space
 from nas.supernet.statistics import Statistics, batch_statistics
-from nas.supernet.strategies import STRATEGIES, Strategy, strategy_of
+from nas.supernet.strategies import STRATEGIES, strategy_of
+from nas.supernet.strategy import Strategy
 from nas.supernet.subnet import Subnet
 
 __all__ = [

@@ -23,6 +23,7 @@ from nas.grammar.derivation import Input
 from nas.grammar.derive import Size
 from nas.plan import nontrivial
 from nas.supernet.chain import shrinking
+from nas.task import Task
 
 TIGHTER = 16  # steps in which limits are drawn in where what must be kept besides is missed
 
@@ -34,6 +35,9 @@ class Space:
     size: the operators of random derivations of a recursive grammar; there, those with nothing to
     learn are passed over. keeps: what a derivation of a finite grammar must keep besides, which its
     own cost does not tell, as limits on a whole network with the heads of its tasks.
+
+    tasks: those that its networks serve. budgets: the FLOPs that a network for each task alone may
+    have, () where nothing is asked for.
     """
 
     grammar: Grammar
@@ -41,6 +45,8 @@ class Space:
     limits: Limits | None = None
     size: Size | None = None
     keeps: Callable[[Derivation], bool] | None = None
+    tasks: tuple[Task, ...] = ()
+    budgets: tuple[float, ...] = ()
 
     def draw(self, rng: random.Random) -> Derivation:
         """A random derivation, every site by its options' weights."""

@@ -1,47 +1,22 @@
 """Who is trained at each step: functions of the step and a random stream of its own.
 
-Those that ship have no state, so that training resumes from the number of the step alone. One that
-learns from what came of its turns says what a checkpoint is to keep of it.
+All but `by_task` have no state, so that training resumes from the number of the step alone.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from nas.grammar import Option, Site, choose_at_random
 from nas.grammar.count import cover, table
-from nas.journal import JSON
+from nas.supernet.by_task import ByTask
 from nas.supernet.chain import chain, follow
 from nas.supernet.sites import Dimension, dimension, order
 from nas.supernet.space import Space
-from nas.train import StepLosses, Turn
+from nas.supernet.strategy import Choice, Strategy
+from nas.train import Turn
 from nas.user_code import user_attribute
-
-Choice = Callable[[int, random.Random], Turn]
-
-
-class Strategy:
-    """Who is trained at a step; one without memory is a function of the step and its stream."""
-
-    def __init__(self, turn: Choice):
-        self.turn = turn
-
-    def __call__(self, step: int, rng: random.Random) -> Turn:
-        """The turn of a step; the same whenever it is asked for with the same stream and state."""
-        return self.turn(step, rng)
-
-    def hear(self, step: int, turn: Turn, losses: StepLosses) -> None:
-        """Told of every turn that was trained, in order, and of each derivation's loss by task."""
-
-    def state(self) -> dict[str, JSON]:
-        """What to keep with a checkpoint of the weights."""
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was kept."""
-
 
 STAGES: tuple[Dimension, ...] = ("kernel", "depth", "width")
 
@@ -172,19 +147,33 @@ def of_user(target: str) -> Callable[[Space, int], Strategy]:
     return strategy
 
 
+def by_task(space: Space, steps: int) -> Strategy:
+    """What each task wants is learned on the way (FBNetV5); see `ByTask`."""
+    return ByTask(space, steps, spread(space, steps))
+
+
 def strategy_of(name: str, space: Space, steps: int) -> Strategy:
     """The strategy of a name, or of the user's `./file.py:name`, for a training."""
-    if name in STRATEGIES:
-        return Strategy(STRATEGIES[name](space, steps))
-    return of_user(name)(space, steps)
+    if name not in STRATEGIES:
+        return of_user(name)(space, steps)
+    made = STRATEGIES[name](space, steps)
+    return made if isinstance(made, Strategy) else Strategy(made)
 
 
-STRATEGIES: dict[str, Callable[[Space, int], Choice]] = {
+STRATEGIES: dict[str, Callable[[Space, int], Choice | Strategy]] = {
     "single-path": single_path,
     "spread": spread,
     "fair": fair,
     "sandwich": sandwich,
     "progressive": progressive,
     "sorted": sorted_nested,
+    "by-task": by_task,
 }
-FINITE = ("fair", "sandwich", "progressive", "sorted")  # those that ask for a space's ends or sites
+LEARNING = "by-task"  # the one that learns what tasks want
+FINITE = (
+    "fair",
+    "sandwich",
+    "progressive",
+    "sorted",
+    "by-task",
+)  # those that ask for a space's ends or sites

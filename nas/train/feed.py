@@ -60,6 +60,7 @@ class Feed:
             for group in self.groups
         ]
         ahead = device.type != "cpu" if ahead is None else ahead
+        self.held = [_held(group, recipe) for group in self.groups]
         self.reader = ThreadPoolExecutor(1, "nas-reader") if ahead else None
         self.next: tuple[int, Future[list[Batch]]] | None = None
 
@@ -68,25 +69,34 @@ class Feed:
         if self.next and self.next[0] == number:
             batches = self.next[1].result()
         else:
-            batches = self._read(number)
+            batches = self._read(number, self.batches, "train")
         if self.reader:
-            self.next = after, self.reader.submit(self._read, after)
+            self.next = after, self.reader.submit(self._read, after, self.batches, "train")
         return [
             self._augmented(batch, group, names) if names else batch
             for batch, group, names in zip(batches, self.groups, self.names, strict=True)
         ]
 
+    def held_out(self, number: int) -> list[Batch]:
+        """A batch of the validation split for each group of tasks, as it is."""
+        return self._read(number, self.held, "valid")
+
     def _augmented(self, batch: Batch, group: Sequence[Task], names: tuple[str, ...]) -> Batch:
         dense = [task.name for task in group if TARGETS[task.target].dense]
         return augmented(batch, names, group[0].preparation, dense)
 
-    def _read(self, number: int) -> list[Batch]:
+    def _read(self, number: int, order: Sequence[Batches], name: str) -> list[Batch]:
         read = list[Batch]()
-        for group, batches in zip(self.groups, self.batches, strict=True):
+        for group, batches in zip(self.groups, order, strict=True):
             at = batches.at(number)
-            y = {task.name: task.splits().train.y_at(at, self.device) for task in group}
-            read.append(Batch(group[0].splits().train.x_at(at, self.device), y))
+            splits = {task.name: getattr(task.splits(), name) for task in group}
+            y = {task: split.y_at(at, self.device) for task, split in splits.items()}
+            read.append(Batch(splits[group[0].name].x_at(at, self.device), y))
         return read
+
+
+def _held(group: Sequence[Task], recipe: Recipe) -> Batches:
+    return Batches(len(group[0].splits().valid), recipe.batch, recipe.seed)
 
 
 def _batches(group: Sequence[Task], recipe: Recipe) -> Batches:

@@ -32,9 +32,10 @@ Logits = dict[str, Tensor]  # by task
 
 
 class Weights(Protocol):
-    """What can be trained: it leases the tensors of some plans."""
+    """What can be trained: it leases the tensors of some plans, and shows those of one."""
 
     def lease(self, plans: Sequence[Plan]) -> Lease: ...
+    def views(self, plan: Plan) -> Params: ...
 
 
 @contextmanager
@@ -135,7 +136,7 @@ class Trainer:
         plans = list[list[Plan]]()
         for turn in turns:
             plans.append([])
-            for number, derivation in enumerate(turn.derivations):
+            for number, derivation in enumerate(turn.trained):
                 tasks = self._trained(turn, number)
                 key = id(derivation), tuple(task.name for task in tasks)
                 if key not in known:
@@ -163,18 +164,36 @@ class Trainer:
         first = (step * len(turns) + number) * some
         losses, taught, batches = list[dict[str, float]](), list[Logits](), list[Batch]()
         with chance(*parts):
-            for i, (planned, derivation) in enumerate(zip(plans, turn.derivations, strict=True)):
+            for i, (planned, derivation) in enumerate(zip(plans, turn.trained, strict=True)):
                 with _blamed(step, derivation):
                     if own or i == 0:
                         batches = self.feed.batch(first + i, self._after(first + i, some))
-                    tasks = self._trained(turn, i)
+                    weights = self._weights(turn, i)
                     by_task, logits = self._gradients(
-                        planned, params[i], batches, tasks, taught, len(turns) * some
+                        planned, params[i], batches, weights, taught, len(turns) * some
                     )
                     losses.append(by_task)
                     if turn.teach and i == 0:
                         taught = logits
-        return StepLosses(tuple(losses))
+        return StepLosses((*losses, *self._scores(step, first, turn)))
+
+    def _weights(self, turn: Turn, number: int) -> dict[Task, float]:
+        """What weights a derivation's losses, of the tasks that it is trained for."""
+        given = turn.weights[number] if turn.weights else {}
+        return {
+            task: task.weight * given.get(task.name, 1.0) for task in self._trained(turn, number)
+        }
+
+    def _scores(self, step: int, batch: int, turn: Turn) -> Iterator[dict[str, float]]:
+        """Losses of the derivations that a turn scores, on one batch of the validation split."""
+        batches = self.feed.held_out(batch) if turn.scored else []
+        first = len(turn.trained)
+        for number, derivation in enumerate(turn.derivations[first:], first):
+            with _blamed(step, derivation), torch.no_grad():
+                tasks = self._trained(turn, number)
+                planned = plan(derivation, heads=tasks)
+                losses, _ = self._losses(planned, self.weights.views(planned), batches, tasks)
+                yield {name: float(value) for name, value in losses.items()}
 
     def _after(self, batch: int, some: int) -> int:
         """The batch that is probably asked for after one."""
@@ -186,21 +205,22 @@ class Trainer:
         planned: Plan,
         params: Params,
         batches: Sequence[Batch],
-        tasks: Sequence[Task],
+        weights: Mapping[Task, float],  # of the losses of the tasks that it is trained for
         taught: Sequence[Logits],  # a teacher's by piece, or none
         divisor: int,  # of the gradients
     ) -> tuple[dict[str, float], list[Logits]]:
         """Add the gradients of a derivation; each task's loss, and logits by piece."""
-        losses, logits = dict.fromkeys([task.name for task in tasks], 0.0), list[Logits]()
+        losses, logits = dict.fromkeys([task.name for task in weights], 0.0), list[Logits]()
         pieces = zip(*(batch.pieces(self.pieces) for batch in batches), strict=True)
         for number, piece in enumerate(pieces):
-            by_task, answers = self._losses(planned, params, piece, tasks, taught[number:])
+            by_task, answers = self._losses(planned, params, piece, list(weights), taught[number:])
             share = len(piece[0].x) / len(batches[0].x)
             for name, value in by_task.items():
                 losses[name] += share * float(value.detach())
             if not all(map(isfinite, losses.values())):
                 raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
-            total = torch.stack([task.weight * by_task[task.name] for task in tasks]).sum()
+            parts = [weight * by_task[task.name] for task, weight in weights.items()]
+            total = torch.stack(parts).sum()
             total = total if share == 1 else total * share
             total = total if divisor == 1 else total / divisor
             again = number + 1 < self.pieces  # parameters that are made of others serve once more
@@ -214,7 +234,7 @@ class Trainer:
         params: Params,
         batches: Sequence[Batch],
         tasks: Sequence[Task],
-        taught: Sequence[Logits],
+        taught: Sequence[Logits] = (),
     ) -> tuple[dict[str, Tensor], Logits]:
         """Each task's loss of its own inputs, and its logits."""
         x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
@@ -258,8 +278,8 @@ def _alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
     """Whether turns train the same derivations, by identity, for the same tasks."""
     return len(turns) == len(others) and all(
         a.tasks == b.tasks
-        and len(a.derivations) == len(b.derivations)
-        and all(x is y for x, y in zip(a.derivations, b.derivations, strict=True))
+        and len(a.trained) == len(b.trained)
+        and all(x is y for x, y in zip(a.trained, b.trained, strict=True))
         for a, b in zip(turns, others, strict=True)
     )
 

@@ -17,13 +17,19 @@ class Turn:
     `one` batch, or `each` one of its own. Gradients add up over one batch, as in FairNAS (Chu et
     al. 2019, algorithm 1) and BigNAS: what a single derivation touches moves as in a step of its
     own. Over batches of their own the losses are averaged, as over one larger batch. tasks: the
-    names of those that each derivation is trained for, by default all.
+    names of those that each derivation is trained for, by default all. weights: of each trained
+    derivation's losses, by task, beside those that tasks have themselves.
+
+    scored: so many of the derivations, the last, are not trained: their losses are told on one
+    batch of the validation split, as the weights are before the step.
     """
 
     derivations: tuple[Derivation, ...]
     teach: bool = False
     batches: Literal["one", "each"] = "one"
     tasks: tuple[tuple[str, ...], ...] = ()
+    weights: tuple[Mapping[str, float], ...] = ()
+    scored: int = 0
 
     def __post_init__(self) -> None:
         if self.teach and self.batches == "each":
@@ -32,9 +38,17 @@ class Turn:
             raise ValueError("a turn names the tasks of each of its derivations, or of none")
         if self.teach and self.tasks:
             raise ValueError("a turn that teaches trains all its derivations for all tasks")
+        if not 0 <= self.scored < len(self.derivations):
+            raise ValueError("a turn trains one derivation at least, beside those it scores")
+        if self.weights and len(self.weights) != len(self.trained):
+            raise ValueError("a turn weights the losses of each derivation it trains, or of none")
+
+    @property
+    def trained(self) -> tuple[Derivation, ...]:
+        return self.derivations[: len(self.derivations) - self.scored]
 
     def trains(self, number: int, task: str) -> bool:
-        """Whether its derivation of that number is trained for a task."""
+        """Whether its derivation of that number is trained, or scored, for a task."""
         return not self.tasks or task in self.tasks[number]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from nas.archive import Measurement, Trial
 from nas.front import Limit, Objective
+from nas.search.columns import Aim
 from nas.search.gain import gain
 
 OBJECTIVES = (Objective("accuracy", True), Objective("flops", False))
@@ -28,7 +29,7 @@ def trials(better: float, seed: int = 0, n: int = 100) -> list[Trial]:
 
 
 def test_a_sampler_that_is_better_is_said_to_be() -> None:
-    found = gain(trials(1.0), OBJECTIVES)
+    found = gain(trials(1.0), [Aim(OBJECTIVES)])
     assert found is not None
     assert found.share > found.low > 0.5
     assert "the sampler is better than random draws" in str(found)
@@ -38,20 +39,20 @@ def test_a_sampler_that_is_better_is_said_to_be() -> None:
 def test_a_sampler_that_brings_nothing_is_said_to_bring_nothing() -> None:
     covered = 0
     for seed in range(40):
-        found = gain(trials(0.0, seed), OBJECTIVES)
+        found = gain(trials(0.0, seed), [Aim(OBJECTIVES)])
         assert found is not None
         covered += found.low <= 0.5 <= found.high
     assert covered >= 30  # of an interval of 90 %
 
 
 def test_a_sampler_that_is_worse_is_said_to_be() -> None:
-    assert "worse" in str(gain(trials(-1.0), OBJECTIVES))
+    assert "worse" in str(gain(trials(-1.0), [Aim(OBJECTIVES)]))
 
 
 def test_what_fails_or_breaks_a_limit_comes_last() -> None:
     ok = [trial(i, 0.5, 1.0, drawn=True) for i in range(3)]
     over = [trial(3 + i, 0.9, 9.0, drawn=False) for i in range(5)]
-    found = gain([*ok, *over], OBJECTIVES, [Limit("flops", 2.0)])
+    found = gain([*ok, *over], [Aim(OBJECTIVES, (Limit("flops", 2.0),))])
     assert found is not None
     assert found.share == 0.0
     assert found.drawn_on_front == 3
@@ -59,10 +60,10 @@ def test_what_fails_or_breaks_a_limit_comes_last() -> None:
 
 def test_ties_are_halves() -> None:
     same = [trial(i, 0.5, 1.0, drawn=i < 3) for i in range(8)]
-    found = gain(same, OBJECTIVES)
+    found = gain(same, [Aim(OBJECTIVES)])
     assert found is not None
     assert found.share == pytest.approx(0.5)
 
 
 def test_of_too_few_draws_nothing_is_said() -> None:
-    assert gain(trials(1.0, n=20), OBJECTIVES) is None
+    assert gain(trials(1.0, n=20), [Aim(OBJECTIVES)]) is None

@@ -11,6 +11,7 @@ import pytest
 from nas.archive import Archive, Measurement
 from nas.front import Limit, Objective
 from nas.search import SettingsError, load, resume, search
+from nas.search.columns import Aim
 from nas.search.generations import as_searched
 from nas.search.halving import HalvingPool, rungs
 from nas.search.job import Job, Outcome
@@ -58,7 +59,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
 
 
 def halving(pool: Trained, archive: Archive, *limits: Limit) -> HalvingPool:
-    return HalvingPool(pool, archive, GIVEN, OBJECTIVES, limits)
+    return HalvingPool(pool, archive, GIVEN, [Aim(OBJECTIVES, limits)])
 
 
 def test_a_third_of_each_rung_goes_on_for_three_times_as_long(archive: Archive) -> None:

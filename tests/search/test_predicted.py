@@ -17,6 +17,7 @@ from nas.grammar import UNLIMITED, Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import extreme
 from nas.op import Shape
 from nas.search import PredictedSampler, choose_with
+from nas.search.columns import Aim
 from nas.search.inner import POPULATION, Judged, Variation, batch_along, explore
 from nas.search.predictor import FEWEST, Predictor, facts_of
 from nas.search.propose import Proposer
@@ -142,7 +143,7 @@ def asked(proposer: Proposer, batches: int) -> list[tuple[str, float, float]]:
 
 def proposer_of(seed: int = 0, limits: Sequence[Limit] = ()) -> Proposer:
     space = Space(MOBILE, INPUT)
-    return Proposer(space, "predicted", OBJECTIVES, tuple(limits), seed=seed, population=10)
+    return Proposer(space, "predicted", [Aim(OBJECTIVES, tuple(limits))], seed=seed, population=10)
 
 
 def test_a_planted_loss_is_found_in_few_batches_by_the_finer_column() -> None:
@@ -159,7 +160,7 @@ def test_a_planted_loss_is_found_in_few_batches_by_the_finer_column() -> None:
 def test_where_the_quality_cannot_be_told_no_batch_is_of_the_cheapest_alone() -> None:
     """Latency can be predicted, accuracy is noise: the front of what is known is the smallest."""
     aims = (Objective("accuracy", True), Objective("flops", False), Objective("latency_ms", False))
-    proposer = Proposer(Space(MOBILE, INPUT), "predicted", aims, (), seed=0, population=10)
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", [Aim(aims)], seed=0, population=10)
     noise, largest = random.Random(0), []
     for _ in range(4):
         proposals = [proposer.ask() for _ in range(10)]
@@ -173,7 +174,7 @@ def test_where_the_quality_cannot_be_told_no_batch_is_of_the_cheapest_alone() ->
 
 def test_a_latency_that_cannot_be_told_is_left_out() -> None:
     aims = (Objective("nll", False), Objective("flops", False), Objective("latency_ms", False))
-    proposer = Proposer(Space(MOBILE, INPUT), "predicted", aims, (), seed=0, population=10)
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", [Aim(aims)], seed=0, population=10)
     for _ in range(5):
         for proposal in [proposer.ask() for _ in range(10)]:
             d = proposal.derivation
@@ -183,7 +184,7 @@ def test_a_latency_that_cannot_be_told_is_left_out() -> None:
 
 
 def test_the_ends_of_a_batch_are_not_what_a_random_draw_takes_the_place_of() -> None:
-    proposer = Proposer(Space(MOBILE, INPUT), "predicted", OBJECTIVES, (), seed=0, population=20)
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", [Aim(OBJECTIVES)], seed=0, population=20)
     for _ in range(4):
         proposals = [proposer.ask() for _ in range(20)]
         for proposal in proposals:
@@ -211,14 +212,12 @@ def test_what_the_whole_network_costs_is_kept_by_every_proposal() -> None:
     }
     problem = prepare(Settings.of(facts))
     for sampler in ("predicted", "tree"):
-        proposer = Proposer(
-            problem.space, sampler, problem.objectives, problem.limits, seed=0, population=10
-        )
+        proposer = Proposer(problem.space, sampler, problem.aims, seed=0, population=10)
         for i in range(30):
             proposal = proposer.ask()
             assert problem.keeps(proposal.derivation)
             columns = problem.costs(proposal.derivation)
-            metrics = {o.name: i / 30 for o in problem.objectives if o.name not in columns}
+            metrics = {o.name: i / 30 for o in problem.aims[0].objectives if o.name not in columns}
             proposer.tell(proposal, columns | metrics)
 
 
@@ -294,7 +293,7 @@ def test_in_a_plain_study_each_value_is_predicted() -> None:
 )
 def test_a_space_of_one_site_or_none_is_gone_through_without_a_predictor(text: str) -> None:
     grammar = Grammar.parse(text, name="few")
-    proposer = Proposer(Space(grammar, INPUT), "predicted", OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(grammar, INPUT), "predicted", [Aim(OBJECTIVES)], seed=0, population=4)
     for i in range(30):
         proposal = proposer.ask()
         proposer.tell(proposal, {"accuracy": 1.0, "nll": float(i % 3), "flops": 1.0})

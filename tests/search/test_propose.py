@@ -13,6 +13,7 @@ from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
 from nas.plan import plan
 from nas.search import choose_with
+from nas.search.columns import Aim, counted
 from nas.search.problem import OPEN_SIZE, within
 from nas.search.propose import Proposer, resolved
 from nas.supernet import Space
@@ -28,7 +29,7 @@ def space(grammar: Grammar, limits: tuple[Limit, ...]) -> Space:
     """As a run draws from it."""
     if grammar.finite:
         return Space(grammar, INPUT)
-    return Space(grammar, INPUT, within(limits), OPEN_SIZE)
+    return Space(grammar, INPUT, within(counted(limits)), OPEN_SIZE)
 
 
 def worth(derivation: Derivation) -> float:
@@ -41,7 +42,7 @@ def worth(derivation: Derivation) -> float:
 
 
 def volume(sampler: str, seed: int, trials: int = 200) -> float:
-    proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=seed, population=20)
+    proposer = Proposer(Space(MOBILE, INPUT), sampler, [Aim(OBJECTIVES)], seed=seed, population=20)
     points = []
     for _ in range(trials // 20):
         asked = [proposer.ask() for _ in range(20)]
@@ -65,7 +66,7 @@ def test_evolution_really_evolves_on_a_planted_optimum() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
     def go() -> list[str]:
-        proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=5, population=4)
+        proposer = Proposer(Space(MOBILE, INPUT), sampler, [Aim(OBJECTIVES)], seed=5, population=4)
         texts = []
         for _ in range(4):
             asked = [proposer.ask() for _ in range(4)]
@@ -78,7 +79,7 @@ def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
 
 
 def test_a_failed_trial_is_told_and_never_the_best() -> None:
-    proposer = Proposer(Space(MOBILE, INPUT), "nsga2", OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), "nsga2", [Aim(OBJECTIVES)], seed=0, population=4)
     proposer.tell(proposer.ask(), None)
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 2.0})
     states = [t.state for t in proposer.study.trials]
@@ -87,7 +88,9 @@ def test_a_failed_trial_is_told_and_never_the_best() -> None:
 
 def test_limits_reach_optuna_as_constraints() -> None:
     limits = (Limit("flops", 1.0),)
-    proposer = Proposer(Space(MOBILE, INPUT), "nsga2", OBJECTIVES, limits, seed=0, population=4)
+    proposer = Proposer(
+        Space(MOBILE, INPUT), "nsga2", [Aim(OBJECTIVES, limits)], seed=0, population=4
+    )
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 3.0})
     proposer.tell(proposer.ask(), {"worth": 1.0, "flops": 0.5})
     assert [t.constraints for t in proposer.study.trials] == [{"flops": 2.0}, {"flops": -0.5}]
@@ -107,7 +110,7 @@ def test_a_plain_optuna_study_drives_a_derivation(name: str) -> None:
 
 
 def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
-    proposer = Proposer(Space(MOBILE, INPUT), "random", OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), "random", [Aim(OBJECTIVES)], seed=0, population=4)
     names = {frozenset(proposer.ask().trial.params) for _ in range(5)}
     assert names == {frozenset(proposer.sites)}
     assert len(proposer.sites) > 20
@@ -115,7 +118,7 @@ def test_optuna_is_asked_for_every_site_of_a_finite_space() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> None:
-    proposer = Proposer(Space(MOBILE, INPUT), sampler, OBJECTIVES, (), seed=0, population=4)
+    proposer = Proposer(Space(MOBILE, INPUT), sampler, [Aim(OBJECTIVES)], seed=0, population=4)
     found = [plan(proposer.ask().derivation).flops for _ in range(4)]
     ends = [plan(extreme(MOBILE, input=INPUT, largest=end)).flops for end in (False, True)]
     assert found[:2] == ends
@@ -125,7 +128,9 @@ def test_the_first_proposals_are_the_ends_of_a_finite_space(sampler: str) -> Non
 @pytest.mark.parametrize("sampler", ["random", "tree", "evolution", "predicted"])
 def test_an_open_grammar_is_proposed_within_the_runs_limits(sampler: str) -> None:
     limits = tuple(map(Limit, ("flops", "params", "activations"), (2e5, 2e4, 1e4)))
-    proposer = Proposer(space(EINSPACE, limits), sampler, OBJECTIVES, limits, seed=0, population=4)
+    proposer = Proposer(
+        space(EINSPACE, limits), sampler, [Aim(OBJECTIVES, limits)], seed=0, population=4
+    )
     for _ in range(15):
         proposal = proposer.ask()
         one = plan(proposal.derivation)
@@ -144,7 +149,7 @@ def test_where_nothing_is_said_predictors_propose_unless_children_need_parents()
 
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE])
 def test_a_bred_proposal_says_its_parents_and_is_never_proposed_again(grammar: Grammar) -> None:
-    proposer = Proposer(space(grammar, ()), "tree", OBJECTIVES, (), seed=0, population=6)
+    proposer = Proposer(space(grammar, ()), "tree", [Aim(OBJECTIVES)], seed=0, population=6)
     found: list[str] = []
     for _ in range(4):
         asked = [proposer.ask() for _ in range(6)]
@@ -163,7 +168,9 @@ def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
         one = plan(derivation)
         return "" if one.trivial else one.fingerprint
 
-    proposer = Proposer(space(EINSPACE, ()), "tree", OBJECTIVES, (), seed=0, population=5, key=key)
+    proposer = Proposer(
+        space(EINSPACE, ()), "tree", [Aim(OBJECTIVES)], seed=0, population=5, key=key
+    )
     found = []
     for _ in range(25):
         proposal = proposer.ask()
@@ -176,6 +183,6 @@ def test_what_shares_a_key_or_has_none_is_not_proposed() -> None:
 def test_a_start_is_proposed_first() -> None:
     start = [sample(MOBILE, random.Random(seed), input=INPUT) for seed in range(3)]
     proposer = Proposer(
-        Space(MOBILE, INPUT), "evolution", OBJECTIVES, (), seed=0, population=4, start=start
+        Space(MOBILE, INPUT), "evolution", [Aim(OBJECTIVES)], seed=0, population=4, start=start
     )
     assert [proposer.ask().derivation for _ in range(3)] == start

@@ -604,4 +604,7 @@ def test_a_metric_of_ones_own_takes_the_place_of_a_targets_of_its_name() -> None
 
     task = replace(Task.load("digits"), own="mine.py:macro_f1")
     assert column_clash([task]) == ""
-    assert columns_of([task]).count("macro_f1") == 1
+    assert (
+        columns_of(Settings.of({"space": "mobile", "tasks": ["digits"]}), [task]).count("macro_f1")
+        == 1
+    )

@@ -79,11 +79,12 @@ def test_a_step_leaves_everything_outside_its_slices_bit_identical(
         for value in kept.values():
             value.uniform_(1, 2)
     before = [{k: t.clone() for k, t in kept.items()} for kept in all_of(bank)]
-    turn = strategy_of(name, Space(MOBILE, DIGITS.input), 10)(9, random.Random(5))
+    space = Space(MOBILE, DIGITS.input, tasks=(DIGITS,), budgets=(1e6,))
+    turn = strategy_of(name, space, 10)(9, random.Random(5))
     recipe = Recipe(lr=0.1, weight_decay=0.1, optimizer=optimizer)  # type: ignore[arg-type]
     Trainer(bank, [DIGITS], recipe, 20).step(9, turn)
     outside, moved = 0, 0
-    for key, mask in touched(bank, turn.derivations).items():
+    for key, mask in touched(bank, turn.trained).items():
         for kept, old in zip(all_of(bank), before, strict=True):
             assert torch.equal(kept[key][~mask], old[key][~mask])
             moved += int((kept[key][mask] != old[key][mask]).sum())

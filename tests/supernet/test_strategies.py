@@ -36,7 +36,7 @@ path(c) = (mbconv(c, expand=2) | identity){4}
 """)
 MOBILE = Grammar.load("mobile")
 DIGITS = Task.load("digits")
-SPACE = Space(TINY, DIGITS.input)
+SPACE = Space(TINY, DIGITS.input, tasks=(DIGITS,), budgets=(1e6,))
 
 
 def turns(name: str, grammar: Grammar = TINY, steps: int = 100) -> list[Turn]:
