@@ -1,8 +1,5 @@
-"""scikit-learn's digits, and scenes of them: one to three, enlarged and placed at random on a
-faintly noisy ground.
-
-One set of scenes serves two tasks, which digits occur (labels) and whose each pixel is (pixels);
-both get the very same x, so that one pass of a trunk serves both.
+"""scikit-learn's digits, and small scenes of them: one to three, enlarged and placed at random on a
+faintly noisy ground; nearer digits are larger. `scenes.py` has larger ones, and what is asked.
 """
 
 from __future__ import annotations
@@ -38,18 +35,6 @@ def digits() -> Samples:
     return Samples("digits", pairs, "nhw", notes=(note,))
 
 
-def scenes(target: str = "labels") -> Samples:
-    """The scenes with which digits occur as "labels", or whose each of their "pixels" is."""
-    pixels = target == "pixels"
-    pairs = {
-        split: (scene.image, scene.owner if pixels else scene.occurs.astype(np.int64))
-        for split, scene in ((split, compose(split)) for split in COUNTS)
-    }
-    classes = ("background", *DIGITS) if pixels else DIGITS
-    note = "scenes of each split are composed of that split's own digits"
-    return Samples("scenes", pairs, "nhw", classes, (note,))
-
-
 @cache
 def raw_digits() -> tuple[Array, Array]:
     """Pictures (1797, 8, 8) in 0 to 1, values (1797,) int64."""
@@ -73,6 +58,8 @@ class Scenes:
     owner: Array  # (n, 32, 32) int64: 0 ground, 1 + the digit's value elsewhere
     occurs: Array  # (n, 10) float32: 1 where that digit is in the scene
     source: Array  # (n, 3) int64: which of the 1,797 digits was placed, -1 for none
+    place: Array  # (n, 32, 32) int8: which of the three, -1 for the ground
+    near: Array  # (n, 3) float32: how far away each is
 
 
 @cache
@@ -85,12 +72,13 @@ def compose(split: str) -> Scenes:
     source[np.arange(MOST) >= rng.integers(1, MOST + 1, size=(n, 1))] = -1
     size = rng.integers(SMALLEST, LARGEST + 1, size=(n, MOST))
     corner = _places(size, source >= 0, rng)
-    image, owner = _draw(pictures, values, source, corner, size)
+    image, owner, place = _draw(pictures, values, source, corner, size)
     image += NOISE * rng.standard_normal(image.shape)
     occurs = np.zeros((n, 10), np.float32)
     scene, slot = np.nonzero(source >= 0)
     occurs[scene, values[source[scene, slot]]] = 1
-    return Scenes(image.astype(np.float32), owner, occurs, source)
+    near = (LARGEST / size).astype(np.float32)
+    return Scenes(image.astype(np.float32), owner, occurs, source, place, near)
 
 
 def _places(
@@ -139,10 +127,11 @@ def _stretch(
 
 def _draw(
     pictures: Array, values: Array, source: Array, corner: Array, size: Array
-) -> tuple[Array, Array]:
-    """(image, owner); enlarging is two matrix products, and the last drawn owns a pixel."""
+) -> tuple[Array, Array, Array]:
+    """(image, owner, place); enlarging is two matrix products, the last drawn owns a pixel."""
     image = np.zeros((len(source), SIDE, SIDE))
     owner = np.zeros(image.shape, np.int64)
+    place = np.full(image.shape, -1, np.int8)
     for slot in range(MOST):
         scene = np.nonzero(source[:, slot] >= 0)[0]
         digit, side = source[scene, slot], size[scene, slot]
@@ -152,4 +141,5 @@ def _draw(
         ink = drawn >= INK
         image[scene] = np.where(ink, drawn, np.maximum(image[scene], drawn))
         owner[scene] = np.where(ink, 1 + values[digit, None, None], owner[scene])
-    return image, owner
+        place[scene] = np.where(ink, slot, place[scene])
+    return image, owner, place

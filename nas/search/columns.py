@@ -12,7 +12,7 @@ from nas.front import Limit, Objective, ParetoFront
 from nas.measure import COSTS, cost_named
 from nas.search.settings import Settings
 from nas.task import TARGETS, Metric, Task
-from nas.task.target.base import NLL
+from nas.task.target.base import LOSS, NLL
 
 
 class Aim(NamedTuple):
@@ -58,9 +58,10 @@ def finer(column: str) -> str:
     """The column that ranks as a metric's does and tells more: of what is counted right the
     likelihood, where its target has one; "" of any other."""
     for metrics in PRIMARY.values():
-        for metric in metrics if NLL in metrics else ():
+        told = next((metric for metric in (NLL, LOSS) if metric in metrics), None)
+        for metric in metrics if told else ():
             if metric.larger_is_better and re.search(rf"(^|_){metric.name}$", column):
-                return f"{column.removesuffix(metric.name)}{NLL.name}"
+                return f"{column.removesuffix(metric.name)}{told.name}" if told else ""
     return ""
 
 

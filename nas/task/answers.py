@@ -119,7 +119,8 @@ def check_logits(task: Task, logits: Tensor) -> None:
 def check_shape(task: Task, shape: tuple[int, ...]) -> None:
     """Raises TaskError when the logits of a sample have not the shape that the target asks for."""
     wanted = TARGETS[task.target].logits(len(task.classes), task.input)
-    if shape != wanted:
+    pairs = zip(shape, wanted, strict=False)
+    if len(shape) != len(wanted) or not all(asked in (-1, side) for side, asked in pairs):
         raise TaskError(
             f"{task.name}: logits of shape [n, {', '.join(map(str, shape))}], but {task.target} of "
             f"{len(task.classes)} classes take [n, {', '.join(map(str, wanted))}]; "

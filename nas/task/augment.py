@@ -13,6 +13,7 @@ from nas.lazy import torch
 from nas.task.error import TaskError
 from nas.task.target import Target
 from nas.task.target.base import NO_CLASS
+from nas.task.target.geometry import mirrored, moved_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,13 +52,18 @@ class Batch(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """A batch of x, and every y that lies on it, as float (n, 1, height, width)."""
+    """A batch of x, and every y that lies on it: maps as float (n, 1, height, width), and boxes as
+    their target has them, (n, boxes, 5) in shares of the picture."""
 
     x: Tensor
     y: dict[str, Tensor]
+    boxes: dict[str, Tensor] = {}  # noqa: RUF012
 
-    def each(self, move: Callable[[Tensor], Tensor]) -> Maps:
-        return Maps(move(self.x), {name: move(y) for name, y in self.y.items()})
+    def each(
+        self, move: Callable[[Tensor], Tensor], move_boxes: Callable[[Tensor], Tensor]
+    ) -> Maps:
+        maps = {name: move(y) for name, y in self.y.items()}
+        return Maps(move(self.x), maps, {name: move_boxes(b) for name, b in self.boxes.items()})
 
 
 class Augmentation(NamedTuple):
@@ -74,17 +80,22 @@ class Augmentation(NamedTuple):
 def flip(maps: Maps, preparation: Preparation) -> Maps:
     """Half of the pictures mirrored, left to right."""
     which = torch.rand(len(maps.x), 1, 1, 1, device=maps.x.device) < 0.5
-    return maps.each(lambda x: torch.where(which, x.flip(-1), x))
+    return maps.each(
+        lambda x: torch.where(which, x.flip(-1), x),
+        lambda boxes: torch.where(which[:, 0], mirrored(boxes), boxes),
+    )
 
 
 def shift(maps: Maps, preparation: Preparation) -> Maps:
     """Each moved along its axes; what comes in is the edge's value."""
     x = maps.x
     places: list[Tensor] = []
+    by_axis: list[Tensor] = []
     for axis in range(2, x.dim()):
         side = x.shape[axis]
         most = max(1, side // REACH)
         by = torch.randint(-most, most + 1, (len(x), 1), device=x.device)
+        by_axis.append(by / side)
         place = (torch.arange(side, device=x.device) + by).clamp(0, side - 1)
         places.append(place.view(len(x), 1, *(side if a == axis else 1 for a in range(2, x.dim()))))
     across = (1, 1, *(1 for _ in places))
@@ -93,7 +104,7 @@ def shift(maps: Maps, preparation: Preparation) -> Maps:
         sample, channel = (torch.arange(s, device=x.device) for s in values.shape[:2])
         return values[sample.view(-1, *across[1:]), channel.view(1, -1, *across[2:]), *places]
 
-    return maps.each(moved)
+    return maps.each(moved, lambda boxes: moved_by(boxes, -by_axis[1], -by_axis[0]))
 
 
 def erase(maps: Maps, preparation: Preparation) -> Maps:
@@ -103,7 +114,7 @@ def erase(maps: Maps, preparation: Preparation) -> Maps:
     inside = _rectangle(x, torch.rand(len(x), 1, 1, 1, device=x.device) * 0.18 + 0.02)
     inside = inside & (torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5)
     hidden = {name: y.masked_fill(inside, NO_CLASS) for name, y in maps.y.items()}
-    return Maps(x.masked_fill(inside, 0), hidden)
+    return maps._replace(x=x.masked_fill(inside, 0), y=hidden)
 
 
 def scale(maps: Maps, preparation: Preparation) -> Maps:
@@ -160,8 +171,8 @@ def _policy(policy: Any, maps: Maps, preparation: Preparation) -> Maps:
         parts.append(tuple(changed))
     x, *ys = (torch.cat(some) for some in zip(*parts, strict=True))
     x = x.mean(1, keepdim=True) if grey else x
-    y = {name: values.round() + NO_CLASS for name, values in zip(names, ys, strict=True)}
-    return Maps((x - mean) / deviation, y)
+    y = {name: values + NO_CLASS for name, values in zip(names, ys, strict=True)}
+    return maps._replace(x=(x - mean) / deviation, y=y)
 
 
 def mixup(batch: Batch) -> Batch:
@@ -233,6 +244,8 @@ def fault_of(
             return f"{name} is for {' and '.join(known.inputs)}, and samples of {input} are {kind}"
         if known.mix and name not in target.mixes:
             return f"{name} mixes pairs of samples, which a target of {target.name!r} does not bear"
+        if known.bytes_alone and target.boxed:
+            return f"{name} turns and bends pictures, and boxes stay upright: say flip and shift"
         if known.bytes_alone and (preparation.scale != 255 or input[0] not in (1, 3)):
             return f"{name} is for pictures of bytes, in grey or red, green and blue"
         if known.bytes_alone and min(input[1:]) < LEAST:
@@ -246,17 +259,22 @@ def augmented(
     batch: Batch,
     names: Sequence[str],
     preparation: Preparation,
-    dense: Sequence[str] = (),  # tasks whose y lies on x
+    dense: Sequence[str] = (),  # tasks whose y is a map that lies on x
+    boxed: Sequence[str] = (),  # and of boxes
 ) -> Batch:
     """The batch with augmentations of those names, in the order of the table."""
     laid = {name: batch.y[name].unsqueeze(1).float() for name in dense}
+    boxes = {name: batch.y[name] for name in boxed}
     asked = [augmentation for name, augmentation in AUGMENTATIONS.items() if name in names]
-    maps, mixing = Maps(batch.x, laid), [a.mix for a in asked if a.mix]
+    maps, mixing = Maps(batch.x, laid, boxes), [a.mix for a in asked if a.mix]
     for augmentation in asked:
         if augmentation.change:
             maps = augmentation.change(maps, preparation)
-    y = {**batch.y, **{name: values.squeeze(1).long() for name, values in maps.y.items()}}
-    batch = Batch(maps.x, y)
+    y = dict(batch.y)
+    for name, values in maps.y.items():
+        numbers = y[name].is_floating_point()
+        y[name] = values.squeeze(1) if numbers else values.squeeze(1).round().long()
+    batch = Batch(maps.x, y | maps.boxes)
     if mixing:  # one of them, where there are several
         batch = mixing[int(torch.randint(len(mixing), ()))](batch)
     return batch

@@ -110,6 +110,17 @@ def decode_mask(file: Path, picture: Picture) -> Array | Unreadable:
     return _opened(file, classes)
 
 
+def shown_part(width: int, height: int, picture: Picture) -> tuple[float, float, float, float]:
+    """What of a picture of that size is left in the size that is asked for: left, top, right and
+    bottom in its own pixels."""
+    if picture.fit != "crop":
+        return 0.0, 0.0, float(width), float(height)
+    scale = min(width / picture.width, height / picture.height)
+    across = max(0.0, (width - scale * picture.width) / 2)
+    down = max(0.0, (height - scale * picture.height) / 2)
+    return across, down, width - across, height - down
+
+
 def fitted(image: Image, picture: Picture, *, nearest: bool = False) -> Image | Array:
     """A picture in the size that is asked for, by an average of what is under each pixel, or by the
     nearest pixel."""
@@ -118,13 +129,7 @@ def fitted(image: Image, picture: Picture, *, nearest: bool = False) -> Image | 
     size = (picture.width, picture.height)
     if image.size == size:
         return image
-    width, height = image.size
-    box = (0.0, 0.0, float(width), float(height))
-    if picture.fit == "crop":
-        scale = min(width / size[0], height / size[1])
-        across = max(0.0, (width - scale * size[0]) / 2)
-        down = max(0.0, (height - scale * size[1]) / 2)
-        box = (across, down, width - across, height - down)
+    box = shown_part(*image.size, picture)
     if nearest:
         return image.resize(size, Resampling.NEAREST, box=box)
     if not image.mode.startswith("I"):

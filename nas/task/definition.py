@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -116,6 +116,30 @@ class Definition:
     def augmentation(self) -> tuple[str, ...] | None:
         return _names([self.augment] if isinstance(self.augment, str) else self.augment)
 
+    def asked(self, asked: Asked, spec: str) -> Definition:
+        """The same with samples of another size, augmented or balanced otherwise. Raises TaskError
+        for anything else."""
+        usual = Asked()
+        names = [n for n in Asked.__annotations__ if getattr(asked, n) != getattr(usual, n)]
+        able = ("size", "fit", "augment", "balance")
+        if wrong := [name for name in names if name not in able]:
+            raise TaskError(
+                f"{spec!r}: {wrong[0]} cannot be asked of a definition, which says it itself; "
+                f"{', '.join(able)} may be"
+            )
+        data, input = self.data, self.input
+        if asked.size is not None:
+            input = None
+            size = {"size": asked.size}
+            code = data.kind == "code"
+            changed = {"arguments": {**data.arguments, **size}} if code else size
+            data = replace(data, **changed)
+        if "fit" in names:
+            data = replace(data, fit=asked.fit)
+        augment = tuple(asked.augment.split(",")) if "augment" in names else self.augment
+        balance = asked.balance or self.balance
+        return replace(self, data=data, input=input, augment=augment, balance=balance)
+
     @staticmethod
     def read(path: Path) -> Definition:
         """The definition in a file; raises TaskError with the file and the key."""
@@ -161,7 +185,7 @@ def _renamed(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 RENAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "digits": ("digits:digits", {}),
-    "scenes": ("digits:scenes", {}),
+    "scenes": ("scenes:scenes", {}),
     "addnist": ("unseen:addnist", {}),
     "multnist": ("unseen:multnist", {}),
     "language": ("unseen:language", {}),

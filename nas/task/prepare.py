@@ -37,6 +37,7 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
     target = _recognised(ys, samples.target, where)
     classes, ys, notes, units = target.encode(ys, samples.classes, where)
     _check_shapes(xs, ys, where)
+    ys = target.placed(ys, xs["train"].shape[1:], classes, where)
     target.check(ys["train"], xs["train"].shape[1:], classes, where)
     _one_scale(samples)
     parts, cut_notes = _parts(xs, ys, target, where, like)

@@ -25,14 +25,14 @@ def usual_augmentation(splits: Splits, target: Target, classes: int) -> tuple[st
     digits, which are upright and in the middle, are neither mirrored nor moved.
 
     Where that model tells nothing, pictures in colours are mirrored and moved, as is usual. Masks
-    move with their pictures. Numbers may say where something is: nothing.
+    and boxes move with their pictures. Numbers may say where something is: nothing.
     """
     shape = splits.train.inputs.shape
     candidates = CANDIDATES[kind_of(shape)]
+    if target.dense or target.boxed:
+        return ("shift",)
     if target.scaled or not candidates:
         return ()
-    if target.dense:
-        return ("shift",)
     in_colours = candidates if len(shape) == 3 and shape[0] > 1 else ()
     if target.strata(splits.train.stored_y[:1].numpy()) is None:
         return in_colours

@@ -61,17 +61,19 @@ class Task:
 
     @staticmethod
     def load(spec: str, *, trust_code: bool = False) -> Task:
-        """The task `spec` names: a shipped word, a path of a TOML file, or name=source.
+        """The task `spec` names: a shipped word, a path of a TOML file, or name=source; after each
+        may come how it is to be read, as `scenes-detect?size=64`.
 
         Raises TaskError, also when reading the data would run the user's code unallowed.
         """
         name, equals, source = spec.partition("=")
-        if equals and "/" not in name:
+        if equals and "/" not in name and "?" not in name:
             return _from_source(_named(name, spec), source, trust_code)
-        if "/" in spec or spec.endswith(".toml"):
-            path = _existing(spec, Path.cwd())
-            return _from_toml(path, str(path), trust_code)
-        return _from_toml(_shipped_task(spec), spec, trust_code)
+        word, mark, query = spec.partition("?")
+        if "/" in word or word.endswith(".toml"):
+            path = _existing(word, Path.cwd())
+            return _from_toml(path, f"{path}{mark}{query}", query, trust_code)
+        return _from_toml(_shipped_task(word), spec, query, trust_code)
 
     @property
     def own_metric(self) -> str:
@@ -258,8 +260,10 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
     )
 
 
-def _from_toml(path: Path, spec: str, trust_code: bool) -> Task:
+def _from_toml(path: Path, spec: str, query: str, trust_code: bool) -> Task:
     definition = Definition.read(path)
+    if query:
+        definition = definition.asked(Asked.read(query, spec), spec)
     loader = _loader(definition, path, trust_code)
     target = TARGETS[definition.target or loader.prepared.target]
     primary, metric, own = target.metrics[0].name, definition.metric, ""

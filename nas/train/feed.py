@@ -83,7 +83,8 @@ class Feed:
 
     def _augmented(self, batch: Batch, group: Sequence[Task], names: tuple[str, ...]) -> Batch:
         dense = [task.name for task in group if TARGETS[task.target].dense]
-        return augmented(batch, names, group[0].preparation, dense)
+        boxed = [task.name for task in group if TARGETS[task.target].boxed]
+        return augmented(batch, names, group[0].preparation, dense, boxed)
 
     def _read(self, number: int, order: Sequence[Batches], name: str) -> list[Batch]:
         read = list[Batch]()

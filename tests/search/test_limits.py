@@ -52,7 +52,7 @@ def test_every_sampler_proposes_within_the_limits(sampler: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("space", ["mobile", "fbnetv5-small"])
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"sorted"}))
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"sorted", "by-task"}))
 def test_every_strategy_trains_within_the_limits(space: str, strategy: str) -> None:
     grammar = Grammar.load(space)
     least = plan(extreme(grammar, input=DIGITS.input, largest=False), heads=[DIGITS]).flops

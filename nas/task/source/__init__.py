@@ -10,6 +10,7 @@ from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import Samples
 from nas.task.source.arrays import holds_npy, read_npy_folder, read_npz
+from nas.task.source.boxed import holds_boxes, read_boxes
 from nas.task.source.hub import is_saved, read_saved
 from nas.task.source.idx import holds_idx, read_idx_folder
 from nas.task.source.pictures import read_pictures
@@ -29,6 +30,7 @@ SOURCES = {  # asked in this order
     "idx": Source(holds_idx, read_idx_folder),
     "npy": Source(holds_npy, read_npy_folder),
     "saved": Source(is_saved, read_saved),
+    "boxes": Source(holds_boxes, read_boxes),
     "pictures": Source(Path.is_dir, read_pictures),
 }
 

@@ -20,7 +20,7 @@ from nas.task.decode import Mode, Picture, Seen, Unreadable, decode, decode_mask
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
-from nas.task.store import FORMAT, new_array, stored
+from nas.task.store import FORMAT, Store, new_array, stored
 
 if TYPE_CHECKING:
     from nas.journal import JSON
@@ -67,24 +67,38 @@ def read_pictures(path: Path, options: Options) -> Samples:
         within = {"train": path}
     masked = {split: _masked(folder) for split, folder in within.items()}
     listing = _listing(path, within, masked, options.target)
-    asked = replace(options, target="")
-    store = stored(_key(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
-    picture, left_out = Picture(**store.facts["picture"]), store.facts["left_out"]
-    given = dict.fromkeys(listing.splits)
-    listing = listing.without(set(left_out))
-    if lost := [split for split in given if split not in listing.splits]:
-        raise TaskError(f"{path}: no picture of {lost[0]} can be read, all are left out")
-    x, y = store.array("x"), np.array(listing.classes)
+    listing, picture, store = decoded(listing, options)
+    y = np.array(listing.classes)
     if listing.masks:
-        key = _key(path, listing.masks, asked, picture)
+        key = _key(path, listing.masks, replace(options, target=""), picture)
         masks = stored(key, f"masks of {path}", partial(_decoded_masks, listing, picture))
         y = masks.array("y")
-    starts = {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)}
+    return samples_of(listing, picture, store, y)
+
+
+def decoded(listing: Listing, options: Options) -> tuple[Listing, Picture, Store]:
+    """The pictures of a listing, decoded once: what of it can be read, how they became numbers, and
+    where they are kept. Raises TaskError where nothing of a split can be read."""
+    path, asked = listing.path, replace(options, target="")
+    store = stored(_key(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
+    given = dict.fromkeys(listing.splits)
+    listing = listing.without(set(store.facts["left_out"]))
+    if lost := [split for split in given if split not in listing.splits]:
+        raise TaskError(f"{path}: no picture of {lost[0]} can be read, all are left out")
+    return listing, Picture(**store.facts["picture"]), store
+
+
+def samples_of(listing: Listing, picture: Picture, store: Store, y: Any, **more: Any) -> Samples:
+    """Decoded pictures with the y of each, by split, in which the listing has them in turn."""
+    x, starts = (
+        store.array("x"),
+        {s: listing.splits.index(s) for s in dict.fromkeys(listing.splits)},
+    )
     spans = {s: slice(a, a + listing.splits.count(s)) for s, a in starts.items()}
     pairs = {split: (x[span], y[span]) for split, span in spans.items()}
-    layout = "nhw" if x.ndim == 3 else "nhwc"
-    notes = (*listing.notes, *store.facts["notes"])
-    return Samples(str(path), pairs, layout, notes=notes, picture=picture, store=store)
+    notes = (*listing.notes, *store.facts["notes"], *more.pop("notes", ()))
+    layout, where = "nhw" if x.ndim == 3 else "nhwc", str(listing.path)
+    return Samples(where, pairs, layout, notes=notes, picture=picture, store=store, **more)
 
 
 def _listing(

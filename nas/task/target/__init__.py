@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from nas.task.target.base import POOLED_HEAD, Encoded, Head, Metric, Target
+from nas.task.target.boxes import Boxes
 from nas.task.target.labels import Labels
 from nas.task.target.numbers import Numbers
 from nas.task.target.pixels import DENSE_HEAD, Pixels
 from nas.task.target.single import Class
+from nas.task.target.surface import Surface
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (Class(), Labels(), Pixels(), Numbers())
+    target.name: target for target in (Class(), Labels(), Boxes(), Pixels(), Numbers(), Surface())
 }  # what y is, is asked in this order
 METRICS: dict[str, Metric] = {
     metric.name: metric for target in TARGETS.values() for metric in target.metrics

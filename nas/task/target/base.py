@@ -30,6 +30,7 @@ class Metric:
 
 
 NLL = Metric("nll", "nats", larger_is_better=False)
+LOSS = Metric("loss", "", larger_is_better=False)  # where what is lost is no likelihood
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Target(ABC):
     merit: ClassVar[str] = ""  # the metric that is alike for all data, where it is not the first
     scaled: ClassVar[bool] = False  # whether y are numbers that are scaled by their units
     weighted: ClassVar[bool] = False  # whether losses can be weighted by class
-    dense: ClassVar[bool] = False  # whether y lies on a picture and moves with it
+    dense: ClassVar[bool] = False  # whether y is a map that lies on a picture and moves with it
+    boxed: ClassVar[bool] = False  # whether y are boxes on it
     mixes: ClassVar[tuple[str, ...]] = ()  # augmentations that mix pairs, which its losses bear
     counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
 
@@ -80,6 +82,12 @@ class Target(ABC):
         """Raise TaskError where an encoded training y does not fit the input (a sample's shape),
         or nothing can be learned from it."""
 
+    def placed(
+        self, ys: dict[str, Array], input: tuple[int, ...], classes: tuple[str, ...], where: str
+    ) -> dict[str, Array]:
+        """Encoded y as it lies on samples of a shape. Raises TaskError for what does not."""
+        return ys
+
     def rescaled(self, ys: dict[str, Array], units: Units) -> tuple[dict[str, Array], Units]:
         """Encoded y once it was cut: numbers are scaled by what is left in train alone."""
         return ys, units
@@ -89,7 +97,7 @@ class Target(ABC):
         return None
 
     def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one sample's logits."""
+        """The shape of one sample's logits; -1 is any size."""
         return (classes,)
 
     @abstractmethod

@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from nas.task.samples import Array, Units
 
 
+ERRORS = (
+    Metric("rmse", "", larger_is_better=False),
+    Metric("mae", "", larger_is_better=False),
+    Metric("r2"),
+)
+
+
 class Numbers(Target):
     """y is (n, numbers), each less its mean over its deviation in train, and so are logits. Metrics
     are in the units that y was given in; of several numbers each is the mean over them."""
 
     name, y = "numbers", "(n,) or (n, k) numbers"
-    metrics = (
-        Metric("rmse", "", larger_is_better=False),
-        Metric("mae", "", larger_is_better=False),
-        Metric("r2"),
-    )
+    metrics = ERRORS
     merit, scaled, mixes = "r2", True, ("mixup",)
 
     def recognises(self, y: Array) -> bool:
