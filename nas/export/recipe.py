@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nas.export.code import ExportError
 from nas.train import OPTIMIZERS, Recipe
+from nas.train.balance import METHODS
 
 _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, what it says
     "epochs": (0, math.inf, False, "passes over the training data"),
@@ -27,7 +29,10 @@ _RULES: dict[str, tuple[float, float, bool, str]] = {  # least, most, whole, wha
     "patience": (0, math.inf, True, "epochs without a better validation to stop after, 0: never"),
     "augment": (0, 0, False, "whether training samples are augmented as their task says"),
     "optimizer": (0, 0, False, f"how weights move: {' or '.join(OPTIMIZERS)}"),
+    "losses": (0, 0, False, f"how those of several tasks are weighed: {' or '.join(METHODS)}"),
 }
+
+NAMES: dict[str, Collection[str]] = {"optimizer": OPTIMIZERS, "losses": METHODS}
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -59,9 +64,9 @@ def _allow(name: str, value: Any) -> None:
         if not isinstance(value, bool):
             raise ExportError(f"augment = {value!r} must be true or false")
         return
-    if name == "optimizer":
-        if not isinstance(value, str) or value not in OPTIMIZERS:
-            raise ExportError(f"optimizer = {value!r} must say {meaning}")
+    if name in NAMES:
+        if not isinstance(value, str) or value not in NAMES[name]:
+            raise ExportError(f"{name} = {value!r} must say {meaning}")
         return
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise ExportError(f"{name} = {value!r} must be a {'whole ' if whole else ''}number")

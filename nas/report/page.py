@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nas.grammar import Derivation, Grammar, GrammarError
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
+from nas.report.choices import choices
 from nas.report.figures import figure, planes
 from nas.report.names import Names, column
 from nas.report.trust import trust
@@ -54,7 +55,7 @@ def render(run: Run) -> str:
         for number, (name, front) in enumerate(fronts.items())
     ]
     data = {
-        "trials": _details(run, drawn, chosen, names),
+        "trials": _details(run, drawn, fronts, names),
         "figures": [section.pop("figures") for section in sections],
         "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
     }
@@ -77,6 +78,7 @@ def render(run: Run) -> str:
             )
             for m in run.limits
         ],
+        choices=choices(run, fronts),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),
         reading=_reading(trials),
@@ -187,10 +189,15 @@ def _cell(name: str, value: float | None) -> tuple[str, str, float | None]:
 
 
 def _details(
-    run: Run, trials: Sequence[Trial], chosen: set[str], names: Names
+    run: Run, trials: Sequence[Trial], fronts: Mapping[str, ParetoFront], names: Names
 ) -> list[dict[str, Any] | None]:
     """What a click on a point shows, a trial each; None for one that failed."""
     grammar = _grammar(run)
+    whose = dict[str, list[str]]()
+    for task, front in fronts.items():
+        for trial in front.trials:
+            whose.setdefault(trial.id, []).append(task)
+    chosen = set(whose)
     spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
     return [
         {
@@ -203,7 +210,12 @@ def _details(
             "operators": [_operators(text_of, grammar) for text_of in trial.derivations.values()]
             if trial.id in spelled
             else [],
-            "commands": text.commands(run.folder, trial.id, run.trust),
+            "commands": text.commands(
+                run.folder,
+                trial.id,
+                run.trust,
+                whose.get(trial.id, list(fronts)) if run.settings.per_task else [""],
+            ),
         }
         if trial.state == "finished"
         else None

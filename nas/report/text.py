@@ -95,11 +95,12 @@ def estimate(value: Sequence[float | None], places: int = 2) -> str:
     return first if low == high == "–" else f"{first} [{low}, {high}]"
 
 
-def commands(folder: Path, id: str, trust: str = "") -> list[str]:
-    """What to type to take a trial's network out and to train it fully; `trust` is said too."""
+def commands(folder: Path, id: str, trust: str = "", tasks: Sequence[str] = ("",)) -> list[str]:
+    """What to type to take a trial's network out, or one for each of some tasks, and to train it
+    fully; `trust` is said too."""
     run, id = shlex.quote(shown(folder)), shlex.quote(id)
-    taken = f"nas extract {run} --id {id} --to net{trust}"
-    return [taken, f"nas retrain net --epochs 20{trust}"]
+    taken = [f"nas extract {run} --id {id}{f' --task {t}' if t else ''} --to net" for t in tasks]
+    return [*(f"{command}{trust}" for command in taken), f"nas retrain net --epochs 20{trust}"]
 
 
 def shown(folder: Path) -> str:

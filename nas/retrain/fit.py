@@ -61,6 +61,7 @@ class Fit:
         self.trainer = Trainer(
             self.weights, self.tasks, self.recipe, steps, device, group=group, listener=listener
         )
+        self.trainer.balance.restore(self.facts)
         self.epoch = max(1, round(steps / (self.recipe.epochs or 1)))  # in steps
         self.conditions = Conditions(self.tasks, self.recipe, device=device)
         self.saved = self.begun = time.perf_counter()
@@ -119,7 +120,7 @@ class Fit:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        facts = {**self.facts, "curve": self.curve.text}
+        facts = {**self.facts, **self.trainer.balance.facts, "curve": self.curve.text}
         save_bank(self.weights, self.folder / CHECKPOINT, state=True, facts=facts)
         self.saved = time.perf_counter()
 

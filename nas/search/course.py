@@ -87,6 +87,7 @@ def training(
     trainer = Trainer(
         bank, problem.tasks, recipe, course.steps, settings.device, group=group, listener=listener
     )
+    trainer.balance.restore(facts)
     begun = time.perf_counter() - float(facts.get("seconds", 0))
     saved, step = float("-inf"), bank.version
     pace = Pace(Schedule(run.folder / CLOCK, course.steps, course.seconds, course.until), group)
@@ -110,6 +111,7 @@ def training(
                 facts = {
                     "seconds": f"{time.perf_counter() - begun}",
                     "strategy": json.dumps(turns.strategy.state()),
+                    **trainer.balance.facts,
                 }
                 save_bank(bank, last, state=True, facts=facts)
                 saved = time.perf_counter()

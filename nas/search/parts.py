@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nas.measure.runtime import RUNTIMES
 from nas.supernet.strategies import STRATEGIES
 from nas.train import Recipe
+from nas.train.balance import Losses
 
 ADAM = {"lr": 0.005, "weight_decay": 0.05}  # of AdamW where nothing else is said
 
@@ -30,6 +31,10 @@ def setting(default: Any, description: str, **bounds: Any) -> Any:
 
 class Adam(Strict):
     """Settings of a training, with what is usual for their optimizer where nothing is said."""
+
+    losses: Losses = setting(
+        "equal", "of several tasks: equal weights, or by uncertainty (Kendall et al. 2018)"
+    )
 
     @model_validator(mode="before")
     @classmethod

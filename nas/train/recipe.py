@@ -8,8 +8,9 @@ from math import cos, pi
 from typing import Literal
 
 from nas.task import Task
+from nas.train.balance import Losses
 
-LATER = ("parts", "average", "augment", "patience")  # fields that recipes once had not
+LATER = ("parts", "average", "augment", "patience", "losses")  # fields that recipes once had not
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Recipe:
     other where one larger batch would not fit. average: the decay of the moving average of weights
     that is kept and used in the end, 0 for none (Polyak and Juditsky 1992). augment: whether tasks
     augment their samples. patience: epochs without a better validation after which a retraining
-    stops, 0 for none.
+    stops, 0 for none. losses: how those of several tasks are weighed, see `Balance`.
     """
 
     epochs: float = 20
@@ -42,6 +43,7 @@ class Recipe:
     average: float = 0.0
     augment: bool = False
     patience: int = 0
+    losses: Losses = "equal"
 
     def rate(self, step: float, steps: int) -> float:
         """The learning rate of a step of `steps`, or between two."""

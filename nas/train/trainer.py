@@ -20,6 +20,7 @@ from nas.op import BATCH
 from nas.plan import Plan, plan, run
 from nas.task import Task, loss, soft_loss
 from nas.task.augment import Batch
+from nas.train.balance import Balance
 from nas.train.device import reduced, released, short_of_memory
 from nas.train.feed import Feed
 from nas.train.recipe import Recipe
@@ -71,6 +72,7 @@ class Trainer:
         self.device, self.tasks = torch.device(device), list(tasks)
         self.feed = Feed(tasks, recipe, self.device)
         self.group, self.listener = group, listener
+        self.balance = Balance(recipe.losses, [task.name for task in tasks])
         self.pieces = 1
         self._last: tuple[tuple[Turn, ...], list[list[Plan]], Lease] | None = None
 
@@ -101,6 +103,7 @@ class Trainer:
                 fault = StepError(step, str(turns[0].derivations[0]), elsewhere)
         if fault:
             raise fault
+        self.balance.hear(losses)
         with _blamed(step, turns[0].derivations[0]):
             rate = self.recipe.rate(step if place is None else place, self.steps)
             update(lease, self.recipe, rate, step)
@@ -181,7 +184,8 @@ class Trainer:
         """What weights a derivation's losses, of the tasks that it is trained for."""
         given = turn.weights[number] if turn.weights else {}
         return {
-            task: task.weight * given.get(task.name, 1.0) for task in self._trained(turn, number)
+            task: task.weight * self.balance(task.name) * given.get(task.name, 1.0)
+            for task in self._trained(turn, number)
         }
 
     def _scores(self, step: int, batch: int, turn: Turn) -> Iterator[dict[str, float]]:
