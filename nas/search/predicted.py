@@ -16,7 +16,7 @@ from nas.grammar.derive import Size
 from nas.op import Shape
 from nas.search.breed import Child, attribute, losses, text_of, violation
 from nas.search.inner import Judge, Judged, Variation, batch_along, explore, first_batch
-from nas.search.predictor import Facts, Predictor, facts_of
+from nas.search.predictor import Predictor, Seen, facts_of
 from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 
@@ -108,14 +108,16 @@ class PredictedSampler(TreeSampler):
         known = {
             t.number: Derivation.read(t.user_attrs[attribute(grammar)], grammar) for t in trials
         }
-        facts = list(map(facts_of, known.values()))
+        if not known:
+            return []
+        seen = Seen(list(map(facts_of, known.values())))
         wanted = self.wanted or [
             Wanted(tuple(Goal(str(i)) for i, _ in enumerate(study.directions)))
         ]
         taken, batch = set(map(self._key, known.values())), list[list[Derivation]]()
         self.agreement = {}
         for share, want in zip(_shares(self._size, len(wanted), number), wanted, strict=True):
-            judge = self._judge(study, trials, facts, want) if share else None
+            judge = self._judge(study, trials, seen, want) if share else None
             if judge is None:
                 continue
             best = self._ranked(study, trials, want)
@@ -141,13 +143,13 @@ class PredictedSampler(TreeSampler):
         return [goal.loss(trial.user_attrs.get(COLUMNS, {})) for trial in trials]
 
     def _judge(
-        self, study: Study, trials: Sequence[FrozenTrial], facts: Sequence[Facts], want: Wanted
+        self, study: Study, trials: Sequence[FrozenTrial], seen: Seen, want: Wanted
     ) -> Judge | None:
         """What judges candidates; None where a goal that must be is not predicted better than by
         chance."""
         goals = want.goals
         fitted = {
-            goal: Predictor.fit(facts, self._losses(goal, study, trials))
+            goal: Predictor.fit(seen.facts, self._losses(goal, study, trials), seen)
             for goal in goals
             if not goal.exact
         }
@@ -155,15 +157,15 @@ class PredictedSampler(TreeSampler):
         self.agreement |= {goal.column: p.agreement for goal, p in predictors.items()}
         if any(goal not in predictors and not goal.spare for goal in fitted):
             return None
-        bounds = _bounds(facts, trials, want.constraints)
+        bounds = _bounds(seen, trials, want.constraints)
 
         def judge(candidates: Sequence[Derivation]) -> list[Judged]:
-            seen = list(map(facts_of, candidates))
+            facts = list(map(facts_of, candidates))
             aims = [
-                predictors[goal](seen) if goal in predictors else _known(goal, candidates)
+                predictors[goal](facts) if goal in predictors else _known(goal, candidates)
                 for goal in goals
             ]
-            broken = [[max(0.0, gap / b.deviation) for gap in b(seen)] for b in bounds]
+            broken = [_beyond(bound.values(facts), bound) for bound in bounds]
             return [
                 Judged(d, tuple(aim[i] for aim in aims), sum(bound[i] for bound in broken))
                 for i, d in enumerate(candidates)
@@ -184,14 +186,20 @@ def _known(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
     return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
 
 
+def _beyond(excesses: Sequence[float], bound: Predictor) -> list[float]:
+    """By how much a constraint is broken, in deviations of what was measured."""
+    deviation = float(bound.losses.std())
+    return [max(0.0, excess / deviation) for excess in excesses]
+
+
 def _bounds(
-    facts: Sequence[Facts], trials: Sequence[FrozenTrial], among: Collection[str] | None
+    seen: Seen, trials: Sequence[FrozenTrial], among: Collection[str] | None
 ) -> list[Predictor]:
     """What predicts by how much constraints are broken, of those that some trial broke."""
     broken = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
     names = broken if among is None else broken.intersection(among)
     fitted = (
-        Predictor.fit(facts, [trial.constraints.get(name, math.nan) for trial in trials])
+        Predictor.fit(seen.facts, [t.constraints.get(name, math.nan) for t in trials], seen)
         for name in sorted(names)
     )
     return [predictor for predictor in fitted if predictor is not None]

@@ -6,75 +6,137 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from functools import cached_property
+from itertools import pairwise, product
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold, cross_val_predict
+from scipy.spatial.distance import cdist
+from scipy.stats import kendalltau, norm, rankdata
 
 from nas.grammar import Derivation
+from nas.grammar.frames import Cost
 from nas.grammar.tokens import Apply
 
 Facts = Mapping[str, float]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 FEWEST = 15  # measured architectures, of which a predictor may be made
-LINEAR = 80  # with fewer a linear predictor is the better one
-SEEN = 2  # measured architectures in which something must occur to be looked at
+BEST, OTHERS = 250, 150  # of those measured that it is made of at most: the best, and some others
 CHANCE = 0.05  # the chance at most that predictions agree as much by chance
-TAIL = 0.9  # quantile beyond which, as far again from the median, all losses are as bad
+RATES = (0.25, 0.5, 1.0, 2.0, 4.0)  # at which likeness falls with distance, over the mean distance
+SHARES = (0.0, 0.3, 0.6, 0.9)  # of what a linear model explains
+NOISES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # shares of the variance
+
+
+class Seen:
+    """What is seen of architectures (`facts_of`), and how alike they are: by what was chosen at
+    their sites, or how often there is what in them, and by what they cost."""
+
+    def __init__(self, facts: Sequence[Facts]):
+        names = sorted({name for entry in facts for name in entry})
+        self.costs = [name for name in names if name in Cost._fields]
+        self.others = [name for name in names if name not in Cost._fields]
+        self.facts = facts
+        costs, others = _matrix(facts, self.costs), _matrix(facts, self.others)
+        self.mean, self.deviation = costs.mean(0), costs.std(0) + 1e-9
+        self.middle = others.mean(0)
+        self.spread = float(((others - self.middle) ** 2).sum(1).mean()) + 1e-9
+        self.here = others, self._straight(costs, others)
+        apart = cdist(self.here[0], self.here[0], "cityblock")
+        self.scale = float(apart[apart > 0].mean()) if apart.any() else 1.0
+        self._apart = apart / self.scale
+
+    def _straight(self, costs: Array, others: Array) -> Array:
+        """What a linear model sees: costs and what there is, alike in weight."""
+        scaled = (costs - self.mean) / self.deviation / math.sqrt(2 * max(1, costs.shape[1]))
+        there = (others - self.middle) / math.sqrt(2 * self.spread)
+        return np.concatenate([scaled, there], axis=1)
+
+    @cached_property
+    def spectra(self) -> dict[tuple[float, float], tuple[Array, Array]]:
+        """Eigenvalues and eigenvectors of the kernel at each rate and share: they serve any
+        losses of these architectures."""
+        linear = self.here[1] @ self.here[1].T
+        spectra = {}
+        for rate, share in product(RATES, SHARES):
+            kernel = (1 - share) * np.exp(-rate * self._apart) + share * linear
+            values, vectors = np.linalg.eigh(kernel)
+            spectra[rate, share] = values.clip(min=0), vectors
+        return spectra
+
+    def kernel(self, facts: Sequence[Facts], rate: float, share: float) -> Array:
+        """(others, these) how alike other architectures are to these."""
+        others = _matrix(facts, self.others)
+        apart = cdist(others, self.here[0], "cityblock") / self.scale
+        linear = self._straight(_matrix(facts, self.costs), others) @ self.here[1].T
+        alike: Array = (1 - share) * np.exp(-rate * apart) + share * linear
+        return alike
+
+
+class Fit(NamedTuple):
+    """What a Gaussian process comes to."""
+
+    likelihood: float
+    rate: float
+    share: float
+    noise: float
+    weights: Array  # (architectures,)
+    left_out: Array  # what is predicted of each architecture from the others
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts a loss. `agreement`: Kendall's τ of predictions with the measured losses of
-    architectures that were held out, each part of them once."""
+    """Predicts how good an architecture is, as the normal score of its loss's rank. `agreement`:
+    Kendall's τ of measured losses with what is predicted of each without it."""
 
-    columns: tuple[str, ...]
-    model: Any
-    mean: float
-    deviation: float
+    seen: Seen
+    fit_: Fit
+    scores: Array  # normal scores, in order
+    losses: Array  # the losses that have these
     agreement: float
 
     @staticmethod
-    def fit(facts: Sequence[Facts], losses: Sequence[float]) -> Predictor | None:
+    def fit(
+        facts: Sequence[Facts], losses: Sequence[float], seen: Seen | None = None
+    ) -> Predictor | None:
         """A predictor of losses, from what is seen of their architectures (`facts_of`); None where
-        there are too few, where all are one, or where what it says of those held out agrees no
-        better than by chance.
+        there are too few, where all are one, or where what it says of those left out agrees no
+        better than by chance. seen: of just these facts, where several losses are predicted.
 
-        The worst losses are drawn in, since how bad they are does not matter. Ridge regression
-        below 80 architectures, from there boosted trees with leaves of 4: predictors as light as
-        those of LINAS (arXiv 2205.10358) and SimQ-NAS (arXiv 2312.13301).
+        A Gaussian process (Rasmussen and Williams 2006) of the normal scores of ranks, so that how
+        bad the bad ones are does not matter. Architectures are alike as exp(-distance), and by a
+        linear model of the logarithms of their costs; rate, share and noise are those of the
+        highest marginal likelihood (equation 5.8) on a grid. What is said of each architecture
+        without it is had in closed form (equation 5.12).
         """
-        known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+        known = _chosen(losses)
         y = np.array([losses[i] for i in known])
-        if len(y) < FEWEST:
+        if len(y) < FEWEST or y.std() == 0:
             return None
-        middle, high = np.quantile(y, [0.5, TAIL])
-        y = np.minimum(y, 2 * high - middle)
-        mean, deviation = float(y.mean()), float(y.std())
-        if deviation == 0:
-            return None
-        y = (y - mean) / deviation
-        met = Counter(name for i in known for name in facts[i])
-        columns = tuple(sorted(name for name, times in met.items() if times >= SEEN))
-        x = _matrix([facts[i] for i in known], columns)
-        model, parts = _model(len(y))
-        folds = KFold(parts, shuffle=True, random_state=0)
-        tau, chance = kendalltau(cross_val_predict(model, x, y, cv=folds), y)
+        if seen is None or len(known) < len(facts):
+            seen = Seen([facts[i] for i in known])
+        scores = norm.ppf((rankdata(y) - 0.5) / len(y))
+        best = max(
+            (_fitted(seen, scores, rate, share) for rate, share in seen.spectra), key=_likely
+        )
+        tau, chance = kendalltau(best.left_out, y)
         if not (tau > 0 and chance < CHANCE):
             return None
-        return Predictor(columns, model.fit(x, y), mean, deviation, float(tau))
+        return Predictor(seen, best, np.sort(scores), np.sort(y), float(tau))
 
     def __call__(self, facts: Sequence[Facts]) -> list[float]:
-        """Predicted losses of the architectures of which these facts are known."""
+        """What is predicted of the architectures of which these facts are known: less is better."""
         if not facts:
             return []
-        predicted = self.model.predict(_matrix(facts, self.columns))
-        losses: list[float] = (self.mean + self.deviation * predicted).tolist()
-        return losses
+        given = self.fit_
+        alike = self.seen.kernel(facts, given.rate, given.share)
+        scores: list[float] = ((1 - given.noise) * (alike @ given.weights)).tolist()
+        return scores
+
+    def values(self, facts: Sequence[Facts]) -> list[float]:
+        """The same as losses, within those that were measured."""
+        values: list[float] = np.interp(self(facts), self.scores, self.losses).tolist()
+        return values
 
 
 def facts_of(derivation: Derivation) -> Facts:
@@ -90,15 +152,36 @@ def facts_of(derivation: Derivation) -> Facts:
     return costs | {name: float(times) for name, times in Counter(called + pairs).items()}
 
 
-def _matrix(facts: Sequence[Facts], columns: Sequence[str]) -> Array:
-    return np.array([[entry.get(name, 0.0) for name in columns] for entry in facts])
-
-
-def _model(architectures: int) -> tuple[Any, int]:
-    """What is fitted to so many, and in how many parts these are held out: trees take longer."""
-    if architectures < LINEAR:
-        return RidgeCV(np.logspace(-2, 3, 11)), 5
-    trees = HistGradientBoostingRegressor(
-        max_iter=120, min_samples_leaf=4, learning_rate=0.08, max_leaf_nodes=8, random_state=0
+def _chosen(losses: Sequence[float]) -> list[int]:
+    """Which losses a predictor is made of: those that are numbers; of many the best, and of the
+    others some all over them."""
+    known = sorted(
+        (i for i, loss in enumerate(losses) if math.isfinite(loss)), key=losses.__getitem__
     )
-    return trees, 3
+    if len(known) > BEST + OTHERS:
+        others = known[BEST:]
+        known = known[:BEST] + [others[k * len(others) // OTHERS] for k in range(OTHERS)]
+    return sorted(known)
+
+
+def _fitted(seen: Seen, scores: Array, rate: float, share: float) -> Fit:
+    """The process of the likeliest noise at a rate and share; rates near 1 are the likelier."""
+    values, vectors = seen.spectra[rate, share]
+    turned, n = vectors.T @ scores, len(scores)
+    spread = (1 - np.array(NOISES))[:, None] * values + np.array(NOISES)[:, None]
+    variance = (turned**2 / spread).mean(1) + 1e-12
+    likelihood = -n * np.log(variance) - np.log(spread).sum(1) - math.log(rate) ** 2
+    best = int(likelihood.argmax())
+    weights = vectors @ (turned / spread[best])
+    precision = (vectors**2 / spread[best]).sum(1)
+    left_out = scores - weights / precision
+    return Fit(float(likelihood[best]), rate, share, NOISES[best], weights, left_out)
+
+
+def _likely(fit: Fit) -> float:
+    return fit.likelihood
+
+
+def _matrix(facts: Sequence[Facts], columns: Sequence[str]) -> Array:
+    rows = [[entry.get(name, 0.0) for name in columns] for entry in facts]
+    return np.array(rows, dtype=float).reshape(len(facts), len(columns))

@@ -148,13 +148,16 @@ def proposer_of(seed: int = 0, limits: Sequence[Limit] = ()) -> Proposer:
 
 def test_a_planted_loss_is_found_in_few_batches_by_the_finer_column() -> None:
     """Accuracy is the same for all: the likelihood alone tells."""
+    volumes, by_chance = 0.0, 0.0
     for seed in range(3):
         proposer = proposer_of(seed)
         told = asked(proposer, 6)
         assert proposer.agreement["accuracy"] > 0.3
         chance = [(planted(d), d.cost.flops / 1e6) for d in draws(MOBILE, 60, seed)]
         ours = [(loss, flops / 1e6) for _, loss, flops in told]
-        assert hypervolume(ours, (3.0, 1.0)) > hypervolume(chance, (3.0, 1.0))
+        volumes += hypervolume(ours, (3.0, 1.0))
+        by_chance += hypervolume(chance, (3.0, 1.0))
+    assert volumes > 1.1 * by_chance
 
 
 def test_where_the_quality_cannot_be_told_no_batch_is_of_the_cheapest_alone() -> None:
