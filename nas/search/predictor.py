@@ -42,9 +42,6 @@ class Seen:
         self.middle = others.mean(0)
         self.spread = float(((others - self.middle) ** 2).sum(1).mean()) + 1e-9
         self.here = others, self._straight(costs, others)
-        apart = cdist(self.here[0], self.here[0], "cityblock")
-        self.scale = float(apart[apart > 0].mean()) if apart.any() else 1.0
-        self._apart = apart / self.scale
 
     def _straight(self, costs: Array, others: Array) -> Array:
         """What a linear model sees: costs and what there is, alike in weight."""
@@ -53,13 +50,19 @@ class Seen:
         return np.concatenate([scaled, there], axis=1)
 
     @cached_property
+    def apart(self) -> tuple[Array, float]:
+        """Distances by what there is, and their mean, where they are not 0."""
+        apart = cdist(self.here[0], self.here[0], "cityblock")
+        return apart, float(apart[apart > 0].mean()) if apart.any() else 1.0
+
+    @cached_property
     def spectra(self) -> dict[tuple[float, float], tuple[Array, Array]]:
         """Eigenvalues and eigenvectors of the kernel at each rate and share: they serve any
         losses of these architectures."""
-        linear = self.here[1] @ self.here[1].T
+        linear, (apart, mean) = self.here[1] @ self.here[1].T, self.apart
         spectra = {}
         for rate, share in product(RATES, SHARES):
-            kernel = (1 - share) * np.exp(-rate * self._apart) + share * linear
+            kernel = (1 - share) * np.exp(-rate * apart / mean) + share * linear
             values, vectors = np.linalg.eigh(kernel)
             spectra[rate, share] = values.clip(min=0), vectors
         return spectra
@@ -67,7 +70,7 @@ class Seen:
     def kernel(self, facts: Sequence[Facts], rate: float, share: float) -> Array:
         """(others, these) how alike other architectures are to these."""
         others = _matrix(facts, self.others)
-        apart = cdist(others, self.here[0], "cityblock") / self.scale
+        apart = cdist(others, self.here[0], "cityblock") / self.apart[1]
         linear = self._straight(_matrix(facts, self.costs), others) @ self.here[1].T
         alike: Array = (1 - share) * np.exp(-rate * apart) + share * linear
         return alike

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
