@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -90,7 +91,9 @@ def human(value: object, column: str = "") -> str:
     """A figure for a table: counts with k, M or G, fractions with four digits."""
     if not isinstance(value, int | float):
         return "" if value is None else printable(str(value))
-    if column in ("flops", "params") or (isinstance(value, int) and abs(value) >= 10_000):
+    if re.search(r"(^|_)(flops|params)$", column) or (
+        isinstance(value, int) and abs(value) >= 10_000
+    ):
         for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
             if abs(value) >= factor:
                 return f"{value / factor:.3g} {letter}"
@@ -141,11 +144,12 @@ def show_trust(facts: Mapping[str, Any]) -> None:
 
 def show_run(run: Run) -> None:
     """A run's fronts, and what may be done next."""
+    from nas.measure import cost_named
+
     fronts = run.fronts()
-    first, front = next(iter(fronts.items()))
-    for name, some in fronts.items():
-        title = f"\nFor {name}" + ("" if run.settings.per_task else " alone")
-        show_front(some, title if name else f"The Pareto front of {run.folder}")
+    filled = [pair for pair in fronts.items() if pair[1].trials]
+    first, front = (filled or list(fronts.items()))[0]
+    show_fronts(run, fronts)
     devices = {c: d for some in fronts.values() for c, d in some.devices.items()}
     for column, device in devices.items():
         out.print(printable(f"{column}: {device}"), markup=False, soft_wrap=True)
@@ -160,7 +164,7 @@ def show_run(run: Run) -> None:
         out.print(f"\n{why}; see them all: nas report {folder}", markup=False)
         return
     best = shlex.quote(front.trials[0].id) + (f" --task {first}" if first else "")
-    cost = next((o.name for o in front.objectives if not o.maximize), "flops")
+    cost = next((o.name for o in front.objectives if cost_named(o.name)), "flops")
     out.print(
         f"\nLook at it:      nas report {folder}{run.trust}\n"
         f"Choose from it:  nas front {folder} --sort {cost}{f' --task {first}' if first else ''}\n"
@@ -169,6 +173,15 @@ def show_run(run: Run) -> None:
         f"Leave with ONNX: nas export net --onnx{run.trust}",
         markup=False,
     )
+
+
+def show_fronts(run: Run, fronts: Mapping[str, ParetoFront]) -> None:
+    """Every front of a run."""
+    own = run.settings.per_task
+    for task, front in fronts.items():
+        title = f"\nFor {task}" + ("" if own else " alone")
+        title = title if task else f"The Pareto front of {run.folder}"
+        show_front(front, title, task if own else "")
 
 
 def show_trivial(run: Run) -> None:
@@ -192,19 +205,16 @@ def _why_empty(run: Run) -> str:
     return "No trial lies within the limits " + ", ".join(map(str, limits))
 
 
-def show_front(front: ParetoFront, title: str = "") -> None:
-    """A table of a front: its objectives, and what else it costs."""
+def show_front(front: ParetoFront, title: str = "", task: str = "") -> None:
+    """A table of a front: its objectives, and what else it costs; of a task that has its own
+    architectures what a network for it alone costs."""
     from nas.measure import cost_columns
 
     names, rows = [o.name for o in front.objectives], front.rows()
-    shown = ("flops", "params", "latency_ms")
+    prefix = f"{task.replace('-', '_')}_" if task else ""
+    shown = tuple(f"{prefix}{cost}" for cost in ("flops", "params", "latency_ms"))
     there = {c for row in rows for c, value in row.items() if value is not None}
-    task = next((n.removesuffix("_flops") for n in names if n.endswith("_flops")), "")
-    costs = [
-        c
-        for c in cost_columns(there - set(names))
-        if c.partition("@")[0].removeprefix(f"{task}_") in shown and c.startswith(task)
-    ]
+    costs = [c for c in cost_columns(there - set(names)) if c.partition("@")[0] in shown]
     show(rows, ["id", *names, *costs], title)
 
 

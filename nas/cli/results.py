@@ -20,7 +20,7 @@ from nas.cli.options import (
     app,
     columns,
 )
-from nas.terminal import live, show, show_front, show_trivial, told, write
+from nas.terminal import live, show, show_front, show_fronts, show_trivial, told, write
 
 
 @app.command(
@@ -46,6 +46,9 @@ def front(
             whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)
+            if whole.settings.per_task and not (task or where or sort or csv):
+                show_fronts(whole, whole.fronts())
+                return
             chosen = whole.front(columns(objectives), task=task)
         if where:
             chosen = chosen.where(where)
@@ -54,7 +57,7 @@ def front(
         if csv:
             write(chosen.to_csv())
         else:
-            show_front(chosen)
+            show_front(chosen, task=task if whole and whole.settings.per_task else "")
             if whole:
                 show_trivial(whole)
 

@@ -65,6 +65,18 @@ def test_each_task_has_a_front_over_its_own_metric_and_network(found: Run) -> No
             assert list(network.plan.outputs) == [task]
 
 
+def test_latencies_are_of_a_network_for_each_task(space: Path, tmp_path: Path) -> None:
+    words = {**QUICK, "limits": (), "trials": 4, "supernet": {"steps": 2, "samples": 64}}
+    words["objectives"] = ("latency_ms",)
+    run = search(space, TASKS, out=tmp_path / "run", **words)
+    for task in TASKS:
+        column = f"{task.replace('-', '_')}_latency_ms"
+        assert run.front(task=task).objectives[1].name == column
+        assert all(trial.columns()[column] > 0 for trial in run.trials)
+    columns = run.trials[-1].columns()
+    assert columns["scenes_classify_latency_ms"] < columns["scenes_segment_latency_ms"]
+
+
 def test_a_network_for_one_task_does_what_was_measured(found: Run) -> None:
     for task in found.tasks:
         best, split = found.best(task.name), task.splits().valid
@@ -224,6 +236,8 @@ def test_the_commands_know_tasks(found: Run, tmp_path: Path) -> None:
     rows = nas("front", found.folder, "--task", TASKS[1], "--csv").splitlines()
     assert len(rows) == 1 + len(found.front(task=TASKS[1]).trials)
     assert "scenes_segment_flops" in rows[0]
+    both = nas("front", found.folder)
+    assert all(f"For {task}" in both for task in TASKS)
     written = nas("extract", found.folder, "--task", TASKS[0], "--to", tmp_path / "net")
     flops = int(found.network(found.best(TASKS[0]), TASKS[0]).plan.flops)
     assert f"{flops:,} FLOPs" in written
