@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 Sites = Mapping[str, Sequence[str]]  # the labels of each site of a finite grammar
 RATE, MEAN, SQUARE, LEAST = 0.05, 0.9, 0.999, 1e-8  # of Adam on the logits
 SEEN = 0.99  # share of what is known of losses that a step keeps
+SCALED = 0.999  # and of their variance: a price is held against it
 RIDGE = 1.0
 TRUSTED = 0.5  # share of what the linear model does not explain that moves the distributions
 PRICE, DAMPED = 0.24, 4.0  # added to the price of cost at twice the budget: a step, and now
@@ -167,8 +168,10 @@ class Learner:
             "logits": distributions.logits,
             "mean": np.zeros((tasks, options)),  # of Adam's gradients, and of their squares
             "square": np.zeros((tasks, options)),
-            "normal": np.zeros((options, options)),  # of the regression, by option
-            "right": np.zeros((2 * tasks, options)),  # of losses, then of costs
+            "normal": np.zeros((options, options)),  # of the regression of losses, by option
+            "right": np.zeros((tasks, options)),
+            "normal_of_costs": np.zeros((options, options)),  # which stay what they are
+            "right_of_costs": np.zeros((tasks, options)),
             "variance": np.zeros(tasks),  # of losses about their mean in a step
             "price": np.zeros(tasks),  # λ
             "expected": np.zeros(tasks),  # cost
@@ -187,17 +190,20 @@ class Learner:
         price = np.maximum(0, known["price"] + DAMPED * beyond)
         apart, dear = losses - losses.mean(0), costs - costs.mean(0)
         variance = (apart**2).sum(0) / (n - 1)
-        known["variance"] = _blended(known["variance"], variance, SEEN, first)
+        known["variance"] = _blended(known["variance"], variance, SCALED, first)
         scale = 1 / np.sqrt(np.maximum(known["variance"], LEAST))
-        ridge = known["normal"] + RIDGE * np.eye(len(known["normal"]))
-        of_losses, of_costs = np.split(np.linalg.solve(ridge, known["right"].T).T, 2)
+        ridge = RIDGE * np.eye(len(known["normal"]))
+        of_losses = np.linalg.solve(known["normal"] + ridge, known["right"].T).T
+        of_costs = np.linalg.solve(known["normal_of_costs"] + ridge, known["right_of_costs"].T).T
         theta = scale[:, None] * of_losses + price[:, None] * of_costs
         values, drawn = losses * scale + price * costs, [entry.taken for entry in scored]
         self._step(gradient(self.distributions, drawn, values, theta, TRUSTED))
         took = np.array([entry.taken.took for entry in scored], dtype=float)
         took -= took.mean(0)
         known["normal"] = SEEN * known["normal"] + took.T @ took
-        known["right"] = SEEN * known["right"] + np.concatenate([apart, dear], axis=1).T @ took
+        known["right"] = SEEN * known["right"] + apart.T @ took
+        known["normal_of_costs"] += took.T @ took
+        known["right_of_costs"] += dear.T @ took
 
     def _step(self, slope: Array) -> None:
         """One step of Adam down a slope."""

@@ -136,11 +136,12 @@ def of_user(target: str) -> Callable[[Space, int], Strategy]:
 
     def strategy(space: Space, steps: int) -> Strategy:
         def turn(step: int, rng: random.Random) -> Turn:
-            derivations = written(space, step, rng)
-            turn = derivations if isinstance(derivations, Turn) else Turn(tuple(derivations))
-            if not turn.derivations:
+            given = written(space, step, rng)
+            if isinstance(given, Turn):
+                return given
+            if not (derivations := tuple(given)):
                 raise ValueError(f"{target} yields no derivation at step {step}: one at least")
-            return turn
+            return Turn(derivations)
 
         return Strategy(turn)
 

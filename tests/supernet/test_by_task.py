@@ -147,7 +147,7 @@ def test_the_expected_cost_comes_to_the_budget(tasks: int) -> None:
             derivation = derive(ROW, known.choose(task, rng), input=(8,))
             code = np.array([sites[s].index(label) for s, label in derivation.by_site.items()])
             costs.append(dear @ (code == best[task]))
-        assert np.mean(costs) == pytest.approx(1, abs=0.15)
+        assert np.mean(costs) == pytest.approx(1, abs=0.2)
 
 
 def strategy(steps: int = 20) -> Any:
