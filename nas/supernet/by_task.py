@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -242,9 +241,9 @@ def _blended(old: Array, new: Array, kept: float, first: bool = False) -> Array:
 
 class ByTask(Strategy):
     """A strategy: a step trains one architecture drawn from the mean of the tasks' distributions,
-    for all tasks, each task's loss weighted by how much the architecture is its own; after a
-    warm-up some are scored besides, all on one batch that is not trained on, and the distributions
-    move by that.
+    for all tasks, and lowers Σ_t ω_t L_t; after a warm-up some are scored besides, all on one batch
+    that is not trained on, and the distributions move by that. (The paper lowers the mean over
+    tasks: heads and trunk would be trained at a T-th of the rate that other strategies train at.)
     """
 
     def __init__(self, space: Space, steps: int, warm: Choice):
@@ -262,12 +261,12 @@ class ByTask(Strategy):
     def __call__(self, step: int, rng: random.Random) -> Turn:
         count = len(self.names)
         if step < WARM * self.steps or not self.distributions.sites:
-            return replace(self.warm(step, rng), weights=(dict.fromkeys(self.names, 1 / count),))
+            return self.warm(step, rng)
         first = rng.randrange(count)
         tasks = [(first + i) % count for i in range(1 + SCORED)]
         drawn = [self._draw(self.distributions.choose(task, rng)) for task in tasks]
-        shares = self.distributions.importance(self.distributions.taken(drawn[0])) / count
-        weights = dict(zip(self.names, shares.tolist(), strict=True))
+        importance = self.distributions.importance(self.distributions.taken(drawn[0])).tolist()
+        weights = dict(zip(self.names, importance, strict=True))
         return Turn(tuple(drawn), weights=(weights,), scored=SCORED)
 
     def _draw(self, choose: Choose) -> Derivation:
