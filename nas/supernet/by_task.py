@@ -35,6 +35,7 @@ SPAN = 4.0  # of a site's logits at most: what was given up can still be drawn, 
 SMOOTHED = 0.9  # share of the expected cost that a step keeps
 WARM = 0.3  # share of the training before distributions move
 SCORED = 4  # architectures that are scored in a step
+WEIGHTED = False  # whether losses are weighted by importance in training too
 
 
 class Taken(NamedTuple):
@@ -241,9 +242,13 @@ def _blended(old: Array, new: Array, kept: float, first: bool = False) -> Array:
 
 class ByTask(Strategy):
     """A strategy: a step trains one architecture drawn from the mean of the tasks' distributions,
-    for all tasks, and lowers Σ_t ω_t L_t; after a warm-up some are scored besides, all on one batch
-    that is not trained on, and the distributions move by that. (The paper lowers the mean over
-    tasks: heads and trunk would be trained at a T-th of the rate that other strategies train at.)
+    for all tasks; after a warm-up some are scored besides, all on one batch that is not trained on,
+    and the distributions move by that.
+
+    The paper weights each task's loss by ω_t in training too (equation 6), so that where tasks want
+    different things a step trains one of them. All heads share the pass of the trunk, so that the
+    others' losses cost next to nothing, and with them every task learned more in as many steps
+    (benchmarks/importance.py); `WEIGHTED` does as the paper does.
     """
 
     def __init__(self, space: Space, steps: int, warm: Choice):
@@ -265,6 +270,8 @@ class ByTask(Strategy):
         first = rng.randrange(count)
         tasks = [(first + i) % count for i in range(1 + SCORED)]
         drawn = [self._draw(self.distributions.choose(task, rng)) for task in tasks]
+        if not WEIGHTED:
+            return Turn(tuple(drawn), scored=SCORED)
         importance = self.distributions.importance(self.distributions.taken(drawn[0])).tolist()
         weights = dict(zip(self.names, importance, strict=True))
         return Turn(tuple(drawn), weights=(weights,), scored=SCORED)

@@ -188,16 +188,17 @@ class Trainer:
             for task in self._trained(turn, number)
         }
 
-    def _scores(self, step: int, batch: int, turn: Turn) -> Iterator[dict[str, float]]:
+    def _scores(self, step: int, batch: int, turn: Turn) -> list[dict[str, float]]:
         """Losses of the derivations that a turn scores, on one batch of the validation split."""
-        batches = self.feed.held_out(batch) if turn.scored else []
+        batches, scores = self.feed.held_out(batch) if turn.scored else [], list[dict[str, float]]()
         first = len(turn.trained)
         for number, derivation in enumerate(turn.derivations[first:], first):
+            tasks = self._trained(turn, number)
             with _blamed(step, derivation), torch.no_grad():
-                tasks = self._trained(turn, number)
                 planned = plan(derivation, heads=tasks)
                 losses, _ = self._losses(planned, self.weights.views(planned), batches, tasks)
-                yield {name: float(value) for name, value in losses.items()}
+            scores.append({name: float(value) for name, value in losses.items()})
+        return scores
 
     def _after(self, batch: int, some: int) -> int:
         """The batch that is probably asked for after one."""
