@@ -1,10 +1,10 @@
 """Tasks that learn what they want learn more where every drawn architecture trains all of them.
 
-Supernets of `fbnetv5-small` on scenes of 32 pixels for four tasks (which digits, whose pixels, where,
-how far), with as many steps each: trained as usual (`spread`), by FBNetV5's distributions for all
-tasks at once (`by-task`), and as the paper has it, each task's loss weighted by how much the drawn
-architecture is its own. Of 60 evaluated subnets the best of each task of at most 2.5 MFLOPs, by
-shared weights on validation.
+Supernets of `fbnetv5-small` on scenes of 32 pixels for four tasks (which digits, whose pixels,
+where, how far), with as many steps each: trained as usual (`spread`), by FBNetV5's distributions
+for all tasks at once (`by-task`), and as the paper has it, each task's loss weighted by how much
+the drawn architecture is its own. Of 60 evaluated subnets the best of each task of at most 2.5
+MFLOPs, by shared weights on validation.
 """
 
 from __future__ import annotations

@@ -163,11 +163,12 @@ def show_run(run: Run) -> None:
         why = printable(_why_empty(run))
         out.print(f"\n{why}; see them all: nas report {folder}", markup=False)
         return
-    best = shlex.quote(front.trials[0].id) + (f" --task {first}" if first else "")
+    of_task = f" --task {shlex.quote(first)}" if first else ""
+    best = shlex.quote(front.trials[0].id) + of_task
     cost = next((o.name for o in front.objectives if cost_named(o.name)), "flops")
     out.print(
         f"\nLook at it:      nas report {folder}{run.trust}\n"
-        f"Choose from it:  nas front {folder} --sort {cost}{f' --task {first}' if first else ''}\n"
+        f"Choose from it:  nas front {folder} --sort {cost}{of_task}\n"
         f"Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
         f"Leave with ONNX: nas export net --onnx{run.trust}",

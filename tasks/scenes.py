@@ -154,7 +154,8 @@ def _pictures(folder: str) -> tuple[dict[str, tuple[Array, Array]], tuple[str, .
         for split, (x, y) in samples.pairs.items()
     }
     x, y = pairs["train"]
-    at = cut(y, 0 if "test" in pairs else 0.2, 0.2, folder)
+    missing = [0.0 if split in pairs else 0.2 for split in ("test", "valid")]
+    at = cut(y, *missing, folder)
     cuts = {split: (x[i], y[i]) for split, i in at.items() if len(i)}
     return {**cuts, **{s: pair for s, pair in pairs.items() if s != "train"}}, names
 

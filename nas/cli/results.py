@@ -46,8 +46,9 @@ def front(
             whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)
-            if whole.settings.per_task and not (task or where or sort or csv):
+            if whole.settings.per_task and not (task or where or sort or csv or objectives):
                 show_fronts(whole, whole.fronts())
+                show_trivial(whole)
                 return
             chosen = whole.front(columns(objectives), task=task)
         if where:
@@ -185,10 +186,11 @@ def predict(
         for prediction in predictions(folder, files, trust_code=trust_code):
             shown = dict(prediction.tasks)
             for task, value in prediction.tasks.items():
-                if not isinstance(value, dict):
+                said = isinstance(value, dict | list)
+                if not said:
                     shown[task] = str(draw(value, to, prediction, task))
                 if not as_json:
-                    words = prediction.words(task, most) if isinstance(value, dict) else shown[task]
+                    words = prediction.words(task, most) if said else shown[task]
                     write(f"{prediction.sample}  {task}: {words}")
             if as_json:
                 write(json.dumps({"sample": prediction.sample, **shown}))

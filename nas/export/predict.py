@@ -26,8 +26,8 @@ AT_ONCE = 64  # samples of an array that go through a network together
 
 
 class Prediction(NamedTuple):
-    """What a network says of one sample: by task shares by class, the likeliest first, or class
-    numbers that are to be drawn."""
+    """What a network says of one sample: by task shares by class, the likeliest first, boxes, the
+    surest first, or class numbers and others that are to be drawn."""
 
     sample: str  # a file, and its number where the file holds several
     tasks: dict[str, Any]
@@ -134,19 +134,24 @@ def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) ->
 
 
 def draw(numbers: Any, folder: Path, prediction: Prediction, task: str) -> Path:
-    """Write class numbers (height, width) as a grey PNG, a class a grey, named for the sample; its
-    path. Raises ExportError where there is such a file already."""
+    """Write class numbers (height, width) as a grey PNG, a class a grey, and other numbers as an
+    .npy file, named for the sample; its path. Raises ExportError where there is such a file."""
     from io import BytesIO
 
     from PIL import Image
 
     stem, number = re.fullmatch(r"(.*?)(?:\[(\d+)\])?", prediction.sample, re.S).groups()  # type: ignore[union-attr]
-    name = f"{Path(stem).stem}{f'-{number}' if number else ''}.{task}.png"
+    classes = numbers.dtype.kind in "iu"
+    kind = "png" if classes else "npy"
+    name = f"{Path(stem).stem}{f'-{number}' if number else ''}.{task}.{kind}"
     if (folder / name).exists():
         raise ExportError(f"{folder / name} is there already: name another folder with --to")
     folder.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
-    deep = np.uint8 if numbers.max() < 256 else np.uint16
-    Image.fromarray(numbers.astype(deep)).save(buffer, "PNG")
+    if classes:
+        deep = np.uint8 if numbers.max() < 256 else np.uint16
+        Image.fromarray(numbers.astype(deep)).save(buffer, "PNG")
+    else:
+        np.save(buffer, numbers)
     write(folder / name, buffer.getvalue())
     return folder / name

@@ -99,7 +99,8 @@ def commands(folder: Path, id: str, trust: str = "", tasks: Sequence[str] = ("",
     """What to type to take a trial's network out, or one for each of some tasks, and to train it
     fully; `trust` is said too."""
     run, id = shlex.quote(shown(folder)), shlex.quote(id)
-    taken = [f"nas extract {run} --id {id}{f' --task {t}' if t else ''} --to net" for t in tasks]
+    own = [f" --task {shlex.quote(task)}" if task else "" for task in tasks]
+    taken = [f"nas extract {run} --id {id}{of_task} --to net" for of_task in own]
     return [*(f"{command}{trust}" for command in taken), f"nas retrain net --epochs 20{trust}"]
 
 

@@ -59,7 +59,7 @@ def finer(column: str) -> str:
     likelihood, where its target has one; "" of any other."""
     for metrics in PRIMARY.values():
         told = next((metric for metric in (NLL, LOSS) if metric in metrics), None)
-        for metric in metrics if told else ():
+        for metric in sorted(metrics, key=lambda m: -len(m.name)) if told else ():
             if metric.larger_is_better and re.search(rf"(^|_){metric.name}$", column):
                 return f"{column.removesuffix(metric.name)}{told.name}" if told else ""
     return ""
@@ -70,6 +70,11 @@ def column_clash(tasks: Sequence[Task]) -> str:
     parts = ("", "test_", "retrained_")
     whose: dict[str, str] = dict.fromkeys(COSTS, "a cost")
     for task in tasks:
+        if cost := cost_named(task.own_metric):
+            return (
+                f"{task.name!r} has a metric {task.own_metric}, which ends as the cost {cost.name} "
+                "does, of which less is better: rename the function"
+            )
         for metric in _metrics(task):
             for part in parts:
                 whose.setdefault(f"{part}{metric.name}", "a run's own")

@@ -116,7 +116,7 @@ def training(
                 save_bank(bank, last, state=True, facts=facts)
                 saved = time.perf_counter()
     if group is None or group.rank == 0:
-        if preferences := turns.strategy.preferences():
+        if settings.per_task and (preferences := turns.strategy.preferences()):
             write(run.folder / PREFERENCES, json.dumps(preferences).encode())
         save_bank(bank, run.folder / BANK)
     yield BankTrained(bank.version, time.perf_counter() - begun)

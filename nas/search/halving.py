@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from nas.archive import Archive, Measurement, Trial, plain
@@ -28,8 +29,7 @@ class HalvingPool:
 
     def __init__(self, pool: Pool, archive: Archive, given: Standalone, aims: Sequence[Aim]):
         self.pool, self.archive, self.given = pool, archive, given
-        self.objectives = [o for aim in aims for o in aim.objectives]
-        self.limits = aims[0].limits if len(aims) == 1 else ()
+        self.aims = aims
         self.rungs = rungs(given)
         self.known: list[dict[str, Outcome]] = [{} for _ in self.rungs]
         for note in archive.notes("rung"):
@@ -92,14 +92,10 @@ class HalvingPool:
         if rung == len(self.rungs) - 1:
             return set(results)
         columns = [_columns(outcome.measurements) for outcome in results.values()]
-        names = [o for o in self.objectives if all(o.name in entry for entry in columns)]
-        points = [losses_of(entry, names) for entry in columns]
-        beyond = [
-            sum(max(0.0, m.excess(c[m.name])) for m in self.limits if m.name in c) for c in columns
-        ]
-        most = -(-len(results) // self.given.reduction)
-        texts = list(results)
-        return {texts[i] for i in best_first(points, beyond, most)}
+        most, texts = -(-len(results) // self.given.reduction), list(results)
+        by_aim = [_best_for(aim, columns, most) for aim in self.aims]
+        in_turn = dict.fromkeys(i for row in zip_longest(*by_aim) for i in row if i is not None)
+        return {texts[i] for i in list(in_turn)[:most]}
 
     def _whole(self, job: Job, last: int) -> Outcome:
         """A job's outcome with all that was measured of it up to a rung."""
@@ -118,6 +114,17 @@ def rungs(given: Standalone) -> tuple[float, ...]:
     """The epochs of each rung, the fewest first."""
     steps = range(given.rungs - 1, -1, -1)
     return tuple(given.epochs / given.reduction**step for step in steps)
+
+
+def _best_for(aim: Aim, columns: Sequence[Mapping[str, float]], most: int) -> list[int]:
+    """The best by an aim, best first, by what all have of its objectives and limits."""
+    names = [o for o in aim.objectives if all(o.name in entry for entry in columns)]
+    points = [losses_of(entry, names) for entry in columns]
+    beyond = [
+        sum(max(0.0, m.excess(entry[m.name])) for m in aim.limits if m.name in entry)
+        for entry in columns
+    ]
+    return best_first(points, beyond, most)
 
 
 def _columns(measurements: Sequence[Measurement]) -> dict[str, float]:

@@ -15,8 +15,16 @@ from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
 from nas.search.breed import Child, attribute, losses, text_of, violation
-from nas.search.inner import Judge, Judged, Variation, batch_along, explore, first_batch
-from nas.search.predictor import Predictor, Seen, facts_of
+from nas.search.inner import (
+    Judge,
+    Judged,
+    Variation,
+    batch_along,
+    evenly_spaced,
+    explore,
+    first_batch,
+)
+from nas.search.predictor import BEST, OTHERS, Predictor, Seen, facts_of
 from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 
@@ -110,17 +118,18 @@ class PredictedSampler(TreeSampler):
         }
         if not known:
             return []
-        seen = Seen(list(map(facts_of, known.values())))
         wanted = self.wanted or [
             Wanted(tuple(Goal(str(i)) for i, _ in enumerate(study.directions)))
         ]
+        looked_at = self._looked_at(study, trials, wanted)
+        seen = Seen([facts_of(known[trial.number]) for trial in looked_at])
         taken, batch = set(map(self._key, known.values())), list[list[Derivation]]()
         self.agreement = {}
         for share, want in zip(_shares(self._size, len(wanted), number), wanted, strict=True):
-            judge = self._judge(study, trials, seen, want) if share else None
+            judge = self._judge(study, looked_at, seen, want) if share else None
             if judge is None:
                 continue
-            best = self._ranked(study, trials, want)
+            best = self._ranked(study, trials, want, PARENTS)
             candidates = explore(judge, [known[trial.number] for trial in best], variation)
             keys = [(judged, self._key(judged.derivation)) for judged in candidates]
             fresh = [judged for judged, key in keys if key and key not in taken]
@@ -130,12 +139,25 @@ class PredictedSampler(TreeSampler):
         return [d for row in zip_longest(*batch) for d in row if d is not None]
 
     def _ranked(
-        self, study: Study, trials: Sequence[FrozenTrial], want: Wanted
+        self, study: Study, trials: Sequence[FrozenTrial], want: Wanted, most: int
     ) -> list[FrozenTrial]:
-        """The best trials by what is wanted, best first."""
+        """The best trials by what is wanted, best first, at most so many."""
         points = list(zip(*(self._losses(g, study, trials) for g in want.goals), strict=True))
         beyond = [violation(trial, want.constraints) for trial in trials]
-        return [trials[i] for i in best_first(points, beyond, PARENTS)]
+        return [trials[i] for i in best_first(points, beyond, most)]
+
+    def _looked_at(
+        self, study: Study, trials: Sequence[FrozenTrial], wanted: Sequence[Wanted]
+    ) -> list[FrozenTrial]:
+        """The trials that predictors are made of, the same for all: of many the best by what each
+        is wanted for, and some of the others, evenly."""
+        if len(trials) <= BEST + OTHERS:
+            return list(trials)
+        each = BEST // len(wanted)
+        best = {t.number for want in wanted for t in self._ranked(study, trials, want, each)}
+        others = [trial for trial in trials if trial.number not in best]
+        best |= {trial.number for trial in evenly_spaced(others, BEST + OTHERS - len(best))}
+        return [trial for trial in trials if trial.number in best]
 
     def _losses(self, goal: Goal, study: Study, trials: Sequence[FrozenTrial]) -> list[float]:
         if not self.wanted:

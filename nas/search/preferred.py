@@ -19,7 +19,7 @@ def preferred(run: Run) -> list[Derivation]:
     """The first proposals of a search whose tasks learned what they want: of each task the most
     probable architecture and some draws, as far as they keep its limits, between the ends of the
     space; none where nothing was learned."""
-    if not run.preferences:
+    if not (run.settings.per_task and run.preferences):
         return []
     problem, rng = run.problem, random.Random(f"{run.settings.seed}/preferred")
     first, last = problem.space.ends()

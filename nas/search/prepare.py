@@ -115,12 +115,12 @@ def check_runtimes(problem: Problem) -> None:
         raise SettingsError(
             f"evaluate_in onnxruntime is for a CPU, and the device is {settings.device}: say torch"
         )
-    for column in problem.columns & set(Deployment().columns):
-        if all(entry.name for entry in settings.latency):
-            raise SettingsError(
-                f"{column} is asked for, and every latency has a name: ask for "
-                f"{column}@{settings.latency[0].name}, or leave one without"
-            )
+    if all(entry.name for entry in settings.latency) and problem.reads(Deployment()):
+        column, *_ = Deployment().columns
+        raise SettingsError(
+            f"{column} is asked for, and every latency has a name: ask for "
+            f"{column}@{settings.latency[0].name}, or leave one without"
+        )
 
 
 def check_supernet(problem: Problem, trust_code: bool) -> None:

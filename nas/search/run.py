@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nas.supernet import Bank
 
 TRUST, PREFERENCES = "trust.json", "preferences.json"
-Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
 
 
 class Run:
@@ -150,7 +150,8 @@ class Run:
         own = {aim.task: aim for aim in self.aims}
         if task in own:
             return own[task]
-        metric = column(next(named for named in self.named if named.name == task), self.named)
+        named = next(named for named in self.named if named.name == task)
+        metric = column(named, self.named, named.own_metric)
         costs = [o for o in self.aims[0].objectives if cost_named(o.name)]
         return Aim(
             (Objective.named(metric, [metric]), *(costs or [Objective("flops", False)])),
@@ -213,9 +214,7 @@ class Run:
         if not path.exists():
             return {}
         try:
-            known = TypeAdapter(dict[str, dict[str, dict[str, Share]]]).validate_json(
-                path.read_bytes()
-            )
+            known = TypeAdapter(dict[str, dict[str, Shares]]).validate_json(path.read_bytes())
         except ValueError as error:
             raise RunError(f"{path}: {str(error).splitlines()[0]}: it holds no shares") from None
         missing = {named.name for named in self.named} - known.keys()

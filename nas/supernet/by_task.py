@@ -28,7 +28,7 @@ SEEN = 0.99  # share of what is known of losses that a step keeps
 SCALED = 0.999  # and of their variance: a price is held against it
 RIDGE = 1.0
 TRUSTED = 0.5  # share of what the linear model does not explain that moves the distributions
-PRICE, DAMPED = 0.24, 4.0  # added to the price of cost at twice the budget: a step, and now
+PRICE, DAMPED = 0.24, 8.0  # added to the price of cost at twice the budget: a step, and now
 AIMED = 0.95  # share of a budget that costs shall have on average, so that most keep it
 TINY = 1e-300  # in place of a probability of nothing
 SPAN = 4.0  # of a site's logits at most: what was given up can still be drawn, and come back
@@ -57,7 +57,7 @@ class Distributions:
         names = [(name, label) for name, labels in sites.items() for label in labels]
         self.sites, self.column = sites, {name: i for i, name in enumerate(names)}
         self.sizes = np.array([len(labels) for labels in sites.values()])
-        self.first = np.cumsum(self.sizes) - self.sizes
+        self.first = (np.cumsum(self.sizes) - self.sizes).astype(int)
         self.logits: Array = np.zeros((tasks, len(names)))
 
     def choose(self, task: int, rng: random.Random) -> Choose:
@@ -123,6 +123,8 @@ class Distributions:
 
     def __call__(self, task: int) -> dict[str, dict[str, float]]:
         """A task's probability of each label at each site."""
+        if not self.column:
+            return {}
         shares = self.shares(np.ones(len(self.column), dtype=bool))[task].tolist()
         table: dict[str, dict[str, float]] = {}
         for (site, label), share in zip(self.column, shares, strict=True):
@@ -190,7 +192,8 @@ class Learner:
         price = np.maximum(0, known["price"] + DAMPED * beyond)
         apart, dear = losses - losses.mean(0), costs - costs.mean(0)
         variance = (apart**2).sum(0) / (n - 1)
-        known["variance"] = _blended(known["variance"], variance, SCALED, first)
+        kept = min(SCALED, self.steps / (self.steps + 1))
+        known["variance"] = _blended(known["variance"], variance, kept)
         scale = 1 / np.sqrt(np.maximum(known["variance"], LEAST))
         ridge = RIDGE * np.eye(len(known["normal"]))
         of_losses = np.linalg.solve(known["normal"] + ridge, known["right"].T).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -82,7 +82,7 @@ class Asked:
             key = ".".join(map(str, first["loc"]))
             raise TaskError(
                 f"{spec!r}: {key} = {first['input']!r}: {first['msg']}; after ? there may be "
-                f"{', '.join(Asked.__annotations__)}, as in mine=./photos?size=96&fit=stretch"
+                f"{', '.join(f.name for f in fields(Asked))}: mine=./photos?size=96&fit=stretch"
             ) from None
 
     @property
@@ -120,7 +120,8 @@ class Definition:
         """The same with samples of another size, augmented or balanced otherwise. Raises TaskError
         for anything else."""
         usual = Asked()
-        names = [n for n in Asked.__annotations__ if getattr(asked, n) != getattr(usual, n)]
+        names = [f.name for f in fields(Asked)]
+        names = [name for name in names if getattr(asked, name) != getattr(usual, name)]
         able = ("size", "fit", "augment", "balance")
         if wrong := [name for name in names if name not in able]:
             raise TaskError(
@@ -132,6 +133,8 @@ class Definition:
             input = None
             size = {"size": asked.size}
             code = data.kind == "code"
+            if code and "size" not in data.arguments:
+                raise TaskError(f"{spec!r}: {self.name} has one size: leave size out")
             changed = {"arguments": {**data.arguments, **size}} if code else size
             data = replace(data, **changed)
         if "fit" in names:
@@ -170,6 +173,8 @@ def _names(given: Sequence[str]) -> tuple[str, ...] | None:
 def _renamed(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """With sets that once were kinds of their own as the functions that they are now."""
     data = table.get("data")
+    if isinstance(data, dict) and data.get("function") == "digits:scenes":
+        return {**table, "data": {**data, "function": "scenes:scenes"}}
     if not isinstance(data, dict) or data.get("kind") not in RENAMED:
         return table
     function, arguments = RENAMED[data["kind"]]

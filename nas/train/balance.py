@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import exp
 from typing import Literal, TypeAlias, get_args
 
-from nas.train.turns import StepLosses
+from nas.train.turns import StepLosses, Turn
 
 Losses: TypeAlias = Literal["equal", "uncertainty"]
 METHODS: tuple[Losses, ...] = get_args(Losses)
@@ -30,11 +30,14 @@ class Balance:
     def __call__(self, task: str) -> float:
         return exp(-self.variances[task])
 
-    def hear(self, losses: Sequence[StepLosses | None]) -> None:
-        """Move by the losses of a step's trained derivations."""
+    def hear(self, turns: Sequence[Turn], losses: Sequence[StepLosses | None]) -> None:
+        """Move by the losses of what a step trained on labels."""
         if self.method == "equal":
             return
-        told = [known for step in losses if step for known in step.by_derivation[:1]]
+        told = list[Mapping[str, float]]()
+        for turn, step in zip(turns, losses, strict=True):
+            trained = 1 if turn.teach else len(turn.trained)
+            told += step.by_derivation[:trained] if step else ()
         for task, variance in self.variances.items():
             values = [known[task] for known in told if task in known]
             if values:
@@ -51,4 +54,5 @@ class Balance:
     def restore(self, facts: Mapping[str, str]) -> None:
         """Go on from what a checkpoint kept."""
         known = json.loads(facts.get("balance", "{}"))
-        self.variances |= {task: float(known[task]) for task in self.variances if task in known}
+        told = {task: float(known[task]) for task in self.variances if task in known}
+        self.variances |= {task: min(SPAN, max(-SPAN, value)) for task, value in told.items()}

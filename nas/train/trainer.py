@@ -103,7 +103,7 @@ class Trainer:
                 fault = StepError(step, str(turns[0].derivations[0]), elsewhere)
         if fault:
             raise fault
-        self.balance.hear(losses)
+        self.balance.hear(turns, losses)
         with _blamed(step, turns[0].derivations[0]):
             rate = self.recipe.rate(step if place is None else place, self.steps)
             update(lease, self.recipe, rate, step)
@@ -197,7 +197,10 @@ class Trainer:
             with _blamed(step, derivation), torch.no_grad():
                 planned = plan(derivation, heads=tasks)
                 losses, _ = self._losses(planned, self.weights.views(planned), batches, tasks)
-            scores.append({name: float(value) for name, value in losses.items()})
+                score = {name: float(value) for name, value in losses.items()}
+                if not all(map(isfinite, score.values())):
+                    raise TrainingError(f"a loss that is scored is {sum(score.values())}")
+            scores.append(score)
         return scores
 
     def _after(self, batch: int, some: int) -> int:

@@ -229,3 +229,22 @@ def test_a_mode_that_would_be_code_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(record))
     with pytest.raises(ExportError, match="mode"):
         load(tmp_path / "net")
+
+
+def test_boxes_are_said_and_surfaces_written(tmp_path: Path) -> None:
+    tasks = load_tasks(["scenes-detect", "scenes-depth"])
+    network = saved(tmp_path / "net", tasks, PIXELS)
+    x = np.stack([tasks[0].splits().test.x[0, 0].numpy()])
+    np.save(tmp_path / "new.npy", x)
+    words = ["predict", str(tmp_path / "net"), str(tmp_path / "new.npy"), "--to", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "scenes-detect: " in result.output and " at " in result.output
+    (surface,) = tmp_path.glob("new-0.scenes-depth.npy")
+    ((mean, deviation),) = tasks[1].units
+    with torch.no_grad():
+        logits = network(tasks[1].preparation(torch.from_numpy(x)[:, None]))["scenes-depth"]
+    assert np.load(surface) == pytest.approx(logits[0, 0].numpy() * deviation + mean, abs=1e-4)
+    surface.unlink()
+    shown = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert {"class", "share", "box"} == set(shown["scenes-detect"][0])

@@ -186,6 +186,11 @@ def test_each_task_has_proposals_of_its_own() -> None:
         (RunError, "within a budget: say per_task .* --max flops", {"limits": ()}),
         (RunError, "within a budget: say per_task", {"per_task": False}),
         (RunError, "the smallest for .* has", {"limits": ("flops<=1k",)}),
+        (
+            SettingsError,
+            "latency_ms is asked for, and every latency has a name",
+            {"objectives": ("latency_ms",), "latency": [{"name": "server"}]},
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_trains(
@@ -207,6 +212,15 @@ def test_a_front_of_all_tasks_is_refused_where_each_has_its_own(found: Run) -> N
         found.front(task="depth")
 
 
+def test_many_trials_are_looked_at_in_part_by_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.search.predicted.BEST", 24)
+    monkeypatch.setattr("nas.search.predicted.OTHERS", 12)
+    best = {"a": "relu", "b": "gelu"}
+    aims = [Aim((Objective(f"{task}_accuracy", True),), task=task) for task in best]
+    proposer = Proposer(Space(ROW, (4,)), "predicted", aims, seed=1, population=12)
+    assert planted(proposer, best, 7, 12) == {"a": 0, "b": 0}
+
+
 def test_one_architecture_for_all_tasks_can_be_taken_home_for_one(
     space: Path, tmp_path: Path
 ) -> None:
@@ -219,7 +233,9 @@ def test_one_architecture_for_all_tasks_can_be_taken_home_for_one(
 
 
 def test_preferences_from_elsewhere_are_read_with_care(found: Run, tmp_path: Path) -> None:
-    for text, rule in [("{", "it holds no shares"), ("{}", "holds nothing of scenes-classify")]:
+    empty = '{"scenes-classify": {"site": {}}, "scenes-segment": {"site": {}}}'
+    faults = {"{": "it holds no shares", "{}": "holds nothing of scenes-classify"}
+    for text, rule in {**faults, empty: "it holds no shares"}.items():
         folder = tmp_path / str(len(text))
         shutil.copytree(found.folder, folder)
         (folder / "preferences.json").write_text(text)

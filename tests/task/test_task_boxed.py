@@ -72,8 +72,8 @@ def voc(folder: Path, splits: dict[str, range]) -> Path:
             pixels, boxes = scene(number)
             Image.fromarray(pixels).save(folder / "JPEGImages" / f"{number}.png")
             things = "".join(
-                f"<object><name>{n}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax>"
-                f"<ymax>{d}</ymax></bndbox></object>"
+                f"<object><name>{n}</name><bndbox><xmin>{a + 1}</xmin><ymin>{b + 1}</ymin>"
+                f"<xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
                 for n, a, b, c, d in boxes
             )
             (folder / "Annotations" / f"{number}.xml").write_text(
@@ -114,6 +114,18 @@ def test_splits_that_are_not_given_are_cut_and_crowds_left_out(tmp_path: Path) -
     assert "1 boxes around crowds are left out" in task.splits().notes
 
 
+def test_what_lies_beside_cocos_boxes_is_passed_over(tmp_path: Path) -> None:
+    nothing = {"image_id": 0, "category_id": 7, "bbox": [3, 3, 0, 4], "iscrowd": 0}
+    folder = coco(tmp_path / "data", {"train": range(30)}, annotations=[nothing])
+    known = json.loads((folder / "annotations" / "instances_train.json").read_text())
+    others = {"captions_train2017": {**known, "annotations": [{"image_id": 0, "caption": "a"}]}}
+    others |= {"person_keypoints_train2017": known, "latest": {"categories": []}}
+    for name, content in others.items():
+        (folder / "annotations" / f"{name}.json").write_text(json.dumps(content))
+    task = Task.load(f"mine={folder}")
+    assert "1 boxes without area are left out" in task.splits().notes
+
+
 def test_a_thing_that_a_cut_leaves_little_of_is_left_out(tmp_path: Path) -> None:
     far = {"image_id": 0, "category_id": 7, "bbox": [0, 5, 6, 9], "iscrowd": 0}
     folder = coco(tmp_path / "data", {"train": range(30)}, annotations=[far])
@@ -124,7 +136,6 @@ def test_a_thing_that_a_cut_leaves_little_of_is_left_out(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("entry", "rule"),
     [
-        ({"bbox": [3, 3, 0, 4]}, "has no area"),
         ({"bbox": [3, 3, 80, 4]}, r"outside its picture of 40x24"),
         ({"bbox": [3, 3, 4, float("nan")]}, "has no area"),
         ({"image_id": 999}, "image_id 999, which is none of its images"),
@@ -148,6 +159,14 @@ def test_a_picture_that_is_missing_or_elsewhere_is_named(tmp_path: Path) -> None
     file.write_text(file.read_text().replace('"3.png"', '"../../3.png"'))
     with pytest.raises(TaskError, match="is outside the folder"):
         Task.load(f"mine={folder}")
+
+
+def test_names_that_lead_out_of_a_folder_are_refused(tmp_path: Path) -> None:
+    folder = voc(tmp_path / "data", {"train": range(8)})
+    for name in ("../0", "/etc/0"):
+        (folder / "ImageSets" / "Main" / "train.txt").write_text(name)
+        with pytest.raises(TaskError, match="is outside the folder"):
+            Task.load(f"mine={folder}")
 
 
 def test_annotations_that_declare_entities_are_refused(tmp_path: Path) -> None:

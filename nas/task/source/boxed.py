@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,7 +91,8 @@ def read_boxes(path: Path, options: Options) -> Samples:
     classes = tuple(sorted({box.name for boxed in pictures for box in boxed.boxes}))
     placed, cut = list[list[list[float]]](), 0
     for file, seen in zip(listing.files, in_order(glance, listing.files), strict=True):
-        assert not isinstance(seen, Unreadable), "those are left out"
+        if isinstance(seen, Unreadable):
+            raise TaskError(f"{file}: is no readable picture: {seen.reason}")
         boxes = by_file[file].boxes
         rows = [_row(file, box, classes, seen.width, seen.height, picture) for box in boxes]
         placed.append([row for row in rows if row])
@@ -108,9 +110,10 @@ def _row(
     """A box as it lies on the picture as it is used; [] where too little of it is left."""
     sides, ends = np.array(box[1:]), np.array([width, height, width, height])
     inside = sides.clip(0, ends)
+    gone = not (inside[2:] > inside[:2]).all()
     if not (np.isfinite(sides).all() and (sides[2:] > sides[:2]).all()):
         raise _faulty(file, box, "has no area")
-    if np.abs(sides - inside).max() > BEYOND:
+    if gone or np.abs(sides - inside).max() > BEYOND:
         raise _faulty(file, box, f"is outside its picture of {width}x{height}")
     left, top, right, bottom = shown_part(width, height, picture)
     scale = np.array([picture.width / (right - left), picture.height / (bottom - top)] * 2)
@@ -131,17 +134,20 @@ def _faulty(file: Path, box: Box, why: str) -> TaskError:
 def _jsons(path: Path) -> list[Path]:
     """COCO's files of annotations."""
     near = [path, path / "annotations", *(path / n for names in SPLITS.values() for n in names)]
-    files = [file for folder in near for file in sorted(folder.glob("*.json"))]
-    return [file for file in files if _is_coco(file)]
+    files = [file for folder in near for file in sorted(folder.glob("*.json")) if _is_coco(file)]
+    named = [file for file in files if file.name.startswith("instances")]
+    return named or files  # beside these COCO has keypoints of the same pictures
 
 
 def _is_coco(file: Path) -> bool:
+    """Whether a file holds boxes of pictures: captions, for one, hold none."""
+    import mmap
+
     try:
-        with file.open("rb") as opened:
-            head = opened.read(1 << 16)
-    except OSError:
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as text:
+            return all(text.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"bbox"'))
+    except (OSError, ValueError):
         return False
-    return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 @cache
@@ -152,7 +158,7 @@ def _schema() -> Any:
 
 
 def _of_coco(path: Path) -> tuple[list[Boxed], list[str]]:
-    pictures, crowds, met = list[Boxed](), 0, dict[str, Path]()
+    pictures, crowds, empty, met = list[Boxed](), 0, 0, dict[str, Path]()
     for file in _jsons(path):
         split = _split_of(file, path)
         if split in met:
@@ -180,29 +186,31 @@ def _of_coco(path: Path) -> tuple[list[Boxed], list[str]]:
                 )
             left, top, width, height = entry.bbox
             crowds += bool(entry.iscrowd)
-            if not entry.iscrowd:
+            nothing = width <= 0 or height <= 0
+            empty += bool(not entry.iscrowd and nothing)
+            if not (entry.iscrowd or nothing):
                 box = Box(names[entry.category_id], left, top, left + width, top + height)
                 boxes[entry.image_id].append(box)
         for image in coco.images:
             own = tuple(boxes[image.id])
             pictures.append(Boxed(_picture(path, file, split, image.file_name), split, own))
-    notes = [f"{crowds} boxes around crowds are left out"] if crowds else []
-    return pictures, notes
+    left_out = {"around crowds": crowds, "without area": empty}
+    return pictures, [f"{n} boxes {which} are left out" for which, n in left_out.items() if n]
 
 
 def _split_of(file: Path, path: Path) -> str:
     """The split that a file of annotations is of, by its name or its folder's."""
-    text = file.name.lower() if file.parent in (path, path / "annotations") else file.parent.name
+    text = file.stem if file.parent in (path, path / "annotations") else file.parent.name
+    words = re.findall(r"[a-z]+", text.lower())
     for split in ("test", "valid", "train"):
-        if any(name in text for name in SPLITS[split]):
+        if any(name in words for name in SPLITS[split]):
             return split
     return "train"
 
 
 def _picture(path: Path, file: Path, split: str, name: str) -> Path:
     """Where a picture lies that annotations name."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise TaskError(f"{file}: {name!r} is outside the folder: name pictures relative to it")
+    _inside(file, name)
     stem = file.stem.rpartition("_")[2]
     folders = ["", "images", stem, f"images/{stem}", *SPLITS[split]]
     folders += [f"images/{s}" for s in SPLITS[split]]
@@ -216,22 +224,39 @@ def _picture(path: Path, file: Path, split: str, name: str) -> Path:
     return found
 
 
+def _inside(file: Path, name: str) -> None:
+    """Raise TaskError for a name that leads out of a folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise TaskError(f"{file}: {name!r} is outside the folder: name pictures relative to it")
+
+
+def _listed(file: Path) -> list[str]:
+    """The names in a file of a split."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    names = [line.split()[0] for line in text.splitlines() if line.strip()]
+    for name in names:
+        _inside(file, name)
+    return names
+
+
 def _of_voc(path: Path) -> tuple[list[Boxed], list[str]]:
     named = {
-        split: [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+        split: _listed(file)
         for split, names in SPLITS.items()
         for name in names
         if (file := path / SETS / f"{name}.txt").is_file()
     }
     stems = sorted(file.stem for file in (path / XMLS).glob("*.xml"))
-    pictures = list[Boxed]()
+    pictures, difficult = list[Boxed](), 0
     for split, some in (named or {"train": stems}).items():
         for stem in some:
-            file = path / XMLS / f"{stem}.xml"
-            pictures.append(Boxed(_beside(path, stem), split, tuple(_voc_boxes(file))))
+            boxes = list(_voc_boxes(path / XMLS / f"{stem}.xml"))
+            known = tuple(box for box in boxes if box is not None)
+            difficult += len(boxes) - len(known)
+            pictures.append(Boxed(_beside(path, stem), split, known))
     if not pictures:
         raise TaskError(f"{path}: {XMLS} holds no .xml file")
-    return pictures, []
+    return pictures, [f"{difficult} difficult boxes are left out"] if difficult else []
 
 
 def _beside(path: Path, stem: str) -> Path:
@@ -247,20 +272,22 @@ def _escaped(stem: str) -> str:
     return escape(stem)
 
 
-def _voc_boxes(file: Path) -> Iterator[Box]:
+def _voc_boxes(file: Path) -> Iterator[Box | None]:
+    """The boxes of a picture, whose first pixel is number 1; None for one that is difficult."""
     from xml.etree import ElementTree
 
     try:
         data = file.read_bytes()
-        if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-            raise ValueError("it declares entities")
+        if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\0" in data:
+            raise ValueError("it declares entities, or is no UTF-8")
         root = ElementTree.fromstring(data)
         for thing in root.iter("object"):
             place = thing.find("bndbox")
-            sides: Mapping[str, str] = {e.tag: e.text or "" for e in place} if place else {}
+            sides = {} if place is None else {part.tag: part.text or "" for part in place}
             keys = ("xmin", "ymin", "xmax", "ymax")
             left, top, right, bottom = (float(sides[key]) for key in keys)
-            yield Box(thing.findtext("name") or "", left, top, right, bottom)
+            box = Box(thing.findtext("name") or "", left - 1, top - 1, right, bottom)
+            yield None if (thing.findtext("difficult") or "").strip() == "1" else box
     except (OSError, ValueError, KeyError, ElementTree.ParseError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise TaskError(f"{file}: is no file of VOC's annotations: {reason}") from None

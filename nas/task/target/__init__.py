@@ -11,7 +11,7 @@ from nas.task.target.single import Class
 from nas.task.target.surface import Surface
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (Class(), Labels(), Boxes(), Pixels(), Numbers(), Surface())
+    target.name: target for target in (Class(), Labels(), Pixels(), Boxes(), Numbers(), Surface())
 }  # what y is, is asked in this order
 METRICS: dict[str, Metric] = {
     metric.name: metric for target in TARGETS.values() for metric in target.metrics

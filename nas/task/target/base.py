@@ -30,7 +30,7 @@ class Metric:
 
 
 NLL = Metric("nll", "nats", larger_is_better=False)
-LOSS = Metric("loss", "", larger_is_better=False)  # where what is lost is no likelihood
+LOSS = Metric("detection_loss", "", larger_is_better=False)  # where what is lost is no likelihood
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Target(ABC):
     @abstractmethod
     def shown(self, logits: Tensor, classes: tuple[str, ...], units: Units = ()) -> Any:
         """What one sample's logits say, for a person: shares by class, the likeliest first,
-        numbers by name, or an array of class numbers that is to be drawn."""
+        numbers by name, a list of things, or an array (height, width) that is to be drawn."""
 
     def words(self, shown: Any, most: int) -> str:
         """What is shown of one sample in a line: the `most` likeliest classes."""

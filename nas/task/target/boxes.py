@@ -24,6 +24,7 @@ SELDOM = -4.6  # added to the logits of classes: most cells hold nothing (Lin et
 NEAR = 1.5  # cells from a box's middle within which a cell is asked for it
 FOCUS, BALANCE = 2.0, 0.25  # γ and α of the focal loss
 CANDIDATES, OVERLAP = 100, 0.6  # boxes of a picture that are looked at, and what NMS lets be
+MOST = 10_000  # classes
 OUTSIDE = 1.0  # pixels by which a box may be beyond the picture: it is cut
 
 
@@ -49,8 +50,10 @@ class Boxes(Target):
         self, ys: Mapping[str, Array], classes: tuple[str, ...] | None, where: str
     ) -> Encoded:
         kinds = {split: y[..., 0] for split, y in ys.items()}
-        most = int(max(np.nanmax(k, initial=-1) for k in kinds.values()))
-        classes = classes or tuple(map(str, range(max(0, most) + 1)))
+        most = max(float(np.max(k, initial=-1)) for k in kinds.values())
+        if not classes and not most < MOST:
+            raise TaskError(f"{where}: a box is of class {most:g}; classes are numbered from 0")
+        classes = classes or tuple(map(str, range(max(0, int(most)) + 1)))
         unique(classes, where)
         longest = max(y.shape[1] for y in ys.values())
         encoded = {}
@@ -70,6 +73,10 @@ class Boxes(Target):
     def placed(
         self, ys: dict[str, Array], input: tuple[int, ...], classes: tuple[str, ...], where: str
     ) -> dict[str, Array]:
+        if len(input) != 3:
+            raise TaskError(f"{where}: boxes lie on pictures, and a sample of x is {list(input)}")
+        if empty := [split for split, y in ys.items() if not (y[..., 0] >= 0).any()]:
+            raise TaskError(f"{where}: {empty[0]} holds no box: nothing could be measured there")
         height, width = input[1:]
         ends = np.array([width, height, width, height], np.float32)
         return {s: _in_shares(y, ends, classes, f"{where}, {s}") for s, y in ys.items()}
@@ -154,7 +161,8 @@ def _in_shares(y: Array, ends: Array, classes: tuple[str, ...], where: str) -> A
     """Boxes in shares of the picture. Raises TaskError for one outside it or without area."""
     there, boxes = y[..., 0] >= 0, y[..., 1:]
     cut = boxes.clip(0, ends)
-    beyond = there & ~(np.abs(boxes - cut).max(-1) <= OUTSIDE)
+    inside = (cut[..., 2:] > cut[..., :2]).all(-1)
+    beyond = there & ~((np.abs(boxes - cut).max(-1) <= OUTSIDE) & inside)
     empty = there & ~((boxes[..., 2:] > boxes[..., :2]).all(-1))
     for wrong, why in ((empty, "has no area"), (beyond, "is outside the picture")):
         if wrong.any():

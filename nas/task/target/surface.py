@@ -38,21 +38,12 @@ class Surface(Target):
                 raise TaskError(f"{where}, {split}: y is infinite somewhere: NaN is not known")
         if classes and len(classes) > 1:
             raise TaskError(f"{where}: a number a pixel has one name, not {len(classes)}")
-        named = {split: y.astype(np.float32) for split, y in ys.items()}
-        scaled, units = self.rescaled(named, ((0.0, 1.0),))
+        known = {split: ~np.isnan(y) for split, y in ys.items()}
+        scaled, units = _scaled(ys, known, ((0.0, 1.0),))
         return Encoded(classes or ("y",), scaled, (), units)
 
     def rescaled(self, ys: dict[str, Array], units: Units) -> tuple[dict[str, Array], Units]:
-        known = {split: ~np.isnan(y) & (y != NO_CLASS) for split, y in ys.items()}
-        values = ys["train"][known["train"]].astype(np.float64)
-        mean, deviation = (values.mean(), values.std()) if values.size else (0.0, 0.0)
-        deviation = deviation or 1.0
-        scaled = {
-            split: np.where(known[split], (y - mean) / deviation, NO_CLASS).astype(np.float32)
-            for split, y in ys.items()
-        }
-        ((before, unit),) = units
-        return scaled, ((float(before + mean * unit), float(deviation * unit)),)
+        return _scaled(ys, {split: y != NO_CLASS for split, y in ys.items()}, units)
 
     def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
         if y.shape[1:] != input[1:]:
@@ -98,6 +89,21 @@ class Surface(Target):
 
     def balance(self, prior: Tensor, classes: tuple[str, ...]) -> str:
         return f"of {classes[0]} at every pixel, less the mean over the deviation of train"
+
+
+def _scaled(
+    ys: Mapping[str, Array], known: Mapping[str, Array], units: Units
+) -> tuple[dict[str, Array], Units]:
+    """Less the mean over the deviation of what is known in train; of the rest nothing is asked."""
+    values = ys["train"][known["train"]].astype(np.float64)
+    mean, deviation = (values.mean(), values.std()) if values.size else (0.0, 0.0)
+    deviation = deviation or 1.0
+    scaled = {
+        split: np.where(known[split], (y - mean) / deviation, NO_CLASS).astype(np.float32)
+        for split, y in ys.items()
+    }
+    ((before, unit),) = units
+    return scaled, ((float(before + mean * unit), float(deviation * unit)),)
 
 
 class Sums(Meter):
