@@ -81,6 +81,9 @@ def cells(folder: Path) -> Tables:
     return Tables("NAS-Bench-201", Grammar.parse(CELL, name="cell"), known, tasks)
 
 
+SPACES = {"cells": cells, "graph": graph}
+
+
 def evaluations(tables: Tables, sampler: str, tasks: Sequence[int], seed: int, most: int) -> int:
     """Distinct evaluations until some tasks, searched in one run, are all done."""
     aims = [
@@ -112,13 +115,14 @@ def main() -> None:
     parser.add_argument(
         "--tables", type=Path, required=True, help="A folder of the tables, as CSV."
     )
+    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--most", type=int, default=2_000)
     words = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     kept, rows = Kept(ROOT / "runs" / "bench-manytasks.json"), list[dict[str, Any]]()
-    for tables in (cells(words.tables), graph(words.tables)):
+    for tables in (SPACES[name](words.tables) for name in words.spaces):
         every = range(len(tables.tasks))
         for way, samplers in (("one run", ONE_RUN), ("apart", APART)):
             for sampler in samplers:

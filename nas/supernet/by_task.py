@@ -246,7 +246,8 @@ def _blended(old: Array, new: Array, kept: float, first: bool = False) -> Array:
 class ByTask(Strategy):
     """A strategy: a step trains one architecture drawn from the mean of the tasks' distributions,
     for all tasks; after a warm-up some are scored besides, all on one batch that is not trained on,
-    and the distributions move by that.
+    and the distributions move by that. Within a step the tasks whose distributions are drawn from
+    follow each other from one at random, which is nearly as drawing from the mean, with less noise.
 
     The paper weights each task's loss by ω_t in training too (equation 6), so that where tasks want
     different things a step trains one of them. All heads share the pass of the trunk, so that the
