@@ -24,11 +24,12 @@ from nas.search.inner import (
     explore,
     first_batch,
 )
-from nas.search.predictor import BEST, OTHERS, Predictor, Seen, facts_of
+from nas.search.predictor import Predictor, Seen, facts_of
 from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 
 PARENTS = 40  # measured architectures at most from which a search among predictions begins
+BEST, OTHERS = 250, 150  # of many trials those that predictors are made of, and some others
 COLUMNS = "columns"  # the user attribute that holds all that was measured of a trial
 
 
@@ -171,7 +172,7 @@ class PredictedSampler(TreeSampler):
         chance."""
         goals = want.goals
         fitted = {
-            goal: Predictor.fit(seen.facts, self._losses(goal, study, trials), seen)
+            goal: Predictor.fit(seen, self._losses(goal, study, trials))
             for goal in goals
             if not goal.exact
         }
@@ -221,7 +222,7 @@ def _bounds(
     broken = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
     names = broken if among is None else broken.intersection(among)
     fitted = (
-        Predictor.fit(seen.facts, [t.constraints.get(name, math.nan) for t in trials], seen)
+        Predictor.fit(seen, [t.constraints.get(name, math.nan) for t in trials])
         for name in sorted(names)
     )
     return [predictor for predictor in fitted if predictor is not None]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from nas.grammar.tokens import Apply
 Facts = Mapping[str, float]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 FEWEST = 15  # measured architectures, of which a predictor may be made
-BEST, OTHERS = 250, 150  # of those measured that it is made of at most: the best, and some others
 CHANCE = 0.05  # the chance at most that predictions agree as much by chance
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)  # at which likeness falls with distance, over the mean distance
 SHARES = (0.0, 0.3, 0.6, 0.9)  # of what a linear model explains
@@ -93,34 +93,32 @@ class Predictor:
     Kendall's τ of measured losses with what is predicted of each without it."""
 
     seen: Seen
-    fit_: Fit
+    process: Fit
     scores: Array  # normal scores, in order
     losses: Array  # the losses that have these
     agreement: float
 
     @staticmethod
-    def fit(
-        facts: Sequence[Facts], losses: Sequence[float], seen: Seen | None = None
-    ) -> Predictor | None:
-        """A predictor of losses, from what is seen of their architectures (`facts_of`); None where
-        there are too few, where all are one, or where what it says of those left out agrees no
-        better than by chance. seen: of just these facts, where several losses are predicted.
+    def fit(seen: Seen, losses: Sequence[float]) -> Predictor | None:
+        """A predictor of the losses of what is seen; None where too few are finite, where all are
+        one, or where what it says of those left out agrees no better than by chance.
 
         A Gaussian process (Rasmussen and Williams 2006) of the normal scores of ranks, so that how
         bad the bad ones are does not matter. Architectures are alike as exp(-distance), and by a
-        linear model of the logarithms of their costs; rate, share and noise are those of the
-        highest marginal likelihood (equation 5.8) on a grid. What is said of each architecture
-        without it is had in closed form (equation 5.12).
+        linear model of what is in them and of the logarithms of what they cost; rate, share and
+        noise are those of the highest marginal likelihood (equation 5.8) on a grid. What is said of
+        each architecture without it is had in closed form (equation 5.12).
         """
-        known = _chosen(losses)
+        known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
         y = np.array([losses[i] for i in known])
         if len(y) < FEWEST or y.std() == 0:
             return None
-        if seen is None or len(known) < len(facts):
-            seen = Seen([facts[i] for i in known])
+        if len(known) < len(losses):
+            seen = Seen([seen.facts[i] for i in known])
         scores = norm.ppf((rankdata(y) - 0.5) / len(y))
         best = max(
-            (_fitted(seen, scores, rate, share) for rate, share in seen.spectra), key=_likely
+            (_fitted(seen, scores, rate, share) for rate, share in seen.spectra),
+            key=attrgetter("likelihood"),
         )
         tau, chance = kendalltau(best.left_out, y)
         if not (tau > 0 and chance < CHANCE):
@@ -131,7 +129,7 @@ class Predictor:
         """What is predicted of the architectures of which these facts are known: less is better."""
         if not facts:
             return []
-        given = self.fit_
+        given = self.process
         alike = self.seen.kernel(facts, given.rate, given.share)
         scores: list[float] = ((1 - given.noise) * (alike @ given.weights)).tolist()
         return scores
@@ -155,18 +153,6 @@ def facts_of(derivation: Derivation) -> Facts:
     return costs | {name: float(times) for name, times in Counter(called + pairs).items()}
 
 
-def _chosen(losses: Sequence[float]) -> list[int]:
-    """Which losses a predictor is made of: those that are numbers; of many the best, and of the
-    others some all over them."""
-    known = sorted(
-        (i for i, loss in enumerate(losses) if math.isfinite(loss)), key=losses.__getitem__
-    )
-    if len(known) > BEST + OTHERS:
-        others = known[BEST:]
-        known = known[:BEST] + [others[k * len(others) // OTHERS] for k in range(OTHERS)]
-    return sorted(known)
-
-
 def _fitted(seen: Seen, scores: Array, rate: float, share: float) -> Fit:
     """The process of the likeliest noise at a rate and share; rates near 1 are the likelier."""
     values, vectors = seen.spectra[rate, share]
@@ -179,10 +165,6 @@ def _fitted(seen: Seen, scores: Array, rate: float, share: float) -> Fit:
     precision = (vectors**2 / spread[best]).sum(1)
     left_out = scores - weights / precision
     return Fit(float(likelihood[best]), rate, share, NOISES[best], weights, left_out)
-
-
-def _likely(fit: Fit) -> float:
-    return fit.likelihood
 
 
 def _matrix(facts: Sequence[Facts], columns: Sequence[str]) -> Array:

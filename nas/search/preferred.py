@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from itertools import islice
 
-from nas.grammar import Choose, Derivation, Option, Site, derive
+from nas.grammar import Derivation, derive
+from nas.grammar.count import table
 from nas.search.columns import kept
 from nas.search.run import Run
-from nas.supernet.strategy import Preference
+from nas.supernet.by_task import Distributions
 
 DRAWN = 20  # architectures of each task's distribution, beside the most probable
 TRIED = 10 * DRAWN  # since some are dearer than the task's limits
@@ -23,33 +23,14 @@ def preferred(run: Run) -> list[Derivation]:
         return []
     problem, rng = run.problem, random.Random(f"{run.settings.seed}/preferred")
     first, last = problem.space.ends()
+    sites = table(problem.grammar, input=problem.input)
+    known = Distributions.read(sites, [run.preferences[aim.task] for aim in problem.aims])
     by_task = list[list[Derivation]]()
-    for aim in problem.aims:
-        preference = run.preferences[aim.task]
-        chosen = [_most(preference), *(_drawn(preference, rng) for _ in range(TRIED))]
+    for number, aim in enumerate(problem.aims):
+        chosen = [known.choose_most(number), *[known.choose(number, rng)] * TRIED]
         drawn = (derive(problem.grammar, choose, input=problem.input) for choose in chosen)
         keeping = (d for d in drawn if kept(problem.costs(d), aim.limits))
         by_task.append(list(islice(keeping, 1 + DRAWN)))
     width = max(map(len, by_task))
     rows = [d for i in range(width) for drawn in by_task for d in drawn[i : i + 1]]
     return list(dict.fromkeys([first, last, *rows]))
-
-
-def _most(preference: Preference) -> Choose:
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        shares = _shares(preference, site, options)
-        return shares.index(max(shares))
-
-    return choose
-
-
-def _drawn(preference: Preference, rng: random.Random) -> Choose:
-    def choose(site: Site, options: Sequence[Option]) -> int:
-        return rng.choices(range(len(options)), _shares(preference, site, options))[0]
-
-    return choose
-
-
-def _shares(preference: Preference, site: Site, options: Sequence[Option]) -> list[float]:
-    known = preference.get(site.name, {})
-    return [known.get(option.label, 0.0) + 1e-9 for option in options]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,15 @@ class Distributions:
         self.sizes = np.array([len(labels) for labels in sites.values()])
         self.first = (np.cumsum(self.sizes) - self.sizes).astype(int)
         self.logits: Array = np.zeros((tasks, len(names)))
+
+    @staticmethod
+    def read(sites: Sites, preferences: Sequence[Preference]) -> Distributions:
+        """Those that say what some tasks prefer; of what is not said nothing is expected."""
+        known = Distributions(sites, len(preferences))
+        for logits, preference in zip(known.logits, preferences, strict=True):
+            for (site, label), column in known.column.items():
+                logits[column] = log(preference.get(site, {}).get(label, 0.0) + LEAST)
+        return known
 
     def choose(self, task: int, rng: random.Random) -> Choose:
         """A choice by a task's distribution."""

@@ -19,7 +19,7 @@ from nas.op import Shape
 from nas.search import PredictedSampler, choose_with
 from nas.search.columns import Aim
 from nas.search.inner import POPULATION, Judged, Variation, batch_along, explore
-from nas.search.predictor import FEWEST, Predictor, facts_of
+from nas.search.predictor import FEWEST, Predictor, Seen, facts_of
 from nas.search.propose import Proposer
 from nas.supernet import Space
 
@@ -47,7 +47,7 @@ def planted(derivation: Derivation) -> float:
 
 
 def fitted(derivations: Sequence[Derivation], losses: Sequence[float]) -> Predictor | None:
-    return Predictor.fit(list(map(facts_of, derivations)), losses)
+    return Predictor.fit(Seen(list(map(facts_of, derivations))), losses)
 
 
 @pytest.mark.parametrize("grammar", [MOBILE, EINSPACE], ids=["finite", "open"])

@@ -17,10 +17,10 @@ from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
 from nas.task.source.pictures import Listing, decoded, samples_of
+from nas.task.target.boxes import OUTSIDE
 
 XMLS, JPEGS, SETS = "Annotations", "JPEGImages", "ImageSets/Main"
 LEFT = 0.25  # share of a box that a cut picture must leave of it
-BEYOND = 1.0  # pixels by which a box may be outside its picture: it is cut
 
 
 class Box(NamedTuple):
@@ -113,7 +113,7 @@ def _row(
     gone = not (inside[2:] > inside[:2]).all()
     if not (np.isfinite(sides).all() and (sides[2:] > sides[:2]).all()):
         raise _faulty(file, box, "has no area")
-    if gone or np.abs(sides - inside).max() > BEYOND:
+    if gone or np.abs(sides - inside).max() > OUTSIDE:
         raise _faulty(file, box, f"is outside its picture of {width}x{height}")
     left, top, right, bottom = shown_part(width, height, picture)
     scale = np.array([picture.width / (right - left), picture.height / (bottom - top)] * 2)

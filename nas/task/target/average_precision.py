@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nas.lazy import np
+from nas.lazy import np, torch
+from nas.task.target.geometry import overlaps
 
 if TYPE_CHECKING:
     from nas.task.samples import Array
@@ -48,7 +49,8 @@ class AveragePrecision:
         right = np.zeros((len(kinds), OVERLAPS), dtype=bool)
         if not len(truth):
             return right
-        overlap = _overlap(boxes, truth[:, 1:])
+        pair = (torch.from_numpy(some).double() for some in (boxes, truth[:, 1:]))
+        overlap = overlaps(*pair).numpy()
         overlap[kinds[:, None] != truth[None, :, 0]] = -1
         for at, least in enumerate(self.overlaps):
             free = np.ones(len(truth), dtype=bool)
@@ -82,16 +84,3 @@ class AveragePrecision:
             inside = place < len(precision)
             areas[at] = precision[place[inside], at].sum() / RECALLS
         return areas
-
-
-def _overlap(a: Array, b: Array) -> Array:
-    """(n, m) intersection over union, in double precision."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    low, high = (
-        np.maximum(a[:, None, :2], b[None, :, :2]),
-        np.minimum(a[:, None, 2:], b[None, :, 2:]),
-    )
-    both = (high - low).clip(min=0).prod(-1)
-    sizes = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
-    overlap: Array = both / (sizes[0][:, None] + sizes[1][None] - both)
-    return overlap
