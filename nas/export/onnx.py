@@ -163,7 +163,10 @@ class Plain(NamedTuple):
 
     @property
     def input(self) -> Shape:
-        return self.network.plan.input
+        """Of a sample as the model takes it."""
+        input = self.network.plan.input
+        found = self.preparation.found(input.dims) if self.preparation else input.dims
+        return Shape(input.kind, found)
 
     @property
     def names(self) -> tuple[str, ...]:

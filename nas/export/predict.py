@@ -115,9 +115,10 @@ def _array(array: Any, task: Task, file: Path) -> Tensor:
 def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
     assert task.known is not None
     laid = lay_out(array, layout, str(file))
-    if laid.shape[1:] != task.input:
+    found = task.known.preparation.found(task.input)
+    if laid.shape[1:] != found:
         raise ExportError(
-            f"{file}: a sample is {list(laid.shape[1:])}, and {task.name} takes {list(task.input)}"
+            f"{file}: a sample is {list(laid.shape[1:])}, and {task.name} takes {list(found)}"
         )
     check_numbers(laid, str(file))
     known = laid if laid.dtype == np.uint8 else laid.astype(np.float32)

@@ -16,6 +16,7 @@ from nas.task.decode import Picture
 from nas.task.preparation import Preparation
 
 WIDTH = 92
+LARGER = 'F.interpolate(x, size=size, mode="bilinear", align_corners=False)'
 
 OPEN = '''\
 def open_picture(path: str | Path) -> Tensor:
@@ -45,7 +46,7 @@ def preparing_source(tasks: Sequence[Task]) -> list[str]:
         return []
     classes = {task.name: task.classes for task in tasks}
     preparations = {task.name: task.preparation for task in tasks}
-    alike = len({p.numbers for p in preparations.values()}) == 1
+    alike = len({(p.numbers, p.enlarged) for p in preparations.values()}) == 1
     one = next(iter(preparations.values()))
     parts = [f"CLASSES = {_laid_out(classes)}"]
     parts += [_prepare(one, tasks[0].input)] if alike else _prepare_by_task(preparations)
@@ -58,9 +59,9 @@ def preparing_source(tasks: Sequence[Task]) -> list[str]:
 
 def _prepare(preparation: Preparation, input: tuple[int, ...]) -> str:
     """The function that does what one preparation does."""
-    scale, mean, deviation = preparation.numbers
+    (scale, mean, deviation), enlarged = preparation.numbers, preparation.enlarged
     value = "x.float()" if scale == 1 else f"x.float() / {scale:g}"
-    shape = ", ".join(["batch", *map(str, input)])
+    shape = ", ".join(["batch", *map(str, preparation.found(input))])
     lines = [
         "def prepare(x: Tensor) -> Tensor:",
         f'    """Samples as they are found, ({shape}), as the model takes them."""',
@@ -75,19 +76,34 @@ def _prepare(preparation: Preparation, input: tuple[int, ...]) -> str:
             continue
         inner = [f"        {line}" for line in numbers.splitlines()]
         lines += [f"    {name} = torch.tensor(", *inner, f"    ).reshape({across})"]
-    return "\n".join([*lines, f"    return ({value} - mean) / deviation"])
+    value = f"({value} - mean) / deviation"
+    if enlarged:
+        lines.append(f"    x = {value}")  # one channel less several means is several
+        value = LARGER.replace("size=size", f"size={enlarged.to[1:]}")
+    return "\n".join([*lines, f"    return {value}"])
 
 
 def _prepare_by_task(preparations: Mapping[str, Preparation]) -> list[str]:
-    numbers = {name: preparation.numbers for name, preparation in preparations.items()}
-    text = '''\
-def prepare(x: Tensor, task: str) -> Tensor:
-    """Samples of a task as they are found, as the model takes them."""
-    scale, mean, deviation = PREPARATIONS[task]
-    across = [1, -1, *(1 for _ in x.shape[2:])]
-    m, d = (torch.tensor(v, device=x.device).reshape(across) for v in (mean, deviation))
-    return (x.float() / scale - m) / d'''
-    return [f"PREPARATIONS = {_laid_out(numbers)}", text]
+    """The function that does what each of several does."""
+    enlarged = any(preparation.enlarged for preparation in preparations.values())
+    facts: dict[str, object] = {name: p.numbers for name, p in preparations.items()}
+    if enlarged:
+        sizes = {
+            name: p.enlarged.to[1:] if p.enlarged else None for name, p in preparations.items()
+        }
+        facts = {name: (*p.numbers, sizes[name]) for name, p in preparations.items()}
+    lines = [
+        "def prepare(x: Tensor, task: str) -> Tensor:",
+        '    """Samples of a task as they are found, as the model takes them."""',
+        f"    scale, mean, deviation{', size' if enlarged else ''} = PREPARATIONS[task]",
+        "    across = [1, -1, *(1 for _ in x.shape[2:])]",
+        "    m, d = (torch.tensor(v, device=x.device).reshape(across) for v in (mean, deviation))",
+    ]
+    if enlarged:
+        lines += ["    x = (x.float() / scale - m) / d", f"    return {LARGER} if size else x"]
+    else:
+        lines += ["    return (x.float() / scale - m) / d"]
+    return [f"PREPARATIONS = {_laid_out(facts)}", "\n".join(lines)]
 
 
 def _open(picture: Picture) -> list[str]:
@@ -130,12 +146,18 @@ def preparing_onnx(preparation: Preparation, input: Shape, as_bytes: bool) -> Be
         across = (-1, *(1 for _ in input.dims[1:]))
         if as_bytes:
             value = graph("Cast", value, to=1)  # float32
+        enlarged = preparation.enlarged
+        if enlarged and (repeated := enlarged.to[0] // enlarged.found[0]) > 1:
+            value = graph("Concat", *[value] * repeated, axis=1)
         if scale != 1:
             value = graph("Div", value, graph.number(scale))
         if mean:
             for op, values in (("Sub", mean), ("Div", deviation)):
                 numbers = np.array(values, np.float32).reshape(across)
                 value = graph(op, value, graph.constant(numbers))
+        if enlarged:
+            size = graph.integers(*enlarged.to[1:])
+            value = graph("Resize", value, "", "", size, axes=[2, 3], mode="linear")
         return value
 
     return write

@@ -286,6 +286,7 @@ def same_input(tasks: Sequence[Task]) -> str:
         if task.input != tasks[0].input:
             return (
                 f"tasks of one run share their input's shape: {tasks[0].name} takes "
-                f"{tasks[0].input}, {task.name} takes {task.input}"
+                f"{tasks[0].input}, {task.name} takes {task.input}; pictures of as many channels "
+                "as each other, or of one, are enlarged to the largest, and nothing else"
             )
     return ""

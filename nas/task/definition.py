@@ -36,6 +36,7 @@ class DataSource:
     size: int | tuple[int, int] | None = None  # of pictures: a square's side, or height, width
     fit: Fit = "crop"
     skip_corrupt: bool = False  # whether pictures that cannot be read are left out
+    to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -63,6 +64,7 @@ class Asked:
     skip_corrupt: bool = False
     augment: str = "auto"  # with commas between
     balance: Balance = ""
+    to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -122,7 +124,7 @@ class Definition:
         usual = Asked()
         names = [f.name for f in fields(Asked)]
         names = [name for name in names if getattr(asked, name) != getattr(usual, name)]
-        able = ("size", "fit", "augment", "balance")
+        able = ("size", "fit", "augment", "balance", "to")
         if wrong := [name for name in names if name not in able]:
             raise TaskError(
                 f"{spec!r}: {wrong[0]} cannot be asked of a definition, which says it itself; "
@@ -139,6 +141,8 @@ class Definition:
             data = replace(data, **changed)
         if "fit" in names:
             data = replace(data, fit=asked.fit)
+        if asked.to:
+            data, input = replace(data, to=asked.to), None
         augment = tuple(asked.augment.split(",")) if "augment" in names else self.augment
         balance = asked.balance or self.balance
         return replace(self, data=data, input=input, augment=augment, balance=balance)

@@ -28,6 +28,7 @@ class Loader:
     classes: tuple[str, ...] | None = None  # declared, or None to infer
     arguments: str = "{}"  # what the function is called with, as JSON
     like: Loader | None = None  # of another task with the same samples, which are cut as there
+    to: tuple[int, ...] | None = None  # the shape that pictures are enlarged to
 
     def __call__(self) -> Splits:
         return self.prepared.splits
@@ -53,6 +54,7 @@ class Loader:
         prepared = prepare(
             replace(samples, layout=layout, classes=classes, target=target),
             self.like.prepared if self.like else None,
+            self.to,
         )
         for key, declared, actual in (
             ("target", self.target, prepared.target),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.lazy import np, torch
 from nas.task.decode import Picture
+from nas.task.enlarge import Enlarged
 from nas.task.table import Table
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Preparation:
 
     A file becomes numbers as a `picture`, where samples are pictures, or as a `table`. Arrays are
     read by their `layout` as (n, channels, ...). Numbers are divided by `scale`; then each channel
-    loses its `mean` and is divided by its `deviation`, those of the training split.
+    loses its `mean` and is divided by its `deviation`, those of the training split. Last they are
+    `enlarged`, where other tasks of a run have larger pictures.
     """
 
     scale: float = 1.0
@@ -42,6 +44,7 @@ class Preparation:
     picture: Picture | None = None
     layout: str = ""
     table: Table | None = None
+    enlarged: Enlarged | None = None
 
     @property
     def numbers(self) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -55,16 +58,24 @@ class Preparation:
             return f"{len(mean)} means and {len(deviation)} deviations for {input[0]} channels"
         if not all(map(isfinite, (scale, *mean, *deviation))) or min((scale, *deviation)) <= 0:
             return "a scale, mean or deviation that is no number or not above 0"
-        picture = self.picture
-        if picture and (len(picture.mode) or 1, picture.height, picture.width) != input:
-            return f"pictures as {picture} for an input of {input}"
+        if self.enlarged and (self.enlarged.fault or self.enlarged.to != input):
+            return f"{self.enlarged} for an input of {input} ({self.enlarged.fault or 'another'})"
+        picture, found = self.picture, self.found(input)
+        if picture and (len(picture.mode) or 1, picture.height, picture.width) != found:
+            return f"pictures as {picture} for an input of {found}"
         if self.table and self.table.size != input[0]:
             return f"a table of {self.table.size} numbers a row for {input[0]} channels"
         return ""
 
+    def found(self, input: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a sample as it is found, where a network's input has this."""
+        return self.enlarged.found if self.enlarged else input
+
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, channels, ...) of any real type, as a network takes it: float32."""
         x = x.to(torch.float32, copy=True)  # of its own, so that it may be worked on in place
+        if self.enlarged:
+            x = self.enlarged.channels(x)
         if self.scale != 1:
             x /= self.scale
         if self.mean:
@@ -75,13 +86,14 @@ class Preparation:
             )
             x -= mean
             x /= deviation
-        return x
+        return self.enlarged.sides(x) if self.enlarged else x
 
     def __str__(self) -> str:
         numbers = [", ".join(f"{v:.4g}" for v in some[:4]) for some in (self.mean, self.deviation)]
         more = ", ..." if len(self.mean) > 4 else ""
         return (
             f"x less the mean {numbers[0]}{more}, over the deviation {numbers[1]}{more}, of train"
+            f"{f', {self.enlarged}' if self.enlarged else ''}"
         )
 
 
@@ -110,18 +122,24 @@ class Inputs:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample."""
-        return tuple(self.raw.shape[1:])
+        """Of one sample, prepared."""
+        enlarged = self.preparation.enlarged
+        return enlarged.to if enlarged else tuple(self.raw.shape[1:])
 
     @property
     def size(self) -> int:
-        """The values of one sample."""
+        """The values of one sample, prepared."""
         return int(np.prod(self.shape))
+
+    @property
+    def _bytes(self) -> int:
+        """Of all of them as they were found."""
+        return len(self) * int(np.prod(self.raw.shape[1:])) * self.raw.itemsize
 
     @property
     def memory(self) -> str:
         """What all of them take, in words."""
-        megabytes = len(self) * self.size * self.raw.itemsize / 1e6
+        megabytes = self._bytes / 1e6
         where = "mapped" if _mapped(self.raw) else "in memory"
         kept = "kept" if 4 * self.size * len(self) <= KEPT else "made"
         how = "once" if kept == "kept" else "batch by batch"
@@ -132,7 +150,7 @@ class Inputs:
         device = torch.device(device)
         if 4 * self.size * len(self) <= KEPT:
             return self.whole(device)[at.to(device)]
-        if device.type != "cpu" and self.raw.itemsize * self.size * len(self) <= ON_DEVICE:
+        if device.type != "cpu" and self._bytes <= ON_DEVICE:
             if device not in self._found:
                 self._found[device] = self._as_found(np.arange(len(self))).to(device)
             return self.preparation(self._found[device][at.to(device)])
@@ -157,7 +175,8 @@ class Inputs:
     def content(self) -> str:
         """A digest: the same where samples, their order and their preparation are."""
         places = "all" if self.at is None else digest(np.ascontiguousarray(self.at, np.int64))
-        facts = f"{self._content or digest(self.raw)} {places} {self.preparation.numbers}"
+        enlarged = f" {self.preparation.enlarged}" if self.preparation.enlarged else ""
+        facts = f"{self._content or digest(self.raw)} {places} {self.preparation.numbers}{enlarged}"
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.task.enlarge import Enlarged
 from nas.task.error import TaskError
 from nas.task.preparation import Inputs, Preparation, chunks, digest, moments
 from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
@@ -26,10 +27,13 @@ LONGEST = 4  # if the other is at most so many times as long
 TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
-def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
+def prepare(
+    samples: Samples, like: Prepared | None = None, to: tuple[int, ...] | None = None
+) -> Prepared:
     """Checked, laid out, cut and to be normalised: arrays as found, of which none is copied.
 
-    like: what was made of the same x for another task: its cut is taken, and its x.
+    like: what was made of the same x for another task: its cut is taken, and its x. to: the shape
+    that pictures are enlarged to.
     """
     where = samples.where
     layout = samples.layout or _layout(samples.pairs["train"][0].shape, where)
@@ -39,6 +43,7 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
     _check_shapes(xs, ys, where)
     ys = target.placed(ys, xs["train"].shape[1:], classes, where)
     target.check(ys["train"], xs["train"].shape[1:], classes, where)
+    enlarged = _enlarged(xs["train"].shape[1:], to, where)
     _one_scale(samples)
     parts, cut_notes = _parts(xs, ys, target, where, like)
     notes = cut_notes + notes
@@ -55,15 +60,28 @@ def prepare(samples: Samples, like: Prepared | None = None) -> Prepared:
         if samples.fit is not None and parts is not None:
             samples = samples.fit(parts["train"])
             xs, _ = _laid_out(samples, layout)
-        inputs, preparation = _inputs(samples, xs, parts, layout)
+        inputs, preparation = _inputs(samples, xs, parts, layout, enlarged)
         notes = (*samples.notes, f"axes read as {layout}", *notes, str(preparation))
+    if enlarged and target.dense:
+        ys = {split: enlarged.map(y) for split, y in ys.items()}
     splits = {split: Split(inputs[split], _tensor(ys[split])) for split in SPLITS}
     whole_splits = Splits(**splits, notes=notes, units=units)
     return Prepared(whole_splits, target.name, classes, preparation, whole, parts)
 
 
+def _enlarged(found: tuple[int, ...], to: tuple[int, ...] | None, where: str) -> Enlarged | None:
+    enlarged = Enlarged(found, to) if to and to != found else None
+    if enlarged and enlarged.fault:
+        raise TaskError(f"{where}: {enlarged}: {enlarged.fault}")
+    return enlarged
+
+
 def _inputs(
-    samples: Samples, xs: Mapping[str, Array], parts: Mapping[str, Array] | None, layout: str
+    samples: Samples,
+    xs: Mapping[str, Array],
+    parts: Mapping[str, Array] | None,
+    layout: str,
+    enlarged: Enlarged | None,
 ) -> tuple[dict[str, Inputs], Preparation]:
     """Every split's x, and how it is prepared."""
     scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
@@ -72,8 +90,9 @@ def _inputs(
     mean, deviation = samples.remembered(
         f"moments {layout} {cut_digest} {scale}", lambda: moments(xs["train"], at, scale)
     )
-    numbers = scale, tuple(mean), tuple(deviation)
-    preparation = Preparation(*numbers, samples.picture, layout, samples.table)
+    repeated = enlarged.to[0] // enlarged.found[0] if enlarged else 1
+    numbers = scale, tuple(mean) * repeated, tuple(deviation) * repeated
+    preparation = Preparation(*numbers, samples.picture, layout, samples.table, enlarged)
     contents = _contents(samples, xs, layout)
     inputs = {split: Inputs(x, preparation, None, contents[split]) for split, x in xs.items()}
     for split, place in (parts or {}).items():

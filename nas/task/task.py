@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nas.task.augment import fault_of
 from nas.task.definition import PATHS, Asked, Definition, nameless
+from nas.task.enlarge import read_shape, shape_for_all
 from nas.task.error import TaskError
 from nas.task.loader import PREFIX, Loader, shipped_functions, shipped_tasks
 from nas.task.preparation import Preparation
@@ -74,6 +75,11 @@ class Task:
             path = _existing(word, Path.cwd())
             return _from_toml(path, f"{path}{mark}{query}", query, trust_code)
         return _from_toml(_shipped_task(word), spec, query, trust_code)
+
+    def enlarged(self, to: tuple[int, ...], *, trust_code: bool = False) -> Task:
+        """The same with pictures of another shape."""
+        mark = "&" if "?" in self.spec else "?"
+        return Task.load(f"{self.spec}{mark}to={'x'.join(map(str, to))}", trust_code=trust_code)
 
     @property
     def own_metric(self) -> str:
@@ -148,10 +154,13 @@ class Task:
 
 def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
     """The tasks that specs name. Where two have the same samples, they are cut alike, as the first
-    is, so that no task learns from what another is validated with. Raises TaskError."""
-    tasks: list[Task] = []
-    for spec in specs:
-        task = Task.load(spec, trust_code=trust_code)
+    is, so that no task learns from what another is validated with; where pictures differ in size,
+    the smaller are enlarged. Raises TaskError."""
+    loaded, tasks = [Task.load(spec, trust_code=trust_code) for spec in specs], list[Task]()
+    to = shape_for_all([task.input for task in loaded])
+    for task in loaded:
+        if to and task.input != to:
+            task = task.enlarged(to, trust_code=trust_code)
         tasks.append(_cut_alike(task, tasks) if len(specs) > 1 else task)
     return _augmented_alike(tasks)
 
@@ -242,7 +251,8 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
     if text.endswith(".toml"):
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     source, code = _located(text, Path.cwd(), trust_code)
-    loader = Loader(source, code, asked.layout, asked.options, asked.predict)
+    to = read_shape(asked.to, f"{name}={text}?{query}")
+    loader = Loader(source, code, asked.layout, asked.options, asked.predict, to=to)
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
@@ -302,8 +312,8 @@ def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
         raise TaskError(f"{path}: data.{key} = {text!r}: kind {data.kind!r} needs a {key} there")
     source, code = _located(text, path.parent, trust_code)
     arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
-    declared = definition.target, definition.classes
-    return Loader(source, code, data.layout, data.options, *declared, arguments)
+    declared, to = (definition.target, definition.classes), read_shape(data.to, str(path))
+    return Loader(source, code, data.layout, data.options, *declared, arguments, to=to)
 
 
 def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -248,3 +248,53 @@ def test_boxes_are_said_and_surfaces_written(tmp_path: Path) -> None:
     surface.unlink()
     shown = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert {"class", "share", "box"} == set(shown["scenes-detect"][0])
+
+
+@pytest.fixture
+def two_sizes(tmp_path: Path) -> list[Task]:
+    """Grey pictures with masks, and larger ones in colours with classes."""
+    grey = RNG.integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    colour = RNG.integers(0, 255, (60, 16, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "mask.npz", x=grey, y=(grey > 127).astype(int))
+    np.savez(tmp_path / "kind.npz", x=colour, y=np.arange(60) % 2)
+    return load_tasks([f"{name}={tmp_path / f'{name}.npz'}" for name in ("mask", "kind")])
+
+
+def test_a_network_takes_samples_of_each_task_as_they_are_found(
+    two_sizes: list[Task], tmp_path: Path
+) -> None:
+    saved(tmp_path / "net", two_sizes, Grammar.load("fbnetv5-small"))
+    model = imported(tmp_path / "net")
+    for task, shape in zip(two_sizes, ((1, 8, 8), (3, 16, 24)), strict=True):
+        x = torch.randint(0, 255, (3, *shape), dtype=torch.uint8)
+        torch.testing.assert_close(model.prepare(x, task.name), task.preparation(x))
+
+
+def test_a_network_for_the_enlarged_task_alone_takes_small_pictures(
+    two_sizes: list[Task], tmp_path: Path
+) -> None:
+    task = two_sizes[0]
+    network = saved(tmp_path / "net", [task], Grammar.load("fbnetv5-small"))
+    x = torch.randint(0, 255, (3, 1, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network(task.preparation(x))["mask"]
+    prepared = imported(tmp_path / "net").prepare(x)
+    torch.testing.assert_close(prepared, task.preparation(x))
+    session = onnxruntime.InferenceSession(to_onnx(tmp_path / "net"))
+    (logits,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=1e-4)
+    np.save(tmp_path / "new.npy", x[:, 0].numpy())
+    (first, *_) = predict(tmp_path / "net", [tmp_path / "new.npy"])
+    assert first.tasks["mask"].shape == (16, 24)
+
+
+def test_a_folder_that_enlarges_to_another_input_is_refused(
+    two_sizes: list[Task], tmp_path: Path
+) -> None:
+    saved(tmp_path / "net", two_sizes[:1], Grammar.load("fbnetv5-small"))
+    file = tmp_path / "net" / "architecture.json"
+    text = "".join(file.read_text().split())
+    assert '"to":[3,16,24]' in text
+    file.write_text(text.replace('"to":[3,16,24]', '"to":[3,90000,24]'))
+    with pytest.raises(ExportError, match="mask is prepared by"):
+        load(tmp_path / "net")

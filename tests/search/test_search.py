@@ -28,6 +28,7 @@ from nas.supernet import Bank, BankError, Space, chain
 from nas.task import Task, TaskError
 from nas.train import Recipe, Trainer, Turn, train
 
+RNG = np.random.default_rng(7)
 QUICK: dict[str, Any] = {
     "trials": 12,
     "generation": 6,
@@ -336,6 +337,8 @@ def test_a_trial_that_fails_says_why_and_the_run_goes_on(tmp_path: Path) -> None
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     out = tmp_path / "run"
+    y = np.arange(40) % 2
+    picture, table = (RNG.normal(size=(40, *shape)) for shape in ((8, 8), (5,)))
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (GrammarError, "Did you mean 'mobile'", {"space": "mobil"}),
         (TaskError, "Did you mean 'digits'", {"tasks": ["digit"]}),
@@ -365,7 +368,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None
         ),
         (RunError, "--trust-code", {"supernet": {"strategy": "./none.py:mine"}}),
         (TaskError, "differ", {"tasks": ["digits", "digits"]}),
-        (TaskError, "share their input", {"tasks": ["digits", "scenes-classify"]}),
+        (TaskError, "share their input", {"tasks": {"a": (picture, y), "b": (table, y)}}),
     ]
     for kind, said, changed in cases:
         words = {"space": "mobile", "tasks": ["digits"], **QUICK, **changed}
