@@ -194,3 +194,49 @@ def predict(
                     write(f"{prediction.sample}  {task}: {words}")
             if as_json:
                 write(json.dumps({"sample": prediction.sample, **shown}))
+
+
+@app.command(
+    epilog="Examples:\n\nnas label pets=./photos --teacher segmenter --out mask.npz\n\n"
+    "nas label pets=./photos --teacher ./seg.py:build --predict pixels --trust-code --out m.npz\n\n"
+    "nas search fbnetv5 --task pets=./photos --task 'mask=./photos?labels=mask.npz' --per-task"
+)
+def label(
+    task: Annotated[str, typer.Argument(help="The samples, as a task: name=./photos, ./my.toml.")],
+    teacher: Annotated[str, typer.Option(help="A network's folder, or ./file.py:function.")],
+    out: Annotated[Path, typer.Option(help="A new .npz file.")],
+    head: Annotated[str, typer.Option(help="Which of a network's tasks.")] = "",
+    predict: Annotated[
+        str, typer.Option(help="What a module's logits are of: class, pixels …")
+    ] = "",
+    classes: Annotated[str, typer.Option(help="Their names, with commas between.")] = "",
+    device: Device = "auto",
+    trust_code: TrustCode = False,
+) -> None:
+    """Have a trained network say what is in samples, for a task that nobody labelled."""
+    from nas.export import ExportError, module_teacher, network_teacher
+    from nas.export import label as labelled
+    from nas.task import TARGETS, Task
+    from nas.train import resolved
+
+    with told(), live() as listener:
+        place = resolved(device)
+        if Path(teacher).is_dir():
+            known = network_teacher(Path(teacher), head, device=place, trust_code=trust_code)
+        elif not trust_code:
+            raise ExportError(
+                f"{teacher!r} is no folder of a network; a function would be run: read it, then "
+                "allow it with --trust-code"
+            )
+        elif predict not in TARGETS:
+            raise ExportError(f"--predict {predict!r} is none of {', '.join(TARGETS)}: say one")
+        else:
+            known = module_teacher(teacher, predict, columns(classes), device=place)
+        samples = Task.load(task, trust_code=trust_code)
+        labels = labelled(samples, known, out, device=place, listener=listener)
+    name, _, source = task.partition("=")
+    count, kinds = sum(map(len, labels.ys.values())), ", ".join(labels.classes[:8])
+    write(f"wrote {out}: {labels.target} of {count:,} samples, {len(labels.classes)}: {kinds}")
+    mark = "&" if "?" in source else "?"
+    if source:
+        write(f"next: nas search fbnetv5 --task {task} --task {name}2={source}{mark}labels={out}")

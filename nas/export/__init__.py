@@ -7,6 +7,7 @@ to_onnx(Path("net"))                       # net/model.onnx, checked against tor
 
 from nas.export.code import ExportError, model_source
 from nas.export.folder import facts, load, note, save, save_weights
+from nas.export.label import Teacher, label, module_teacher, network_teacher
 from nas.export.onnx import to_onnx, to_torch_export
 from nas.export.plain import plain
 from nas.export.predict import Prediction, draw, predict
@@ -16,10 +17,14 @@ __all__ = [
     "ExportError",
     "Prediction",
     "Recipe",
+    "Teacher",
     "draw",
     "facts",
+    "label",
     "load",
     "model_source",
+    "module_teacher",
+    "network_teacher",
     "note",
     "plain",
     "predict",

@@ -37,6 +37,7 @@ class DataSource:
     fit: Fit = "crop"
     skip_corrupt: bool = False  # whether pictures that cannot be read are left out
     to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
+    labels: str = ""  # an .npz file of y, relative to the definition, in place of the source's
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -65,6 +66,7 @@ class Asked:
     augment: str = "auto"  # with commas between
     balance: Balance = ""
     to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
+    labels: str = ""  # an .npz file of y, in place of the source's
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property

@@ -29,6 +29,7 @@ class Loader:
     arguments: str = "{}"  # what the function is called with, as JSON
     like: Loader | None = None  # of another task with the same samples, which are cut as there
     to: tuple[int, ...] | None = None  # the shape that pictures are enlarged to
+    labels: str = ""  # a file of what is to be said of the samples
 
     def __call__(self) -> Splits:
         return self.prepared.splits
@@ -37,6 +38,7 @@ class Loader:
     def prepared(self) -> Prepared:
         """The data ready to train on; raises TaskError where it is not what was declared."""
         from nas.task.prepare import prepare
+        from nas.task.relabel import Labels
         from nas.task.source import read_path
         from nas.task.source.code import read_function
         from nas.task.source.hub import read_hub
@@ -48,6 +50,9 @@ class Loader:
             samples = read_hub(self.source, self.options)
         else:
             samples = read_path(Path(self.source), self.options)
+        labels = Labels.read(Path(self.labels)) if self.labels else None
+        if labels:
+            samples = labels.given_to(samples, Path(self.labels))
         layout, target = self.layout or samples.layout, self.target or samples.target
         named = samples.classes if target == samples.target or not samples.target else None
         classes = self.classes or named
@@ -56,6 +61,8 @@ class Loader:
             self.like.prepared if self.like else None,
             self.to,
         )
+        if labels:
+            labels.check(prepared, Path(self.labels))
         for key, declared, actual in (
             ("target", self.target, prepared.target),
             ("classes", self.classes, prepared.classes),

@@ -252,7 +252,9 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     source, code = _located(text, Path.cwd(), trust_code)
     to = read_shape(asked.to, f"{name}={text}?{query}")
-    loader = Loader(source, code, asked.layout, asked.options, asked.predict, to=to)
+    labels = str(_existing(asked.labels, Path.cwd())) if asked.labels else ""
+    query = query.replace(f"labels={asked.labels}", f"labels={labels}")
+    loader = Loader(source, code, asked.layout, asked.options, asked.predict, to=to, labels=labels)
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
@@ -313,7 +315,10 @@ def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
     source, code = _located(text, path.parent, trust_code)
     arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
     declared, to = (definition.target, definition.classes), read_shape(data.to, str(path))
-    return Loader(source, code, data.layout, data.options, *declared, arguments, to=to)
+    labels = str(_existing(data.labels, path.parent)) if data.labels else ""
+    return Loader(
+        source, code, data.layout, data.options, *declared, arguments, to=to, labels=labels
+    )
 
 
 def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:

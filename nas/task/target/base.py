@@ -123,6 +123,14 @@ class Target(ABC):
         """What one sample's logits say, for a person: shares by class, the likeliest first,
         numbers by name, a list of things, or an array (height, width) that is to be drawn."""
 
+    @abstractmethod
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Units = ()) -> Array:
+        """What logits (n, ...) say of samples of a shape, as a y (n, ...) of theirs is found."""
+
+    def occurring(self, y: Array, classes: int) -> list[int]:
+        """The classes of which a training y has enough to be learned."""
+        return list(range(classes))
+
     def words(self, shown: Any, most: int) -> str:
         """What is shown of one sample in a line: the `most` likeliest classes."""
         return ", ".join(f"{name} {share:.1%}" for name, share in list(shown.items())[:most])

@@ -24,6 +24,7 @@ SELDOM = -4.6  # added to the logits of classes: most cells hold nothing (Lin et
 NEAR = 1.5  # cells from a box's middle within which a cell is asked for it
 FOCUS, BALANCE = 2.0, 0.25  # γ and α of the focal loss
 CANDIDATES, OVERLAP = 100, 0.6  # boxes of a picture that are looked at, and what NMS lets be
+SURE = 0.5  # share from which a box that was found counts as an answer
 MOST = 10_000  # classes
 OUTSIDE = 1.0  # pixels by which a box may be beyond the picture: it is cut
 
@@ -137,6 +138,17 @@ class Boxes(Target):
             )
             if share > 0
         ]
+
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Any = ()) -> Array:
+        shares, kinds, boxes = found(logits)
+        ends = boxes.new_tensor([input[2], input[1]] * 2)
+        rows = torch.cat([kinds[..., None].float(), boxes * ends], -1)
+        rows[shares < SURE] = NOTHING
+        there: Array = rows.numpy()
+        return there
+
+    def occurring(self, y: Array, classes: int) -> list[int]:
+        return [number for number in range(classes) if (y[..., 0] == number).any()]
 
     def words(self, shown: Any, most: int) -> str:
         return ", ".join(

@@ -73,6 +73,10 @@ class Labels(Target):
     def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return by_share(logits.sigmoid(), classes)
 
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Any = ()) -> Array:
+        there: Array = (logits > 0).long().numpy()
+        return there
+
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return y.double().mean(0)
 

@@ -93,6 +93,10 @@ class Numbers(Target):
         values = logits.double() * _deviation(units) + _mean(units)
         return dict(zip(classes, values.tolist(), strict=True))
 
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Units = ()) -> Array:
+        values: Array = (logits.double() * _deviation(units) + _mean(units)).numpy()
+        return values
+
     def words(self, shown: Any, most: int) -> str:
         return ", ".join(f"{name} {value:.6g}" for name, value in shown.items())
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
+FEWEST = 2  # samples of a class in train
+
 
 class Class(Target):
     """y is (n,) class numbers, logits (n, classes)."""
@@ -55,11 +57,11 @@ class Class(Target):
     def check(self, y: Array, input: tuple[int, ...], classes: tuple[str, ...], where: str) -> None:
         counts = np.bincount(y, minlength=len(classes))
         two_values(counts, where)
-        if counts.min() < 2:
+        if counts.min() < FEWEST:
             raise TaskError(
                 f"{where}: class {classes[int(counts.argmin())]!r} has {counts.min()} samples in "
-                "train; each class needs 2 or more: add samples of it, leave it out, or where y is "
-                "a quantity say target = 'numbers' (?predict=numbers)"
+                f"train; each class needs {FEWEST} or more: add samples of it, leave it out, or "
+                "where y is a quantity say target = 'numbers' (?predict=numbers)"
             )
 
     def strata(self, y: Array) -> Array:
@@ -83,6 +85,14 @@ class Class(Target):
 
     def shown(self, logits: Tensor, classes: tuple[str, ...], units: Any = ()) -> Any:
         return by_share(logits.softmax(0), classes)
+
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Any = ()) -> Array:
+        numbers: Array = logits.argmax(1).numpy()
+        return numbers
+
+    def occurring(self, y: Array, classes: int) -> list[int]:
+        kept: list[int] = np.flatnonzero(np.bincount(y, minlength=classes) >= FEWEST).tolist()
+        return kept
 
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return shares(y, classes)

@@ -81,6 +81,12 @@ class Surface(Target):
         mean, deviation = units[0] if units else (0.0, 1.0)
         return (logits[0].double() * deviation + mean).numpy().astype(np.float32)
 
+    def answer(self, logits: Tensor, input: tuple[int, ...], units: Units = ()) -> Array:
+        mean, deviation = units[0] if units else (0.0, 1.0)
+        larger = F.interpolate(logits, input[1:], mode="bilinear", align_corners=False)
+        values: Array = (larger[:, 0].double() * deviation + mean).numpy()
+        return values
+
     def prior(self, y: Tensor, classes: int) -> Tensor:
         return y[y != NO_CLASS].double().mean().reshape(1)
 
