@@ -14,7 +14,6 @@ import shutil
 import statistics
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from measure import ROOT, Kept, progress, report
@@ -22,27 +21,26 @@ from measure import ROOT, Kept, progress, report
 from nas.search import search
 
 TASKS = ("scenes-classify", "scenes-segment", "scenes-detect", "scenes-depth")
-WAYS = {"spread": ("spread", False), "by-task": ("by-task", False), "weighted": ("by-task", True)}
+WAYS = {"spread": "spread", "by-task": "by-task", "weighted": "fbnetv5"}
 LIMIT = "flops<=2.5M"
 
 
-def best(strategy: str, weighted: bool, steps: int, seed: int) -> dict[str, float]:
+def best(strategy: str, steps: int, seed: int) -> dict[str, float]:
     """The best of each task."""
     folder = ROOT / "runs" / "bench-importance"
     shutil.rmtree(folder, ignore_errors=True)
     words: dict[str, Any] = {"steps": steps, "batch": 32, "strategy": strategy}
-    with patch("nas.supernet.by_task.WEIGHTED", weighted):
-        run = search(
-            "fbnetv5-small",
-            TASKS,
-            out=folder,
-            listener=progress,
-            per_task=True,
-            trials=60,
-            limits=(LIMIT,),
-            seed=seed,
-            supernet=words,
-        )
+    run = search(
+        "fbnetv5-small",
+        TASKS,
+        out=folder,
+        listener=progress,
+        per_task=True,
+        trials=60,
+        limits=(LIMIT,),
+        seed=seed,
+        supernet=words,
+    )
     fronts = run.fronts()
     shutil.rmtree(folder)
     firsts = {front.objectives[0].name: front.trials[0] for front in fronts.values()}
@@ -56,10 +54,9 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(1)
     kept, rows = Kept(ROOT / "runs" / "bench-importance.json"), list[dict[str, Any]]()
-    for way, (strategy, weighted) in WAYS.items():
-        given = strategy, weighted, words.steps
+    for way, strategy in WAYS.items():
         runs = [
-            kept(f"{way} {words.steps} {seed}", partial(best, *given, seed))
+            kept(f"{way} {words.steps} {seed}", partial(best, strategy, words.steps, seed))
             for seed in range(words.seeds)
         ]
         means = {name: statistics.mean(run[name] for run in runs) for name in runs[0]}

@@ -142,7 +142,7 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
             f"{grammar.name} is recursive, and {finite[0]} needs a finite space: say "
             'strategy = "spread" or "single-path", and no kernel_transform'
         )
-    if given.strategy == LEARNING and not (problem.settings.per_task and problem.budgets):
+    if given.strategy in LEARNING and not (problem.settings.per_task and problem.budgets):
         raise RunError(
             f"the strategy {given.strategy} learns what each task wants within a budget: say "
             "per_task (--per-task) and what a network may cost, as --max flops=20M"

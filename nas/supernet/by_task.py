@@ -36,7 +36,6 @@ SPAN = 4.0  # of a site's logits at most: what was given up can still be drawn, 
 SMOOTHED = 0.9  # share of the expected cost that a step keeps
 WARM = 0.3  # share of the training before distributions move
 SCORED = 4  # architectures that are scored in a step
-WEIGHTED = False  # whether losses are weighted by importance in training too
 
 
 class Taken(NamedTuple):
@@ -262,15 +261,15 @@ class ByTask(Strategy):
     The paper weights each task's loss by ω_t in training too (equation 6), so that where tasks want
     different things a step trains one of them. All heads share the pass of the trunk, so that the
     others' losses cost next to nothing, and with them every task learned more in as many steps
-    (benchmarks/importance.py); `WEIGHTED` does as the paper does.
+    (benchmarks/importance.py); `weighted` does as the paper does.
     """
 
-    def __init__(self, space: Space, steps: int, warm: Choice):
+    def __init__(self, space: Space, steps: int, warm: Choice, *, weighted: bool = False):
         if len(space.budgets) != len(space.tasks) or not space.tasks:
             raise ValueError(
                 "by-task learns what tasks want within a budget: give both to the space"
             )
-        self.space, self.steps, self.warm = space, steps, warm
+        self.space, self.steps, self.warm, self.weighted = space, steps, warm, weighted
         self.names = [task.name for task in space.tasks]
         sites = table(space.grammar, input=space.input)
         sites = {name: labels for name, labels in sites.items() if len(labels) > 1}
@@ -284,7 +283,7 @@ class ByTask(Strategy):
         first = rng.randrange(count)
         tasks = [(first + i) % count for i in range(1 + SCORED)]
         drawn = [self._draw(self.distributions.choose(task, rng)) for task in tasks]
-        if not WEIGHTED:
+        if not self.weighted:
             return Turn(tuple(drawn), scored=SCORED)
         importance = self.distributions.importance(self.distributions.taken(drawn[0])).tolist()
         weights = dict(zip(self.names, importance, strict=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nas.grammar import Option, Site, choose_at_random
 from nas.grammar.count import cover, table
@@ -148,9 +149,9 @@ def of_user(target: str) -> Callable[[Space, int], Strategy]:
     return strategy
 
 
-def by_task(space: Space, steps: int) -> Strategy:
+def by_task(space: Space, steps: int, *, weighted: bool = False) -> Strategy:
     """What each task wants is learned on the way (FBNetV5); see `ByTask`."""
-    return ByTask(space, steps, spread(space, steps))
+    return ByTask(space, steps, spread(space, steps), weighted=weighted)
 
 
 def strategy_of(name: str, space: Space, steps: int) -> Strategy:
@@ -169,12 +170,13 @@ STRATEGIES: dict[str, Callable[[Space, int], Choice | Strategy]] = {
     "progressive": progressive,
     "sorted": sorted_nested,
     "by-task": by_task,
+    "fbnetv5": partial(by_task, weighted=True),
 }
-LEARNING = "by-task"  # the one that learns what tasks want
+LEARNING = ("by-task", "fbnetv5")  # those that learn what tasks want
 FINITE = (
     "fair",
     "sandwich",
     "progressive",
     "sorted",
-    "by-task",
+    *LEARNING,
 )  # those that ask for a space's ends or sites

@@ -150,9 +150,9 @@ def test_the_expected_cost_comes_to_the_budget(tasks: int) -> None:
         assert np.mean(costs) == pytest.approx(1, abs=0.12)
 
 
-def strategy(steps: int = 20) -> Any:
+def strategy(steps: int = 20, name: str = "by-task") -> Any:
     space = Space(SCENES, TASKS[0].input, tasks=tuple(TASKS), budgets=(4e5, 8e5))
-    return strategy_of("by-task", space, steps)
+    return strategy_of(name, space, steps)
 
 
 def trained(made: Any, steps: Sequence[int], trainer: Trainer) -> None:
@@ -168,6 +168,18 @@ def bank() -> Bank:
             for derivation in enumerate_all(SCENES, input=TASKS[0].input)
         ]
     )
+
+
+def test_as_in_the_paper_losses_are_weighted_by_importance_once_tasks_differ() -> None:
+    paper, own = strategy(name="fbnetv5"), strategy()
+    for made in (paper, own):
+        made.distributions.logits[0, 0] -= 2.0
+    turns = [made(19, random.Random(5)) for made in (paper, own)]
+    assert turns[0].derivations == turns[1].derivations and not turns[1].weights
+    known = paper.distributions
+    weights = known.importance(known.taken(turns[0].derivations[0]))
+    (given,) = turns[0].weights
+    assert list(given.values()) == pytest.approx(weights) and weights[0] != pytest.approx(1)
 
 
 def test_a_resumed_training_learns_what_it_would_have() -> None:
