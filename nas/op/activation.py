@@ -6,8 +6,9 @@ from math import sqrt
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F
-from nas.op.base import Args, Code, Operator, Phase, Shapes
+from nas.op.base import Args, Code, Operator, Phase, Shapes, Value
 from nas.op.graph import Graph, Names
+from nas.op.shape import ShapeError
 
 if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
@@ -51,6 +52,18 @@ class HardSwish(Activation):
     name, function, node = "hardswish", "hardswish", "HardSwish"
 
 
+class HardSigmoid(Activation):
+    name, function, node = "hardsigmoid", "hardsigmoid", "HardSigmoid"
+    attributes: ClassVar[dict[str, float]] = {"alpha": 1 / 6, "beta": 0.5}
+
+
+class ReLU6(Activation):
+    name, function = "relu6", "relu6"
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        return (graph("Clip", *values, graph.number(0), graph.number(6)),)
+
+
 class SiLU(Activation):
     name, function = "silu", "silu"
 
@@ -85,5 +98,23 @@ class Softmax(Activation):
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    op.name: op for op in (ReLU(), LeakyReLU(), HardSwish(), SiLU(), GELU(), Sigmoid(), Tanh())
+    op.name: op
+    for op in (
+        ReLU(),
+        LeakyReLU(),
+        HardSwish(),
+        SiLU(),
+        GELU(),
+        Sigmoid(),
+        Tanh(),
+        HardSigmoid(),
+        ReLU6(),
+    )
 }
+
+
+def activation(word: Value) -> Activation:
+    """The activation of a name; raises ShapeError where there is none."""
+    if word not in ACTIVATIONS:
+        raise ShapeError(f"{word!r} is no activation: {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[str(word)]

@@ -174,7 +174,7 @@ class Operator(ABC):
         results. Raises NoOnnxForm where it cannot be written."""
         raise NoOnnxForm(f"the operator {self.name} has no form in ONNX")
 
-    def affine(self, p: Arrays) -> tuple[Array, Array] | None:
+    def affine(self, p: Arrays, a: Args) -> tuple[Array, Array] | None:
         """The scale and the shift of each channel that it comes to in evaluation, where that is
         all it does."""
         return None

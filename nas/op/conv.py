@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F
-from nas.op.activation import ACTIVATIONS
+from nas.op.activation import activation
 from nas.op.base import Arg, Args, Code, Composite, Operator, Param, Part, Phase, Shapes
 from nas.op.graph import Graph, Names
 from nas.op.linear import scaled_map
@@ -134,32 +134,41 @@ class Pointwise(Conv):
 
 
 class SqueezeExcite(Operator):
-    """Channels scaled by a gate computed from their means (Hu et al. 2018), hard sigmoid."""
+    """Channels scaled by a gate computed from their means (Hu et al. 2018). `inner` features are
+    between the two maps, 0: a `ratio` of the channels, 4 at least."""
 
     name = "squeeze_excite"
-    args = (Arg("ratio", "shape", 4),)
+    args = (
+        Arg("ratio", "shape", 4),
+        Arg("inner", "elastic", 0, least=0),
+        Arg("act", "execution", "relu", "word"),
+        Arg("gate", "execution", "hardsigmoid", "word"),
+    )
     nonlinear = True
     helper: ClassVar[str] = '''
 class SqueezeExcite(nn.Module):
     """Scale channels by a gate computed from their means."""
 
-    def __init__(self, channels, inner):
+    def __init__(self, channels, inner, act=F.relu, gate=F.hardsigmoid):
         super().__init__()
         self.reduce = nn.Linear(channels, inner)
         self.expand = nn.Linear(inner, channels)
+        self.act, self.gate = act, gate
 
     def forward(self, x):  # (batch, channels, *space)
         gate = x.flatten(2).mean(2)
-        gate = F.hardsigmoid(self.expand(F.relu(self.reduce(gate))))
+        gate = self.gate(self.expand(self.act(self.reduce(gate))))
         return x * gate.reshape(gate.shape + (1,) * (x.dim() - 2))
 '''
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         wants_image(xs[0])
+        for name in ("act", "gate"):
+            activation(a[name])
         return xs
 
     def _inner(self, x: Shape, a: Args) -> int:
-        return max(4, x.channels // int(a["ratio"]))
+        return int(a["inner"]) or max(4, x.channels // int(a["ratio"]))
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         channels, inner = xs[0].channels, self._inner(xs[0], a)
@@ -176,12 +185,16 @@ class SqueezeExcite(nn.Module):
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         gate = x.flatten(2).mean(2)
-        gate = F.relu(F.linear(gate, p["reduce.weight"], p["reduce.bias"]))
-        gate = F.hardsigmoid(F.linear(gate, p["expand.weight"], p["expand.bias"]))
+        for part, name in (("reduce", "act"), ("expand", "gate")):
+            mapped = F.linear(gate, p[f"{part}.weight"], p[f"{part}.bias"])
+            (gate,) = activation(a[name]).forward((mapped,), {}, {}, phase)
         return (x * gate.reshape(gate.shape + (1,) * (x.ndim - 2)),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        module = f"SqueezeExcite({xs[0].channels}, {self._inner(xs[0], a)})"
+        given = [f"{name}=F.{activation(a[name]).function}" for name in ("act", "gate")]
+        usual = a["act"], a["gate"]
+        rest = "" if usual == ("relu", "hardsigmoid") else f", {', '.join(given)}"
+        module = f"SqueezeExcite({xs[0].channels}, {self._inner(xs[0], a)}{rest})"
         return Code(module, "{m}({0})", self.helper)
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
@@ -191,9 +204,10 @@ class SqueezeExcite(nn.Module):
             biased = graph.biased(p, f"{name}.bias")
             return graph("Conv", value, graph.constant(kernel), *biased)
 
-        inner = graph("Relu", mapped(graph("GlobalAveragePool", *values), "reduce"))
-        gate = graph("HardSigmoid", mapped(inner, "expand"), alpha=1 / 6, beta=0.5)
-        return (graph("Mul", *values, gate),)
+        value = graph("GlobalAveragePool", *values)
+        for part, name in (("reduce", "act"), ("expand", "gate")):
+            (value,) = activation(a[name]).onnx(graph, (mapped(value, part),), xs, {}, {})
+        return (graph("Mul", *values, value),)
 
 
 class MBConv(Composite):
@@ -217,9 +231,7 @@ class MBConv(Composite):
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
         (x,) = xs
         wants_image(x)
-        if str(a["act"]) not in ACTIVATIONS:
-            raise ShapeError(f"{a['act']!r} is no activation: {sorted(ACTIVATIONS)}")
-        act, norm = ACTIVATIONS[str(a["act"])], BatchNorm()
+        act, norm = activation(a["act"]), BatchNorm()
         parts: list[Part] = []
 
         def then(local: str, operator: Operator, *inputs: int, **args: int) -> int:

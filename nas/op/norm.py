@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, np, torch
-from nas.op.base import Args, Code, Composite, Operator, Param, Part, Phase, Shapes
+from nas.op.base import Arg, Args, Code, Composite, Operator, Param, Part, Phase, Shapes
 from nas.op.graph import Graph, Names
 from nas.op.shape import ShapeError, wants_image
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas.op.base import Tensors, Weights
     from nas.op.graph import Array, Arrays
 
-EPSILON = 1e-5  # that torch adds to a variance
+EPS = Arg("eps", "execution", 1e-5, "float")  # added to a variance
 
 
 def _scale(channels: int) -> tuple[Param, ...]:
@@ -29,6 +29,7 @@ class BatchNorm(Operator):
     """Batch normalisation of an image's channels or a vector's features (Ioffe & Szegedy 2015)."""
 
     name = "batchnorm"
+    args = (EPS,)
     statistics = ("running_mean", "running_var")
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -46,31 +47,37 @@ class BatchNorm(Operator):
         training = phase.training or mean is None
         rate = phase.momentum
         if mean is not None and var is not None and rate is None:
-            return (_joining(xs[0], p, mean, var, phase.seen),)
-        return (F.batch_norm(xs[0], mean, var, p["weight"], p["bias"], training, rate or 0.0),)
+            return (_joining(xs[0], p, mean, var, phase.seen, float(a["eps"])),)
+        weight, bias, eps = p["weight"], p["bias"], float(a["eps"])
+        return (F.batch_norm(xs[0], mean, var, weight, bias, training, rate or 0.0, eps),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         rank = max(1, len(xs[0].space))
-        return Code(f"nn.BatchNorm{rank}d({xs[0].channels})", "{m}({0})")
+        return Code(f"nn.BatchNorm{rank}d({xs[0].channels}{_eps(a)})", "{m}({0})")
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
         names = ("weight", "bias", *self.statistics)
         given = (graph.constant(p[name]) for name in names)
-        return (graph("BatchNormalization", *values, *given, epsilon=EPSILON),)
+        return (graph("BatchNormalization", *values, *given, epsilon=a["eps"]),)
 
-    def affine(self, p: Arrays) -> tuple[Array, Array]:
-        scale = p["weight"] / np.sqrt(p["running_var"] + np.float32(EPSILON))
+    def affine(self, p: Arrays, a: Args) -> tuple[Array, Array]:
+        scale = p["weight"] / np.sqrt(p["running_var"] + np.float32(a["eps"]))
         return scale, p["bias"] - p["running_mean"] * scale
 
 
-def _joining(x: Tensor, p: Weights, mean: Tensor, var: Tensor, seen: int) -> Tensor:
+def _eps(a: Args) -> str:
+    """What follows the channels in a module's arguments."""
+    return "" if a["eps"] == EPS.default else f", eps={a['eps']}"
+
+
+def _joining(x: Tensor, p: Weights, mean: Tensor, var: Tensor, seen: int, eps: float) -> Tensor:
     """x normalised by its own statistics; the mean and variance of `seen` samples become those of
     these and x's together (Chan et al. 1979, "Updating formulae and a pairwise algorithm for
     computing sample variances", eq. 2.1). In one call: torch.var_mean is slow beside it."""
     normed, own_mean, scale = torch.native_batch_norm(
-        x, p["weight"], p["bias"], None, None, True, 0.0, EPSILON
+        x, p["weight"], p["bias"], None, None, True, 0.0, eps
     )
-    own_var = (scale.square().reciprocal() - EPSILON).clamp_(min=0)  # of 1 / sqrt(var + EPSILON)
+    own_var = (scale.square().reciprocal() - eps).clamp_(min=0)  # of 1 / sqrt(var + eps)
     share, apart = len(x) / (seen + len(x)), own_mean - mean
     var.lerp_(own_var, share).add_(apart.square(), alpha=share * (1 - share))
     mean.lerp_(own_mean, share)
@@ -81,6 +88,7 @@ class LayerNorm(Operator):
     """Normalisation of the last axis (Ba et al. 2016)."""
 
     name = "layernorm"
+    args = (EPS,)
     nonlinear, levels = True, True
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -91,14 +99,14 @@ class LayerNorm(Operator):
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
-        return (F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"]),)
+        return (F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"], float(a["eps"])),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
-        return Code(f"nn.LayerNorm({xs[0].dims[-1]})", "{m}({0})")
+        return Code(f"nn.LayerNorm({xs[0].dims[-1]}{_eps(a)})", "{m}({0})")
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
         given = (graph.constant(p[name]) for name in ("weight", "bias"))
-        return (graph("LayerNormalization", *values, *given, axis=-1, epsilon=EPSILON),)
+        return (graph("LayerNormalization", *values, *given, axis=-1, epsilon=a["eps"]),)
 
 
 class Norm(Composite):
@@ -113,5 +121,5 @@ class Norm(Composite):
 
     def expand(self, xs: Shapes, a: Args) -> tuple[tuple[Part, ...], tuple[int, ...]]:
         if xs[0].kind == "image":
-            return (Part("batch", BatchNorm(), {}, (0,)),), (1,)
-        return (Part("layer", LayerNorm(), {}, (0,)),), (1,)
+            return (Part("batch", BatchNorm(), BatchNorm().bind((), {}), (0,)),), (1,)
+        return (Part("layer", LayerNorm(), LayerNorm().bind((), {}), (0,)),), (1,)

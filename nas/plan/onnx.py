@@ -70,7 +70,7 @@ def _fold_norms(plan: Plan, arrays: list[Arrays]) -> set[int]:
     maker = {value: i for i, step in enumerate(plan.steps) for value in step.outputs}
     folded = set()
     for number, step in enumerate(plan.steps):
-        before, affine = maker.get(step.inputs[0]), step.operator.affine(arrays[number])
+        before, affine = maker.get(step.inputs[0]), step.operator.affine(arrays[number], step.args)
         if before is None or affine is None or plan.readers[step.inputs[0]] != 1:
             continue
         if before in plan.convolutions:
