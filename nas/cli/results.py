@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -222,6 +223,8 @@ def label(
     with told(), live() as listener:
         place = resolved(device)
         if Path(teacher).is_dir():
+            if predict or classes:
+                raise ExportError(f"{teacher} says itself what it predicts: leave that out")
             known = network_teacher(Path(teacher), head, device=place, trust_code=trust_code)
         elif not trust_code:
             raise ExportError(
@@ -237,6 +240,10 @@ def label(
     name, _, source = task.partition("=")
     count, kinds = sum(map(len, labels.ys.values())), ", ".join(labels.classes[:8])
     write(f"wrote {out}: {labels.target} of {count:,} samples, {len(labels.classes)}: {kinds}")
-    mark = "&" if "?" in source else "?"
-    if source:
-        write(f"next: nas search fbnetv5 --task {task} --task {name}2={source}{mark}labels={out}")
+    source, _, query = source.partition("?")
+    if not source:
+        write(f'next: a definition of your own with labels = "{out}" under [data]')
+        return
+    kept = [p for p in query.split("&") if p and p.partition("=")[0] not in ("predict", "balance")]
+    asked = f"{name}2={source}?{'&'.join([*kept, f'labels={out}'])}"
+    write(f"next: nas search fbnetv5 --task {shlex.quote(task)} --task {shlex.quote(asked)}")

@@ -41,12 +41,15 @@ class Data:
     """The data of a network's tasks, read together and once, when it is first asked for: a folder
     loads where its data is not."""
 
-    def __init__(self, specs: Sequence[str], trust_code: bool):
+    def __init__(self, specs: Sequence[str], alike: Sequence[str], trust_code: bool):
         self.specs, self.trust_code = tuple(specs), trust_code
+        self.others = [spec for spec in dict.fromkeys(alike) if spec and spec not in specs]
 
     @cached_property
     def tasks(self) -> list[Task]:
-        return load_tasks(self.specs, trust_code=self.trust_code)
+        """Those of the specs, cut as they were beside others."""
+        tasks = load_tasks([*self.others, *self.specs], trust_code=self.trust_code)
+        return tasks[len(self.others) :]
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def load(
     grammar = Grammar.parse(
         record.grammar.text, name=record.grammar.name, trust_code=trust_code, alone=True
     )
-    data = Data([task_record.spec for task_record in record.tasks], trust_code)
+    alike = [task_record.alike for task_record in record.tasks]
+    data = Data([task_record.spec for task_record in record.tasks], alike, trust_code)
     tasks = [
         task_record.task(Reading(data, i, task_record.classes, task_record.known))
         for i, task_record in enumerate(record.tasks)

@@ -23,9 +23,13 @@ from nas.export.code import ExportError
 from nas.export.folder import load
 from nas.plan import run
 from nas.task import TARGETS, Task
+from nas.task.enlarge import COLOURS
 from nas.task.loader import Loader
+from nas.task.options import LEAST
+from nas.task.preparation import BYTES, Preparation
 from nas.task.relabel import Labels
 from nas.task.samples import SPLITS, Prepared, Units
+from nas.task.target import Target
 from nas.user_code import user_attribute
 
 Array = npt.NDArray[Any]
@@ -34,13 +38,16 @@ AT_ONCE, MOST = 2**22, 64  # values of samples, and samples, that go through a t
 
 @dataclass(frozen=True)
 class Teacher:
-    """What says something of samples as they are found: logits (n, ...) of x (n, *sample)."""
+    """What says something of samples as they are found: logits (n, ...) of x (n, *sample). Of a
+    network it is known how its own samples were prepared, and of which shape it takes them."""
 
     name: str
     target: str  # a key of TARGETS
     classes: tuple[str, ...]  # () where logits alone say how many
     logits: Callable[[Tensor], Tensor]
     units: Units = ()
+    preparation: Preparation | None = None
+    input: tuple[int, ...] = ()
 
 
 def network_teacher(
@@ -52,18 +59,22 @@ def network_teacher(
     chosen = [entry for entry in tasks if entry.name == (task or tasks[0].name)]
     if not chosen or (len(tasks) > 1 and not task):
         names = ", ".join(entry.name for entry in tasks)
-        raise ExportError(f"{folder} is for {names or 'no task'}: say which of them, not {task!r}")
+        raise ExportError(
+            f"{folder} is for {names or 'no task'}: say which of them with --head, not {task!r}"
+        )
     (own,) = chosen
     known = own.known
     if known is None:
         raise ExportError(f"{folder} does not say how samples are prepared: extract it again")
     network.to(device)
+    found = known.preparation.found(own.input)
 
     def logits(x: Tensor) -> Tensor:
-        prepared = known.preparation(_fitted(x, known.preparation.found(own.input), folder))
+        prepared = known.preparation(_fitted(x, found))
         return run(network.plan, network.tensors(), prepared)[own.name]
 
-    return Teacher(str(folder), own.target, own.classes, logits, known.units)
+    given = str(folder), own.target, own.classes, logits, known.units
+    return Teacher(*given, known.preparation, found)
 
 
 def module_teacher(
@@ -72,7 +83,13 @@ def module_teacher(
     """A module that a function of one's own returns (`./file.py:function`), which takes samples
     (n, channels, ...) as float32, bytes as shares of 255, and gives logits as heads of the target
     do. The function is run. Raises ExportError where it returns no module."""
-    module = user_attribute(function)()
+    try:
+        module = user_attribute(function)()
+    except Exception as error:  # of the user's own code, whatever it raises
+        raise ExportError(
+            f"{function} gives no module: {type(error).__name__}: {error}; name a function without "
+            "arguments as ./file.py:function, or a network's folder"
+        ) from None
     if not isinstance(module, nn.Module):
         raise ExportError(f"{function} returns a {type(module).__name__}, not a torch.nn.Module")
     module.to(device).eval()
@@ -93,21 +110,29 @@ def label(
     the samples or says nothing of the kind."""
     if not isinstance(task.loader, Loader):
         raise ExportError(f"{task.name} was made in Python: give a task that is read from a source")
-    if path.suffix != ".npz" or path.exists():
-        fault = "is there already" if path.exists() else "is no .npz"
+    if path.suffix != ".npz" or path.exists() or not path.absolute().parent.is_dir():
+        fault = "is there already" if path.exists() else "is no .npz in a folder that there is"
         raise ExportError(f"{path}: {fault}; name a new file, as labels.npz")
     prepared, target = task.loader.prepared, TARGETS[teacher.target]
     raw = _as_found(prepared)
+    _check(teacher, raw["train"], prepared.preparation)
     ys, width = _said(teacher, raw, device, listener)
-    classes = teacher.classes or tuple(map(str, range(width)))
-    learned = target.occurring(ys["train"], len(classes))
-    if not learned:
-        raise ExportError(f"{teacher.name} is sure of nothing in these samples")
+    classes = teacher.classes or tuple(map(str, range(width - _beside(target))))
+    seen = ys["train"] if prepared.parts is None else ys["train"][prepared.parts["train"]]
+    learned = target.occurring(seen, len(classes))
+    if not learned or (target.name == "class" and len(learned) < 2):
+        raise ExportError(
+            f"{teacher.name} is sure of nothing in these samples, or says the same of all: there "
+            "would be nothing to learn"
+        )
     if len(learned) < len(classes):
         columns = [*learned, *range(len(classes), width)]  # of classes, and what is beside them
         classes = tuple(classes[number] for number in learned)
         fewer = replace(teacher, classes=classes, logits=lambda x: teacher.logits(x)[:, columns])
         ys, _ = _said(fewer, raw, device, listener)
+    if target.boxed:
+        most = max(int((y[..., 0] >= 0).sum(1).max(initial=1)) for y in ys.values())
+        ys = {split: y[:, :most] for split, y in ys.items()}  # the surest are the first
     labels = Labels(ys, teacher.target, classes, prepared.content, teacher.name)
     labels.save(path)
     return labels
@@ -120,7 +145,7 @@ def _said(
     done, total, width, ys = 0, sum(map(len, raw.values())), 0, dict[str, Array]()
     for split, x in raw.items():
         answers = []
-        for part in _parts(x):
+        for part in _parts(x, prod(teacher.input)):
             answer, width = _answer(teacher, part, device)
             answers.append(answer)
             done += len(part)
@@ -133,17 +158,50 @@ def _answer(teacher: Teacher, x: Array, device: str) -> tuple[Array, int]:
     """What is said of x (n, *sample), and of how many things logits tell."""
     target, input = TARGETS[teacher.target], tuple(x.shape[1:])
     samples = torch.from_numpy(np.array(x, dtype=None if x.dtype == np.uint8 else np.float32))
-    with torch.no_grad():
-        logits = teacher.logits(samples.to(device)).float().cpu()
-    wanted = target.logits(len(teacher.classes) or logits.shape[1], input)
+    try:
+        with torch.no_grad():
+            logits = teacher.logits(samples.to(device)).float().cpu()
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ExportError(
+            f"{teacher.name} cannot take samples of {list(input)}: {type(error).__name__}: {error}"
+        ) from None
     given = tuple(logits.shape[1:])
-    if len(given) != len(wanted) or given[0] != wanted[0] or not logits.isfinite().all():
-        shape = ", ".join(["n", *(str(size) if size > 0 else "any" for size in wanted)])
+    seen = max(1, given[0] - _beside(target)) if given else 1
+    wanted = target.logits(len(teacher.classes) or seen, input)
+    fits = len(given) == len(wanted) and given[0] == wanted[0] and len(logits) == len(x)
+    if not fits or not logits.isfinite().all():
+        shape = ", ".join([str(len(x)), *(str(size) if size > 0 else "any" for size in wanted)])
         raise ExportError(
             f"{teacher.name}: what it says of {len(x)} samples is {list(logits.shape)}; as "
-            f"{target.name} it must be ({shape}), of finite numbers: say another --predict"
+            f"{target.name} it must be ({shape}), of finite numbers: say another --predict or "
+            "other --classes"
         )
     return target.answer(logits, input, teacher.units), given[0]
+
+
+def _beside(target: Target) -> int:
+    """How many numbers logits tell beside those of classes."""
+    return target.logits(1, (1, 1, 1))[0] - 1
+
+
+def _check(teacher: Teacher, x: Array, preparation: Preparation) -> None:
+    """Raise ExportError where samples are of another kind than a network learned from."""
+    own, shape = teacher.preparation, tuple(x.shape[1:])
+    if own is None:
+        return
+    pictures = all(len(s) == 3 and min(s[1:]) >= LEAST for s in (shape, teacher.input))
+    grown = shape[0] == teacher.input[0] or (shape[0], teacher.input[0]) == (1, COLOURS)
+    if own.table != preparation.table:
+        raise ExportError(f"{teacher.name} learned from another table: columns must be the same")
+    if shape != teacher.input and not (pictures and grown):
+        raise ExportError(
+            f"{teacher.name} takes samples of {list(teacher.input)}, and these are {list(shape)}"
+        )
+    if (own.scale == BYTES) != (x.dtype == np.uint8):
+        raise ExportError(
+            f"{teacher.name} learned from samples that are divided by {own.scale:g}, and these are "
+            f"{x.dtype}: give both as bytes, or neither"
+        )
 
 
 def _as_found(prepared: Prepared) -> dict[str, Array]:
@@ -156,19 +214,18 @@ def _as_found(prepared: Prepared) -> dict[str, Array]:
     }
 
 
-def _parts(x: Array) -> Iterator[Array]:
-    step = max(1, min(MOST, AT_ONCE // prod(x.shape[1:])))
+def _parts(x: Array, taken: int) -> Iterator[Array]:
+    """Some samples after others, as many as may go together where each becomes `taken` values."""
+    step = max(1, min(MOST, AT_ONCE // max(taken, prod(x.shape[1:]))))
     for start in range(0, len(x), step):
         yield x[start : start + step]
 
 
-def _fitted(x: Tensor, found: tuple[int, ...], folder: Path) -> Tensor:
+def _fitted(x: Tensor, found: tuple[int, ...]) -> Tensor:
     """Samples (n, ...) of the shape that a network takes; pictures are brought to it."""
     shape = tuple(x.shape[1:])
     if shape == found:
         return x
-    if len(shape) != 3 or len(found) != 3 or shape[0] not in (1, found[0]):
-        raise ExportError(f"{folder} takes samples of {list(found)}, and these are {list(shape)}")
     sized = F.interpolate(
         x.float(), size=found[1:], mode="bilinear", align_corners=False, antialias=True
     )

@@ -26,9 +26,8 @@ from nas.network import Network
 from nas.op import Shape
 from nas.op.graph import OPSET, NoOnnxForm
 from nas.plan.onnx import input_name, onnx_graph, onnx_model
-from nas.task.preparation import Preparation
+from nas.task.preparation import BYTES, Preparation
 
-BYTES = 255.0  # the scale of samples that are bytes
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
 BATCHES = (1, 5)
 

@@ -16,7 +16,7 @@ from nas.export.folder import load
 from nas.files import write
 from nas.network import Network
 from nas.plan import run
-from nas.task import TARGETS, Task
+from nas.task import TARGETS, Task, TaskError
 from nas.task.decode import Unreadable, decode
 from nas.task.prepare import check_numbers, lay_out
 from nas.task.source.tables import is_table
@@ -79,10 +79,25 @@ def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str,
         raise ExportError(f"{file}: holds no sample")
     for start in range(0, len(array), AT_ONCE):
         part = array[start : start + AT_ONCE]
-        rows = {task.name: _array(part, task, file) for task in tasks}
+        rows = {task.name: _array(part, task, file) for task in _taking(part, tasks)}
         for number in range(len(part)):
             sample = {name: x[number : number + 1] for name, x in rows.items()}
             yield f"{file}[{start + number}]", sample
+
+
+def _taking(array: Any, tasks: Sequence[Task]) -> Sequence[Task]:
+    """Those of the tasks that take samples of an array's shape; all where none does."""
+    fits = []
+    for task in tasks:
+        assert task.known is not None
+        preparation = task.known.preparation
+        try:
+            laid = lay_out(array, preparation.layout, task.name)
+        except TaskError:
+            continue
+        if laid.shape[1:] == preparation.found(task.input):
+            fits.append(task)
+    return fits or tasks
 
 
 def _picture(file: Path, task: Task) -> Tensor:
@@ -127,7 +142,7 @@ def _prepared(array: Any, layout: str, task: Task, file: Path) -> Tensor:
 
 def _said(network: Network, tasks: Sequence[Task], sample: dict[str, Tensor]) -> dict[str, Any]:
     said = {}
-    for task in tasks:
+    for task in (task for task in tasks if task.name in sample):
         with torch.no_grad():
             logits = run(network.plan, network.tensors(), sample[task.name])[task.name]
         said[task.name] = TARGETS[task.target].shown(logits[0].float(), task.classes, task.units)

@@ -43,6 +43,7 @@ class TaskRecord:
     units: tuple[tuple[float, Annotated[float, Field(gt=0)]], ...] = ()
     augment: tuple[Literal[tuple(AUGMENTATIONS)], ...] = ()  # type: ignore[valid-type]
     balance: Literal["", "weights", "sampler"] = ""
+    alike: str = ""
 
     @staticmethod
     def of(task: Task) -> TaskRecord:

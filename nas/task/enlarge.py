@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+COLOURS = 3  # channels that a grey picture may become
 Shape: TypeAlias = tuple[int, ...]  # of one sample
 
 
@@ -32,8 +33,10 @@ class Enlarged:
         """Why it cannot be, "" where it can."""
         if any(len(s) != 3 or min(s[1:]) < LEAST or max(s) > MOST for s in (self.found, self.to)):
             return "pictures alone are enlarged, of channels, height and width"
-        if self.found[0] not in (1, self.to[0]):
-            return f"{self.found[0]} channels become no {self.to[0]}: one is repeated, or all stay"
+        if self.found[0] != self.to[0] and (self.found[0], self.to[0]) != (1, COLOURS):
+            return (
+                f"{self.found[0]} channels become no {self.to[0]}: grey becomes {COLOURS} colours"
+            )
         if any(side < found for side, found in zip(self.to[1:], self.found[1:], strict=True)):
             return "a side would become smaller: ask the source for less, as ?size=32"
         return ""

@@ -50,11 +50,16 @@ class Loader:
             samples = read_hub(self.source, self.options)
         else:
             samples = read_path(Path(self.source), self.options)
-        labels = Labels.read(Path(self.labels)) if self.labels else None
+        labels = Labels.read(Path(self.labels), samples) if self.labels else None
         if labels:
             samples = labels.given_to(samples, Path(self.labels))
         layout, target = self.layout or samples.layout, self.target or samples.target
         named = samples.classes if target == samples.target or not samples.target else None
+        if labels and named and self.classes not in (None, named):
+            raise TaskError(
+                f"{self.labels}: its classes are {', '.join(named)}, and the definition says "
+                f"{', '.join(self.classes or ())}: leave classes out of it"
+            )
         classes = self.classes or named
         prepared = prepare(
             replace(samples, layout=layout, classes=classes, target=target),
@@ -73,6 +78,17 @@ class Loader:
                     f"the two must agree: correct {key} or the data"
                 )
         return prepared
+
+    def shares_with(self, other: Loader) -> bool:
+        """Whether both read the same samples in the same order, of whichever size."""
+        mine, theirs = self.prepared, other.prepared
+        if mine.content == theirs.content:
+            return True
+        same = self.source == other.source and self.code == other.code and not self.code
+        left_out = self.options.skip_corrupt, other.options.skip_corrupt
+        counts = [[len(split.inputs.raw) for split in p.splits.every] for p in (mine, theirs)]
+        cut = [p.parts is None or sorted(p.parts) for p in (mine, theirs)]
+        return same and len(set(left_out)) == 1 and counts[0] == counts[1] and cut[0] == cut[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Loader, tuple(getattr(self, field.name) for field in fields(self))

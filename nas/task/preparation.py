@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Device = torch.device | str
 
+BYTES = 255.0  # the scale of samples that are bytes
 CHUNK = 2**22  # values of an array that are worked on at a time
 KEPT = 2**28  # bytes: what is prepared of a split is kept whole up to here
 ON_DEVICE = 2**32  # bytes of samples as found that are kept on an accelerator

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nas.task.enlarge import Enlarged
 from nas.task.error import TaskError
-from nas.task.preparation import Inputs, Preparation, chunks, digest, moments
+from nas.task.preparation import BYTES, Inputs, Preparation, chunks, digest, moments
 from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
 from nas.task.target import TARGETS, Target
 
@@ -32,8 +32,8 @@ def prepare(
 ) -> Prepared:
     """Checked, laid out, cut and to be normalised: arrays as found, of which none is copied.
 
-    like: what was made of the same x for another task: its cut is taken, and its x. to: the shape
-    that pictures are enlarged to.
+    like: what was made of the same samples for another task: its cut is taken, and where it is the
+    same its x. to: the shape that pictures are enlarged to.
     """
     where = samples.where
     layout = samples.layout or _layout(samples.pairs["train"][0].shape, where)
@@ -51,12 +51,12 @@ def prepare(
         ys |= {split: ys["train"][i] for split, i in parts.items()}
         _check_occurring(target.strata(ys["train"]), classes, where)
         ys, units = target.rescaled(ys, units)
-    if like is not None:
+    whole = f"{sorted(_contents(samples, xs, layout).items())}"
+    if like and (like.content, like.preparation.enlarged) == (whole, enlarged):
         notes = (*samples.notes, *notes, *like.splits.notes[-1:])
         inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
-        preparation, whole = like.preparation, like.content
+        preparation = like.preparation
     else:
-        whole = f"{sorted(_contents(samples, xs, layout).items())}"
         if samples.fit is not None and parts is not None:
             samples = samples.fit(parts["train"])
             xs, _ = _laid_out(samples, layout)
@@ -84,7 +84,7 @@ def _inputs(
     enlarged: Enlarged | None,
 ) -> tuple[dict[str, Inputs], Preparation]:
     """Every split's x, and how it is prepared."""
-    scale = 255.0 if xs["train"].dtype == np.uint8 else 1.0
+    scale = BYTES if xs["train"].dtype == np.uint8 else 1.0
     at = parts["train"] if parts else None
     cut_digest = "whole" if at is None else digest(at)
     mean, deviation = samples.remembered(

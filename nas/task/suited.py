@@ -33,7 +33,8 @@ def usual_augmentation(splits: Splits, target: Target, classes: int) -> tuple[st
         return ("shift",)
     if target.scaled or not candidates:
         return ()
-    in_colours = candidates if len(shape) == 3 and shape[0] > 1 else ()
+    channels = splits.train.inputs.preparation.found(shape)[0]
+    in_colours = candidates if len(shape) == 3 and channels > 1 else ()
     if target.strata(splits.train.stored_y[:1].numpy()) is None:
         return in_colours
     x, y = _small(splits.train)

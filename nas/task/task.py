@@ -59,6 +59,7 @@ class Task:
     augment: tuple[str, ...] | None = field(default=None, compare=False)  # None: what suits it
     balance: Literal["", "weights", "sampler"] = ""  # what is done about unequal classes
     known: Known | None = field(default=None, repr=False, compare=False)  # without the data
+    alike: str = field(default="", repr=False)  # the spec of another task, which it is cut as
 
     @staticmethod
     def load(spec: str, *, trust_code: bool = False) -> Task:
@@ -154,11 +155,12 @@ class Task:
 
 def load_tasks(specs: Sequence[str], *, trust_code: bool = False) -> list[Task]:
     """The tasks that specs name. Where two have the same samples, they are cut alike, as the first
-    is, so that no task learns from what another is validated with; where pictures differ in size,
-    the smaller are enlarged. Raises TaskError."""
+    is, at whichever size, so that no task learns from what another is validated with; where
+    pictures differ in size, the smaller are enlarged. Raises TaskError."""
     loaded, tasks = [Task.load(spec, trust_code=trust_code) for spec in specs], list[Task]()
     to = shape_for_all([task.input for task in loaded])
-    for task in loaded:
+    while loaded:
+        task = loaded.pop(0)
         if to and task.input != to:
             task = task.enlarged(to, trust_code=trust_code)
         tasks.append(_cut_alike(task, tasks) if len(specs) > 1 else task)
@@ -184,13 +186,11 @@ def _augmented_alike(tasks: Sequence[Task]) -> list[Task]:
 
 def _cut_alike(task: Task, others: Sequence[Task]) -> Task:
     own = task.loader
-    for theirs in (other.loader for other in others):
-        if (
-            isinstance(own, Loader)
-            and isinstance(theirs, Loader)
-            and own.prepared.content == theirs.prepared.content
-        ):
-            return replace(task, loader=replace(own, like=theirs))
+    for other in others:
+        theirs = other.loader
+        if isinstance(own, Loader) and isinstance(theirs, Loader) and own.shares_with(theirs):
+            loader = replace(own, like=theirs)
+            return replace(task, loader=loader, alike=other.alike or other.spec)
     return task
 
 
@@ -253,6 +253,8 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
     source, code = _located(text, Path.cwd(), trust_code)
     to = read_shape(asked.to, f"{name}={text}?{query}")
     labels = str(_existing(asked.labels, Path.cwd())) if asked.labels else ""
+    if "&" in labels:
+        raise TaskError(f"{labels!r}: a path after ? holds no &: rename it, or move the file")
     query = query.replace(f"labels={asked.labels}", f"labels={labels}")
     loader = Loader(source, code, asked.layout, asked.options, asked.predict, to=to, labels=labels)
     target = TARGETS[loader.prepared.target]

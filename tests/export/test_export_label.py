@@ -11,12 +11,20 @@ import torch
 from typer.testing import CliRunner
 
 from nas.cli import app
-from nas.export import ExportError, Teacher, label, module_teacher, network_teacher, predict, save
+from nas.export import (
+    ExportError,
+    Teacher,
+    label,
+    load,
+    module_teacher,
+    network_teacher,
+    predict,
+    save,
+)
 from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.search import load as load_run
 from nas.task import TARGETS, Task, TaskError, load_tasks
-from nas.task.relabel import Labels
 from nas.train import Recipe, groups
 
 RNG = np.random.default_rng(11)
@@ -77,7 +85,7 @@ def test_a_task_of_a_networks_labels_asks_for_what_the_network_says(
         known = network_teacher(tmp_path / "net")
         logits = known.logits(torch.from_numpy(np.array(raw)))
     expected = TARGETS[target].answer(logits, (3, 16, 16), known.units)
-    answers = Labels.read(tmp_path / "said.npz").ys["train"]
+    answers = np.load(tmp_path / "said.npz")["y_train"]
     if target == "class":  # of which it may see too few samples
         answers = np.array([known.classes.index(labels.classes[i]) for i in answers])
     np.testing.assert_array_equal(answers, expected)
@@ -155,7 +163,7 @@ def test_labels_are_not_given_to_other_samples(photos: str, tmp_path: Path) -> N
     with pytest.raises(TaskError, match="of other samples, or in another order"):
         load_tasks([f"said={tmp_path / 'moved.npz'}?labels={file}"])
     np.savez(tmp_path / "fewer.npz", x=x[:60], y=np.arange(60) % 2)
-    with pytest.raises(TaskError, match="80 labels for 60 samples of train"):
+    with pytest.raises(TaskError, match="80 labels in y_train for 60 samples"):
         load_tasks([f"said={tmp_path / 'fewer.npz'}?labels={file}"])
 
 
@@ -166,10 +174,28 @@ def test_a_file_that_holds_no_labels_is_refused_and_nothing_in_it_is_run(
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (str(tmp_path / "ran"),)
 
-    np.savez(tmp_path / "evil.npz", y=np.array([Evil()], dtype=object))
+    np.savez(tmp_path / "evil.npz", y=np.array([Evil()] * 80, dtype=object))
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "else.npz", z=np.ones(3))
-    for name, words in (("evil", "plain"), ("text", "plain"), ("else", "labels are named y")):
+    np.savez(tmp_path / "none.npz", y=np.array(3))
+    np.savez(tmp_path / "wide.npz", y=np.zeros((80, 70_000), np.uint8))
+    np.savez(tmp_path / "odd.npz", y=np.arange(80) % 2, target="segmentation")
+    np.savez(tmp_path / "word.npz", y=np.arange(80) % 2, classes="cat,dog")
+    np.savez(tmp_path / "full.npz", y=np.arange(80) % 2)
+    whole = (tmp_path / "full.npz").read_bytes()
+    (tmp_path / "damaged.npz").write_bytes(whole.replace(b"descr", b"dascr"))
+    (tmp_path / "huge.npz").write_bytes(whole.replace(b"(80,)", b"(8e9)"))
+    for name, words in (
+        ("evil", "these are no labels"),
+        ("text", "plain"),
+        ("else", "labels are named y"),
+        ("none", "no row of labels"),
+        ("wide", "these are no labels"),
+        ("odd", "target 'segmentation' is none of class"),
+        ("word", "words are wanted"),
+        ("damaged", "plain"),
+        ("huge", "plain"),
+    ):
         with pytest.raises(TaskError, match=words):
             load_tasks([f"said={photos}?labels={tmp_path / name}.npz"])
     assert not (tmp_path / "ran").exists()
@@ -179,6 +205,59 @@ def test_plain_labels_in_a_file_take_the_place_of_the_sources(photos: str, tmp_p
     np.savez(tmp_path / "own.npz", y=np.arange(80) % 4)
     tasks = load_tasks([f"a={photos}", f"b={photos}?labels={tmp_path / 'own.npz'}"])
     assert [len(task.classes) for task in tasks] == [2, 4] and len(groups(tasks)) == 1
+
+
+def test_a_network_is_no_teacher_of_samples_of_another_kind(photos: str, tmp_path: Path) -> None:
+    saved(tmp_path / "net", other(tmp_path, "class"))
+    x = np.load(photos)["x"]
+    np.savez(tmp_path / "real.npz", x=x / 255, y=np.arange(80) % 2)
+    real = load_tasks([f"real={tmp_path / 'real.npz'}"])[0]
+    with pytest.raises(ExportError, match="divided by 255, and these are float64"):
+        label(real, network_teacher(tmp_path / "net"), tmp_path / "no.npz")
+    rows = "\n".join(f"{i % 7},{i % 5},{i % 2}" for i in range(60))
+    for name, header in (("one", "a,b,kind"), ("two", "b,a,kind")):
+        (tmp_path / f"{name}.csv").write_text(f"{header}\n{rows}\n")
+    one, two = (
+        load_tasks([f"t={tmp_path / name}.csv?target=kind&predict=numbers"])[0]
+        for name in ("one", "two")
+    )
+    table = Grammar.parse("net = linear(4) relu output(coarse)", name="rows")
+    derivation = sample(table, random.Random(0), input=one.input)
+    network = Network(derivation, heads=[one]).eval()
+    save(network, tmp_path / "rows", tasks=[one], recipe=Recipe(), source={})
+    label(one, network_teacher(tmp_path / "rows"), tmp_path / "fine.npz")
+    with pytest.raises(ExportError, match="learned from another table"):
+        label(two, network_teacher(tmp_path / "rows"), tmp_path / "no.npz")
+
+
+def test_names_of_classes_are_said_once(
+    photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "lab.npz", y=np.arange(80) % 2, classes=np.array(["cat", "dog"]))
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\nclasses = ["dog", "cat"]\n[data]\nkind = "file"\npath = "photos.npz"\n'
+        'labels = "lab.npz"\n'
+    )
+    with pytest.raises(TaskError, match="its classes are cat, dog, and the definition says"):
+        load_tasks([f"{tmp_path / 'mine.toml'}"])[0].splits()
+    folder = tmp_path / "R&D"
+    folder.mkdir()
+    (tmp_path / "lab.npz").rename(folder / "lab.npz")
+    monkeypatch.chdir(folder)
+    with pytest.raises(TaskError, match="holds no &"):
+        load_tasks([f"a={photos}?labels=lab.npz"])
+
+
+def test_a_network_for_one_of_two_tasks_is_retrained_on_what_it_was_to_learn_from(
+    photos: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "lab.npz", y=np.arange(80) % 3)
+    tasks = load_tasks([f"a={photos}", f"b={photos}?labels={tmp_path / 'lab.npz'}"])
+    alone = load_tasks([tasks[1].spec])[0]
+    assert alone.splits().content != tasks[1].splits().content
+    saved(tmp_path / "net", tasks[1])
+    _, (read,), _, _ = load(tmp_path / "net")
+    assert read.splits().content == tasks[1].splits().content
 
 
 MODULE = """
@@ -215,7 +294,7 @@ def test_any_module_is_a_teacher(photos: str, tmp_path: Path) -> None:
     assert (mask.splits().train.y.numpy() == (x[at] > 127.5)).mean() > 0.999
     with pytest.raises(ExportError, match="returns a int, not a torch.nn.Module"):
         module_teacher(f"{function}:number", "pixels")
-    with pytest.raises(ExportError, match=r"as class it must be \(n, 2\)"):
+    with pytest.raises(ExportError, match=r"as class it must be \(64, 2\)"):
         label(kind, module_teacher(f"{function}:build", "class"), tmp_path / "n.npz")
 
 

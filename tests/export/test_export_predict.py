@@ -270,6 +270,16 @@ def test_a_network_takes_samples_of_each_task_as_they_are_found(
         torch.testing.assert_close(model.prepare(x, task.name), task.preparation(x))
 
 
+def test_arrays_are_answered_by_the_tasks_whose_samples_they_are(
+    two_sizes: list[Task], tmp_path: Path
+) -> None:
+    saved(tmp_path / "net", two_sizes, Grammar.load("fbnetv5-small"))
+    for task, shape in zip(("mask", "kind"), ((2, 8, 8), (2, 16, 24, 3)), strict=True):
+        np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+        first, _ = predict(tmp_path / "net", [tmp_path / "x.npy"])
+        assert list(first.tasks) == [task]
+
+
 def test_a_network_for_the_enlarged_task_alone_takes_small_pictures(
     two_sizes: list[Task], tmp_path: Path
 ) -> None:

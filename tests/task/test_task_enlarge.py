@@ -77,8 +77,34 @@ def test_what_cannot_be_enlarged_is_refused(specs: list[str], query: str, words:
         load_tasks([f"{specs[0]}?{query}"])
 
 
+def test_the_same_pictures_at_two_sizes_are_cut_alike(specs: list[str], tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number, picture in enumerate(np.load(tmp_path / "kind.npz")["x"]):
+        folder = tmp_path / "photos" / f"kind{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    np.savez(tmp_path / "lab.npz", y=np.arange(60) % 3)
+    photos = f"{tmp_path / 'photos'}"
+    small, large = load_tasks(
+        [f"a={photos}?size=16", f"b={photos}?size=20&labels={tmp_path / 'lab.npz'}"]
+    )
+    assert small.input == large.input == (3, 20, 20)
+    for split in ("train", "valid", "test"):
+        mine, theirs = (getattr(task.splits(), split).inputs.at for task in (small, large))
+        assert (mine == theirs).all()
+    assert large.splits().train.inputs.raw.shape[2:] == (20, 20)
+
+
+def test_grey_pictures_that_were_enlarged_are_augmented_as_grey(specs: list[str]) -> None:
+    alone = load_tasks(["scenes-classify"])[0]
+    beside = load_tasks(["scenes-classify", specs[1]])[0]
+    assert beside.input[0] == 3 and beside.augmentation == alone.augmentation == ()
+
+
 def test_colours_are_not_made_of_two_channels(tmp_path: Path) -> None:
     assert shape_for_all([(2, 8, 8), (3, 8, 8)]) is None
+    assert shape_for_all([(1, 8, 8), (4, 8, 8)]) is None  # there is no alpha in it
     assert shape_for_all([(1, 30), (1, 40)]) is None
     np.savez(tmp_path / "two.npz", x=RNG.normal(size=(40, 2, 8, 8)), y=np.arange(40) % 2)
     with pytest.raises(TaskError, match="2 channels become no 3"):

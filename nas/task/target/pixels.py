@@ -110,7 +110,8 @@ class Pixels(Target):
 
     def answer(self, logits: Tensor, input: tuple[int, ...], units: Any = ()) -> Array:
         larger = F.interpolate(logits, input[1:], mode="bilinear", align_corners=False)
-        numbers: Array = larger.argmax(1).numpy()
+        kind = torch.uint8 if logits.shape[1] <= IGNORED else torch.int32
+        numbers: Array = larger.argmax(1).to(kind).numpy()
         return numbers
 
     def prior(self, y: Tensor, classes: int) -> Tensor:

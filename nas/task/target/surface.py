@@ -84,7 +84,7 @@ class Surface(Target):
     def answer(self, logits: Tensor, input: tuple[int, ...], units: Units = ()) -> Array:
         mean, deviation = units[0] if units else (0.0, 1.0)
         larger = F.interpolate(logits, input[1:], mode="bilinear", align_corners=False)
-        values: Array = (larger[:, 0].double() * deviation + mean).numpy()
+        values: Array = (larger[:, 0].double() * deviation + mean).float().numpy()
         return values
 
     def prior(self, y: Tensor, classes: int) -> Tensor:
