@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.around import space_of
     from nas.front import ParetoFront
     from nas.grammar import (
         Derivation,
@@ -51,6 +52,7 @@ _HOMES = {
     "TreeSampler": "nas.search",
     "EvolutionSampler": "nas.search",
     "nontrivial": "nas.plan",
+    "space_of": "nas.around",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "sample",
     "search",
     "seed",
+    "space_of",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import Json, SpaceName, TrustCode, app
-from nas.terminal import live, show_survey, told, write
+from nas.terminal import live, show, show_survey, told, write
 
 
 @app.command(
@@ -112,3 +112,54 @@ def data(
             write(f"{entry.key[:12]}  {entry.size_mb:10,.1f} MB  {what}  {entry.source}")
         total = sum(entry.size_mb for entry in listed)
         write(f"{len(listed)} stores, {total:,.1f} MB{' removed' if gone else ''}, in {cached}")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "nas space mymodel.py:build --input 3x224x224 --weights my.pt --out my.grammar --trust-code\n\n"
+    "nas space mymodel.py:build --input 3x64x64 --out my.grammar --widths layer3=.5,1 "
+    "--pin layer1 --trust-code\n\n"
+    "nas search --config my.toml --task mine=./photos   (from the weights, gently)"
+)
+def space(
+    function: Annotated[
+        str, typer.Argument(help="What gives the module: ./file.py:name, package.module:name.")
+    ],
+    input: Annotated[str, typer.Option(help="The shape of a sample, as 3x224x224.")],
+    out: Annotated[Path, typer.Option(help="A new file, as my.grammar.")],
+    weights: Annotated[Path | None, typer.Option(help="A state dict: .pt or .safetensors.")] = None,
+    widths: Annotated[
+        list[str] | None,
+        typer.Option(help="Shares of widths: .25,.5,1 of all, layer3=.5,1 of a part (repeatable)."),
+    ] = None,
+    depth: Annotated[str, typer.Option(help="last: blocks may be left out; none.")] = "last",
+    kernels: Annotated[bool, typer.Option(help="Depthwise kernels may be smaller.")] = False,
+    pin: Annotated[
+        list[str] | None, typer.Option(help="A part whose widths stay (repeatable).")
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a search space around a network of your own, and a bank with its weights."""
+    from nas.around import module_of, shares_of, space_of
+    from nas.op import Shape
+
+    with told():
+        module = module_of(function, weights, trust_code=trust_code)
+        given = {"widths": shares_of(widths)} if widths else {}
+        own = space_of(
+            module,
+            Shape.read(input).dims,
+            name=out.stem,
+            depth=depth,
+            kernels=kernels,
+            pin=pin or (),
+            **given,
+        )
+        files = own.save(out)
+        show(own.report(), ["modules", "width", "may be", "because"], "Widths")
+        write(
+            "{architectures:,} networks of {least_flops:,} to {flops:,} FLOPs; the largest, of "
+            "{params:,} parameters, is the module to {difference:.0e}".format(**own.facts())
+        )
+    write(f"wrote {', '.join(map(str, files))}")
+    write(f"next: nas search --config {files[2]} --task mine=./photos --out runs/mine")

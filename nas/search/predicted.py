@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 from optuna import Study, Trial
@@ -15,51 +13,15 @@ from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
 from nas.search.breed import Child, attribute, losses, text_of, violation
-from nas.search.inner import (
-    Judge,
-    Judged,
-    Variation,
-    batch_along,
-    evenly_spaced,
-    explore,
-    first_batch,
-)
-from nas.search.predictor import Predictor, Seen, facts_of
+from nas.search.inner import Judged, Variation, batch_along, evenly_spaced, explore, first_batch
+from nas.search.judge import Goal, Predicted, Wanted, improving_any
+from nas.search.predictor import Seen, facts_of
 from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 
 PARENTS = 40  # measured architectures at most from which a search among predictions begins
 BEST, OTHERS = 250, 150  # of many trials those that predictors are made of, and some others
 COLUMNS = "columns"  # the user attribute that holds all that was measured of a trial
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What candidates are judged by: an exact cost of theirs, or the predicted loss of a column."""
-
-    column: str
-    maximize: bool = False
-    exact: str = ""  # its name in Derivation.cost
-    spare: bool = False  # whether it is left out where it cannot be predicted
-    along: bool = False  # whether batches are spread along it
-    finer: str = ""  # a column of losses that ranks as this one and tells more, where there is one
-
-    def loss(self, columns: Mapping[str, float]) -> float:
-        if self.finer in columns:
-            return columns[self.finer]
-        value = columns.get(self.column, math.nan)
-        if self.along:
-            return math.log1p(value)
-        return -value if self.maximize else value
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What some proposals are for: goals, and the constraints of theirs that must be kept; None is
-    all that there are."""
-
-    goals: tuple[Goal, ...]
-    constraints: tuple[str, ...] | None = None
 
 
 class PredictedSampler(TreeSampler):
@@ -73,7 +35,8 @@ class PredictedSampler(TreeSampler):
     it is spare, a batch is bred as the tree sampler breeds. Constraints are predicted too.
     `wanted` says what is exact and what is predicted, and from which of a trial's columns; without
     it each value is predicted. Of several, each has an equal share of a batch, by predictors of its
-    own from all trials.
+    own from all trials; where all want one thing that is predicted, a batch is what most probably
+    betters the best of any (`improving_any`).
     """
 
     def __init__(
@@ -124,18 +87,27 @@ class PredictedSampler(TreeSampler):
         ]
         looked_at = self._looked_at(study, trials, wanted)
         seen = Seen([facts_of(known[trial.number]) for trial in looked_at])
-        taken, batch = set(map(self._key, known.values())), list[list[Derivation]]()
-        self.agreement = {}
+        judges = list[tuple[int, Predicted]]()
         for share, want in zip(_shares(self._size, len(wanted), number), wanted, strict=True):
-            judge = self._judge(study, looked_at, seen, want) if share else None
-            if judge is None:
-                continue
-            best = self._ranked(study, trials, want, PARENTS)
+            losses = {goal: self._losses(goal, study, looked_at) for goal in want.goals}
+            if judge := Predicted.fit(seen, looked_at, want, losses):
+                judges.append((share, judge))
+        self.agreement = {c: tau for _, judge in judges for c, tau in judge.agreement.items()}
+        taken, explored = set(map(self._key, known.values())), list[list[Judged]]()
+        for _, judge in judges:
+            best = self._ranked(study, trials, judge.want, PARENTS)
             candidates = explore(judge, [known[trial.number] for trial in best], variation)
             keys = [(judged, self._key(judged.derivation)) for judged in candidates]
-            fresh = [judged for judged, key in keys if key and key not in taken]
-            along = [i for i, goal in enumerate(want.goals) if goal.along]
-            batch.append(ends_first(batch_along(fresh, share, along[0] if along else -1)))
+            explored.append([judged for judged, key in keys if key and key not in taken])
+        if all(judge.single for _, judge in judges):
+            pool = {self._key(j.derivation): j.derivation for fresh in explored for j in fresh}
+            some = [judge for _, judge in judges]
+            return improving_any(some, list(pool.values()), self._size)
+        batch = list[list[Derivation]]()
+        for (share, judge), fresh in zip(judges, explored, strict=True):
+            along = [i for i, goal in enumerate(judge.want.goals) if goal.along]
+            left = [judged for judged in fresh if self._key(judged.derivation) not in taken]
+            batch.append(ends_first(batch_along(left, share, along[0] if along else -1)))
             taken |= set(map(self._key, batch[-1]))
         return [d for row in zip_longest(*batch) for d in row if d is not None]
 
@@ -165,64 +137,7 @@ class PredictedSampler(TreeSampler):
             return [losses(study, trial)[int(goal.column)] for trial in trials]
         return [goal.loss(trial.user_attrs.get(COLUMNS, {})) for trial in trials]
 
-    def _judge(
-        self, study: Study, trials: Sequence[FrozenTrial], seen: Seen, want: Wanted
-    ) -> Judge | None:
-        """What judges candidates; None where a goal that must be is not predicted better than by
-        chance."""
-        goals = want.goals
-        fitted = {
-            goal: Predictor.fit(seen, self._losses(goal, study, trials))
-            for goal in goals
-            if not goal.exact
-        }
-        predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
-        self.agreement |= {goal.column: p.agreement for goal, p in predictors.items()}
-        if any(goal not in predictors and not goal.spare for goal in fitted):
-            return None
-        bounds = _bounds(seen, trials, want.constraints)
-
-        def judge(candidates: Sequence[Derivation]) -> list[Judged]:
-            facts = list(map(facts_of, candidates))
-            aims = [
-                predictors[goal](facts) if goal in predictors else _known(goal, candidates)
-                for goal in goals
-            ]
-            broken = [_beyond(bound.values(facts), bound) for bound in bounds]
-            return [
-                Judged(d, tuple(aim[i] for aim in aims), sum(bound[i] for bound in broken))
-                for i, d in enumerate(candidates)
-            ]
-
-        return judge
-
 
 def _shares(size: int, aims: int, number: int) -> list[int]:
     """How many of a batch each of some aims has; what is left over goes around."""
     return [size // aims + ((i - number) % aims < size % aims) for i in range(aims)]
-
-
-def _known(goal: Goal, candidates: Sequence[Derivation]) -> list[float]:
-    """An exact cost of each candidate; of what cannot be told the same for all."""
-    if not goal.exact:
-        return [0.0] * len(candidates)
-    return [float(getattr(candidate.cost, goal.exact)) for candidate in candidates]
-
-
-def _beyond(excesses: Sequence[float], bound: Predictor) -> list[float]:
-    """By how much a constraint is broken, in deviations of what was measured."""
-    deviation = float(bound.losses.std())
-    return [max(0.0, excess / deviation) for excess in excesses]
-
-
-def _bounds(
-    seen: Seen, trials: Sequence[FrozenTrial], among: Collection[str] | None
-) -> list[Predictor]:
-    """What predicts by how much constraints are broken, of those that some trial broke."""
-    broken = {name for trial in trials for name, value in trial.constraints.items() if value > 0}
-    names = broken if among is None else broken.intersection(among)
-    fitted = (
-        Predictor.fit(seen, [t.constraints.get(name, math.nan) for t in trials])
-        for name in sorted(names)
-    )
-    return [predictor for predictor in fitted if predictor is not None]

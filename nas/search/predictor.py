@@ -67,13 +67,14 @@ class Seen:
             spectra[rate, share] = values.clip(min=0), vectors
         return spectra
 
-    def kernel(self, facts: Sequence[Facts], rate: float, share: float) -> Array:
-        """(others, these) how alike other architectures are to these."""
+    def kernel(self, facts: Sequence[Facts], rate: float, share: float) -> tuple[Array, Array]:
+        """How alike other architectures are to these, (others, these), and each to itself."""
         others = _matrix(facts, self.others)
         apart = cdist(others, self.here[0], "cityblock") / self.apart[1]
-        linear = self._straight(_matrix(facts, self.costs), others) @ self.here[1].T
-        alike: Array = (1 - share) * np.exp(-rate * apart) + share * linear
-        return alike
+        straight = self._straight(_matrix(facts, self.costs), others)
+        alike: Array = (1 - share) * np.exp(-rate * apart) + share * (straight @ self.here[1].T)
+        itself: Array = 1 - share + share * (straight**2).sum(1)
+        return alike, itself
 
 
 class Fit(NamedTuple):
@@ -83,7 +84,9 @@ class Fit(NamedTuple):
     rate: float
     share: float
     noise: float
+    variance: float
     weights: Array  # (architectures,)
+    spread: Array  # (architectures,) of the covariance along its eigenvectors
     left_out: Array  # what is predicted of each architecture from the others
 
 
@@ -130,9 +133,21 @@ class Predictor:
         if not facts:
             return []
         given = self.process
-        alike = self.seen.kernel(facts, given.rate, given.share)
+        alike, _ = self.seen.kernel(facts, given.rate, given.share)
         scores: list[float] = ((1 - given.noise) * (alike @ given.weights)).tolist()
         return scores
+
+    def improves(self, facts: Sequence[Facts]) -> Array:
+        """(architectures,) how probable it is that each is measured as better than the best of
+        those that were (Kushner 1964)."""
+        given, free = self.process, 1 - self.process.noise
+        alike, itself = self.seen.kernel(facts, given.rate, given.share)
+        _, vectors = self.seen.spectra[given.rate, given.share]
+        known = ((alike @ vectors) ** 2 / given.spread).sum(1) * free**2
+        variance = given.variance * ((free * itself - known).clip(min=0) + given.noise)
+        better = self.scores[0] - free * (alike @ given.weights)
+        chances: Array = norm.cdf(better / np.sqrt(variance))
+        return chances
 
     def values(self, facts: Sequence[Facts]) -> list[float]:
         """The same as losses, within those that were measured."""
@@ -164,7 +179,8 @@ def _fitted(seen: Seen, scores: Array, rate: float, share: float) -> Fit:
     weights = vectors @ (turned / spread[best])
     precision = (vectors**2 / spread[best]).sum(1)
     left_out = scores - weights / precision
-    return Fit(float(likelihood[best]), rate, share, NOISES[best], weights, left_out)
+    found = float(likelihood[best]), rate, share, NOISES[best], float(variance[best])
+    return Fit(*found, weights, spread[best], left_out)
 
 
 def _matrix(facts: Sequence[Facts], columns: Sequence[str]) -> Array:

@@ -20,7 +20,8 @@ from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
 from nas.search.columns import Aim, finer
 from nas.search.evolve import EvolutionSampler, RandomDerivations
-from nas.search.predicted import COLUMNS, Goal, PredictedSampler, Wanted
+from nas.search.judge import Goal, Wanted
+from nas.search.predicted import COLUMNS, PredictedSampler
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +94,17 @@ def check_names(path: Path, slots: Iterable[str]) -> list[str]:
 
 
 def begin_bank(bank: Bank, path: Path) -> str:
-    """Take from another bank's file what has the same name, as far as sizes go; what came of it, in
-    words. Raises BankError where that is nothing, or the file is damaged."""
+    """Take from another bank's file what has the same name, as far as sizes go, and the head of
+    another task where a task has none there and it is of the same sizes; what came of it, in words.
+    Raises BankError where that is nothing, or the file is damaged."""
     if bank.grows:
         _agree(bank, path, facts_of(path))
-    names = check_names(path, bank.tensors)
+    names = {key: key for key in check_names(path, bank.tensors)}
     with safe_open(path, framework="pt") as file:
-        for key in names:
-            theirs, mine = file.get_tensor(key), bank.tensors[key]
+        there = list(file.keys())
+        names |= _other_heads(bank, {key: file.get_slice(key).get_shape() for key in there})
+        for key, other in names.items():
+            theirs, mine = file.get_tensor(other), bank.tensors[key]
             if theirs.dim() != mine.dim():
                 continue
             centred = bank.params[key].centred
@@ -109,6 +112,34 @@ def begin_bank(bank: Bank, path: Path) -> str:
             part = theirs[slices(common, tuple(theirs.shape), centred)]
             mine[slices(common, tuple(mine.shape), centred)] = part.to(mine.device)
     return f"{len(names)} of {len(bank.tensors)} slots begin with weights of {path}"
+
+
+def _other_heads(bank: Bank, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """For slots of heads that a file has not, by task, those of a task that it has with all of the
+    same sizes, where there is one."""
+    there, mine = _by_head(shapes), _by_head(bank.tensors)
+    found = dict[str, str]()
+    for task, slots in mine.items():
+        sizes = {rest: tuple(bank.tensors[key].shape) for rest, key in slots.items()}
+        alike = [
+            other
+            for other in there.values()
+            if {rest: tuple(shapes[key]) for rest, key in other.items()} == sizes
+        ]
+        if task not in there and len(alike) == 1:
+            found |= {key: alike[0][rest] for rest, key in slots.items()}
+    return found
+
+
+def _by_head(keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The slots of each task's head, by what follows its name."""
+    heads: dict[str, dict[str, str]] = {}
+    for key in keys:
+        word, _, rest = key.partition("/")
+        if word == "head":
+            task, _, place = rest.partition("/")
+            heads.setdefault(task, {})[place] = key
+    return heads
 
 
 def _agree(bank: Bank, path: Path, facts: Mapping[str, str]) -> None:

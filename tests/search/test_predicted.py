@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import optuna
 import pytest
 from hypervolume import hypervolume
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 
 from nas.front import Limit, Objective, nondominated
 from nas.grammar import UNLIMITED, Derivation, Grammar, Limits, derive, sample
@@ -302,3 +303,50 @@ def test_a_space_of_one_site_or_none_is_gone_through_without_a_predictor(text: s
         proposer.tell(proposal, {"accuracy": 1.0, "nll": float(i % 3), "flops": 1.0})
     tops = {str(extreme(grammar, input=INPUT, largest=end)) for end in (False, True)}
     assert tops <= {t.user_attrs[f"derivation:{grammar.name}"] for t in proposer.study.trials}
+
+
+def test_the_probability_of_improvement_is_that_of_the_gaussian_process() -> None:
+    """Against Rasmussen and Williams 2006, equations 2.25 and 2.26, worked out the long way."""
+    known, others = draws(MOBILE, 50), draws(MOBILE, 20, seed=1)
+    rng = np.random.default_rng(0)
+    predictor = fitted(known, [planted(d) + 0.3 * rng.normal() for d in known])
+    assert predictor is not None
+    fit, facts = predictor.process, list(map(facts_of, others))
+    kernel, _ = predictor.seen.kernel(predictor.seen.facts, fit.rate, fit.share)
+    alike, itself = predictor.seen.kernel(facts, fit.rate, fit.share)
+    free, n = 1 - fit.noise, len(known)
+    inverse = np.linalg.inv(free * kernel + fit.noise * np.eye(n))
+    spread = fit.variance * (free * itself - free**2 * (alike @ inverse * alike).sum(1) + fit.noise)
+    better = predictor.scores[0] - np.array(predictor(facts))
+    expected = norm.cdf(better / np.sqrt(spread))
+    np.testing.assert_allclose(predictor.improves(facts), expected, atol=1e-6)
+    assert predictor.improves(facts).max() > 2 * predictor.improves(facts).min()
+
+
+def test_several_tasks_of_one_objective_share_what_is_proposed() -> None:
+    """Two planted losses that want opposite kernels: both are found, in the evaluations of one."""
+    names = ("left", "right")
+    aims = [Aim((Objective(f"{name}_accuracy", True),), task=name) for name in names]
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", aims, seed=0, population=16)
+    kernels = [0, 0]
+    for _ in range(112):
+        proposal = proposer.ask()
+        large = sum(v == "kernel=5" for s, v in proposal.derivation.by_site.items() if ":k" in s)
+        small = sum(v == "kernel=3" for s, v in proposal.derivation.by_site.items() if ":k" in s)
+        kernels = [max(kernels[0], large - small), max(kernels[1], small - large)]
+        columns = {"left_accuracy": float(large - small), "right_accuracy": float(small - large)}
+        proposer.tell(proposal, columns)
+    blocks = max(sum(":kernel" in site for site in d.by_site) for d in draws(MOBILE, 200, seed=5))
+    assert min(kernels) >= blocks - 1
+
+
+def test_of_one_objective_what_breaks_a_bound_is_not_proposed() -> None:
+    aim = Aim((Objective("accuracy", True),), (Limit.parse("latency_ms<=3", ["latency_ms"]),))
+    proposer = Proposer(Space(MOBILE, INPUT), "predicted", [aim], seed=0, population=20)
+    kept = []
+    for _ in range(80):
+        proposal = proposer.ask()
+        large = sum(label == "kernel=5" for label in proposal.derivation.by_site.values())
+        proposer.tell(proposal, {"accuracy": float(large), "latency_ms": float(large)})
+        kept.append(large <= 3)
+    assert sum(kept[40:]) >= 36

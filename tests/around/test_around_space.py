@@ -1,0 +1,418 @@
+"""Claims about a space around a module of one's own."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import nas
+from nas.around import OwnSpace, UnreadError, module_of, space_of
+from nas.cli import app
+from nas.export import plain
+from nas.grammar import derive, sample
+from nas.grammar.count import extreme
+from nas.network import Network
+from nas.plan import plan, run
+from nas.search import search
+from nas.supernet import Bank
+from nas.supernet.bank_file import begin_bank
+from nas.task import Task
+
+
+def normed(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1, **words: Any) -> Any:
+    conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return conv, nn.BatchNorm2d(o, **words)
+
+
+class Basic(nn.Module):
+    def __init__(self, i: int, o: int, stride: int = 1):
+        super().__init__()
+        self.conv1, self.bn1 = normed(i, o, 3, stride)
+        self.conv2, self.bn2 = normed(o, o, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.down = nn.Sequential(*normed(i, o, 1, stride)) if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y += x if self.down is None else self.down(x)
+        return self.relu(y)
+
+
+class Residual(nn.Module):
+    """As ResNets are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = normed(3, 16, 7, 2)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = nn.Sequential(Basic(16, 16), Basic(16, 16))
+        self.layer2 = nn.Sequential(Basic(16, 32, 2), Basic(32, 32))
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer2(self.layer1(self.pool(F.relu(self.bn1(self.conv1(x))))))
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
+class Gate(nn.Module):
+    def __init__(self, channels: int, inner: int):
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.expand(F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1))))
+        return x * torch.sigmoid(gate)
+
+
+class Inverted(nn.Module):
+    def __init__(self, i: int, o: int, kernel: int, stride: int, act: type[nn.Module]):
+        super().__init__()
+        wide = 4 * i
+        self.body = nn.Sequential(
+            *normed(i, wide, 1, eps=1e-3),
+            act(),
+            *normed(wide, wide, kernel, stride, wide, eps=1e-3),
+            act(),
+            Gate(wide, i),
+            *normed(wide, o, 1, eps=1e-3),
+        )
+        self.skip = stride == 1 and i == o
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.skip else self.body(x)
+
+
+class Mobile(nn.Module):
+    """As MobileNetV3 and EfficientNet are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*normed(3, 16, 3, 2), nn.Hardswish())
+        self.blocks = nn.Sequential(
+            Inverted(16, 16, 3, 1, nn.ReLU6),
+            Inverted(16, 24, 5, 2, nn.Hardswish),
+            Inverted(24, 24, 5, 1, nn.Hardswish),
+            Inverted(24, 24, 5, 1, nn.Hardswish),
+        )
+        self.head = nn.Sequential(nn.Conv2d(24, 48, 1), nn.SiLU(), nn.Dropout(0.2))
+        self.fc = nn.Linear(48, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.head(self.blocks(self.stem(x))).mean((2, 3)))
+
+
+class Plain(nn.Module):
+    """As VGG is, with a view whose batch is read from x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding="same"),
+            nn.LeakyReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(16, 24, 3, 2, 0),
+            nn.Mish(),
+            nn.Upsample(scale_factor=2),
+        )
+        self.classifier = nn.Sequential(nn.Linear(24 * 14 * 14, 32), nn.Tanh(), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        return self.classifier(x.view(x.size(0), -1))
+
+
+class Joined(nn.Module):
+    """As Inception is, with a grouped convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.left = nn.Sequential(nn.Conv2d(16, 8, 1), nn.GELU(), nn.Conv2d(8, 16, 3, 1, 1))
+        self.right = nn.Sequential(nn.Conv2d(16, 8, 1), nn.ReLU())
+        self.grouped = nn.Conv2d(24, 24, 3, 1, 1, groups=4)
+        self.fc = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = self.grouped(torch.cat([self.left(x), self.right(x)], 1))
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+MODULES = {"residual": Residual, "mobile": Mobile, "plain": Plain, "joined": Joined}
+
+
+def made(name: str, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return MODULES[name]()
+
+
+@pytest.fixture(scope="module", params=MODULES)
+def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, OwnSpace]:
+    module = made(request.param)
+    return module, space_of(module, (3, 32, 32))
+
+
+def test_the_largest_network_is_the_module(pair: tuple[nn.Module, OwnSpace]) -> None:
+    module, space = pair
+    network, x = space.network(), torch.randn(5, 3, 32, 32)
+    module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(x)["own"], module(x), atol=1e-4, rtol=1e-4)
+    assert network.plan.params == sum(p.numel() for p in module.parameters())
+    assert space.facts()["architectures"] > 1 and space.difference < 1e-5
+
+
+def test_every_network_of_it_runs_on_the_bank(pair: tuple[nn.Module, OwnSpace]) -> None:
+    _, space = pair
+    bank, x = space.bank(), torch.randn(2, 3, 32, 32)
+    for seed in range(12):
+        derivation = sample(space.grammar, random.Random(seed), input=space.input)
+        planned = plan(derivation, heads=[space.task])
+        with torch.no_grad():
+            logits = run(planned, bank.views(planned), x)["own"]
+        assert logits.shape == (2, 10)
+
+
+def test_its_plain_code_is_the_module(pair: tuple[nn.Module, OwnSpace]) -> None:
+    module, space = pair
+    model, x = plain(space.network()), torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), module.eval()(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_residual_network_is_written_as_a_person_would() -> None:
+    text = space_of(made("residual"), (3, 32, 32)).text
+    rules = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(rules) <= 8, text
+    words = " ".join(text.split())
+    assert (
+        "basic(c) = clone(2) [conv(c) batchnorm relu conv(channels) batchnorm; identity]" in words
+    )
+    assert "basic({8, 16}){1..2} basic2({8, 16, 24, 32}, {8, 16, 24, 32})" in words
+
+
+class Planted(nn.Module):
+    """Of 8 channels between two convolutions 4 are read, here and there."""
+
+    def __init__(self, read: list[int]):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 6, 3, 1, 1)
+        self.fc = nn.Linear(6, 4)
+        with torch.no_grad():
+            self.second.weight[:, [i for i in range(8) if i not in read]] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(F.relu(self.first(x)))
+        return self.fc(F.relu(x).mean((2, 3)))
+
+
+@given(st.sets(st.integers(0, 7), min_size=4, max_size=4))
+@settings(max_examples=8, deadline=None)
+def test_narrow_networks_have_the_channels_that_are_read(read: set[int]) -> None:
+    torch.manual_seed(1)
+    module = Planted(sorted(read)).eval()
+    space = space_of(module, (3, 8, 8), widths={"first": (0.5, 1)})
+    half = extreme(space.grammar, input=space.input, of="params", largest=False)
+    planned, bank, x = plan(half, heads=[space.task]), space.bank(), torch.randn(3, 3, 8, 8)
+    assert planned.params < plan(space.largest, heads=[space.task]).params
+    with torch.no_grad():
+        given_ = run(planned, bank.views(planned), x)["own"]
+        torch.testing.assert_close(given_, module(x), atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_elastic_is_what_was_asked_for() -> None:
+    module = made("residual")
+    space = space_of(module, (3, 32, 32), widths={"layer2": (0.5, 1)}, depth="none", pin=["layer1"])
+    rows = {str(row["modules"]).split(",")[0]: row for row in space.report()}
+    assert rows["layer2.0.conv1"]["may be"] == "16"
+    assert rows["conv1"]["may be"] == "as it is"  # layer1 adds to it
+    assert rows["conv1"]["because"] == "layer1 was to stay"
+    assert space.facts()["architectures"] == 2**3
+    with pytest.raises(UnreadError, match="no part 'layer9'; it has bn1, conv1"):
+        space_of(module, (3, 32, 32), pin=["layer9"])
+    with pytest.raises(UnreadError, match="above 0 and at most 1"):
+        space_of(module, (3, 32, 32), widths=(0, 1))
+
+
+def test_kernels_become_smaller_when_asked() -> None:
+    assert "depthwise({3, 5}" in space_of(made("mobile"), (3, 32, 32), kernels=True).text
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_writes_in_place_is_read_as_it_was_written(first: bool) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            if first:
+                x.relu_()
+            y = torch.tanh(x)
+            x.relu_()
+            return self.fc((x + y).mean((2, 3)))
+
+    space, negative = space_of(Twice(), (3, 8, 8)), "[tanh; relu]"
+    assert space.difference < 1e-5 and ("[relu; tanh]" in space.text or negative in space.text)
+
+
+class Odd(nn.Module):
+    def __init__(self, forward: Any):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 1, 1), nn.Linear(8, 4)
+        self.wide, self.flat = nn.Conv2d(8, 8, (1, 3)), nn.Linear(8, 8)
+        self.register_buffer("count", torch.zeros(1))
+        self.done = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.done(self, x)
+
+
+def counted(m: Any, x: Tensor) -> Tensor:
+    m.count += 1
+    return m.fc(m.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        (lambda m, x: m.fc(m.wide(m.conv(x)).mean((2, 3))), r"wide: .*kernel \(1, 3\)"),
+        (lambda m, x: m.fc(torch.roll(m.conv(x), 1, 1).mean((2, 3))), "roll.*no operator is for"),
+        (lambda m, x: (m.conv(x), m.fc(m.conv(x).mean((2, 3)))), "gives 2 results"),
+        (lambda m, x: m.conv(x), "does not end in a linear map"),
+        (lambda m, x: m.fc(m.conv(x).mean((2, 3))) if x.sum() > 0 else x, "cannot be traced"),
+        (counted, "changes the module's state"),
+        (lambda m, x: m.fc(m.conv(x).mean((2, 3)).softmax(0)), "softmax.*no operator"),
+        (lambda m, x: m.fc(m.conv(x).mean((2, 3)) + 1), "a sum with a number"),
+        (lambda m, x: m.fc(m.conv(x).mean((1, 2))), "cannot be traced|a mean over axes"),
+    ],
+)
+def test_what_cannot_be_read_is_named(forward: Any, words: str) -> None:
+    with pytest.raises(UnreadError, match=words):
+        space_of(Odd(forward), (3, 8, 8))
+    with pytest.raises(UnreadError, match="cannot be traced with samples of"):
+        space_of(made("plain"), (1, 32, 32))
+
+
+SOURCE = """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 1, 1),
+        nn.Mish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)
+    )
+
+
+class Evil:
+    def __reduce__(self):
+        import pathlib
+        return pathlib.Path.touch, (pathlib.Path("ran"),)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "mine.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_a_file_to_a_search_that_begins_with_its_weights(folder: Path) -> None:
+    module = module_of("./mine.py:build", trust_code=True)
+    torch.save(module.state_dict(), folder / "w.pt")
+    words = ["space", "./mine.py:build", "--input", "1x8x8", "--out", "own.grammar"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code and "--trust-code" in refused.output
+    result = CliRunner().invoke(app, [*words, "--weights", "w.pt", "--trust-code"])
+    assert result.exit_code == 0, result.output
+    again = CliRunner().invoke(app, [*words, "--trust-code"])
+    assert again.exit_code and "is there already" in again.output
+    text = (folder / "own.toml").read_text() + "steps = 2\nsamples = 64\n"
+    (folder / "own.toml").write_text(f"trials = 4\nobjectives = ['accuracy', 'flops']\n{text}")
+    words = ["search", "--config", "own.toml", "--task", "digits", "--out", "run", "--trust-code"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "slots begin with weights of" in result.output
+
+
+def test_a_head_goes_to_the_task_that_has_as_many_classes(folder: Path) -> None:
+    space = space_of(module_of("./mine.py:build", trust_code=True), (1, 8, 8), name="own")
+    space.save(folder / "own.grammar")
+    digits = Task.load("digits")
+    for task, count in ((digits, 10), (Task.load("scenes-segment"), 0)):
+        grammar = nas.Grammar.load("./own.grammar", trust_code=True)
+        if not count:
+            continue
+        bank = Bank.of([plan(extreme(grammar, input=(1, 8, 8), of="params"), heads=[task])])
+        said = begin_bank(bank, folder / "own.safetensors")
+        assert said.startswith(f"{len(bank.tensors)} of {len(bank.tensors)} slots")
+        head = next(key for key in bank.tensors if key.endswith("weight") and "head/" in key)
+        weight = space.head[-1].tensors["weight"].tensor
+        assert bank.tensors[head].shape == weight.shape
+        assert sorted(bank.tensors[head].flatten().tolist()) == sorted(weight.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (lambda m: {"0.weight": m["0.weight"]}, "it lacks 0.bias"),
+        (lambda m: m | {"more": torch.ones(1)}, "has beside them more"),
+        (lambda m: m | {"0.bias": torch.ones(3)}, "in other sizes 0.bias"),
+        (lambda m: torch.ones(3), "holds a Tensor"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder: Path, state: Any, words: str) -> None:
+    module = module_of("./mine.py:build", trust_code=True)
+    torch.save(state(dict(module.state_dict())), folder / "w.pt")
+    with pytest.raises(UnreadError, match=words):
+        module_of("./mine.py:build", folder / "w.pt", trust_code=True)
+
+
+def test_a_file_of_weights_runs_nothing(folder: Path) -> None:
+    from nas.user_code import user_attribute
+
+    torch.save({"state_dict": user_attribute("./mine.py:Evil")()}, folder / "w.pt")
+    with pytest.raises(UnreadError, match="holds more than weights"):
+        module_of("./mine.py:build", folder / "w.pt", trust_code=True)
+    assert not (folder / "ran").exists()
+
+
+def test_it_is_searched_from_python_too(tmp_path: Path) -> None:
+    module = module_of(f"{write_source(tmp_path)}:build", trust_code=True)
+    space = nas.space_of(module, (1, 8, 8))
+    supernet = {"steps": 2, "samples": 32, "batch": 16}
+    run_ = search(
+        space.grammar,
+        ["digits"],
+        out=tmp_path / "run",
+        trials=2,
+        supernet=supernet,
+        trust_code=True,
+    )
+    assert len(run_.trials) == 2
+
+
+def write_source(folder: Path) -> Path:
+    (folder / "mine.py").write_text(SOURCE)
+    return folder / "mine.py"
+
+
+def test_widths_that_are_chosen_apart_stay_apart() -> None:
+    space = space_of(made("residual"), (3, 32, 32))
+    narrow = derive(space.grammar, lambda site, options: 0, input=space.input)
+    network = Network(narrow, heads=[space.task])
+    assert network(torch.randn(2, 3, 32, 32))["own"].shape == (2, 10)
