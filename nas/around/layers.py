@@ -188,9 +188,18 @@ def _pool(
 
 
 def adaptive_pool(reader: Reader, node: Node) -> None:
-    if set(node.args[1]) != {1}:  # type: ignore[arg-type]
-        raise reader.unread(node, f"an adaptive mean to {node.args[1]} places: 1 is read")
-    _mean_of_space(reader, node, "point")
+    source, stream = node.args[0], reader.stream(node.args[0])
+    places, space = _pair(node.args[1], 1), stream.shape[1:]
+    if places == (1, 1):
+        return _mean_of_space(reader, node, "point")
+    if places == space:
+        return reader.same(node, source)
+    windows = {size // count for size, count in zip(space, places, strict=True)}
+    if any(size % count for size, count in zip(space, places, strict=True)) or len(windows) > 1:
+        raise reader.unread(node, f"a mean of {list(space)} in {list(places)} unequal windows")
+    (window,) = windows
+    args = {"kernel": window, "stride": window, "padding": 0}
+    reader.add(node, "avg_pool", [source], stream.width, "image", args=args)
 
 
 def mean(reader: Reader, node: Node) -> None:
@@ -255,6 +264,8 @@ def flatten(reader: Reader, node: Node) -> None:
 
 def add(reader: Reader, node: Node) -> None:
     left, right = (node.args[i] for i in (0, 1))
+    if 0 in (left, right):
+        return reader.same(node, right if left == 0 else left)
     if node.kwargs.get("alpha", 1) != 1 or not all(isinstance(x, Node) for x in (left, right)):
         raise reader.unread(node, "a sum with a number")
     if any(reader.traced.constant(side) is not None for side in (left, right)):
@@ -268,6 +279,12 @@ def add(reader: Reader, node: Node) -> None:
 
 def concat(reader: Reader, node: Node) -> None:
     sources, axis = _given(node, 2)
+    for count in range(len(sources) - 1, 1, -1):  # of what was joined before the whole is joined
+        before = reader.joined.get(tuple(map(reader.number, sources[:count])))
+        if before is not None:
+            sources = [before, *sources[count:]]
+            break
+    reader.joined[tuple(map(reader.number, node.args[0]))] = node  # type: ignore[arg-type]
     streams = [reader.stream(source) for source in sources]
     axes = len(node.meta["val"].shape)
     if axis not in (1, 1 - axes) or streams[0].kind == "point":

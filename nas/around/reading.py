@@ -67,6 +67,7 @@ class Reader:
         self.streams: list[Stream] = []
         self.parts: dict[str, str] = {}
         self.done: set[Node] = set()  # nodes that were read as a part of others
+        self.joined: dict[tuple[int, ...], Node] = {}  # concatenations by what they join
         self._numbers: dict[Node, int] = {}
 
     def read(self, layers: Mapping[str, Any]) -> Reading:

@@ -21,7 +21,7 @@ from nas.around.text import Elastic, Writer, innermost
 from nas.around.trace import trace
 from nas.around.weights import by_importance, fill
 from nas.files import write
-from nas.grammar import Derivation, Grammar
+from nas.grammar import Derivation, Grammar, GrammarError
 from nas.grammar.count import count, cover, extreme
 from nas.network import Network
 from nas.plan import Plan, plan
@@ -33,6 +33,7 @@ from nas.task import TARGETS, Task
 NAME = "own"  # of the task that stands for whichever a search will be for
 TOLERANCE = 1e-4  # of the largest output, between the module and its space's largest network
 BATCHES = (1, 4)
+PROBED = 8  # samples from which the norms of a probe have their statistics
 PARTS = "_parts.py"  # ends the name of the file of functions
 IMPORTS = "import torch\nfrom torch import Tensor\n"
 SETTINGS = """\
@@ -89,7 +90,13 @@ class OwnSpace:
     @cached_property
     def largest(self) -> Derivation:
         """The module itself."""
-        return extreme(self.grammar, input=self.input, of="params")
+        try:
+            return extreme(self.grammar, input=self.input, of="params")
+        except GrammarError as error:
+            raise UnreadError(
+                f"the space holds too much to be worked out: {error}; let fewer widths be elastic, "
+                "as --widths .5,1 or --pin PART"
+            ) from None
 
     @property
     def task(self) -> Task:
@@ -210,7 +217,7 @@ def space_of(
     largest network does not give what the module gives.
     """
     elastic = _elastic(module, widths, depth, kernels, pin)
-    probe = _disturbed(module)  # norms as they were begun would hide errors
+    probe = _disturbed(module, tuple(input))  # norms as they were begun would hide errors
     _checked(_written(probe, tuple(input), name, elastic), probe)
     return _checked(_written(module, tuple(input), name, elastic), module)
 
@@ -262,20 +269,23 @@ def _headed(terms: tuple[Term, ...]) -> tuple[tuple[Term, ...], tuple[Applied, .
     return terms[:-1], (last,)
 
 
-def _disturbed(module: nn.Module) -> nn.Module:
-    """A copy whose norms are not as they were begun."""
-    copy, generator = deepcopy(module), torch.Generator().manual_seed(0)
+def _disturbed(module: nn.Module, input: tuple[int, ...]) -> nn.Module:
+    """A copy whose norms are not as they were begun, but so that what goes through the module
+    neither vanishes nor grows."""
+    copy, generator = deepcopy(module).eval(), torch.Generator().manual_seed(0)
+    norms = [m for m in copy.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     with torch.no_grad():
-        for norm in (m for m in copy.modules() if isinstance(m, _BatchNorm)):
-            for tensor, low, high in (
-                (norm.running_mean, -0.2, 0.2),
-                (norm.running_var, 0.5, 2.0),
-                (norm.weight, 0.5, 1.5),
-                (norm.bias, -0.2, 0.2),
-            ):
+        for norm in norms:
+            for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -0.2, 0.2)):
                 if tensor is not None:
                     tensor.uniform_(low, high, generator=generator)
-    return copy
+            norm.train()
+            norm.momentum = 1.0
+        try:
+            copy(torch.randn(PROBED, *input, generator=generator))
+        except Exception:  # tracing will say what is wrong
+            return copy.eval()
+    return copy.eval()
 
 
 def _checked(space: OwnSpace, module: nn.Module) -> OwnSpace:
@@ -288,7 +298,7 @@ def _checked(space: OwnSpace, module: nn.Module) -> OwnSpace:
         x = torch.randn(batch, *space.input, generator=generator)
         with torch.no_grad():
             wanted, given = module(x), network(x)[NAME]
-        largest = max(1.0, float(wanted.abs().max()))
+        largest = float(wanted.abs().max()) or 1.0
         difference = max(difference, float((wanted - given).abs().max()) / largest)
     module.train(training)
     if not difference <= TOLERANCE:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import nas
 from nas.around import OwnSpace, UnreadError, module_of, space_of
+from nas.around.space import _disturbed
 from nas.cli import app
 from nas.export import plain
 from nas.grammar import derive, sample
@@ -264,6 +265,43 @@ def test_what_writes_in_place_is_read_as_it_was_written(first: bool) -> None:
 
     space, negative = space_of(Twice(), (3, 8, 8)), "[tanh; relu]"
     assert space.difference < 1e-5 and ("[relu; tanh]" in space.text or negative in space.text)
+
+
+def test_what_was_joined_before_is_joined_once() -> None:
+    class Dense(nn.Module):
+        """As DenseNet is; a sum begins with 0, and a mean of windows is to so many places."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, 1, 1)
+            self.layers = nn.ModuleList(nn.Conv2d(8 + 4 * i, 4, 3, 1, 1) for i in range(3))
+            self.fc = nn.Linear(20 * 4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            features = [self.stem(x)]
+            for layer in self.layers:
+                features.append(0 + torch.relu(layer(torch.cat(features, 1))))
+            x = F.adaptive_avg_pool2d(torch.cat(features, 1), 2)
+            return self.fc(F.adaptive_avg_pool2d(x, (2, 2)).flatten(1))
+
+    space = space_of(Dense(), (3, 8, 8))
+    assert space.difference < 1e-5 and "avg_pool(4, stride=4" in space.text
+    assert space.text.count("concat") == 3
+
+
+def test_errors_do_not_hide_where_little_comes_through() -> None:
+    """What goes through a deep module as it was begun vanishes, and with it every difference."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(12) for layer in (nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8))]
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 1), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    ).eval()
+    for norm in (layer for layer in layers if isinstance(layer, nn.BatchNorm2d)):
+        norm.running_var.fill_(1e4)
+    probe, x = _disturbed(module, (3, 8, 8)), torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        assert module(x).std(0).max() < 1e-6 and probe(x).std(0).max() > 1e-3
+        assert not module.training and float(module[2].running_var[0]) == 1e4
 
 
 class Odd(nn.Module):
