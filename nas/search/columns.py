@@ -112,22 +112,23 @@ def aims_of(settings: Settings, tasks: Named) -> tuple[Aim, ...]:
 
 def _own_aim(task: TaskName | Task, asked: Sequence[Objective], limits: Sequence[Limit]) -> Aim:
     """What one task's architectures are chosen by: its metric first, where none is asked for."""
-    own, prefix = {metric.name for metric in _metrics(task)}, _prefix(task)
-
-    def of_task(name: str) -> str:
-        """The task's column of a name, "" where it is another task's."""
-        if name in own or name.partition("@")[0] in COSTS:
-            return f"{prefix}{name}"
-        bare = name.removeprefix(prefix)
-        mine = bare != name and (bare in own or bare.partition("@")[0] in COSTS)
-        return name if mine else ""
-
-    objectives = [replace(o, name=name) for o in asked if (name := of_task(o.name))]
+    objectives = [replace(o, name=name) for o in asked if (name := own_column(task, o.name))]
     if all(cost_named(objective.name) for objective in objectives):
-        name = f"{prefix}{task.own_metric or task.metric}"
+        name = f"{_prefix(task)}{task.own_metric or task.metric}"
         objectives.insert(0, Objective.named(name, [name]))
-    bounds = [replace(bound, name=name) for bound in limits if (name := of_task(bound.name))]
+    bounds = [
+        replace(bound, name=name) for bound in limits if (name := own_column(task, bound.name))
+    ]
     return Aim(tuple(dict.fromkeys(objectives)), tuple(bounds), task.name)
+
+
+def own_column(task: TaskName | Task, name: str) -> str:
+    """A task's own column of a metric or a cost, which may be said with or without its name; ""
+    where it is another task's."""
+    own, prefix = {metric.name for metric in _metrics(task)}, _prefix(task)
+    bare = name.removeprefix(prefix)
+    mine = bare in own or bare.partition("@")[0] in COSTS
+    return f"{prefix}{bare}" if mine else ""
 
 
 def on_fronts(trials: Sequence[Trial], aims: Sequence[Aim]) -> list[Trial]:

@@ -15,7 +15,7 @@ from nas.files import refuse_links
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
 from nas.measure import cost_named
-from nas.search.columns import Aim, Named, aims_of, column, columns_of
+from nas.search.columns import Aim, Named, aims_of, column, columns_of, own_column
 from nas.search.folder import RunError, read_facts
 from nas.search.gain import Gain, gain
 from nas.search.problem import Problem
@@ -160,11 +160,15 @@ class Run:
         )
 
     def front(self, objectives: Sequence[str] = (), *, task: str = "") -> ParetoFront:
-        """The Pareto front over the run's objectives, or a task's, or any columns that trials have.
-        Raises RunError where each task has its own and none is named."""
+        """The Pareto front over the run's objectives, or a task's, or any columns that trials have;
+        of a task a bare name is its own column, where there is one. Raises RunError where each task
+        has its own and none is named."""
         trials, aim = self.trials, self.aim(task)
         known = set(columns_of(self.settings, self.named))
         known.update(name for trial in trials for name in trial.columns())
+        if named := next((named for named in self.named if named.name == task), None):
+            own = [own_column(named, name) for name in objectives]
+            objectives = [o if o in known else n for o, n in zip(own, objectives, strict=True)]
         chosen = tuple(Objective.named(name, known) for name in objectives) or aim.objectives
         return ParetoFront.of(trials, chosen, aim.limits)
 

@@ -65,6 +65,14 @@ def test_each_task_has_a_front_over_its_own_metric_and_network(found: Run) -> No
             assert list(network.plan.outputs) == [task]
 
 
+def test_a_bare_name_is_the_own_column_of_the_task_that_is_asked_for(found: Run) -> None:
+    front = found.front(["average_precision", "params"], task=TASKS[0])
+    names = [objective.name for objective in front.objectives]
+    assert names == ["scenes_classify_average_precision", "scenes_classify_params"]
+    whole = found.front(["scenes_segment_mean_iou", "flops"], task=TASKS[0])
+    assert [objective.name for objective in whole.objectives][0] == "scenes_segment_mean_iou"
+
+
 def test_latencies_are_of_a_network_for_each_task(space: Path, tmp_path: Path) -> None:
     words = {**QUICK, "limits": (), "trials": 4, "supernet": {"steps": 2, "samples": 64}}
     words["objectives"] = ("latency_ms",)
