@@ -70,7 +70,7 @@ def test_a_bare_name_is_the_own_column_of_the_task_that_is_asked_for(found: Run)
     names = [objective.name for objective in front.objectives]
     assert names == ["scenes_classify_average_precision", "scenes_classify_params"]
     whole = found.front(["scenes_segment_mean_iou", "flops"], task=TASKS[0])
-    assert [objective.name for objective in whole.objectives][0] == "scenes_segment_mean_iou"
+    assert whole.objectives[0].name == "scenes_segment_mean_iou"
 
 
 def test_latencies_are_of_a_network_for_each_task(space: Path, tmp_path: Path) -> None:
