@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.fx import Node
 
 from nas.around.groups import Width
 from nas.around.reading import Read, Reader
-from nas.around.trace import operator_of
+from nas.around.trace import operator_of, shape_of
 
 Layer = Callable[[Reader, Node], None]
 ACTIVATIONS = {
@@ -55,9 +56,8 @@ CHANNELWISE = (  # functions that look at each channel alone: kept as they are, 
 
 
 def activation(reader: Reader, node: Node) -> None:
-    name, given = operator_of(node), tuple(node.args[1:])
-    usual: Collection[tuple[Any, ...]] = USUAL.get(name, [()])
-    if given not in usual or node.kwargs.get("approximate", "none") != "none":
+    name = operator_of(node)
+    if not _usual(node):
         return part(reader, node)
     stream = reader.stream(node.args[0])
     reader.add(node, ACTIVATIONS[name], [node.args[0]], stream.width, stream.kind)
@@ -69,10 +69,15 @@ def part(reader: Reader, node: Node) -> None:
     if not isinstance(source, Node) or node.all_input_nodes != [source]:
         raise reader.unread(node, "it reads several values, and no operator is for it")
     stream = reader.stream(source)
-    if name not in CHANNELWISE or stream.kind != "image":
+    if name not in CHANNELWISE or stream.kind != "image" or shape_of(node)[0] != stream.shape[0]:
         raise reader.unread(node, "no operator is for it, and it may mix channels")
-    words = ["x", *map(repr, others), *(f"{key}={value!r}" for key, value in node.kwargs.items())]
-    text = f"(x: Tensor) -> Tensor:\n    return torch.ops.{node.target}({', '.join(words)})\n"
+    given = [*others, *node.kwargs.values()]
+    if not all(isinstance(v, int | float | str | list | tuple | None) for v in given):
+        raise reader.unread(node, "it is given what cannot be written down")
+    named = (f"{key}={_literal(value)}" for key, value in node.kwargs.items())
+    called_as = str(node.target).replace(f".{name}_.", f".{name}.")  # not in place
+    words = ", ".join(["x", *map(_literal, others), *named])
+    text = f"(x: Tensor) -> Tensor:\n    return torch.ops.{called_as}({words})\n"
     known = next((key for key, other in reader.parts.items() if other.endswith(text)), "")
     called = known or f"{name}_{len(reader.parts) + 1}"
     reader.parts.setdefault(called, f"def {called}{text}")
@@ -190,10 +195,10 @@ def _pool(
 def adaptive_pool(reader: Reader, node: Node) -> None:
     source, stream = node.args[0], reader.stream(node.args[0])
     places, space = _pair(node.args[1], 1), stream.shape[1:]
-    if places == (1, 1):
-        return _mean_of_space(reader, node, "point")
     if places == space:
         return reader.same(node, source)
+    if places == (1, 1):
+        return _mean_of_space(reader, node, "point")
     windows = {size // count for size, count in zip(space, places, strict=True)}
     if any(size % count for size, count in zip(space, places, strict=True)) or len(windows) > 1:
         raise reader.unread(node, f"a mean of {list(space)} in {list(places)} unequal windows")
@@ -234,6 +239,10 @@ def squeeze_excite(reader: Reader, node: Node) -> bool:
     if source not in sides or len(weights) < 4 or any(entry is None for entry in weights):
         return False
     if any(tuple(w.shape[2:]) != (1, 1) for w in weights[::2] if w is not None):
+        return False
+    if not (_usual(act) and _usual(gate)) or {_given(m, 7)[6] or 1 for m in (reduce, expand)} != {
+        1
+    }:
         return False
     stream, (w1, b1, w2, b2) = reader.stream(source), weights
     assert w1 is not None and w2 is not None
@@ -284,7 +293,7 @@ def concat(reader: Reader, node: Node) -> None:
         if before is not None:
             sources = [before, *sources[count:]]
             break
-    reader.joined[tuple(map(reader.number, node.args[0]))] = node  # type: ignore[arg-type]
+    whole = tuple(map(reader.number, node.args[0]))  # type: ignore[arg-type]
     streams = [reader.stream(source) for source in sources]
     axes = len(node.meta["val"].shape)
     if axis not in (1, 1 - axes) or streams[0].kind == "point":
@@ -294,6 +303,7 @@ def concat(reader: Reader, node: Node) -> None:
     size = sum(stream.shape[0] for stream in streams)
     width = Width(reader.groups.new(size, "a concatenation makes it"))
     reader.add(node, "concat", sources, width, streams[0].kind)
+    reader.joined[whole] = reader.number(node)
 
 
 LAYERS: Mapping[str, Layer] = {
@@ -313,6 +323,23 @@ LAYERS: Mapping[str, Layer] = {
     "add": add,
     "cat": concat,
 }
+
+
+def _usual(node: Node) -> bool:
+    """Whether an activation is given what the operator of nas does."""
+    usual = USUAL.get(operator_of(node), [()])
+    return tuple(node.args[1:]) in usual and node.kwargs.get("approximate", "none") == "none"
+
+
+def _literal(value: object) -> str:
+    """A number, a word or a list of them as Python has it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_literal, value))}]"
+    return (
+        f"float({str(value)!r})"
+        if isinstance(value, float) and not isfinite(value)
+        else repr(value)
+    )
 
 
 def _given(node: Node, count: int) -> tuple[Any, ...]:

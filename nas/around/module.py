@@ -64,7 +64,11 @@ def _load(module: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UnreadError(f"{path} holds no weights: {error}") from None
+        kind = type(error).__name__
+        raise UnreadError(
+            f"{path} holds no weights ({kind}: {error}): give a .safetensors file, or what "
+            "torch.save wrote of a state dict"
+        ) from None
     except Exception as error:  # what is no plain pickle of tensors
         first = str(error).splitlines()[0]
         raise UnreadError(f"{path} holds more than weights, and is not read: {first}") from None
@@ -73,6 +77,10 @@ def _load(module: nn.Module, path: Path) -> None:
             state = state[name]
     if not isinstance(state, Mapping):
         raise UnreadError(f"{path} holds a {type(state).__name__}: save module.state_dict()")
+    if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise UnreadError(f"{path} holds more than tensors by name: save module.state_dict()")
+    if odd := [k for k, v in state.items() if v.is_complex() or v.layout is not torch.strided]:
+        raise UnreadError(f"{path}: {odd[0]} is no plain tensor of real numbers")
     own = module.state_dict()
     lacking, beyond = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     other = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
@@ -80,4 +88,7 @@ def _load(module: nn.Module, path: Path) -> None:
         parts = (("lacks", lacking), ("has beside them", beyond), ("has in other sizes", other))
         said = "; ".join(f"{word} {', '.join(keys[:4])}" for word, keys in parts if keys)
         raise UnreadError(f"{path} are not the weights of {type(module).__name__}: it {said}")
-    module.load_state_dict(dict(state))
+    try:
+        module.load_state_dict(dict(state))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise UnreadError(f"{path} cannot be taken: {str(error).splitlines()[0]}") from None

@@ -67,8 +67,9 @@ class Reader:
         self.streams: list[Stream] = []
         self.parts: dict[str, str] = {}
         self.done: set[Node] = set()  # nodes that were read as a part of others
-        self.joined: dict[tuple[int, ...], Node] = {}  # concatenations by what they join
+        self.joined: dict[tuple[int, ...], int] = {}  # concatenations by what they join
         self._numbers: dict[Node, int] = {}
+        self._views: dict[Node, Stream] = {}  # how a node sees the value of another
 
     def read(self, layers: Mapping[str, Any]) -> Reading:
         """All of it. Raises UnreadError naming the first thing that no operator is for."""
@@ -95,6 +96,8 @@ class Reader:
 
     def _apply(self, node: Node, layers: Mapping[str, Any]) -> None:
         name = operator_of(node)
+        if "dropout" in name and True in node.args[1:]:
+            raise self.unread(node, "dropout that is on in evaluation too")
         if node in self.done or name in PASSED or self.traced.constant(node) is not None:
             return
         if in_place(node) and self.traced.constant(node.args[0]) is not None:
@@ -118,13 +121,18 @@ class Reader:
 
     def number(self, node: Any) -> int:
         """The number of the value that a node gives."""
+        if isinstance(node, int):
+            return node
         at = self.skipped(node) if isinstance(node, Node) else None
         if at is None or at not in self._numbers:
             raise UnreadError(f"{node} is no value that was computed from the input")
         return self._numbers[at]
 
     def stream(self, node: Any) -> Stream:
-        return self.streams[self.number(node)]
+        """The value that a node gives, in the shape in which it gives it."""
+        number = self.number(node)
+        view = self._views.get(self.skipped(node)) if isinstance(node, Node) else None
+        return view or self.streams[number]
 
     def only_reader(self, node: Node) -> Node | None:
         """The one node that reads a value, through those that do nothing; None of several."""
@@ -137,10 +145,9 @@ class Reader:
 
     def same(self, node: Node, source: Any, kind: str = "") -> None:
         """Let a node's value be another's, seen in another shape."""
-        number = self.number(source)
-        self._numbers[node] = number
-        if kind:
-            self.streams[number] = self.streams[number]._replace(kind=kind)
+        seen = self.stream(source)
+        self._numbers[node] = self.number(source)
+        self._views[node] = Stream(shape_of(node), seen.width, kind or seen.kind)
 
     def add(
         self,

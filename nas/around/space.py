@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,19 @@ from nas.around.layers import LAYERS
 from nas.around.reading import Applied, Reader, Reading
 from nas.around.terms import Term, in_order, terms_of
 from nas.around.text import Elastic, Writer, innermost
-from nas.around.trace import trace
+from nas.around.trace import evaluating, trace
 from nas.around.weights import by_importance, fill
 from nas.files import write
 from nas.grammar import Derivation, Grammar, GrammarError
 from nas.grammar.count import count, cover, extreme
+from nas.grammar.error import TooLarge
 from nas.network import Network
 from nas.plan import Plan, plan
 from nas.supernet import Bank
 from nas.supernet.bank_file import save_bank
 from nas.supernet.slots import keys
 from nas.task import TARGETS, Task
+from nas.task.store import cache_folder
 
 NAME = "own"  # of the task that stands for whichever a search will be for
 TOLERANCE = 1e-4  # of the largest output, between the module and its space's largest network
@@ -38,10 +41,10 @@ PARTS = "_parts.py"  # ends the name of the file of functions
 IMPORTS = "import torch\nfrom torch import Tensor\n"
 SETTINGS = """\
 # {name}: from the weights of one's own network, gently.
-space = "{grammar}"
+space = {grammar}
 
 [supernet]
-weights = "{weights}"
+weights = {weights}
 strategy = "sandwich"
 lr = 0.015
 """
@@ -66,17 +69,16 @@ class OwnSpace:
 
     @cached_property
     def grammar(self) -> Grammar:
+        """The grammar; functions that it uses lie in the user's cache, by their content."""
         if not self.parts:
             return Grammar.parse(self.text, name=self.name)
-        file = Path(self._folder.name) / "parts.py"
-        file.write_text(self.parts, encoding="utf-8")
-        text = self.text.replace(f"./{self.name}{PARTS}:", f"{file}:")
+        digest = hashlib.blake2b(self.parts.encode(), digest_size=8).hexdigest()
+        file = cache_folder() / "parts" / f"{digest}.py"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write(file, self.parts.encode())
+        text = self.text.replace(f"use ./{self.name}{PARTS}:", f"use {file}:")
         return Grammar.parse(text, name=self.name, trust_code=True)
-
-    @cached_property
-    def _folder(self) -> TemporaryDirectory[str]:
-        """Where functions lie as long as the space is not saved."""
-        return TemporaryDirectory(prefix="nas-own-")
 
     @property
     def parts(self) -> str:
@@ -92,11 +94,13 @@ class OwnSpace:
         """The module itself."""
         try:
             return extreme(self.grammar, input=self.input, of="params")
-        except GrammarError as error:
+        except TooLarge as error:
             raise UnreadError(
                 f"the space holds too much to be worked out: {error}; let fewer widths be elastic, "
                 "as --widths .5,1 or --pin PART"
             ) from None
+        except GrammarError as error:
+            raise UnreadError(f"what was written cannot be derived, a fault: {error}") from None
 
     @property
     def task(self) -> Task:
@@ -147,21 +151,27 @@ class OwnSpace:
     def save(self, path: Path) -> list[Path]:
         """Write path (a .grammar), beside it the bank, settings of a search from its weights, and
         what is kept of the module's own functions. Raises UnreadError where any is there."""
-        if path.suffix != ".grammar":
-            raise UnreadError(f"{path}: a space is a file as my.grammar: name it so")
+        if path.suffix != ".grammar" or not path.absolute().parent.is_dir():
+            raise UnreadError(f"{path}: a space is a file as my.grammar, in a folder that there is")
         parts = path.with_name(f"{path.stem}{PARTS}")
         weights, settings = path.with_suffix(".safetensors"), path.with_suffix(".toml")
         files = [path, weights, settings, *([parts] if self.parts else [])]
         if there := [file for file in files if file.exists()]:
             raise UnreadError(f"{there[0]} is there already: name another --out")
         text = self.text.replace(f"use ./{self.name}{PARTS}:", f"use ./{path.stem}{PARTS}:")
-        if self.parts:
-            write(parts, self.parts.encode())
-        write(path, text.encode())
-        save_bank(self.bank(), weights)
-        here = path if path.is_absolute() else f"./{path}"
-        words = {"name": path.stem, "grammar": here, "weights": weights}
-        write(settings, SETTINGS.format(**words).encode())
+        places = {"grammar": path, "weights": weights}
+        words = {name: json.dumps(str(place.absolute())) for name, place in places.items()}
+        bank = self.bank()
+        try:
+            save_bank(bank, weights)
+            if self.parts:
+                write(parts, self.parts.encode())
+            write(path, text.encode())
+            write(settings, SETTINGS.format(name=path.stem, **words).encode())
+        except BaseException:
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
         return files
 
     def report(self) -> list[dict[str, object]]:
@@ -291,16 +301,21 @@ def _disturbed(module: nn.Module, input: tuple[int, ...]) -> nn.Module:
 def _checked(space: OwnSpace, module: nn.Module) -> OwnSpace:
     """The space with how far its largest network is from the module. Raises UnreadError where that
     is too far."""
-    network, training = space.network(), module.training
-    module.eval()
-    difference, generator = 0.0, torch.Generator().manual_seed(1)
+    network, difference = space.network(), 0.0
+    generator = torch.Generator().manual_seed(1)
     for batch in BATCHES:
         x = torch.randn(batch, *space.input, generator=generator)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(module):
             wanted, given = module(x), network(x)[NAME]
+        if not isinstance(wanted, Tensor) or wanted.shape != given.shape:
+            raise UnreadError(
+                f"the module gives {getattr(wanted, 'shape', type(wanted).__name__)}, and a head "
+                f"{list(given.shape)}: wrap it in a module whose forward gives that"
+            )
+        if not (wanted.isfinite().all() and given.isfinite().all()):
+            raise UnreadError("what the module gives is not finite: look at its weights")
         largest = float(wanted.abs().max()) or 1.0
         difference = max(difference, float((wanted - given).abs().max()) / largest)
-    module.train(training)
     if not difference <= TOLERANCE:
         raise UnreadError(
             f"the largest network differs from the module by {difference:.2g} of its largest "

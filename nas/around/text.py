@@ -15,6 +15,7 @@ from nas.op.activation import ACTIVATIONS
 LETTERS = "c m k e f g h j l o q r t u v".split()  # for the widths that a rule is told, then
 MORE = "w{}"  # with numbers
 WIDTH = 98  # of a line
+DIGITS = 9  # of a fraction, in a grammar
 LEAST = 8  # channels that elastic widths are multiples of, where there are twice as many
 
 
@@ -187,7 +188,8 @@ def _skips(block: Sequence[Term]) -> bool:
     if not isinstance(first, Split) or first.join.operator != "add":
         return False
     plain = all(isinstance(t, Applied) and t.operator in ACTIVATIONS for t in others)
-    return plain and any(not branch for branch in first.branches)
+    learned = any(applied.tensors for applied in in_order(block))
+    return plain and learned and any(not branch for branch in first.branches)
 
 
 def _last(block: Sequence[Term]) -> Applied:
@@ -209,7 +211,10 @@ def innermost(path: str, given: Iterable[str]) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:.10f}".rstrip("0") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    least = 10.0**-DIGITS if value else 0.0
+    return f"{max(value, least):.{DIGITS}f}".rstrip("0").rstrip(".")
 
 
 def _wrapped(left: str, body: str) -> str:

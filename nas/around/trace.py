@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +60,12 @@ def trace(module: nn.Module, input: tuple[int, ...]) -> Traced:
 
     Raises UnreadError where torch cannot export it, or its result is no single tensor.
     """
-    training = module.training
-    module.eval()
     example, batch = torch.zeros(BATCH, *input), torch.export.Dim("batch")
     try:
-        exported = torch.export.export(
-            module, (example,), dynamic_shapes=({0: batch},), strict=False
-        )
+        with evaluating(module):
+            exported = torch.export.export(
+                module, (example,), dynamic_shapes=({0: batch},), strict=False
+            )
     except Exception as error:  # of the user's own code, or of the exporter, whatever it raises
         first = next(iter(str(error).strip().splitlines()), "no reason given")
         raise UnreadError(
@@ -73,8 +73,6 @@ def trace(module: nn.Module, input: tuple[int, ...]) -> Traced:
             f"{type(error).__name__}: {first}; it must take one tensor of any number of samples, "
             "and no branch may hang on the values in it"
         ) from None
-    finally:
-        module.train(training)
     signature = exported.graph_signature
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
         changed = next(iter({**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}))
@@ -96,6 +94,18 @@ def trace(module: nn.Module, input: tuple[int, ...]) -> Traced:
         )
     classes = {path: type(part).__name__ for path, part in module.named_modules()}
     return Traced(nodes, tensors, classes)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """With a module in evaluation, and each part of it as it was after."""
+    flags = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in flags.items():
+            part.training = training
 
 
 def operator_of(node: Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -155,11 +156,14 @@ def space(
             pin=pin or (),
             **given,
         )
+        rows, facts = own.report(), own.facts()
         files = own.save(out)
-        show(own.report(), ["modules", "width", "may be", "because"], "Widths")
+        show(rows, ["modules", "width", "may be", "because"], "Widths")
         write(
             "{architectures:,} networks of {least_flops:,} to {flops:,} FLOPs; the largest, of "
-            "{params:,} parameters, is the module to {difference:.0e}".format(**own.facts())
+            "{params:,} parameters, is the module to {difference:.0e}".format(**facts)
         )
     write(f"wrote {', '.join(map(str, files))}")
-    write(f"next: nas search --config {files[2]} --task mine=./photos --out runs/mine")
+    trust = " --trust-code" if own.parts else ""
+    config = shlex.quote(str(files[2]))
+    write(f"next: nas search --config {config} --task mine=./photos --out runs/mine{trust}")

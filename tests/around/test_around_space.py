@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,87 @@ def test_errors_do_not_hide_where_little_comes_through() -> None:
         assert not module.training and float(module[2].running_var[0]) == 1e4
 
 
+class Gated(nn.Module):
+    """A gate that is no usual hard one, for large values alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 4)
+        self.reduce, self.expand = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        gate = self.expand(torch.relu(self.reduce(F.adaptive_avg_pool2d(x, 1))))
+        return self.fc((x * F.hardtanh(gate, 0.0, 1.0)).mean((2, 3)))
+
+
+def trunk(*layers: nn.Module) -> nn.Sequential:
+    """A convolution, layers of its 8 channels, and a head."""
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), *layers, *end)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        trunk(nn.ELU(inplace=True)),
+        trunk(nn.Hardtanh(-1, 2, inplace=True)),
+        trunk(nn.AdaptiveAvgPool2d(1)),
+        trunk(nn.BatchNorm2d(8, eps=1e-12), nn.BatchNorm2d(8, eps=1.0)),
+    ],
+    ids=["elu", "hardtanh", "twice pooled", "eps"],
+)
+def test_what_is_unusual_is_read_as_it_is(module: nn.Module) -> None:
+    assert space_of(module, (3, 8, 8)).difference < 1e-5
+
+
+def test_a_gate_with_arguments_of_its_own_is_no_usual_one() -> None:
+    with pytest.raises(UnreadError, match="expand|hardtanh|mul"):
+        space_of(Gated(), (3, 8, 8))
+
+
+def test_nothing_that_is_not_finite_is_the_module() -> None:
+    module = trunk(nn.ReLU())
+    with torch.no_grad():
+        module[0].weight.fill_(float("nan"))
+    with pytest.raises(UnreadError, match="not finite"):
+        space_of(module, (3, 8, 8))
+
+
+def test_a_module_is_left_as_it_was() -> None:
+    module = trunk(nn.BatchNorm2d(8), nn.BatchNorm2d(8))
+    module.train()
+    module[1].eval()
+    before = [part.training for part in module.modules()]
+    mean = module[2].running_mean.clone()
+    space_of(module, (3, 8, 8))
+    assert [part.training for part in module.modules()] == before
+    assert (module[2].running_mean == mean).all()
+
+
+def test_a_block_without_weights_is_not_left_out() -> None:
+    class Sum(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + F.max_pool2d(x, 3, 1, 1)
+
+    space = space_of(trunk(Sum()), (3, 8, 8))
+    assert space.difference < 1e-5 and "{0..1}" not in space.text
+
+
+def test_a_mean_is_a_point_and_a_vector() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 8, 3), nn.Linear(8, 8)
+            self.point, self.fc = nn.Conv2d(8, 8, 1), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            point = F.adaptive_avg_pool2d(self.conv(x), 1)
+            return self.fc(self.linear(point.flatten(1)) + self.point(point).flatten(1))
+
+    assert space_of(Both(), (3, 8, 8)).difference < 1e-5
+
+
 class Odd(nn.Module):
     def __init__(self, forward: Any):
         super().__init__()
@@ -333,6 +416,9 @@ def counted(m: Any, x: Tensor) -> Tensor:
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)).softmax(0)), "softmax.*no operator"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)) + 1), "a sum with a number"),
         (lambda m, x: m.fc(m.conv(x).mean((1, 2))), "cannot be traced|a mean over axes"),
+        (lambda m, x: m.fc(F.dropout(m.conv(x)).mean((2, 3))), "dropout that is on"),
+        (lambda m, x: m.fc(F.pad(m.conv(x), (0, 0, 0, 0, 4, 4)).mean((2, 3))[:, 4:12]), "pad"),
+        (lambda m, x: {"logits": m.fc(m.conv(x).mean((2, 3)))}, "wrap it in a module"),
     ],
 )
 def test_what_cannot_be_read_is_named(forward: Any, words: str) -> None:
@@ -420,6 +506,35 @@ def test_weights_that_do_not_fit_are_named(folder: Path, state: Any, words: str)
         module_of("./mine.py:build", folder / "w.pt", trust_code=True)
 
 
+@pytest.mark.parametrize("state", [{"0.weight": 1}, {0: 1}, {0: 1, "a": 2}])
+def test_a_file_of_something_else_is_no_weights(folder: Path, state: Any) -> None:
+    torch.save(state, folder / "w.pt")
+    with pytest.raises(UnreadError, match="more than tensors by name"):
+        module_of("./mine.py:build", folder / "w.pt", trust_code=True)
+    (folder / "w.pt").write_text("hello")
+    with pytest.raises(UnreadError, match=r"holds (no|more than) weights"):
+        module_of("./mine.py:build", folder / "w.pt", trust_code=True)
+
+
+def test_a_space_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = space_of(module_of("./mine.py:build", trust_code=True), (1, 8, 8))
+    with pytest.raises(UnreadError, match="in a folder that there is"):
+        space.save(folder / "none" / "own.grammar")
+
+    def full(*given: Any, **words: Any) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr("nas.around.space.write", full)
+        space.save(folder / "own.grammar")
+    assert sorted(p.name for p in folder.iterdir()) == ["mine.py"]
+    space.save(folder / "own.grammar")
+    monkeypatch.chdir("/")
+    settings_ = tomllib.loads((folder / "own.toml").read_text())
+    assert nas.Grammar.load(settings_["space"], trust_code=True).finite
+    assert Path(settings_["supernet"]["weights"]).exists()
+
+
 def test_a_file_of_weights_runs_nothing(folder: Path) -> None:
     from nas.user_code import user_attribute
 
@@ -442,6 +557,10 @@ def test_it_is_searched_from_python_too(tmp_path: Path) -> None:
         trust_code=True,
     )
     assert len(run_.trials) == 2
+    del space
+    gc.collect()
+    text = (tmp_path / "run" / "space.grammar").read_text()
+    assert nas.Grammar.parse(text, name="again", trust_code=True).hash == run_.grammar.hash
 
 
 def write_source(folder: Path) -> Path:

@@ -317,10 +317,12 @@ def test_the_probability_of_improvement_is_that_of_the_gaussian_process() -> Non
     free, n = 1 - fit.noise, len(known)
     inverse = np.linalg.inv(free * kernel + fit.noise * np.eye(n))
     spread = fit.variance * (free * itself - free**2 * (alike @ inverse * alike).sum(1) + fit.noise)
-    better = predictor.scores[0] - np.array(predictor(facts))
-    expected = norm.cdf(better / np.sqrt(spread))
-    np.testing.assert_allclose(predictor.improves(facts), expected, atol=1e-6)
-    assert predictor.improves(facts).max() > 2 * predictor.improves(facts).min()
+    for number in (0, 10):  # than the best, and than the eleventh
+        better = predictor.scores[number] - np.array(predictor(facts))
+        expected = norm.logcdf(better / np.sqrt(spread))
+        chances = predictor.improves(facts, float(predictor.losses[number]))
+        np.testing.assert_allclose(chances, expected, rtol=1e-5)
+        assert chances.max() > chances.min() + 0.5
 
 
 def test_several_tasks_of_one_objective_share_what_is_proposed() -> None:
@@ -348,5 +350,6 @@ def test_of_one_objective_what_breaks_a_bound_is_not_proposed() -> None:
         proposal = proposer.ask()
         large = sum(label == "kernel=5" for label in proposal.derivation.by_site.values())
         proposer.tell(proposal, {"accuracy": float(large), "latency_ms": float(large)})
-        kept.append(large <= 3)
-    assert sum(kept[40:]) >= 36
+        kept.append(large)
+    assert sum(large <= 3 for large in kept[40:]) >= 30
+    assert 3 in kept[:60]
