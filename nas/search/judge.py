@@ -10,7 +10,6 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from nas.grammar import Derivation
-from nas.search.breed import violation
 from nas.search.inner import Judged
 from nas.search.predictor import Predictor, Seen, facts_of
 
@@ -52,7 +51,6 @@ class Predicted:
     want: Wanted
     predictors: Mapping[Goal, Predictor]
     bounds: Sequence[Predictor]
-    best: float = math.inf  # the least loss by the first goal of a trial that keeps its constraints
 
     @staticmethod
     def fit(
@@ -67,16 +65,13 @@ class Predicted:
         if any(predictor is None and not goal.spare for goal, predictor in fitted.items()):
             return None
         predictors = {goal: predictor for goal, predictor in fitted.items() if predictor}
-        first = losses[want.goals[0]]
-        kept = [not violation(trial, want.constraints) for trial in trials]
-        known = [loss for loss, keeps in zip(first, kept, strict=True) if keeps and loss == loss]
-        best = min(known, default=math.inf)
-        return Predicted(want, predictors, _bounds(seen, trials, want.constraints), best)
+        return Predicted(want, predictors, _bounds(seen, trials, want.constraints))
 
     @property
     def single(self) -> Predictor | None:
-        """What predicts the only goal, None where there are several."""
-        return self.predictors.get(self.want.goals[0]) if len(self.want.goals) == 1 else None
+        """What predicts the only goal where nothing bounds it, None otherwise."""
+        alone = len(self.want.goals) == 1 and not self.bounds
+        return self.predictors.get(self.want.goals[0]) if alone else None
 
     @property
     def agreement(self) -> dict[str, float]:
@@ -100,23 +95,17 @@ def improving_any(
     judges: Sequence[Predicted], candidates: Sequence[Derivation], n: int
 ) -> list[Derivation]:
     """So many candidates, those of which it is most probable that they better the best of some
-    judge's only goal that keeps its constraints, and keep them: 1 - Π_t (1 - p_t). What breaks them
-    for all judges comes last, the least broken first."""
+    judge's only goal: 1 - Π_t (1 - p_t)."""
     if not candidates:
         return []
     facts = list(map(facts_of, candidates))
     misses, logs = np.zeros(len(facts)), np.full(len(facts), -np.inf)
-    beyond = np.full(len(facts), np.inf)
     for judge in judges:
         assert judge.single is not None, "a judge by one goal"
-        broken = np.sum([_beyond(b.values(facts), b) for b in judge.bounds], axis=0)
-        broken = np.broadcast_to(broken, len(facts))
-        chances = judge.single.improves(facts, judge.best)
-        chances[broken > 0] = -np.inf
+        chances = judge.single.improves(facts)
         misses += np.log1p(-np.exp(chances).clip(max=1 - 1e-12))
         logs = np.logaddexp(logs, chances)  # tells apart what is all but impossible
-        beyond = np.minimum(beyond, broken)
-    order = np.lexsort((-logs, misses, beyond))[:n]
+    order = np.lexsort((-logs, misses))[:n]
     return [candidates[i] for i in order]
 
 

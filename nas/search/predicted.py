@@ -35,8 +35,8 @@ class PredictedSampler(TreeSampler):
     it is spare, a batch is bred as the tree sampler breeds. Constraints are predicted too.
     `wanted` says what is exact and what is predicted, and from which of a trial's columns; without
     it each value is predicted. Of several, each has an equal share of a batch, by predictors of its
-    own from all trials; where all want one thing that is predicted, a batch is what most probably
-    betters the best of any (`improving_any`).
+    own from all trials; where all want one thing that is predicted, and nothing that bounds it was
+    broken, a batch is what most probably betters the best of any (`improving_any`).
     """
 
     def __init__(

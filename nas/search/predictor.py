@@ -137,16 +137,15 @@ class Predictor:
         scores: list[float] = ((1 - given.noise) * (alike @ given.weights)).tolist()
         return scores
 
-    def improves(self, facts: Sequence[Facts], loss: float) -> Array:
+    def improves(self, facts: Sequence[Facts]) -> Array:
         """(architectures,) the logarithm of how probable it is that each is measured as better than
-        a loss (Kushner 1964)."""
+        the best of those that were (Kushner 1964)."""
         given, free = self.process, 1 - self.process.noise
         alike, itself = self.seen.kernel(facts, given.rate, given.share)
         _, vectors = self.seen.spectra[given.rate, given.share]
         known = ((alike @ vectors) ** 2 / given.spread).sum(1) * free**2
         variance = given.variance * ((free * itself - known).clip(min=0) + given.noise)
-        score = float(np.interp(loss, self.losses, self.scores))
-        better = score - free * (alike @ given.weights)
+        better = self.scores[0] - free * (alike @ given.weights)
         chances: Array = norm.logcdf(better / np.sqrt(variance))
         return chances
 

@@ -148,11 +148,14 @@ def test_a_search_by_halving_ends_and_resumes_as_one_would_have(tmp_path: Path) 
         assert [m.fidelity for m in accuracies] == ["0.3 epochs", "0.9 epochs"][: len(accuracies)]
         assert as_searched(trial).value("accuracy") == accuracies[0].value
         assert trial.value("latency_ms") is not None  # proposals hear of it too
-    whole = [(t.id, t.state) for t in run.trials]
+    whole = run.trials
     journal = (tmp_path / "run" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "run" / "journal.jsonl").write_bytes(b"".join(journal[:7]))
     resume(tmp_path / "run")
-    assert sorted((t.id, t.state) for t in load(tmp_path / "run").trials) == sorted(whole)
+    again = load(tmp_path / "run").trials
+    assert {t.id for t in again} == {t.id for t in whole}
+    # latencies are measured anew, and with them who goes on may change, but not how many
+    assert sorted(t.state for t in again) == sorted(t.state for t in whole)
 
 
 def test_children_of_parents_are_not_halved() -> None:
