@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from math import isfinite
 from typing import Any
 
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor
 from torch.fx import Node
 
 from nas.around.groups import Width
+from nas.around.kept import CHANNELWISE, part
 from nas.around.reading import Read, Reader
-from nas.around.trace import operator_of, shape_of
+from nas.around.trace import operator_of
 
 Layer = Callable[[Reader, Node], None]
 ACTIVATIONS = {
@@ -27,32 +27,11 @@ ACTIVATIONS = {
     "relu6": "relu6",
     "leaky_relu": "leaky_relu",
 }
-USUAL: Mapping[
-    str, list[tuple[Any, ...]]
-] = {  # what an activation is given beside x, where it is what the operator of nas does
+# what an activation is given beside x, where it is what the operator of nas does
+USUAL: Mapping[str, list[tuple[Any, ...]]] = {
     "hardtanh": [(0.0, 6.0), (0, 6)],
     "leaky_relu": [(), (0.01,)],
 }
-CHANNELWISE = (  # functions that look at each channel alone: kept as they are, widths stay free
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "pad",
-    "mish",
-    "elu",
-    "selu",
-    "celu",
-    "softplus",
-    "hardtanh",
-    "leaky_relu",
-    "gelu",
-    "abs",
-    "clamp",
-    "neg",
-    "exp",
-    "sqrt",
-    "avg_pool2d",
-    "max_pool2d",
-)
 
 
 def activation(reader: Reader, node: Node) -> None:
@@ -61,27 +40,6 @@ def activation(reader: Reader, node: Node) -> None:
         return part(reader, node)
     stream = reader.stream(node.args[0])
     reader.add(node, ACTIVATIONS[name], [node.args[0]], stream.width, stream.kind)
-
-
-def part(reader: Reader, node: Node) -> None:
-    """A function of one stream without parameters, kept as it is: the text of one for `use`."""
-    name, (source, *others) = operator_of(node), node.args
-    if not isinstance(source, Node) or node.all_input_nodes != [source]:
-        raise reader.unread(node, "it reads several values, and no operator is for it")
-    stream = reader.stream(source)
-    if name not in CHANNELWISE or stream.kind != "image" or shape_of(node)[0] != stream.shape[0]:
-        raise reader.unread(node, "no operator is for it, and it may mix channels")
-    given = [*others, *node.kwargs.values()]
-    if not all(isinstance(v, int | float | str | list | tuple | None) for v in given):
-        raise reader.unread(node, "it is given what cannot be written down")
-    named = (f"{key}={_literal(value)}" for key, value in node.kwargs.items())
-    called_as = str(node.target).replace(f".{name}_.", f".{name}.")  # not in place
-    words = ", ".join(["x", *map(_literal, others), *named])
-    text = f"(x: Tensor) -> Tensor:\n    return torch.ops.{called_as}({words})\n"
-    known = next((key for key, other in reader.parts.items() if other.endswith(text)), "")
-    called = known or f"{name}_{len(reader.parts) + 1}"
-    reader.parts.setdefault(called, f"def {called}{text}")
-    reader.add(node, called, [source], stream.width, stream.kind)
 
 
 def convolution(reader: Reader, node: Node) -> None:
@@ -240,9 +198,8 @@ def squeeze_excite(reader: Reader, node: Node) -> bool:
         return False
     if any(tuple(w.shape[2:]) != (1, 1) for w in weights[::2] if w is not None):
         return False
-    if not (_usual(act) and _usual(gate)) or {_given(m, 7)[6] or 1 for m in (reduce, expand)} != {
-        1
-    }:
+    whole = all(_given(conv, 7)[6] in (None, 1) for conv in (reduce, expand))
+    if not (whole and _usual(act) and _usual(gate)):
         return False
     stream, (w1, b1, w2, b2) = reader.stream(source), weights
     assert w1 is not None and w2 is not None
@@ -329,17 +286,6 @@ def _usual(node: Node) -> bool:
     """Whether an activation is given what the operator of nas does."""
     usual = USUAL.get(operator_of(node), [()])
     return tuple(node.args[1:]) in usual and node.kwargs.get("approximate", "none") == "none"
-
-
-def _literal(value: object) -> str:
-    """A number, a word or a list of them as Python has it."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_literal, value))}]"
-    return (
-        f"float({str(value)!r})"
-        if isinstance(value, float) and not isfinite(value)
-        else repr(value)
-    )
 
 
 def _given(node: Node, count: int) -> tuple[Any, ...]:
