@@ -9,7 +9,10 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _LOADED: dict[tuple[Path, str], ModuleType] = {}  # by file and content
 
@@ -27,6 +30,24 @@ def user_attribute(target: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return getattr(importlib.import_module(source), attribute)
+
+
+def user_network(target: str) -> nn.Module:
+    """The torch module that `target` names, or that its function gives without arguments, which is
+    run. Raises ValueError where that is none."""
+    from torch import nn
+
+    try:
+        given = user_attribute(target)
+        network = given if isinstance(given, nn.Module) else given()
+    except Exception as error:  # of the user's own code, whatever it raises
+        raise ValueError(
+            f"{target} gives no module: {type(error).__name__}: {error}; name a function without "
+            "arguments, a module's class or a module, as ./file.py:name"
+        ) from None
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{target} gives a {type(network).__name__}, not a torch.nn.Module")
+    return network
 
 
 def _module(path: Path) -> ModuleType:

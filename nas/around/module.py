@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nas.around.error import UnreadError
-from nas.user_code import user_attribute
+from nas.user_code import user_network
 
 INSIDE = ("state_dict", "model", "model_state_dict")  # where checkpoints keep a state dict
 
@@ -28,15 +28,9 @@ def module_of(function: str, weights: Path | None = None, *, trust_code: bool = 
             "give the module itself)"
         )
     try:
-        given = user_attribute(function)
-        module = given if isinstance(given, nn.Module) else given()
-    except Exception as error:  # of the user's own code, whatever it raises
-        raise UnreadError(
-            f"{function} gives no module: {type(error).__name__}: {error}; name a function without "
-            "arguments, a module's class or a module"
-        ) from None
-    if not isinstance(module, nn.Module):
-        raise UnreadError(f"{function} gives a {type(module).__name__}, not a torch.nn.Module")
+        module = user_network(function)
+    except ValueError as error:
+        raise UnreadError(str(error)) from None
     if weights:
         _load(module, weights)
     return module

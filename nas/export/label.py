@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.events import Listener, Progress, silent
 from nas.export.code import ExportError
@@ -30,7 +30,7 @@ from nas.task.preparation import BYTES, Preparation
 from nas.task.relabel import Labels
 from nas.task.samples import SPLITS, Prepared, Units
 from nas.task.target import Target
-from nas.user_code import user_attribute
+from nas.user_code import user_network
 
 Array = npt.NDArray[Any]
 AT_ONCE, MOST = 2**22, 64  # values of samples, and samples, that go through a teacher together
@@ -84,14 +84,9 @@ def module_teacher(
     (n, channels, ...) as float32, bytes as shares of 255, and gives logits as heads of the target
     do. The function is run. Raises ExportError where it returns no module."""
     try:
-        module = user_attribute(function)()
-    except Exception as error:  # of the user's own code, whatever it raises
-        raise ExportError(
-            f"{function} gives no module: {type(error).__name__}: {error}; name a function without "
-            "arguments as ./file.py:function, or a network's folder"
-        ) from None
-    if not isinstance(module, nn.Module):
-        raise ExportError(f"{function} returns a {type(module).__name__}, not a torch.nn.Module")
+        module = user_network(function)
+    except ValueError as error:
+        raise ExportError(str(error)) from None
     module.to(device).eval()
 
     def logits(x: Tensor) -> Tensor:

@@ -292,7 +292,7 @@ def test_any_module_is_a_teacher(photos: str, tmp_path: Path) -> None:
     x = np.load(photos)["x"].astype(float).mean(3)
     at = mask.splits().train.inputs.at
     assert (mask.splits().train.y.numpy() == (x[at] > 127.5)).mean() > 0.999
-    with pytest.raises(ExportError, match="returns a int, not a torch.nn.Module"):
+    with pytest.raises(ExportError, match="gives a int, not a torch.nn.Module"):
         module_teacher(f"{function}:number", "pixels")
     with pytest.raises(ExportError, match=r"as class it must be \(64, 2\)"):
         label(kind, module_teacher(f"{function}:build", "class"), tmp_path / "n.npz")
