@@ -289,3 +289,12 @@ def test_steps_nested_deep_have_short_names_all_the_same_unique() -> None:
     assert max(map(len, names)) <= 65
     assert len(set(names)) == len(names)
     assert all(name.isidentifier() for name in names)
+
+
+def test_an_argument_that_came_later_leaves_the_keys_of_kept_banks_alone() -> None:
+    def slot(term: str) -> str:
+        derivation = replay(Grammar.parse(f"net = {term}"), [], input=(3, 8, 8))
+        return plan(derivation).steps[0].slot
+
+    assert slot("conv(8)") == "conv:conv(stride=1,groups=1,bias=0,padding=-1)"
+    assert slot("conv(8, dilation=1)") == slot("conv(8)") != slot("conv(8, dilation=2)")

@@ -59,7 +59,9 @@ class Grammar:
         self.memory: dict[Any, Any] = {}
         self.rules = dict(rules)
         self.used = dict(used)
-        self.operators: dict[str, Operator] = {**OPERATORS}
+        self.operators: dict[str, Operator] = {  # a space's own rule goes before a new operator
+            name: operator for name, operator in OPERATORS.items() if name not in self.rules
+        }
         for local, target in self.used.items():
             self.operators[local] = UserOperator(local, target)
         self.start = next(iter(self.rules))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.op.activation import ACTIVATIONS, Softmax
+from nas.op.attention import Attention, ClassToken, Item
 from nas.op.base import (
     BATCH,
     EVAL,
@@ -23,7 +24,7 @@ from nas.op.base import (
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
 from nas.op.linear import Flatten, Linear
-from nas.op.norm import BatchNorm, LayerNorm, Norm
+from nas.op.norm import BatchNorm, ChannelNorm, GroupNorm, LayerNorm, LayerScale, Norm
 from nas.op.pool import (
     AvgPool,
     MaxPool,
@@ -34,19 +35,10 @@ from nas.op.pool import (
     Upsample,
     UpsampleTo,
 )
-from nas.op.sequence import Attention, Col2Im, Im2Col, Permute, Positional, Tokens
+from nas.op.product import MatMul, Multiply, ScaledMatMul
+from nas.op.sequence import Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Kind, Shape, ShapeError
-from nas.op.stream import (
-    Add,
-    Clone,
-    Concat,
-    Group,
-    Identity,
-    MatMul,
-    Output,
-    ScaledMatMul,
-    UpsampleAdd,
-)
+from nas.op.stream import Add, Clone, Concat, Group, Identity, Output, UpsampleAdd
 
 OPERATORS: dict[str, Operator] = {
     op.name: op
@@ -58,6 +50,9 @@ OPERATORS: dict[str, Operator] = {
         SqueezeExcite(),
         BatchNorm(),
         LayerNorm(),
+        ChannelNorm(),
+        GroupNorm(),
+        LayerScale(),
         Norm(),
         *ACTIVATIONS.values(),
         Softmax(),
@@ -76,6 +71,7 @@ OPERATORS: dict[str, Operator] = {
         Clone(),
         Group(),
         Add(),
+        Multiply(),
         Concat(),
         MatMul(),
         ScaledMatMul(),
@@ -87,6 +83,8 @@ OPERATORS: dict[str, Operator] = {
         Tokens(),
         Positional(),
         Attention(),
+        ClassToken(),
+        Item(),
     )
 }
 

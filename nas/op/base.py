@@ -26,7 +26,8 @@ Shapes = tuple[Shape, ...]
 
 
 class Arg(NamedTuple):
-    """One argument. `shape` arguments are part of a bank slot's key, `elastic` ones slice it,
+    """One argument. `shape` arguments are part of a bank slot's key (those of `later` only where
+    they are not the default: banks were kept before there were any), `elastic` ones slice it,
     `execution` ones leave the parameters alone. `decides` is what a choice of it is a choice of."""
 
     name: str
@@ -36,6 +37,7 @@ class Arg(NamedTuple):
     least: int = 1  # of an int
     most: int = LARGEST
     decides: Literal["width", "kernel", "resolution"] = "width"
+    later: bool = False
 
 
 class Param(NamedTuple):

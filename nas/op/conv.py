@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from nas.lazy import F
 from nas.op.activation import activation
@@ -19,8 +20,37 @@ if TYPE_CHECKING:
     from nas.op.graph import Array, Arrays
 
 
+class Geometry(NamedTuple):
+    """What a convolution does as plain integers, `kernel` and `padding` for each axis of space."""
+
+    out: int
+    kernel: tuple[int, ...]
+    stride: int
+    groups: int
+    padding: tuple[int, ...]
+    dilation: int
+    bias: bool
+
+
+def _padding(kernel: Sequence[int], a: Args) -> tuple[int, ...]:
+    """Zeros on each side of each axis: as many as `padding` says, or what keeps the size."""
+    given = int(a["padding"])
+    if given >= 0:
+        return (given,) * len(kernel)
+    return tuple(int(a["dilation"]) * (size - 1) // 2 for size in kernel)
+
+
+# of a kernel that is not square the size along the last axis (0: as along the others), and how far
+# apart the places are that a kernel reads
+SHAPED = (
+    Arg("kernel_width", "shape", 0, least=0, later=True),
+    Arg("dilation", "shape", 1, later=True),
+)
+
+
 class Conv(Operator):
-    """Convolution over all spatial axes; `padding` -1 is (kernel - 1) // 2 on each side."""
+    """Convolution over all spatial axes; `padding` -1 is dilation · (kernel - 1) // 2 on each side
+    of an axis. `kernel_width` is that of the last axis where it differs from `kernel`."""
 
     name = "conv"
     args: tuple[Arg, ...] = (
@@ -30,30 +60,37 @@ class Conv(Operator):
         Arg("groups", "shape", 1),
         Arg("bias", "shape", 0, least=0),
         Arg("padding", "shape", -1, least=-1),
+        *SHAPED,
     )
 
-    def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
-        """out, kernel, stride, groups, padding, bias as plain integers."""
-        kernel, padding = int(a["kernel"]), int(a["padding"])
-        if padding < 0:
-            padding = (kernel - 1) // 2
-        return (int(a["out"]), kernel, int(a["stride"]), int(a["groups"]), padding, bool(a["bias"]))
+    def geometry(self, x: Shape, a: Args) -> Geometry:
+        height, width = int(a["kernel"]), int(a["kernel_width"])
+        if width and len(x.space) == 1:
+            raise ShapeError("a kernel of one axis has no width of its own")
+        kernel = (height,) * (len(x.space) - 1) + (width or height,)
+        stride, groups, bias = int(a["stride"]), int(a["groups"]), bool(a["bias"])
+        padding, dilation = _padding(kernel, a), int(a["dilation"])
+        return Geometry(int(a["out"]), kernel, stride, groups, padding, dilation, bias)
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
         wants_image(x)
-        out, kernel, stride, groups, padding, _ = self.geometry(x, a)
+        out, kernel, stride, groups, padding, dilation, _ = self.geometry(x, a)
         if x.channels % groups or out % groups:
             raise ShapeError(f"{groups} groups do not divide {x.channels} and {out} channels")
-        space = tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
+        space = tuple(
+            (size + 2 * pad - dilation * (k - 1) - 1) // stride + 1
+            for size, k, pad in zip(x.space, kernel, padding, strict=True)
+        )
         return (Shape("image", (out, *space)),)
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         (x,) = xs
-        out, kernel, _, groups, _, bias = self.geometry(x, a)
+        out, kernel, _, groups, _, _, bias = self.geometry(x, a)
         rank, inner = len(x.space), x.channels // groups
-        shape = (out, inner) + (kernel,) * rank
-        weight = Param("weight", shape, "fan_in", inner * kernel**rank, centred=rank)
+        weight = Param(
+            "weight", (out, inner, *kernel), "fan_in", inner * prod(kernel), centred=rank
+        )
         return (weight, Param("bias", (out,), "zeros", decay=False)) if bias else (weight,)
 
     def flops(self, xs: Shapes, a: Args) -> int:
@@ -63,45 +100,51 @@ class Conv(Operator):
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
         weight = p["weight"]
-        kernel, padding = int(a["kernel"]), int(a["padding"])
-        if padding < 0:
-            padding = (kernel - 1) // 2
-        groups = x.shape[1] // weight.shape[1]
+        groups, padding = x.shape[1] // weight.shape[1], _padding(weight.shape[2:], a)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3]
-        return (convolve(x, weight, p.get("bias"), int(a["stride"]), padding, 1, groups),)
+        stride, dilation = int(a["stride"]), int(a["dilation"])
+        return (convolve(x, weight, p.get("bias"), stride, padding, dilation, groups),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         (x,) = xs
-        out, kernel, stride, groups, padding, bias = self.geometry(x, a)
+        out, kernel, stride, groups, padding, dilation, bias = self.geometry(x, a)
         rest = "".join(
             f", {name}={value}"
             for name, value, default in (
                 ("stride", stride, 1),
-                ("padding", padding, 0),
+                ("padding", _plain(padding), 0),
+                ("dilation", dilation, 1),
                 ("groups", groups, 1),
                 ("bias", bias, True),
             )
             if value != default
         )
-        module = f"nn.Conv{len(x.space)}d({x.channels}, {out}, {kernel}{rest})"
+        module = f"nn.Conv{len(x.space)}d({x.channels}, {out}, {_plain(kernel)}{rest})"
         return Code(module, "{m}({0})")
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
-        _, _, stride, groups, padding, _ = self.geometry(xs[0], a)
+        _, _, stride, groups, padding, dilation, _ = self.geometry(xs[0], a)
         rank = len(xs[0].space)
+        apart = {} if dilation == 1 else {"dilations": [dilation] * rank}
         node = graph(
             "Conv",
             *values,
             graph.constant(p["weight"]),
             *graph.biased(p),
             strides=[stride] * rank,
-            pads=[padding] * 2 * rank,
+            pads=[*padding] * 2,
             group=groups,
+            **apart,
         )
         return (node,)
 
     def scaled(self, xs: Shapes, p: Arrays, scale: Array, shift: Array) -> Arrays:
         return scaled_map(p, scale, shift)
+
+
+def _plain(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
+    """One number for sizes that are equal."""
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 class Depthwise(Conv):
@@ -113,11 +156,15 @@ class Depthwise(Conv):
         Arg("stride", "shape", 1),
         Arg("bias", "shape", 0, least=0),
         Arg("padding", "shape", -1, least=-1),
+        *SHAPED,
     )
 
-    def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
+    def geometry(self, x: Shape, a: Args) -> Geometry:
         channels = x.channels
         return super().geometry(x, {**a, "out": channels, "groups": channels})
+
+
+POINT = {"kernel": 1, "kernel_width": 0, "groups": 1, "padding": 0, "dilation": 1}
 
 
 class Pointwise(Conv):
@@ -126,11 +173,11 @@ class Pointwise(Conv):
     name = "pointwise"
     args = (Arg("out", "elastic"), Arg("stride", "shape", 1), Arg("bias", "shape", 0, least=0))
 
-    def geometry(self, x: Shape, a: Args) -> tuple[int, int, int, int, int, bool]:
-        return super().geometry(x, {**a, "kernel": 1, "groups": 1, "padding": 0})
+    def geometry(self, x: Shape, a: Args) -> Geometry:
+        return super().geometry(x, {**a, **POINT})
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
-        return super().forward(xs, p, {**a, "kernel": 1, "padding": 0}, phase)
+        return super().forward(xs, p, {**a, **POINT}, phase)
 
 
 class SqueezeExcite(Operator):

@@ -1,4 +1,4 @@
-"""Images as sequences of positions and back, permutations, positional encoding, attention."""
+"""Images as sequences of positions and back, permutations, positional encoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from nas.lazy import F, np
 from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes, wants
 from nas.op.graph import Graph, Names
-from nas.op.linear import dense
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
@@ -256,91 +255,3 @@ class Positional(nn.Module):
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
         return (graph("Add", *values, graph.constant(p["weight"])),)
-
-
-class Attention(Operator):
-    """Multi-head self-attention over a sequence (Vaswani et al. 2017).
-
-    `size` is a head's width; 0 is features / heads. Fewer heads are the leading ones where `size`
-    is given: query, key and value have weights of their own, a head's rows together.
-    """
-
-    name = "attention"
-    args = (Arg("heads", "elastic"), Arg("size", "shape", 0, least=0))
-    nonlinear = True
-    helper: ClassVar[str] = '''
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over a sequence (batch, positions, features)."""
-
-    def __init__(self, features, heads, size):
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(features, heads * size, bias=False)
-        self.key = nn.Linear(features, heads * size, bias=False)
-        self.value = nn.Linear(features, heads * size, bias=False)
-        self.out = nn.Linear(heads * size, features)
-
-    def forward(self, x):
-        q, k, v = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-                   for f in (self.query, self.key, self.value))
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).flatten(2))
-'''
-
-    def _sizes(self, x: Shape, a: Args) -> tuple[int, int]:
-        heads, size = int(a["heads"]), int(a["size"])
-        if not size and x.dims[-1] % heads:
-            raise ShapeError(f"{heads} heads do not divide {x.dims[-1]} features")
-        return heads, size or x.dims[-1] // heads
-
-    def outputs(self, xs: Shapes, a: Args) -> Shapes:
-        wants(xs[0], "sequence")
-        if len(xs[0].dims) != 2:
-            raise ShapeError("it takes (positions, features)")
-        self._sizes(xs[0], a)
-        return xs
-
-    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
-        heads, size = self._sizes(xs[0], a)
-        features, inner = xs[0].dims[-1], heads * size
-        return (
-            *(
-                Param(f"{n}.weight", (inner, features), "fan_in", features)
-                for n in ("query", "key", "value")
-            ),
-            Param("out.weight", (features, inner), "fan_in", inner),
-            Param("out.bias", (features,), "zeros", decay=False),
-        )
-
-    def flops(self, xs: Shapes, a: Args) -> int:
-        heads, size = self._sizes(xs[0], a)
-        positions, features = xs[0].dims
-        return heads * size * (8 * positions * features + 4 * positions * positions)
-
-    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
-        heads = int(a["heads"])
-        q, k, v = (
-            F.linear(xs[0], p[f"{n}.weight"]).unflatten(2, (heads, -1)).transpose(1, 2)
-            for n in ("query", "key", "value")
-        )
-        y = F.scaled_dot_product_attention(q, k, v)
-        return (F.linear(y.transpose(1, 2).flatten(2), p["out.weight"], p["out.bias"]),)
-
-    def code(self, xs: Shapes, a: Args) -> Code:
-        heads, size = self._sizes(xs[0], a)
-        return Code(f"SelfAttention({xs[0].dims[-1]}, {heads}, {size})", "{m}({0})", self.helper)
-
-    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
-        heads, size = self._sizes(xs[0], a)
-        apart = graph.integers(0, xs[0].dims[0], heads, size)
-
-        def by_head(name: str, perm: list[int]) -> str:
-            rows = dense(graph, values[0], 2, p, f"{name}.")
-            return graph("Transpose", graph("Reshape", rows, apart), perm=perm)
-
-        query, key = by_head("query", [0, 2, 1, 3]), by_head("key", [0, 2, 3, 1])
-        fit = graph("Mul", graph("MatMul", query, key), graph.number(size**-0.5))
-        share, value = graph("Softmax", fit, axis=-1), by_head("value", [0, 2, 1, 3])
-        mixed = graph("Transpose", graph("MatMul", share, value), perm=[0, 2, 1, 3])
-        flat = graph("Reshape", mixed, graph.integers(0, xs[0].dims[0], heads * size))
-        return (dense(graph, flat, 2, p, "out."),)

@@ -13,7 +13,7 @@ from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import Input
 from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
-from nas.op import Args, Operator, Shape, Shapes, Value, infer
+from nas.op import Arg, Args, Operator, Shape, Shapes, Value, infer
 from nas.plan.plan import Plan, Step, alive
 
 if TYPE_CHECKING:
@@ -192,10 +192,15 @@ def _slot(
     place: str, operator: Operator, items: tuple[tuple[str, Value], ...], fixed: Shapes
 ) -> str:
     """A bank's key: place, operator and shape arguments, since slices cannot bridge those."""
-    kinds = {arg.name: arg.kind for arg in operator.args}
-    words = [f"{k}={v}" for k, v in items if kinds.get(k) == "shape"]
+    known = {arg.name: arg for arg in operator.args if arg.kind == "shape"}
+    named = ((k, v) for k, v in items if k in known and not _usual(known[k], v))
+    words = [f"{k}={v}" for k, v in named]
     words += [str(shape) for shape in fixed]
     return f"{place}:{operator.name}({','.join(words)})"
+
+
+def _usual(arg: Arg, value: Value) -> bool:
+    return arg.later and value == arg.default
 
 
 def nontrivial(derivation: Derivation) -> bool:

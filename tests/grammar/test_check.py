@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nas.grammar import Grammar, GrammarError
+from nas.grammar import Derivation, Grammar, GrammarError, derive
 
 FAULTS = [
     ("net = conv5(3)", "1:7", "'conv5' has no rule and is no operator. Did you mean 'conv'?"),
@@ -29,7 +29,7 @@ FAULTS = [
     ("net = relu\nlost = relu\n", "2:1", "no derivation from 'net' reaches 'lost'"),
     ("net = sub\nsub = relu sub", "2:1", "'sub' cannot end: every alternative leads back to it"),
     ("net = relu a\na = b relu | b\nb = a", "2:1", "'a' cannot end"),
-    ("net = relu\nrelu = gelu", "2:1", "'relu' is an operator; give the rule another name"),
+    ("net = relu\nrelu = relu gelu", "2:1", "'relu' cannot end: every alternative leads back"),
     ("net = relu\n\n# second\nnet = gelu", "4:1", "'net' has two rules; the first is at line 1"),
     ("net = 0.7: relu | 0.5: gelu | tanh", "1:1", "the weights of 'net' sum to 1.2"),
     ("net = 1: relu | gelu", "1:1", "leave something below 1"),
@@ -94,3 +94,16 @@ def test_repetition_may_depend_on_the_size_that_arrives() -> None:
 )
 def test_grammar_is_finite_unless_a_rule_leads_back_to_itself(text: str, finite: bool) -> None:
     assert Grammar.parse(text).finite is finite
+
+
+def test_a_rule_of_a_space_goes_before_an_operator_of_its_name() -> None:
+    """So a space reads as it did when operators are added."""
+    own = Grammar.parse("net = conv(4) item pool\nitem = relu | gelu")
+    other = Grammar.parse("net = conv(4) act pool\nact = relu | gelu")
+    for index in (0, 1):
+        networks = [
+            derive(grammar, lambda site, options: index, input=(3, 8, 8))
+            for grammar in (own, other)
+        ]
+        assert len({str(derivation).partition(":")[2] for derivation in networks}) == 1
+        assert Derivation.read(str(networks[0]), own) == networks[0]
