@@ -25,11 +25,12 @@ TIMM = (
     "resnet18 resnet50 resnet26d resnext50_32x4d regnetx_002 regnety_002 vgg11_bn densenet121 "
     "mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small mnasnet_100 efficientnet_b0 "
     "tf_efficientnet_b0 ghostnet_100 repvgg_a0 dla34 hrnet_w18_small inception_v3 lcnet_050 "
-    "mobileone_s0 convnext_atto vit_tiny_patch16_224"
+    "mobileone_s0 convnext_atto convnext_nano deit3_small_patch16_224 vit_tiny_patch16_224 "
+    "convnextv2_atto mixer_s32_224"
 )
 TORCHVISION = (
     "alexnet squeezenet1_1 googlenet shufflenet_v2_x0_5 resnet18 mobilenet_v2 mobilenet_v3_small "
-    "efficientnet_b0 mnasnet0_5 regnet_x_400mf wide_resnet50_2"
+    "efficientnet_b0 mnasnet0_5 regnet_x_400mf wide_resnet50_2 convnext_tiny vit_b_16 swin_t"
 )
 
 
@@ -56,7 +57,13 @@ def libraries() -> tuple[Any, Any]:
 def row(name: str, make: Callable[[], nn.Module]) -> dict[str, Any]:
     torch.manual_seed(0)
     module, begun = make(), time.process_time()
-    side = 128 if "inception" in name else 224 if "vit" in name else 96
+    side = (
+        128
+        if "inception" in name
+        else 224
+        if any(word in name for word in ("vit", "deit", "mixer", "swin"))
+        else 96
+    )
     try:
         space = space_of(module, (3, side, side))
     except UnreadError as error:

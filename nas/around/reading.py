@@ -3,10 +3,11 @@ channels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
@@ -37,8 +38,12 @@ class Applied:
 
 
 class Stream(NamedTuple):
-    """A value: the shape of one sample in torch, its channels, and whether it is a picture, a
-    `point` (a picture of one pixel, which is a vector in nas) or a vector."""
+    """A value as a node sees it: the shape of one sample in torch, its channels, and what it is.
+
+    image (channels, height, width); last, an image whose channels come last; rows (channels,
+    positions) of an image; point, an image of one pixel, which is a vector in nas; vector;
+    sequence (positions, features); turned (features, positions) of a sequence.
+    """
 
     shape: tuple[int, ...]
     width: Width
@@ -68,11 +73,18 @@ class Reader:
         self.parts: dict[str, str] = {}
         self.done: set[Node] = set()  # nodes that were read as a part of others
         self.joined: dict[tuple[int, ...], int] = {}  # concatenations by what they join
+        self.wholes: Mapping[Node, Callable[[], None]] = {}  # what writes down more than a node
         self._numbers: dict[Node, int] = {}
         self._views: dict[Node, Stream] = {}  # how a node sees the value of another
 
-    def read(self, layers: Mapping[str, Any]) -> Reading:
-        """All of it. Raises UnreadError naming the first thing that no operator is for."""
+    def read(
+        self,
+        layers: Mapping[str, Callable[[Reader, Node], None]],
+        wholes: Callable[[Reader], Mapping[Node, Callable[[], None]]],
+    ) -> Reading:
+        """All of it. `wholes`: what several nodes are together, by the last of them. Raises
+        UnreadError naming the first thing that no operator is for."""
+        self.wholes = wholes(self)
         source = result = -1
         for node in self.traced.nodes:
             if node.op == "placeholder" and node.name not in self.traced.tensors:
@@ -94,11 +106,15 @@ class Reader:
         width = Width(self.groups.new(shape[0], "it is what enters"))
         return self._stream(node, Stream(shape, width, kind))
 
-    def _apply(self, node: Node, layers: Mapping[str, Any]) -> None:
+    def _apply(self, node: Node, layers: Mapping[str, Callable[[Reader, Node], None]]) -> None:
         name = operator_of(node)
+        if node in self.wholes:
+            return self.wholes[node]()
         if "dropout" in name and True in node.args[1:]:
             raise self.unread(node, "dropout that is on in evaluation too")
-        if node in self.done or name in PASSED or self.traced.constant(node) is not None:
+        size = isinstance(node.meta.get("val"), torch.SymInt)  # counted from how many samples
+        passed = node in self.done or name in PASSED or size
+        if passed or self.traced.constant(node) is not None:
             return
         if in_place(node) and self.traced.constant(node.args[0]) is not None:
             raise self.unread(node, "it changes the module's state in forward")
@@ -173,3 +189,26 @@ class Reader:
         self.streams.append(stream)
         self._numbers[node] = len(self.streams) - 1
         return self._numbers[node]
+
+
+def given(node: Node, count: int) -> tuple[Any, ...]:
+    """The arguments of a node in order, None where ATen leaves the default out."""
+    arguments = list(node.args[:count])
+    return (*arguments, *[None] * (count - len(arguments)))
+
+
+def pair(value: Any, default: int) -> tuple[int, int]:
+    """Two sizes, where ATen may be given one, or nothing."""
+    if value is None:
+        return default, default
+    sizes = (value, value) if isinstance(value, int) else tuple(value)
+    return (sizes * 2)[:2] if len(sizes) == 1 else sizes
+
+
+def mapped(w: Tensor, b: Tensor | None, out: Width, entering: Width) -> dict[str, Read]:
+    """The tensors of a map by local name."""
+    return {"weight": Read(w, ((0, out), (1, entering)))} | biased(b, out)
+
+
+def biased(b: Tensor | None, out: Width) -> dict[str, Read]:
+    return {} if b is None else {"bias": Read(b, ((0, out),))}

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nas.around.attention import attentions
 from nas.around.error import UnreadError
 from nas.around.layers import LAYERS
-from nas.around.reading import Applied, Reader, Reading
+from nas.around.reading import Applied, Read, Reader, Reading
 from nas.around.terms import Term, in_order, terms_of
 from nas.around.text import Elastic, Writer, innermost
 from nas.around.trace import evaluating, trace
@@ -255,42 +256,52 @@ def _elastic(
 
 
 def _written(module: nn.Module, input: tuple[int, ...], name: str, elastic: Elastic) -> OwnSpace:
-    reading = Reader(trace(module, input)).read(LAYERS)
+    reading = Reader(trace(module, input)).read(LAYERS, attentions)
     for applied in reading.applied:
         if applied.says and (path := innermost(applied.path, elastic.pinned)):
             reading.groups.pin(applied.says[1], f"{path} was to stay")
-    trunk, head = _headed(terms_of(reading))
+    trunk, head = _headed(reading)
     uses = "".join(f"use ./{name}{PARTS}:{part} as {part}\n" for part in reading.parts)
     text = f"{uses}{Writer(reading, elastic).text(trunk)}"
     return OwnSpace(name, input, text, reading, trunk, head, elastic)
 
 
-def _headed(terms: tuple[Term, ...]) -> tuple[tuple[Term, ...], tuple[Applied, ...]]:
+def _headed(reading: Reading) -> tuple[tuple[Term, ...], tuple[Applied, ...]]:
     """The trunk, and the head that a task of classes has: the last linear map, and a mean over
-    space before it."""
-    last = terms[-1] if terms else None
-    if not isinstance(last, Applied) or last.operator != "linear" or "bias" not in last.tensors:
+    space before it. Where a module ends in none its head is the map that changes nothing."""
+    terms, stream = terms_of(reading), reading.streams[reading.result]
+    if stream.kind not in ("vector", "point"):
         raise UnreadError(
-            "the module does not end in a linear map with a bias, which is the head of a task of "
-            "classes: give the part that does, or one that ends in features with a map behind it"
+            f"the module gives {list(stream.shape)} for each sample, and a task of classes wants "
+            "features: give the part that does, or a module with a mean over space behind it"
         )
-    if len(terms) > 1 and isinstance(pool := terms[-2], Applied) and pool.operator == "pool":
-        return terms[:-2], (pool, last)
-    return terms[:-1], (last,)
+    last, size = terms[-1] if terms else None, stream.shape[0]
+    if isinstance(last, Applied) and last.operator == "linear":
+        terms = terms[:-1]
+        zeros = {"bias": Read(torch.zeros(size), ((0, stream.width),))}
+        last = replace(last, args={**last.args, "bias": 1}, tensors=zeros | dict(last.tensors))
+    else:
+        tensors = {"weight": Read(torch.eye(size)), "bias": Read(torch.zeros(size))}
+        last = Applied("linear", {"bias": 1}, (reading.result,), -1, "", None, tensors)
+    if terms and isinstance(pool := terms[-1], Applied) and pool.operator == "pool":
+        return terms[:-1], (pool, last)
+    return terms, (last,)
 
 
 def _disturbed(module: nn.Module, input: tuple[int, ...]) -> nn.Module:
-    """A copy whose norms are not as they were begun, but so that what goes through the module
-    neither vanishes nor grows."""
+    """A copy whose norms are not as they were begun, nor what begins as one number, but so that
+    what goes through the module neither vanishes nor grows."""
     copy, generator = deepcopy(module).eval(), torch.Generator().manual_seed(0)
     norms = [m for m in copy.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    begun = [p for p in copy.parameters() if p.numel() > 1 and bool((p == p.flatten()[0]).all())]
     with torch.no_grad():
         for norm in norms:
-            for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.bias, -0.2, 0.2)):
-                if tensor is not None:
-                    tensor.uniform_(low, high, generator=generator)
             norm.train()
             norm.momentum = 1.0
+            begun += [p for p in (norm.weight, norm.bias) if p is not None]
+        for parameter in begun:
+            low, high = (-0.2, 0.2) if parameter.flatten()[0] == 0 else (0.5, 1.5)
+            parameter.uniform_(low, high, generator=generator)
         try:
             copy(torch.randn(PROBED, *input, generator=generator))
         except Exception:  # tracing will say what is wrong

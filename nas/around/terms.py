@@ -73,7 +73,7 @@ class _Terms:
             taken |= own
             branches.append(self.between(start, value, own))
         lost = (below & nx.ancestors(self.graph, meeting) & among) - taken
-        if lost or join.operator not in ("add", "concat"):
+        if lost or join.operator not in ("add", "multiply", "concat"):
             raise UnreadError(f"{join.path or join.operator}: branches meet in {join.operator}")
         return Split(tuple(branches), join)
 

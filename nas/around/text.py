@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
+from math import prod
 
 from nas.around.reading import Applied, Reading
 from nas.around.terms import Split, Term, in_order
@@ -16,6 +18,7 @@ LETTERS = "c m k e f g h j l o q r t u v".split()  # for the widths that a rule 
 MORE = "w{}"  # with numbers
 WIDTH = 98  # of a line
 DIGITS = 9  # of a fraction, in a grammar
+MOST = 256  # choices of a rule's widths together, beyond which those of one place are its own
 LEAST = 8  # channels that elastic widths are multiples of, where there are twice as many
 
 
@@ -47,6 +50,8 @@ class Writer:
         self.reading, self.groups, self.elastic = reading, reading.groups, elastic
         self.rules: dict[tuple[str, str], str] = {}  # name of a rule by parameters and body
         self.shares: dict[int, Sequence[float]] = {}
+        says = (self.groups.find(applied.says[1]) for applied in reading.applied if applied.says)
+        self.said = Counter(says)  # in how many places each width is said
         for applied in reading.applied:
             if applied.says:
                 group = self.groups.find(applied.says[1])
@@ -94,7 +99,10 @@ class Writer:
     def _told(self, terms: Sequence[Term], entering: int) -> list[int]:
         """The groups whose widths a rule of these terms must be told, in order of appearance."""
         groups = (self.groups.find(a.says[1]) for a in in_order(terms) if a.says)
-        return list(dict.fromkeys(group for group in groups if group != entering))
+        told = list(dict.fromkeys(group for group in groups if group != entering))
+        if prod(len(self.sizes(group)) for group in told) <= MOST:
+            return told
+        return [group for group in told if self.said[group] > 1]
 
     def _body(self, terms: Sequence[Term], words: Mapping[int, str]) -> str:
         parts = []
@@ -183,13 +191,18 @@ def _common(block: Sequence[Term]) -> str:
 
 
 def _skips(block: Sequence[Term]) -> bool:
-    """Whether a block adds something to what enters it, and does no more than activations after."""
-    first, *others = block
-    if not isinstance(first, Split) or first.join.operator != "add":
-        return False
-    plain = all(isinstance(t, Applied) and t.operator in ACTIVATIONS for t in others)
+    """Whether a block adds things to what enters it, one after another, and does no more than
+    activations after."""
+    first, *_ = block
     learned = any(applied.tensors for applied in in_order(block))
-    return plain and learned and any(not branch for branch in first.branches)
+    return isinstance(first, Split) and learned and all(map(_adds, block))
+
+
+def _adds(term: Term) -> bool:
+    """Whether a term adds something to what enters it, or is an activation."""
+    if isinstance(term, Applied):
+        return term.operator in ACTIVATIONS
+    return term.join.operator == "add" and any(not branch for branch in term.branches)
 
 
 def _last(block: Sequence[Term]) -> Applied:

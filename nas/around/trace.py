@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from nas.around.error import UnreadError
 
@@ -27,7 +28,7 @@ PASSED = (  # what does nothing in evaluation
     "sym_size",
     "_assert_tensor_metadata",
 )
-VIEWS = ("reshape", "view", "expand", "unsqueeze", "permute", "transpose", "_to_copy", "flatten")
+VIEWS = "reshape view expand expand_as unsqueeze squeeze permute transpose _to_copy flatten".split()
 BATCH = 3  # samples that are traced with; any number may come later
 
 
@@ -51,7 +52,8 @@ class Traced:
         tensor = self.constant(node.args[0])
         if tensor is None:
             return None
-        view: Tensor = node.target(tensor, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+        words = map_arg(node.args[1:], lambda inner: 1)  # of one sample
+        view: Tensor = node.target(tensor, *words, **node.kwargs)  # type: ignore[operator]
         return view
 
 
@@ -70,8 +72,8 @@ def trace(module: nn.Module, input: tuple[int, ...]) -> Traced:
         first = next(iter(str(error).strip().splitlines()), "no reason given")
         raise UnreadError(
             f"{type(module).__name__} cannot be traced with samples of {list(input)}: "
-            f"{type(error).__name__}: {first}; it must take one tensor of any number of samples, "
-            "and no branch may hang on the values in it"
+            f"{type(error).__name__}: {first}; it must take one tensor of any number of samples "
+            "(len(x) fixes it, x.shape[0] does not), and no branch may hang on the values in it"
         ) from None
     signature = exported.graph_signature
     if signature.buffers_to_mutate or signature.user_inputs_to_mutate:

@@ -14,6 +14,7 @@ from nas.plan import Plan, Step
 
 Target = Callable[[int, Step, str], Tensor | None]
 Orders = Mapping[int, Tensor]  # of each group the numbers of its channels, the important first
+ADDING = ("class_token", "positional")  # operators whose tensors are added to what they read
 NAMES = {"mean_space": "pool"}  # of operators that are parts of those which are read
 
 
@@ -21,7 +22,7 @@ def by_importance(applied: Sequence[Applied], groups: Groups) -> dict[int, Tenso
     """Of each group that may become narrower its channels, those first whose reading weights have
     the largest norm: narrow networks are the first of a width."""
     norms: dict[int, Tensor] = {}
-    for entry in applied:
+    for entry in (entry for entry in applied if entry.operator not in ADDING):
         for tensor, axes in entry.tensors.values():
             for axis, width in axes:
                 group = groups.find(width.group)

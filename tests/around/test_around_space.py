@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,138 @@ class Joined(nn.Module):
         return self.fc(F.relu(x).mean((2, 3)))
 
 
-MODULES = {"residual": Residual, "mobile": Mobile, "plain": Plain, "joined": Joined}
+class Attending(nn.Module):
+    """Attention with one map for queries, keys and values, as timm writes it."""
+
+    def __init__(self, features: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, positions, features = x.shape
+        qkv = self.qkv(x).reshape(batch, positions, 3, self.heads, features // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, positions, features))
+
+
+class Apart(Attending):
+    """The same with a map for each, without biases, a head's rows not together."""
+
+    def __init__(self, features: int, heads: int):
+        super().__init__(features, heads)
+        del self.qkv
+        self.maps = nn.ModuleList(nn.Linear(features, features, bias=False) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(2, (-1, self.heads)).permute(0, 3, 1, 2) for f in self.maps)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).permute(0, 2, 3, 1).flatten(2))
+
+
+class Torchs(nn.Module):
+    """torch's own."""
+
+    def __init__(self, features: int, heads: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(features, heads, batch_first=True)
+        nn.init.normal_(self.attention.in_proj_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Transformer(nn.Module):
+    def __init__(self, attend: type[nn.Module]):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(16, eps=1e-6), nn.LayerNorm(16)
+        self.attend = attend(16, 4)
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.gamma = nn.Parameter(torch.full((16,), 1e-5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attend(self.norm1(x))
+        return x + self.gamma * self.mlp(self.norm2(x))
+
+
+class Vision(nn.Module):
+    """As ViT is."""
+
+    def __init__(self, attend: type[nn.Module] = Attending, token: bool = True):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16)) if token else None
+        self.places = nn.Parameter(torch.randn(1, 16 + token, 16))
+        self.blocks = nn.Sequential(*[Transformer(attend) for _ in range(3)])
+        self.norm, self.fc = nn.LayerNorm(16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        if self.token is not None:
+            x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        x = self.norm(self.blocks(x + self.places))
+        return self.fc(x.mean(1) if self.token is None else x[:, 0])
+
+
+class Next(nn.Module):
+    """A block of ConvNeXt, its channels last between."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.wide = nn.Conv2d(channels, channels, 7, 1, 3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mlp(self.norm(self.wide(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return x + self.gamma * y
+
+
+class ConvNext(nn.Module):
+    """As ConvNeXt is, with kernels that are dilated and not square, and norms of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.blocks = nn.Sequential(Next(16), Next(16))
+        self.shaped = nn.Sequential(
+            nn.Conv2d(16, 16, (1, 7), padding=(0, 3)),
+            nn.GroupNorm(4, 16),
+            nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+        )
+        self.norm, self.fc = nn.LayerNorm(16), nn.Linear(16, 10, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shaped(self.blocks(self.stem(x)))
+        return self.fc(self.norm((x * torch.sigmoid(x)).mean((2, 3))))
+
+
+class Endless(nn.Module):
+    """What ends in no map of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 10, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(self.last(torch.relu(self.first(x))), 1).flatten(1)
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "residual": Residual,
+    "mobile": Mobile,
+    "plain": Plain,
+    "joined": Joined,
+    "vision": Vision,
+    "vision of torch": lambda: Vision(Torchs),
+    "vision apart": lambda: Vision(Apart, token=False),
+    "convnext": ConvNext,
+    "endless": Endless,
+}
+ADDED = {"convnext": 10, "endless": 10 * 10 + 10}  # by a head that has a bias, or is none of theirs
 
 
 def made(name: str, seed: int = 0) -> nn.Module:
@@ -164,13 +296,16 @@ def pair(request: pytest.FixtureRequest) -> tuple[nn.Module, OwnSpace]:
     return module, space_of(module, (3, 32, 32))
 
 
-def test_the_largest_network_is_the_module(pair: tuple[nn.Module, OwnSpace]) -> None:
+def test_the_largest_network_is_the_module(
+    pair: tuple[nn.Module, OwnSpace], request: pytest.FixtureRequest
+) -> None:
     module, space = pair
     network, x = space.network(), torch.randn(5, 3, 32, 32)
     module.eval()
     with torch.no_grad():
         torch.testing.assert_close(network(x)["own"], module(x), atol=1e-4, rtol=1e-4)
-    assert network.plan.params == sum(p.numel() for p in module.parameters())
+    own = sum(p.numel() for p in module.parameters())
+    assert network.plan.params == own + ADDED.get(request.node.callspec.params["pair"], 0)
     assert space.facts()["architectures"] > 1 and space.difference < 1e-5
 
 
@@ -230,6 +365,54 @@ def test_narrow_networks_have_the_channels_that_are_read(read: set[int]) -> None
     with torch.no_grad():
         given_ = run(planned, bank.views(planned), x)["own"]
         torch.testing.assert_close(given_, module(x), atol=1e-5, rtol=1e-5)
+
+
+@given(st.sets(st.integers(0, 3), min_size=2, max_size=2))
+@settings(max_examples=4, deadline=None)
+def test_narrow_attention_has_the_heads_that_are_read(read: set[int]) -> None:
+    torch.manual_seed(1)
+    module = Vision().eval()
+    with torch.no_grad():
+        for block in module.blocks:
+            columns = block.attend.proj.weight.unflatten(1, (4, 4))
+            columns[:, [head for head in range(4) if head not in read]] = 0
+    space = space_of(module, (3, 32, 32), depth="none", widths={"blocks.0.attend": (0.5, 1)})
+    half = extreme(space.grammar, input=space.input, of="params", largest=False)
+    planned, bank, x = plan(half, heads=[space.task]), space.bank(), torch.randn(3, 3, 32, 32)
+    assert planned.params < plan(space.largest, heads=[space.task]).params
+    with torch.no_grad():
+        logits = run(planned, bank.views(planned), x)["own"]
+        torch.testing.assert_close(logits, module(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attend", "words"),
+    [
+        (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), "is_causal"),
+        (lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=1.0), "a scale of its own"),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k.flip(2), v),
+            "between it and its maps",
+        ),
+        (lambda q, k, v: F.scaled_dot_product_attention(q, k.roll(1, 1), v), "between it and its"),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(
+                q, k.transpose(2, 3).reshape(k.shape), v
+            ),
+            "views mix",
+        ),
+        (lambda q, k, v: F.scaled_dot_product_attention(q, k, v).relu(), "between it and its maps"),
+        (lambda q, k, v: (q @ k.mT).softmax(-1) @ v, "unflatten|matmul"),
+    ],
+)
+def test_attention_that_is_another_is_named(attend: Any, words: str) -> None:
+    class Own(Attending):
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).unflatten(2, (3, 4, 4)).permute(2, 0, 3, 1, 4).unbind(0)
+            return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+    with pytest.raises(UnreadError, match=words):
+        space_of(Vision(Own), (3, 32, 32))
 
 
 def test_what_is_elastic_is_what_was_asked_for() -> None:
@@ -391,7 +574,7 @@ class Odd(nn.Module):
     def __init__(self, forward: Any):
         super().__init__()
         self.conv, self.fc = nn.Conv2d(3, 8, 3, 1, 1), nn.Linear(8, 4)
-        self.wide, self.flat = nn.Conv2d(8, 8, (1, 3)), nn.Linear(8, 8)
+        self.wide, self.flat = nn.Conv2d(8, 8, (1, 3), (1, 2)), nn.Linear(8, 8)
         self.register_buffer("count", torch.zeros(1))
         self.done = forward
 
@@ -410,12 +593,13 @@ def counted(m: Any, x: Tensor) -> Tensor:
         (lambda m, x: m.fc(m.wide(m.conv(x)).mean((2, 3))), r"wide: .*kernel \(1, 3\)"),
         (lambda m, x: m.fc(torch.roll(m.conv(x), 1, 1).mean((2, 3))), "roll.*no operator is for"),
         (lambda m, x: (m.conv(x), m.fc(m.conv(x).mean((2, 3)))), "gives 2 results"),
-        (lambda m, x: m.conv(x), "does not end in a linear map"),
+        (lambda m, x: m.conv(x), "put a mean over space behind it|gives .8, 8, 8. for each sample"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3))) if x.sum() > 0 else x, "cannot be traced"),
+        (lambda m, x: m.fc(m.conv(x).reshape(len(x), -1)[:, :8]), "len.x. fixes it"),
         (counted, "changes the module's state"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)).softmax(0)), "softmax.*no operator"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)) + 1), "a sum with a number"),
-        (lambda m, x: m.fc(m.conv(x).mean((1, 2))), "cannot be traced|a mean over axes"),
+        (lambda m, x: m.fc(m.conv(x).mean((1, 2))), "cannot be traced|a mean of .8, 8, 8. over"),
         (lambda m, x: m.fc(F.dropout(m.conv(x)).mean((2, 3))), "dropout that is on"),
         (lambda m, x: m.fc(F.pad(m.conv(x), (0, 0, 0, 0, 4, 4)).mean((2, 3))[:, 4:12]), "pad"),
         (lambda m, x: {"logits": m.fc(m.conv(x).mean((2, 3)))}, "wrap it in a module"),

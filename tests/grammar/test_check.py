@@ -102,7 +102,7 @@ def test_a_rule_of_a_space_goes_before_an_operator_of_its_name() -> None:
     other = Grammar.parse("net = conv(4) act pool\nact = relu | gelu")
     for index in (0, 1):
         networks = [
-            derive(grammar, lambda site, options: index, input=(3, 8, 8))
+            derive(grammar, lambda site, options, index=index: index, input=(3, 8, 8))
             for grammar in (own, other)
         ]
         assert len({str(derivation).partition(":")[2] for derivation in networks}) == 1
