@@ -22,7 +22,7 @@ class Activation(Operator):
     node: ClassVar[str]
     keywords: ClassVar[dict[str, float]] = {}
     attributes: ClassVar[dict[str, float]] = {}  # of the node
-    nonlinear = True
+    nonlinear = keeps = True
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs

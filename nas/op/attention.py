@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class ClassToken(Operator):
     """A learned item before all others of a sequence (Dosovitskiy et al. 2021)."""
 
+    keeps = True
     name = "class_token"
     helper: ClassVar[str] = '''
 class ClassToken(nn.Module):
@@ -54,6 +55,7 @@ class ClassToken(nn.Module):
 class Item(Operator):
     """One item of a sequence, counted from 1, as a vector: (positions, features) → (features,)."""
 
+    keeps = True
     name = "item"
     args = (Arg("at", "shape", 1),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
@@ -23,6 +23,7 @@ LARGEST = 10**9  # of a shape's sizes
 Value = int | float | str
 Args = Mapping[str, Value]
 Shapes = tuple[Shape, ...]
+Segments = tuple[int, ...]  # how many channels each of some streams has that were joined
 
 
 class Arg(NamedTuple):
@@ -42,7 +43,8 @@ class Arg(NamedTuple):
 
 class Param(NamedTuple):
     """One trained tensor. A smaller one is the leading slice of a larger one on each axis, but
-    on the last `centred` axes (a kernel's) the middle slice."""
+    on the last `centred` axes (a kernel's) the middle slice, and on an axis along which joined
+    streams lie (`segments`, their sizes by axis) the leading slice of each stream's."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,6 +52,7 @@ class Param(NamedTuple):
     fan_in: int = 0
     decay: bool = True
     centred: int = 0
+    segments: tuple[Segments, ...] = ()
 
 
 class Phase(NamedTuple):
@@ -100,6 +103,7 @@ class Operator(ABC):
     commutes: ClassVar[bool] = False  # its inputs may come in any order
     even: ClassVar[bool] = False  # it takes streams alike, so what fits one fits all
     splits: ClassVar[bool] = False  # its arguments say how many streams come out
+    keeps: ClassVar[bool] = False  # what comes out has the channels that enter, in their order
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -151,6 +155,11 @@ class Operator(ABC):
         """For each stream the shape with which all are taken if the others stay; () where that
         cannot be told."""
         return ()
+
+    def segments(self, xs: Shapes, a: Args, entering: Sequence[Segments]) -> Segments:
+        """The joined streams that the channels of a result are of, () where they are of none; those
+        of each value that enters are given."""
+        return entering[0] if self.keeps and len(set(entering)) == 1 else ()
 
     def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
         return ()
@@ -212,6 +221,31 @@ class Operator(ABC):
         if arg.type == "int" and value > arg.most:
             raise ValueError(f"{self.name}({arg.name}={value}) wants at most {arg.most:,}")
         return int(value) if arg.type == "int" else value
+
+
+@lru_cache(maxsize=1 << 12)
+def segmented(
+    operator: Operator,
+    xs: Shapes,
+    items: tuple[tuple[str, Value], ...],
+    params: tuple[Param, ...],
+    parts: Segments,
+) -> tuple[Param, ...]:
+    """An operator's parameters where the channels that enter are those of joined streams, `parts`
+    of each: with the parts along the axis that follows the channels."""
+    kind, dims = xs[0]
+    twice = (2 * dims[0], *dims[1:]) if kind == "image" else (*dims[:-1], 2 * dims[-1])
+    try:
+        larger = operator.params((Shape(kind, twice), *xs[1:]), dict(items))
+    except ShapeError:
+        return params
+    found = []
+    for param, other in zip(params, larger, strict=True):
+        sizes = zip(param.shape, other.shape, strict=True)
+        axes = [i for i, (n, more) in enumerate(sizes) if n == sum(parts) and more == 2 * n]
+        lies = tuple(parts if i in axes else () for i in range(len(param.shape)))
+        found.append(param._replace(segments=lies) if len(axes) == 1 else param)
+    return tuple(found)
 
 
 class Part(NamedTuple):

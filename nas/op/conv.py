@@ -150,6 +150,7 @@ def _plain(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
 class Depthwise(Conv):
     """One filter a channel."""
 
+    keeps = True
     name = "depthwise"
     args = (
         Arg("kernel", "elastic", 3, decides="kernel"),
@@ -184,6 +185,7 @@ class SqueezeExcite(Operator):
     """Channels scaled by a gate computed from their means (Hu et al. 2018). `inner` features are
     between the two maps, 0: a `ratio` of the channels, 4 at least."""
 
+    keeps = True
     name = "squeeze_excite"
     args = (
         Arg("ratio", "shape", 4),

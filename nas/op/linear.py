@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, np
-from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Shapes
+from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Segments, Shapes
 from nas.op.graph import Graph, Names
 from nas.op.shape import Shape
 
@@ -75,6 +76,10 @@ class Flatten(Operator):
     """All elements as one vector."""
 
     name = "flatten"
+
+    def segments(self, xs: Shapes, a: Args, entering: Sequence[Segments]) -> Segments:
+        places = prod(xs[0].space)  # in a row for each channel
+        return () if xs[0].kind == "sequence" else tuple(places * size for size in entering[0])
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return (Shape("vector", (xs[0].elements,)),)

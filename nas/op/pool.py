@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class MeanSpace(Operator):
     """The mean of an image over space: a vector of its channels."""
 
+    keeps = True
     name = "mean_space"
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -36,6 +37,7 @@ class MeanSpace(Operator):
 class MeanPositions(Operator):
     """The mean of a sequence over its positions: a vector of its features."""
 
+    keeps = True
     name = "mean_positions"
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -69,6 +71,7 @@ class Pool(Composite):
 class MaxPool(Operator):
     """The largest value in each window; `padding` -1 is (kernel - 1) // 2."""
 
+    keeps = True
     name = "max_pool"
     args = (
         Arg("kernel", "execution", 3, decides="kernel"),
@@ -135,6 +138,7 @@ class AvgPool(MaxPool):
 class Upsample(Operator):
     """Space enlarged `factor` times by repetition."""
 
+    keeps = True
     name = "upsample"
     args = (Arg("factor", "execution", 2, decides="resolution"),)
 
@@ -159,6 +163,7 @@ class Upsample(Operator):
 class UpsampleTo(Operator):
     """Space resampled to the sizes given, bilinear; for logits at the input's resolution."""
 
+    keeps = True
     name = "upsample_to"
     args = (
         Arg("height", "execution", decides="resolution"),

@@ -206,6 +206,7 @@ class WindowLinear(nn.Linear):
 class Tokens(Operator):
     """Every position of an image as an item of a sequence: (C, *space) → (prod(space), C)."""
 
+    keeps = True
     name = "tokens"
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
@@ -227,6 +228,7 @@ class Tokens(Operator):
 class Positional(Operator):
     """A learned encoding of every element's place, added."""
 
+    keeps = True
     name = "positional"
     helper: ClassVar[str] = '''
 class Positional(nn.Module):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from nas.lazy import F, torch
-from nas.op.base import Arg, Args, Code, Operator, Phase, Shapes
+from nas.op.base import Arg, Args, Code, Operator, Phase, Segments, Shapes
 from nas.op.graph import Graph, Names
 from nas.op.pool import nearest
 from nas.op.shape import Kind, Shape, ShapeError, wants_image
@@ -109,6 +111,7 @@ class Group(Operator):
 class Add(Operator):
     """The sum of streams of one shape."""
 
+    keeps = True
     name = "add"
     streams_in = None
     sums = commutes = even = True
@@ -153,6 +156,7 @@ def summed(graph: Graph, values: Names) -> str:
 class Concat(Operator):
     """Streams joined along axis `dim`; the other axes must agree."""
 
+    keeps = True
     name = "concat"
     args = (Arg("dim", "shape", 1),)
     streams_in = None
@@ -179,6 +183,13 @@ class Concat(Operator):
             size -= sum(x.dims[at] for x in beside)
         dims = (*whole.dims[:at], size, *whole.dims[at + 1 :])
         return (Shape(whole.kind, dims),) if size > 0 else ()
+
+    def segments(self, xs: Shapes, a: Args, entering: Sequence[Segments]) -> Segments:
+        channels = 1 if xs[0].kind == "image" else len(xs[0].dims)
+        if int(a["dim"]) != channels or len(xs) == 1:
+            return super().segments(xs, a, entering)
+        apart = (sizes or (x.channels,) for x, sizes in zip(xs, entering, strict=True))
+        return tuple(chain.from_iterable(apart))
 
     def tries(self, before: Shapes, after: Shapes, a: Args) -> tuple[Shape, ...] | None:
         return before[:1] or None

@@ -14,6 +14,7 @@ from nas.grammar.derivation import Input
 from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
 from nas.op import Arg, Args, Operator, Shape, Shapes, Value, infer
+from nas.op.base import Segments, segmented
 from nas.plan.plan import Plan, Step, alive
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class _Writer:
 
     def __init__(self, input: Shape):
         self.shapes: list[Shape] = [input]
+        self.segments: list[Segments] = [()]  # of each value
         self.steps: list[Step] = []
         self.named: dict[str, int] = {}
         self.names: set[str] = set()
@@ -132,6 +134,10 @@ class _Writer:
         first = len(self.shapes)
         self.shapes += inferred.outputs
         outputs = tuple(range(first, len(self.shapes)))
+        tensors, entering = inferred.tensors, [self.segments[i] for i in streams]
+        self.segments += [operator.segments(shapes, args, entering)] * len(outputs)
+        if tensors and entering[0]:
+            tensors = segmented(operator, shapes, tuple(args.items()), tensors, entering[0])
         place = f"{path}.{local}" if local else path
         fixed = shapes if operator.whole else ()
         slot = _slot(place, operator, tuple(args.items()), fixed)
@@ -144,7 +150,7 @@ class _Writer:
                 shapes,
                 self._name(place),
                 slot,
-                inferred.tensors,
+                tensors,
                 inferred.flops,
                 f"{whole}.{local}".strip("."),
             )

@@ -15,7 +15,18 @@ from nas.network import initial
 from nas.op import Param
 from nas.plan import Plan
 from nas.supernet.kernels import Kernels, assembled, kernels_of, sources
-from nas.supernet.slots import BankError, Box, around, larger, largest, named, slices, within
+from nas.supernet.slots import (
+    BankError,
+    Box,
+    around,
+    boxes,
+    larger,
+    largest,
+    named,
+    slices,
+    take,
+    within,
+)
 from nas.train import AVERAGE, OPTIMIZERS, Lease
 
 
@@ -103,7 +114,7 @@ class Bank:
         def get(param: Param, key: str) -> Tensor:
             if key not in tensors:
                 raise BankError(f"the bank has no slot {key}: it was made for another space")
-            return tensors[key][slices(param.shape, tensors[key].shape, param.centred)]
+            return take(tensors[key], *boxes(param, more.get(key, self.params.get(key, param))))
 
         with torch.no_grad():
             return [{p.name: self._made(p, key, get) for p, key in step} for step in steps]
@@ -121,9 +132,13 @@ class Bank:
         """Give a plan's elements the values of tensors, a step each, and their averages too."""
         for bank in (self, self.averaged):
             with torch.no_grad():
-                for views, values in zip(bank.views(plan), tensors, strict=True):
-                    for name, view in views.items():
-                        view.copy_(values[name])
+                for step, values in zip(named(plan, bank.share), tensors, strict=True):
+                    for param, key in step:
+                        places, axis = boxes(param, bank.params[key])
+                        sizes = [box[axis].stop - box[axis].start for box in places]
+                        parts = values[param.name].split(sizes, axis)
+                        for box, part in zip(places, parts, strict=True):
+                            bank.tensors[key][box].copy_(part)
 
     def part(self, plan: Plan, *, optimizer: str | None = None) -> Bank:
         """A bank of its own with copies of what a plan takes of this one."""
@@ -138,10 +153,11 @@ class Bank:
     def _made(self, param: Param, key: str, get: Callable[[Param, str], Tensor]) -> Tensor:
         return assembled(param, [get(*source) for source in sources(self.kernels, param, key)])
 
-    def box(self, key: str, param: Param) -> Box:
+    def boxes(self, key: str, param: Param) -> tuple[list[Box], int]:
+        """Where a parameter lies in its slot, see `slots.boxes`."""
         if key not in self.params:
             raise BankError(f"the bank has no slot {key}: it was made for another space")
-        return slices(param.shape, self.params[key].shape, param.centred)
+        return boxes(param, self.params[key])
 
     def fits(self, plans: Iterable[Plan]) -> bool:
         """Whether memory suffices for what some plans ask for; nothing is made."""
@@ -170,14 +186,16 @@ class Bank:
         for steps in by_plan:
             for pair in (pair for step in steps for pair in step):
                 for param, key in sources(self.kernels, *pair):
-                    wanted.setdefault(key, []).append(self.box(key, param))
+                    wanted.setdefault(key, []).extend(self.boxes(key, param)[0])
         lease, placed = Lease([], [], [], [], [], []), dict[str, tuple[Tensor, Box]]()
-        for key, boxes in wanted.items():
-            placed[key] = self._placed(lease, key, boxes)
+        for key, read in wanted.items():
+            placed[key] = self._placed(lease, key, read)
 
         def get(param: Param, key: str) -> Tensor:
-            (leaf, outer), box = placed[key], self.box(key, param)
-            return leaf if box == outer else leaf[within(box, outer)]
+            (leaf, outer), (places, axis) = placed[key], self.boxes(key, param)
+            if places == [outer]:
+                return leaf
+            return take(leaf, [within(box, outer) for box in places], axis)
 
         for steps in by_plan:
             lease.params.append(

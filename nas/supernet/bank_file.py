@@ -151,8 +151,8 @@ def _agree(bank: Bank, path: Path, facts: Mapping[str, str]) -> None:
     if bank.grows:
         try:
             slots: dict[str, Any] = json.loads(facts.get("slots", "{}"))
-            for key, (name, shape, *rest) in slots.items():
-                bank.hold({key: Param(name, tuple(map(int, shape)), *rest)})
+            for key, (name, shape, *rest) in slots.items():  # of such a bank none has segments
+                bank.hold({key: Param(name, tuple(map(int, shape)), *rest[:4])})
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise BankError(f"{path} is damaged: its slots cannot be read: {error}") from None
 

@@ -19,7 +19,7 @@ from nas.network import initial
 from nas.op import Param
 from nas.plan import Plan
 from nas.supernet.bank import Bank
-from nas.supernet.slots import largest, named, slices, smallest
+from nas.supernet.slots import boxes, largest, named, smallest
 
 
 def nest(bank: Bank, plans: Sequence[Plan], least: Iterable[Plan]) -> None:
@@ -43,11 +43,12 @@ def _shrink(bank: Bank, key: str, inner: Param) -> None:
     """Begin a weight as that of the smallest subnet: of every output only the inputs and the
     middle of the kernel that all subnets read."""
     whole = bank.params[key]
-    read = slices((whole.shape[0], *inner.shape[1:]), whole.shape, whole.centred)
+    read, _ = boxes(inner._replace(shape=(whole.shape[0], *inner.shape[1:])), whole)
     value = initial(whole._replace(fan_in=inner.fan_in), key, bank.seed)
     tensor = bank.tensors[key]
     tensor.zero_()
-    tensor[read] = value[read].to(tensor.device)
+    for box in read:
+        tensor[box] = value[box].to(tensor.device)
 
 
 def _ends(plans: Iterable[Plan], share: str) -> set[str]:

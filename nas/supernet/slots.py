@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
 
 from nas.op import Param
 from nas.plan import Plan, Step
@@ -34,7 +38,8 @@ def named(plan: Plan, share: str = "path") -> Keys:
         if share == "index":
             met[slot] += 1
             slot += f"#{met[slot] - 1}"
-        slots.append([(param, f"{slot}.{param.name}") for param in step.params])
+        params = (param._replace(segments=()) for param in step.params)  # streams differ by place
+        slots.append([(param, f"{slot}.{param.name}") for param in params])
     return slots
 
 
@@ -62,6 +67,37 @@ def slices(shape: Sequence[int], whole: Sequence[int], centred: int) -> Box:
         for i, (a, b) in enumerate(zip(shape, whole, strict=True))
     ]
     return tuple(slice(at, at + size) for at, size in zip(starts, shape, strict=True))
+
+
+def boxes(param: Param, whole: Param) -> tuple[list[Box], int]:
+    """Where a smaller parameter lies in a larger one: in one box or, where joined streams lie along
+    an axis, in one for each of those that do not follow each other; and along which axis."""
+    parts, wholes = param.segments, whole.segments
+    axis = next((i for i, sizes in enumerate(wholes) if sizes), None)
+    if axis is None or len(parts) != len(wholes) or len(parts[axis]) != len(wholes[axis]):
+        return [slices(param.shape, whole.shape, param.centred)], 0
+    rest = slices(
+        (*param.shape[:axis], 0, *param.shape[axis + 1 :]),
+        (*whole.shape[:axis], 0, *whole.shape[axis + 1 :]),
+        param.centred,
+    )
+    found, begin = list[slice](), 0
+    for size, most in zip(parts[axis], wholes[axis], strict=True):
+        if size > most:
+            raise BankError(f"a stream of {size} channels is no part of one of {most}")
+        if found and found[-1].stop == begin:
+            found[-1] = slice(found[-1].start, begin + size)
+        else:
+            found.append(slice(begin, begin + size))
+        begin += most
+    return [(*rest[:axis], at, *rest[axis + 1 :]) for at in found], axis
+
+
+def take(tensor: Tensor, boxes: Sequence[Box], axis: int) -> Tensor:
+    """A tensor's elements in boxes, one behind the other along an axis; of one box a view."""
+    if len(boxes) == 1:
+        return tensor[boxes[0]]
+    return torch.cat([tensor[box] for box in boxes], axis)
 
 
 def around(boxes: Sequence[Box]) -> Box:
@@ -100,7 +136,19 @@ def _spanned(
     slots: dict[str, Param] = {}
     for param, key in pairs:
         other = slots.setdefault(key, param)
-        if other.shape != param.shape:
-            shape = tuple(map(pick, other.shape, param.shape))
-            slots[key] = other._replace(shape=shape, fan_in=pick(other.fan_in, param.fan_in))
+        if (other.shape, other.segments) != (param.shape, param.segments):
+            segments = _of_both(other, param, pick)
+            shape = tuple(
+                sum(sizes) if sizes else pick(a, b)
+                for a, b, sizes in zip_longest(other.shape, param.shape, segments)
+            )
+            fan_in = pick(other.fan_in, param.fan_in)
+            slots[key] = other._replace(shape=shape, fan_in=fan_in, segments=segments)
     return slots
+
+
+def _of_both(a: Param, b: Param, pick: Callable[[int, int], int]) -> tuple[tuple[int, ...], ...]:
+    """The segments of two parameters of one slot; none where these are not as many."""
+    if [len(sizes) for sizes in a.segments] != [len(sizes) for sizes in b.segments]:
+        return ()
+    return tuple(tuple(map(pick, x, y)) for x, y in zip(a.segments, b.segments, strict=True))

@@ -109,7 +109,7 @@ def test_a_masked_step_moves_the_touched_as_a_full_sized_gradient_would() -> Non
         one = plan(derivation, heads=[DIGITS])
         params = [
             {
-                p.name: leaves[f"{s.slot}.{p.name}"][twin.box(f"{s.slot}.{p.name}", p)]
+                p.name: leaves[f"{s.slot}.{p.name}"][twin.boxes(f"{s.slot}.{p.name}", p)[0][0]]
                 for p in s.params
             }
             for s in one.steps

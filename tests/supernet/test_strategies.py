@@ -160,7 +160,7 @@ def touched(bank: Bank, derivation: Derivation) -> dict[str, torch.Tensor]:
         for param in step.params:
             key = f"{step.slot}.{param.name}"
             masks[key] = torch.zeros(bank.params[key].shape, dtype=torch.bool)
-            masks[key][bank.box(key, param)] = True
+            masks[key][bank.boxes(key, param)[0][0]] = True
     return masks
 
 
@@ -232,7 +232,7 @@ def test_over_one_batch_gradients_add_up_and_over_several_they_are_averaged() ->
     for step in plan(one, heads=[DIGITS]).steps:
         for param in step.params:
             key = f"{step.slot}.{param.name}"
-            box = bank.box(key, param)
+            box = bank.boxes(key, param)[0][0]
             beside[key][box] += alone[key][box]
     for key, value in together.items():
         torch.testing.assert_close(value, beside[key], rtol=1e-4, atol=1e-6)
@@ -249,7 +249,7 @@ def test_over_one_batch_gradients_add_up_and_over_several_they_are_averaged() ->
             key, grad = f"{step.slot}.{param.name}", params[param.name].grad
             assert grad is not None
             torch.testing.assert_close(
-                averaged[key][bank.box(key, param)], grad, rtol=1e-4, atol=1e-6
+                averaged[key][bank.boxes(key, param)[0][0]], grad, rtol=1e-4, atol=1e-6
             )
 
 
