@@ -61,6 +61,8 @@ class _Attention:
     def write(self) -> None:
         """Write the operator down, at the node whose value it gives."""
         groups, stream = self.reader.groups, self.reader.stream(self.source)
+        if groups.parts(stream.width.group):
+            groups.pin(stream.width.group, "attention adds to channels that were joined")
         heads, features = Width(groups.new(self.heads), self.size), stream.width
         biased = any(rows.biased for rows in self.rows.values())
         tensors = {}

@@ -41,6 +41,8 @@ def part(reader: Reader, node: Node) -> None:
     stream = reader.stream(source)
     if name not in CHANNELWISE or stream.kind != "image" or shape_of(node)[0] != stream.shape[0]:
         raise reader.unread(node, "no operator is for it, and it may mix channels")
+    if reader.groups.parts(stream.width.group):
+        reader.groups.pin(stream.width.group, f"{name} reads it, which is kept as it is")
     given = [*others, *node.kwargs.values()]
     if not all(isinstance(v, int | float | str | list | tuple | None) for v in given):
         raise reader.unread(node, "it is given what cannot be written down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.fx import Node
@@ -12,35 +13,32 @@ from nas.around.reading import Reader, given, pair
 
 
 def max_pool(reader: Reader, node: Node) -> None:
-    source, kernel, stride, padding, dilation, ceil = given(node, 6)
-    usual = not ceil and pair(dilation, 1) == (1, 1)
-    _pool(reader, node, "max_pool", source, kernel, stride, padding, usual)
+    _, kernel, stride, padding, dilation, ceil = given(node, 6)
+    if pair(dilation, 1) != (1, 1):
+        return part(reader, node)
+    _pool(reader, node, "max_pool", (kernel, stride or kernel, padding or 0), {"ceil": bool(ceil)})
 
 
 def average_pool(reader: Reader, node: Node) -> None:
-    source, kernel, stride, padding, ceil, counted, divisor = given(node, 7)
-    usual = not ceil and divisor is None and (counted is not False or not any(pair(padding, 0)))
-    _pool(reader, node, "avg_pool", source, kernel, stride, padding, usual)
+    _, kernel, stride, padding, ceil, counted, divisor = given(node, 7)
+    if divisor is not None:
+        return part(reader, node)
+    args = {"ceil": bool(ceil), "counted": counted is not False}
+    _pool(reader, node, "avg_pool", (kernel, stride or kernel, padding or 0), args)
 
 
 def _pool(
-    reader: Reader,
-    node: Node,
-    operator: str,
-    source: Any,
-    kernel: Any,
-    stride: Any,
-    padding: Any,
-    usual: bool,
+    reader: Reader, node: Node, operator: str, sizes: Sequence[Any], args: Mapping[str, bool]
 ) -> None:
-    pairs = pair(kernel, 0), pair(stride or kernel, 0), pair(padding, 0)
-    if not usual or any(len(set(pair)) > 1 for pair in pairs):
+    pairs = [pair(size, 0) for size in sizes]
+    stream = reader.stream(node.args[0])
+    if any(height != width for height, width in pairs) or stream.kind != "image":
         return part(reader, node)
-    stream, ((k, _), (s, _), (p, _)) = reader.stream(source), pairs
-    args = {"kernel": k, "stride": s, "padding": p}
-    if p == (k - 1) // 2:
-        del args["padding"]
-    reader.add(node, operator, [source], stream.width, "image", args=args)
+    kernel, stride, padding = (height for height, _ in pairs)
+    given = {"kernel": kernel, "stride": stride, **{name: int(v) for name, v in args.items()}}
+    if padding != (kernel - 1) // 2:
+        given["padding"] = padding
+    reader.add(node, operator, [node.args[0]], stream.width, "image", args=given)
 
 
 def adaptive_pool(reader: Reader, node: Node) -> None:

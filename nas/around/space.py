@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.around.attention import attentions
-from nas.around.error import UnreadError
+from nas.around.error import TooManyError, UnreadError
 from nas.around.layers import LAYERS
 from nas.around.reading import Applied, Read, Reader, Reading
 from nas.around.terms import Term, in_order, terms_of
@@ -38,6 +38,7 @@ NAME = "own"  # of the task that stands for whichever a search will be for
 TOLERANCE = 1e-4  # of the largest output, between the module and its space's largest network
 BATCHES = (1, 4)
 PROBED = 8  # samples from which the norms of a probe have their statistics
+TOO_MANY = "a concatenation reads it, and free there would be too many to work out"
 PARTS = "_parts.py"  # ends the name of the file of functions
 IMPORTS = "import torch\nfrom torch import Tensor\n"
 SETTINGS = """\
@@ -96,7 +97,7 @@ class OwnSpace:
         try:
             return extreme(self.grammar, input=self.input, of="params")
         except TooLarge as error:
-            raise UnreadError(
+            raise TooManyError(
                 f"the space holds too much to be worked out: {error}; let fewer widths be elastic, "
                 "as --widths .5,1 or --pin PART"
             ) from None
@@ -228,9 +229,17 @@ def space_of(
     largest network does not give what the module gives.
     """
     elastic = _elastic(module, widths, depth, kernels, pin)
-    probe = _disturbed(module, tuple(input))  # norms as they were begun would hide errors
-    _checked(_written(probe, tuple(input), name, elastic), probe)
-    return _checked(_written(module, tuple(input), name, elastic), module)
+    try:
+        return _proven(module, tuple(input), name, elastic)
+    except TooManyError:
+        return _proven(module, tuple(input), name, replace(elastic, joined=False))
+
+
+def _proven(module: nn.Module, input: tuple[int, ...], name: str, elastic: Elastic) -> OwnSpace:
+    """The space, whose largest network gives what the module gives."""
+    probe = _disturbed(module, input)  # norms as they were begun would hide errors
+    _checked(_written(probe, input, name, elastic), probe)
+    return _checked(_written(module, input, name, elastic), module)
 
 
 def _elastic(
@@ -260,6 +269,8 @@ def _written(module: nn.Module, input: tuple[int, ...], name: str, elastic: Elas
     for applied in reading.applied:
         if applied.says and (path := innermost(applied.path, elastic.pinned)):
             reading.groups.pin(applied.says[1], f"{path} was to stay")
+        if applied.operator == "concat" and not elastic.joined:
+            reading.groups.pin(reading.streams[applied.output].width.group, TOO_MANY)
     trunk, head = _headed(reading)
     uses = "".join(f"use ./{name}{PARTS}:{part} as {part}\n" for part in reading.parts)
     text = f"{uses}{Writer(reading, elastic).text(trunk)}"

@@ -33,6 +33,7 @@ class Elastic:
     depth: str = "last"
     kernels: bool = False
     pinned: Sequence[str] = ()
+    joined: bool = True
 
 
 @dataclass(frozen=True)

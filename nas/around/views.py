@@ -112,10 +112,7 @@ def concat(reader: Reader, node: Node) -> None:
     channels = {"image": 1, "vector": 1, "last": 3}.get(kind)
     if channels is None or (axis or 0) % axes != channels:
         raise reader.unread(node, f"what is joined along axis {axis}: channels are read")
-    for stream in streams:
-        reader.groups.pin(stream.width.group, "a concatenation reads it")
-    size = node.meta["val"].shape[channels]
-    width = Width(reader.groups.new(size, "a concatenation makes it"))
+    width = Width(reader.groups.joined([stream.width for stream in streams]))
     reader.add(node, "concat", sources, width, kind)
     reader.joined[whole] = reader.number(node)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nas.around.error import UnreadError
-from nas.around.groups import Groups
+from nas.around.groups import Groups, Width
 from nas.around.reading import Applied, Read
 from nas.plan import Plan, Step
 
@@ -25,24 +25,46 @@ def by_importance(applied: Sequence[Applied], groups: Groups) -> dict[int, Tenso
     for entry in (entry for entry in applied if entry.operator not in ADDING):
         for tensor, axes in entry.tensors.values():
             for axis, width in axes:
-                group = groups.find(width.group)
-                if axis != 1 or groups.pinned(group):
+                if axis != 1:
                     continue
                 by_channel = tensor.transpose(0, 1).flatten(1).square().sum(1)
                 norm = by_channel.reshape(-1, width.times).sum(1)
-                norms[group] = norms.get(group, torch.zeros_like(norm)) + norm
-    return {group: norm.argsort(descending=True, stable=True) for group, norm in norms.items()}
+                parts = groups.parts(width.group) or (Width(width.group),)
+                sizes = [groups.size(part.group) * part.times for part in parts]
+                for part, own in zip(parts, norm.split(sizes), strict=True):
+                    group, each = groups.find(part.group), own.reshape(-1, part.times).sum(1)
+                    norms[group] = norms.get(group, torch.zeros_like(each)) + each
+    return {
+        group: norm.argsort(descending=True, stable=True)
+        for group, norm in norms.items()
+        if not groups.pinned(group)
+    }
 
 
 def ordered(read: Read, orders: Orders, groups: Groups) -> Tensor:
     """A tensor with its channels in the order of their groups."""
     tensor = read.tensor
     for axis, (group, times) in read.axes:
-        order = orders.get(groups.find(group))
-        if order is not None:
-            at = (order[:, None] * times + torch.arange(times)).flatten()
-            tensor = tensor.index_select(axis, at)
+        order = _order(group, orders, groups)
+        tensor = tensor.index_select(axis, _in_a_row(order, times))
     return tensor
+
+
+def _order(group: int, orders: Orders, groups: Groups) -> Tensor:
+    """The numbers of a group's channels in their order, of joined ones stream by stream."""
+    parts, begin, order = groups.parts(group), 0, list[Tensor]()
+    for part in parts:
+        own = _in_a_row(_order(part.group, orders, groups), part.times)
+        order.append(begin + own)
+        begin += len(own)
+    if parts:
+        return torch.cat(order)
+    group = groups.find(group)
+    return orders.get(group, torch.arange(groups.size(group)))
+
+
+def _in_a_row(order: Tensor, times: int) -> Tensor:
+    return (order[:, None] * times + torch.arange(times)).flatten()
 
 
 def fill(

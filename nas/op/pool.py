@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F, np, torch
 from nas.op.base import Arg, Args, Code, Composite, Operator, Part, Phase, Shapes, wants
-from nas.op.graph import Graph, Names
+from nas.op.graph import Graph, Names, NoOnnxForm
 from nas.op.shape import Shape, ShapeError, wants_image
 
 if TYPE_CHECKING:
@@ -69,24 +70,30 @@ class Pool(Composite):
 
 
 class MaxPool(Operator):
-    """The largest value in each window; `padding` -1 is (kernel - 1) // 2."""
+    """The largest value in each window; `padding` -1 is (kernel - 1) // 2. With `ceil` windows that
+    the padded picture's end cuts off count too, where they begin in the picture."""
 
     keeps = True
     name = "max_pool"
-    args = (
+    args: tuple[Arg, ...] = (
         Arg("kernel", "execution", 3, decides="kernel"),
         Arg("stride", "execution", 2, decides="resolution"),
         Arg("padding", "execution", -1, least=-1),
+        Arg("ceil", "execution", 0, least=0),
     )
     word: ClassVar[str] = "max"
     node: ClassVar[str] = "MaxPool"
-    counted: ClassVar[dict[str, int]] = {}
     nonlinear = True
 
     @staticmethod
     def _geometry(a: Args) -> tuple[int, int, int]:
         kernel, padding = int(a["kernel"]), int(a["padding"])
         return kernel, int(a["stride"]), (kernel - 1) // 2 if padding < 0 else padding
+
+    @staticmethod
+    def _words(a: Args) -> dict[str, bool]:
+        """What torch is told beside kernel, stride and padding."""
+        return {"ceil_mode": True} if a["ceil"] else {}
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         (x,) = xs
@@ -96,16 +103,32 @@ class MaxPool(Operator):
             raise ShapeError(f"padding {padding} is more than half of kernel {kernel}")
         if kernel > 2 * min(x.space) + 1:
             raise ShapeError(f"a window of {kernel} is more than twice as large as {x}")
-        space = tuple((size + 2 * padding - kernel) // stride + 1 for size in x.space)
+        space = tuple(
+            (size + 2 * padding - kernel) // stride + 1 + bool(more)
+            for size, more in zip(x.space, self._cut_off(x, a), strict=True)
+        )
         return (Shape("image", (x.channels, *space)),)
+
+    def _cut_off(self, x: Shape, a: Args) -> list[bool | None]:
+        """For each axis whether there is one window more, which its end cuts off; None where the
+        last window ends there."""
+        kernel, stride, padding = self._geometry(a)
+        more = list[bool | None]()
+        for size in x.space:
+            whole, rest = divmod(size + 2 * padding - kernel, stride)
+            begins = (whole + 1) * stride < size + padding
+            more.append(bool(a["ceil"]) and begins if rest else None)
+        return more
 
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         (x,) = xs
-        return (getattr(F, f"{self.word}_pool{x.ndim - 2}d")(x, *self._geometry(a)),)
+        pool = getattr(F, f"{self.word}_pool{x.ndim - 2}d")
+        return (pool(x, *self._geometry(a), **self._words(a)),)
 
     def code(self, xs: Shapes, a: Args) -> Code:
         kernel, stride, padding = self._geometry(a)
-        call = f"F.{self.word}_pool{len(xs[0].space)}d({{0}}, {kernel}, {stride}, {padding})"
+        words = "".join(f", {name}={value}" for name, value in self._words(a).items())
+        call = f"F.{self.word}_pool{len(xs[0].space)}d({{0}}, {kernel}, {stride}, {padding}{words})"
         return Code(None, call)
 
     def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
@@ -117,16 +140,32 @@ class MaxPool(Operator):
             kernel_shape=[kernel] * rank,
             strides=[stride] * rank,
             pads=[padding] * 2 * rank,
-            **self.counted,
+            **self._attributes(self._cut_off(xs[0], a), a),
         )
         return (node,)
 
+    @staticmethod
+    def _attributes(more: Sequence[bool | None], a: Args) -> dict[str, int]:
+        """What ONNX's node is told beside kernel, stride and padding. It counts windows that begin
+        in the padding too, so that axes must agree."""
+        if any(more) and False in more:
+            raise NoOnnxForm("a pool whose windows the end cuts off along one axis alone")
+        return {"ceil_mode": 1} if any(more) else {}
+
 
 class AvgPool(MaxPool):
-    """The mean of each window, padding counted."""
+    """The mean of each window, padding `counted` or not."""
 
     name, word, node, nonlinear = "avg_pool", "avg", "AveragePool", False
-    counted: ClassVar[dict[str, int]] = {"count_include_pad": 1}
+    args = (*MaxPool.args, Arg("counted", "execution", 1, least=0))
+
+    @staticmethod
+    def _words(a: Args) -> dict[str, bool]:
+        return MaxPool._words(a) | ({} if a["counted"] else {"count_include_pad": False})
+
+    @staticmethod
+    def _attributes(more: Sequence[bool | None], a: Args) -> dict[str, int]:
+        return MaxPool._attributes(more, a) | {"count_include_pad": int(a["counted"])}
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         shapes = super().outputs(xs, a)

@@ -125,6 +125,7 @@ class Col2Im(Operator):
     is what makes it hold all positions.
     """
 
+    keeps = True
     name = "col2im"
     args = (Arg("height", "shape"), Arg("width", "shape", 1), Arg("axes", "shape", 2))
 

@@ -367,6 +367,49 @@ def test_narrow_networks_have_the_channels_that_are_read(read: set[int]) -> None
         torch.testing.assert_close(given_, module(x), atol=1e-5, rtol=1e-5)
 
 
+class Branched(nn.Module):
+    """Of two branches of 8 channels each 4 are read, of their concatenation through a norm."""
+
+    def __init__(self, read: list[list[int]]):
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(3, 8, 3, 1, 1) for _ in range(2))
+        self.norm, self.second = nn.BatchNorm2d(16), nn.Conv2d(16, 6, 3, 1, 1)
+        self.fc = nn.Linear(6, 4)
+        kept = [8 * branch + i for branch, channels in enumerate(read) for i in channels]
+        with torch.no_grad():
+            self.norm.weight.uniform_(0.5, 2)
+            self.second.weight[:, [i for i in range(16) if i not in kept]] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(torch.cat([branch(x) for branch in self.branches], 1))
+        return self.fc(F.relu(self.second(F.relu(x))).mean((2, 3)))
+
+
+@given(*[st.sets(st.integers(0, 7), min_size=4, max_size=4)] * 2)
+@settings(max_examples=4, deadline=None)
+def test_narrow_networks_have_the_channels_of_each_branch_that_are_read(
+    left: set[int], right: set[int]
+) -> None:
+    torch.manual_seed(1)
+    module = Branched([sorted(left), sorted(right)]).eval()
+    space = space_of(module, (3, 8, 8), widths={"branches": (0.5, 1)})
+    half = extreme(space.grammar, input=space.input, of="params", largest=False)
+    planned, x = plan(half, heads=[space.task]), torch.randn(3, 3, 8, 8)
+    network, bank = space.network(), space.bank()
+    statistics = [
+        {
+            name: tensors[name][[*range(4), *range(8, 12)]] if step.shapes[0].channels == 16 else v
+            for name, v in tensors.items()
+            if name in step.operator.statistics
+        }
+        for step, tensors in zip(network.plan.steps, network.tensors(), strict=True)
+    ]
+    with torch.no_grad():
+        params = [{**v, **s} for v, s in zip(bank.views(planned), statistics, strict=True)]
+        logits = run(planned, params, x)["own"]
+        torch.testing.assert_close(logits, module(x), atol=1e-5, rtol=1e-5)
+
+
 @given(st.sets(st.integers(0, 3), min_size=2, max_size=2))
 @settings(max_examples=4, deadline=None)
 def test_narrow_attention_has_the_heads_that_are_read(read: set[int]) -> None:

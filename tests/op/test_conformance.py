@@ -160,8 +160,12 @@ CASES = [
             ("3x8x9", {"kernel": 2, "stride": 2}),
             ("3x8x8", {"kernel": 5, "stride": 1}),
             ("2x5x5x5", {"kernel": 3, "stride": 2, "padding": 0}),
+            ("3x8x7", {"kernel": 3, "stride": 2, "padding": 0, "ceil": 1}),
+            ("3x6x5", {"kernel": 2, "stride": 3, "padding": 1, "ceil": 1}),
         )
     ),
+    case("avg_pool", "3x8x9", counted=0),
+    case("avg_pool", "3x8x9", counted=0, ceil=1, kernel=3, stride=2),
     case("upsample", "3x5"),
     case("upsample", "3x4x5", factor=3),
     case("upsample", "2x3x3x3"),
