@@ -229,13 +229,13 @@ class ParetoFront:
 
     @property
     def devices(self) -> dict[str, str]:
-        """How networks were run whose latency was measured, by column."""
-        return {
-            column: measurement.device
-            for trial in self.trials
-            for column, measurement in trial.newest().items()
-            if column.partition("@")[0] == "latency_ms"
-        }
+        """How networks were run whose latency was measured, by column; of several ways all."""
+        ways: dict[str, dict[str, None]] = {}
+        for trial in self.trials:
+            for column, measurement in trial.newest().items():
+                if column.partition("@")[0] == "latency_ms":
+                    ways.setdefault(column, {})[measurement.device] = None
+        return {column: "; ".join(sorted(devices)) for column, devices in ways.items()}
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a table, one a trial."""

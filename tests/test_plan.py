@@ -298,3 +298,35 @@ def test_an_argument_that_came_later_leaves_the_keys_of_kept_banks_alone() -> No
 
     assert slot("conv(8)") == "conv:conv(stride=1,groups=1,bias=0,padding=-1)"
     assert slot("conv(8, dilation=1)") == slot("conv(8)") != slot("conv(8, dilation=2)")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("net = conv(4) batchnorm relu pool", 3 * 64 + 4 * 64),  # norm and relu write in place
+        ("net = clone(2) [conv(4); conv(4)] add", 3 * 64 + 4 * 64 + 4 * 64),
+        ("net = clone(2) [conv(5); conv(4)] concat", 5 * 64 + 4 * 64 + 9 * 64),
+        ("net = conv(8, stride=2) clone(2) [conv(8); identity] add relu", 2 * 8 * 16),
+        ("net = pool linear(5)", 3 * 64 + 3),
+        ("net = tokens attention(1, size=2)", 2 * 64 * 3 + 64 * (4 * 2 + 64)),
+    ],
+)
+def test_memory_is_what_is_alive_at_once(text: str, numbers: int) -> None:
+    planned = plan(replay(Grammar.parse(f"{text} output(coarse)"), [], input=(3, 8, 8)))
+    most = 3 * 64 + 8 * 16 if "stride=2" in text else 0
+    assert planned.memory_kb == pytest.approx(4 * max(numbers, most) / 1e3)
+
+
+@pytest.mark.parametrize("space", ["mobile", "fbnetv5-small", "einspace"])
+def test_memory_is_at_least_what_each_step_reads_and_writes(space: str) -> None:
+    grammar = Grammar.load(space)
+    for seed in range(5):
+        planned = plan(sample(grammar, random.Random(seed), input=(3, 16, 16)))
+        each = [
+            max(sum(x.elements for x in set(step.shapes)), planned.shapes[step.outputs[0]].elements)
+            for step in planned.steps
+            if len(set(step.inputs)) == 1
+        ]
+        everything = sum(shape.elements for shape in planned.shapes)
+        scratch = max(step.operator.scratch(step.shapes, step.args) for step in planned.steps)
+        assert max(each) <= planned.memory_kb * 1e3 / 4 <= everything + scratch

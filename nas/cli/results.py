@@ -138,11 +138,17 @@ def retrain(
         show(rows, columns_shown, "On the test split")
 
 
-@app.command(epilog="Example: nas export net --onnx")
+@app.command(epilog="Examples:\n\nnas export net --onnx\n\nnas export net --int8 --low 50")
 def export(
     folder: NetFolder,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="ONNX in integers, and what that does to the metrics.")
+    ] = False,
+    low: Annotated[
+        int | None, typer.Option(min=0, max=100, help="Percent of its weights in 4 bits.")
+    ] = None,
     prepared: Annotated[
         bool, typer.Option("--prepared", help="It takes prepared samples, not samples as found.")
     ] = False,
@@ -150,9 +156,11 @@ def export(
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
     with told():
-        if not (onnx or torch):
+        if not (onnx or torch or int8):
             raise ValueError(f"say what to write: nas export {folder} --onnx")
-        from nas.export import to_onnx, to_torch_export
+        if low is not None and not int8:
+            raise ValueError("--low says how many weights have four bits: with --int8")
+        from nas.export import to_int8, to_onnx, to_torch_export
 
         written = []
         if onnx:
@@ -163,6 +171,15 @@ def export(
             written.append(to_torch_export(folder, prepared=prepared, trust_code=trust_code))
         for path in written:
             write(f"wrote {path}, outputs equal to PyTorch's")
+        if int8:
+            given = to_int8(folder, low=low, prepared=prepared, trust_code=trust_code)
+            show(
+                [row._asdict() for row in given.judged],
+                ["task", "metric", "floats", "integers"],
+                "On the test split",
+            )
+            sizes = f"{given.floats_mb:.3g} MB, {given.integers_mb:.3g} MB in their bits"
+            write(f"wrote {given.path}; weights {sizes}")
 
 
 @app.command(

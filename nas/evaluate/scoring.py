@@ -10,7 +10,7 @@ from torch import Tensor
 from nas.archive import Measurement
 from nas.evaluate.base import Conditions, Fidelity
 from nas.measure import costs
-from nas.measure.runtime import RUNTIMES
+from nas.measure.runtime import RANGED, RUNTIMES, Forward
 from nas.network import Network
 from nas.plan import Plan
 from nas.task import METRICS, Scorer, Split, Task
@@ -32,7 +32,7 @@ def scores(
 ) -> list[Measurement]:
     """Every metric of the conditions' tasks on their split, and the costs of the plan."""
     device, measurements = conditions.device, list[Measurement]()
-    forward = RUNTIMES[conditions.runtime].load(plan, params, 1, device)
+    forward = _forward(plan, params, conditions)
     for group in groups(conditions.tasks):
         splits = {task.name: getattr(task.splits(), conditions.split) for task in group}
         scorers = {task.name: Scorer(task) for task in group}
@@ -59,6 +59,15 @@ def scores(
                 for name, value in scorers[task.name].score().items()
             ]
     return measurements + costs(plan)
+
+
+def _forward(plan: Plan, params: Sequence[Mapping[str, Tensor]], conditions: Conditions) -> Forward:
+    """What runs a network that is scored; of one in integers with the ranges of training inputs."""
+    if plan.precision.bits == 32:
+        runtime = RUNTIMES[conditions.runtime]
+        return runtime.load(plan, params, 1, conditions.device)
+    x = statistics_inputs(conditions.tasks, RANGED, conditions.seed)
+    return RUNTIMES["onnxruntime"].load(plan, params, 1, "cpu", x)
 
 
 def batch_size(split: Split) -> int:

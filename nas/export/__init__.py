@@ -7,6 +7,7 @@ to_onnx(Path("net"))                       # net/model.onnx, checked against tor
 
 from nas.export.code import ExportError, model_source
 from nas.export.folder import facts, load, note, save, save_weights
+from nas.export.integers import InIntegers, to_int8
 from nas.export.label import Teacher, label, module_teacher, network_teacher
 from nas.export.onnx import to_onnx, to_torch_export
 from nas.export.plain import plain
@@ -15,6 +16,7 @@ from nas.train import Recipe
 
 __all__ = [
     "ExportError",
+    "InIntegers",
     "Prediction",
     "Recipe",
     "Teacher",
@@ -30,6 +32,7 @@ __all__ = [
     "predict",
     "save",
     "save_weights",
+    "to_int8",
     "to_onnx",
     "to_torch_export",
 ]

@@ -26,6 +26,7 @@ from nas.network import Network
 from nas.op import Shape
 from nas.op.graph import OPSET, NoOnnxForm
 from nas.plan.onnx import input_name, onnx_graph, onnx_model
+from nas.task import Task
 from nas.task.preparation import BYTES, Preparation
 
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
@@ -192,6 +193,11 @@ class Plain(NamedTuple):
 def _plain(folder: Path, trust_code: bool, prepared: bool) -> Plain:
     """The folder's network as architecture.json and the weights have it; no code of it is run."""
     network, tasks, _, _ = load(folder, trust_code=trust_code)
+    return as_plain(network, tasks, prepared)
+
+
+def as_plain(network: Network, tasks: Sequence[Task], prepared: bool = False) -> Plain:
+    """A network as a plain model, that takes samples as they are found or `prepared`."""
     model, known = plain(network), all(task.known for task in tasks)
     preparation = one_preparation(tasks) if known and not prepared else None
     facts = {f"classes {task.name}": json.dumps(task.classes) for task in tasks}

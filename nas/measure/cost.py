@@ -20,7 +20,8 @@ class Cost:
     `of` a plan it is exact; without it the cost is measured on a device, which its measurements
     name. A run that measures it on several devices has a column for each, `latency_ms@pi4`; the
     bare name is that of the run's own. `counted` is what it comes to by `nas.Limits`: so many
-    units of its own are `per` of those.
+    units of its own are `per` of those, where numbers have 32 bits; what is `packed` is less where
+    they have fewer.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Cost:
     of: Callable[[Plan], float] | None = None
     counted: str = ""
     per: float = 1.0
+    packed: bool = False
     count: bool = False  # whether it is a whole number of things
     seldom: bool = False  # drawn only where it is asked for: another cost says the same
 
@@ -62,8 +64,24 @@ COSTS: dict[str, Cost] = {  # in the order of tables
             seldom=True,
         ),
         Cost(
-            "size_mb", "MB", "size", COUNTED, attrgetter("size_mb"), "params", 1e6 / 4, seldom=True
-        ),  # parameters of 32 bits in a megabyte
+            "size_mb",
+            "MB",
+            "size",
+            COUNTED,
+            attrgetter("size_mb"),
+            "params",
+            1e6 / 4,  # parameters of 32 bits in a megabyte
+            packed=True,
+            seldom=True,
+        ),
+        Cost(
+            "memory_kb",
+            "kB",
+            "memory of activations",
+            COUNTED,
+            attrgetter("memory_kb"),
+            seldom=True,
+        ),
     )
 }
 MEANINGS = {  # of what their measurements name as evaluator

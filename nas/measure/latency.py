@@ -28,6 +28,7 @@ LONGEST_S = 0.6  # that one network is timed; of a slow one there are fewer bloc
 FEWEST = 3  # blocks of even the slowest
 QUANTILE = 0.1
 WARM = 3  # blocks before any counts
+NUMBERS = "float32", "int8"  # that networks run in
 VERSION = re.compile(r" [0-9]\S*$")
 
 
@@ -59,10 +60,15 @@ class Deployment:
         at = f"@{self.name}" if self.name else ""
         return f"latency_ms{at}", f"latency_wall_ms{at}"
 
+    def of(self, plan: Plan) -> str:
+        """How a plan's network is run: as str() says, in the numbers that its precision says."""
+        return str(self) if plan.precision.bits == 32 else str(self).replace(*NUMBERS)
+
     def __str__(self) -> str:
         runtime = RUNTIMES[self.runtime]
         device = device_name(self.device if runtime.gpu else "cpu")
-        return f"{runtime.version}, {device}, threads {self.threads}, batch {self.batch}, float32"
+        how = f"threads {self.threads}, batch {self.batch}, {NUMBERS[0]}"
+        return f"{runtime.version}, {device}, {how}"
 
 
 def latency(plan: Plan, params: Params, deployment: Deployment | None = None) -> list[Measurement]:
@@ -86,6 +92,7 @@ def latencies(
     with threads(deployment.threads), torch.inference_mode():
         timed = [
             _Timed(
+                plan,
                 runtime.load(plan, params, deployment.threads, device),
                 torch.zeros((deployment.batch, *plan.input.dims), device=device),
             )
@@ -102,8 +109,8 @@ def latencies(
 class _Timed:
     """A loaded network, warmed up, and the times of its blocks."""
 
-    def __init__(self, forward: Forward, x: Tensor):
-        self.forward, self.x = forward, x
+    def __init__(self, plan: Plan, forward: Forward, x: Tensor):
+        self.plan, self.forward, self.x = plan, forward, x
         self.runs, self.seconds = 1, 0.0
         self.blocks: list[tuple[float, float]] = []  # ms of one pass, by CPU and by the wall
         while len(self.blocks) < WARM and self.seconds < LONGEST_S:
@@ -132,7 +139,7 @@ class _Timed:
                 low(times),
                 "ms",
                 evaluator=CLOCK,
-                device=str(deployment),
+                device=deployment.of(self.plan),
                 spread=_spread(times),
             )
             for name, times in pairs
@@ -140,8 +147,9 @@ class _Timed:
 
 
 def same_way(device: str, other: str) -> bool:
-    """Whether two latencies were measured alike, but for the version of what ran the network."""
-    (runtime, *how), (other_runtime, *other_how) = device.split(", "), other.split(", ")
+    """Whether two latencies were measured alike, but for the version of what ran the networks, and
+    for the numbers that these run in."""
+    (runtime, *how, _), (other_runtime, *other_how, _) = device.split(", "), other.split(", ")
     return VERSION.sub("", runtime) == VERSION.sub("", other_runtime) and how == other_how
 
 

@@ -13,17 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.op.graph import Graph
 from nas.plan import Plan, run
 from nas.plan.onnx import input_name, onnx_graph, onnx_model
+from nas.quantize import activation_ranges, fill, quantized
 
 Params = Sequence[Mapping[str, Tensor]]
 Forward = Callable[[Tensor], dict[str, Tensor]]
+RANGED, JUDGED = 256, 16  # samples at most that ranges are taken from, and damage is told on
+DRAWN = 4  # random samples, where ranges are of none of anybody's
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs a plan with its tensors: `load` makes, of these, a number of threads and a device,
-    a function of x (batch, *input) that gives the results by name.
+    """What runs a plan with its tensors; `loads` makes the function that `load` gives.
 
     package: what must be installed for it. extra: the extra of this package that installs it, ""
     where it is always there. gpu: whether it runs on the device named, and else on the CPU. onnx:
@@ -33,10 +36,22 @@ class Runtime:
     name: str
     words: str
     package: str
-    load: Callable[[Plan, Params, int, str], Forward]
+    loads: Callable[[Plan, Params, int, str, Tensor | None], Forward]
     extra: str = ""
     gpu: bool = False
     onnx: bool = False
+
+    def load(
+        self,
+        plan: Plan,
+        params: Params,
+        threads: int = 1,
+        device: str = "cpu",
+        x: Tensor | None = None,
+    ) -> Forward:
+        """A function of x (batch, *input) that gives the results by name. `x` here: samples that a
+        plan in integers has its ranges from; random ones will do to time it."""
+        return self.loads(plan, params, threads, device, x)
 
     @property
     def lacks(self) -> str:
@@ -56,12 +71,26 @@ class Runtime:
             return self.words
 
 
-def onnx_bytes(plan: Plan, params: Params) -> bytes:
-    """The plan in evaluation as an ONNX model, of x to its results. Raises NoOnnxForm."""
+def onnx_bytes(plan: Plan, params: Params, x: Tensor | None = None) -> bytes:
+    """The plan in evaluation as an ONNX model, of x to its results, in integers where its precision
+    says so; `x` (samples, *input) is what ranges are taken from. Raises NoOnnxForm."""
     graph = onnx_graph(plan, params)
+    if plan.precision.bits < 32:
+        graph = in_integers(graph, plan, x)
     model = onnx_model(graph, {input_name(plan): plan.input}, plan.output_shapes())
     data: bytes = model.SerializeToString()
     return data
+
+
+def in_integers(graph: Graph, plan: Plan, x: Tensor | None = None) -> Graph:
+    """A plan's graph quantized as its precision says."""
+    if x is None:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(DRAWN, *plan.input.dims, generator=generator)
+    samples, input = x[:RANGED].float().cpu().numpy(), (input_name(plan), plan.input)
+    ranges = activation_ranges(graph, input, samples)
+    bits = fill(graph, input, list(plan.outputs), samples[:JUDGED], plan.precision.low)
+    return quantized(graph, ranges, bits)
 
 
 def session(data: bytes, threads: int = 1) -> Any:
@@ -85,11 +114,13 @@ def forward_of(loaded: Any) -> Forward:
     return forward
 
 
-def _onnxruntime(plan: Plan, params: Params, threads: int, device: str) -> Forward:
-    return forward_of(session(onnx_bytes(plan, params), threads))
+def _onnxruntime(
+    plan: Plan, params: Params, threads: int, device: str, x: Tensor | None
+) -> Forward:
+    return forward_of(session(onnx_bytes(plan, params, x), threads))
 
 
-def _openvino(plan: Plan, params: Params, threads: int, device: str) -> Forward:
+def _openvino(plan: Plan, params: Params, threads: int, device: str, x: Tensor | None) -> Forward:
     import openvino
 
     core = openvino.Core()
@@ -98,7 +129,7 @@ def _openvino(plan: Plan, params: Params, threads: int, device: str) -> Forward:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # where bf16 is quick it would be taken
     }
-    loaded = core.compile_model(core.read_model(onnx_bytes(plan, params)), "CPU", ways)
+    loaded = core.compile_model(core.read_model(onnx_bytes(plan, params, x)), "CPU", ways)
     names = list(plan.outputs)
 
     def forward(x: Tensor) -> dict[str, Tensor]:
@@ -108,13 +139,23 @@ def _openvino(plan: Plan, params: Params, threads: int, device: str) -> Forward:
     return forward
 
 
-def _torch(plan: Plan, params: Params, threads: int, device: str) -> Forward:
+def _in_floats(plan: Plan) -> None:
+    """Raise ValueError for a plan that runs in integers."""
+    if plan.precision.bits < 32:
+        raise ValueError(f"torch runs no network of {plan.precision}: onnxruntime does")
+
+
+def _torch(plan: Plan, params: Params, threads: int, device: str, x: Tensor | None) -> Forward:
+    _in_floats(plan)
     return partial(run, plan, params)
 
 
-def _compiled(plan: Plan, params: Params, threads: int, device: str) -> Forward:
+def _compiled(
+    plan: Plan, params: Params, threads: int, device: str, x: Tensor | None = None
+) -> Forward:
     """Traced with the first batch, so that each network is code of its own: dynamo would compile
     what all share anew for each, and stops after eight."""
+    _in_floats(plan)
     compiled: list[Forward] = []
 
     def forward(x: Tensor) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ from nas.op.pool import (
 from nas.op.product import MatMul, Multiply, ScaledMatMul
 from nas.op.sequence import Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Kind, Shape, ShapeError
-from nas.op.stream import Add, Clone, Concat, Group, Identity, Output, UpsampleAdd
+from nas.op.stream import Add, Clone, Concat, Group, Identity, Output, Precision, UpsampleAdd
 
 OPERATORS: dict[str, Operator] = {
     op.name: op
@@ -68,6 +68,7 @@ OPERATORS: dict[str, Operator] = {
         Flatten(),
         Identity(),
         Output(),
+        Precision(),
         Clone(),
         Group(),
         Add(),

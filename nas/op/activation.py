@@ -22,7 +22,7 @@ class Activation(Operator):
     node: ClassVar[str]
     keywords: ClassVar[dict[str, float]] = {}
     attributes: ClassVar[dict[str, float]] = {}  # of the node
-    nonlinear = keeps = True
+    nonlinear = keeps = in_place = True
 
     def outputs(self, xs: Shapes, a: Args) -> Shapes:
         return xs

@@ -145,6 +145,12 @@ class SelfAttention(nn.Module):
         positions, features = xs[0].dims
         return heads * size * (8 * positions * features + 4 * positions * positions)
 
+    def scratch(self, xs: Shapes, a: Args) -> int:
+        """Queries, keys, values, what they come to, and how much a position attends to each."""
+        heads, size = self._sizes(xs[0], a)
+        positions = xs[0].dims[0]
+        return positions * heads * (4 * size + positions)
+
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
         heads = int(a["heads"])
         q, k, v = (

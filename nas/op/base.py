@@ -103,6 +103,7 @@ class Operator(ABC):
     commutes: ClassVar[bool] = False  # its inputs may come in any order
     even: ClassVar[bool] = False  # it takes streams alike, so what fits one fits all
     splits: ClassVar[bool] = False  # its arguments say how many streams come out
+    in_place: ClassVar[bool] = False  # each number that comes out may lie where one was read
     keeps: ClassVar[bool] = False  # what comes out has the channels that enter, in their order
 
     def __eq__(self, other: object) -> bool:
@@ -173,6 +174,10 @@ class Operator(ABC):
         if self.role in ("pass", "copy"):
             return 0
         return sum(shape.elements for shape in self.outputs(xs, a))
+
+    def scratch(self, xs: Shapes, a: Args) -> int:
+        """Numbers that it holds beside what it reads and writes, for a batch of one, at most."""
+        return 0
 
     @abstractmethod
     def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors: ...

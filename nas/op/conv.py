@@ -185,6 +185,7 @@ class SqueezeExcite(Operator):
     """Channels scaled by a gate computed from their means (Hu et al. 2018). `inner` features are
     between the two maps, 0: a `ratio` of the channels, 4 at least."""
 
+    in_place = True
     keeps = True
     name = "squeeze_excite"
     args = (

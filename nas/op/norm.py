@@ -28,6 +28,7 @@ def _scale(channels: int) -> tuple[Param, ...]:
 class BatchNorm(Operator):
     """Batch normalisation of an image's channels or a vector's features (Ioffe & Szegedy 2015)."""
 
+    in_place = True
     keeps = True
     name = "batchnorm"
     args = (EPS,)
@@ -88,6 +89,7 @@ def _joining(x: Tensor, p: Weights, mean: Tensor, var: Tensor, seen: int, eps: f
 class LayerNorm(Operator):
     """Normalisation of the last axis (Ba et al. 2016)."""
 
+    in_place = True
     keeps = True
     name = "layernorm"
     args = (EPS,)
@@ -147,6 +149,7 @@ class ChannelNorm(nn.LayerNorm):
 class GroupNorm(Operator):
     """Normalisation of groups of an image's channels over space (Wu & He 2018)."""
 
+    in_place = True
     keeps = True
     name = "groupnorm"
     args = (Arg("groups", "shape"), EPS)
@@ -184,6 +187,7 @@ class LayerScale(Operator):
     """Every channel times a learned number (Touvron et al. 2021, "Going deeper with image
     transformers", eq. 5)."""
 
+    in_place = True
     keeps = True
     name = "layer_scale"
     helper: ClassVar[str] = '''

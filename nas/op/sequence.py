@@ -229,6 +229,7 @@ class Tokens(Operator):
 class Positional(Operator):
     """A learned encoding of every element's place, added."""
 
+    in_place = True
     keeps = True
     name = "positional"
     helper: ClassVar[str] = '''

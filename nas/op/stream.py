@@ -41,6 +41,21 @@ class Output(Identity):
     args = (Arg("name", "shape", type="word"), Arg("also", "shape", "", "word"))
 
 
+class Precision(Identity):
+    """Identity that says in how many bits the network runs: 32, or 8 in integers, and there how
+    many percent of its weights have 4 (SimQ-NAS, 2023)."""
+
+    name = "precision"
+    args = (Arg("bits", "execution", 8), Arg("low", "execution", 0, least=0, most=100))
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        if a["bits"] not in (8, 32):
+            raise ShapeError(f"a network of {a['bits']} bits: 8 and 32 can be run")
+        if a["low"] and a["bits"] == 32:
+            raise ShapeError("of a network of 32 bits no weights have 4")
+        return xs
+
+
 STREAMS = 1_024  # that an operator makes of one
 
 
@@ -111,6 +126,7 @@ class Group(Operator):
 class Add(Operator):
     """The sum of streams of one shape."""
 
+    in_place = True
     keeps = True
     name = "add"
     streams_in = None

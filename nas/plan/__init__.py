@@ -5,7 +5,7 @@ A Network runs it on its own parameters, a subnet on views of a bank; costs and 
 
 from __future__ import annotations
 
-from nas.plan.plan import Plan, Step, run
+from nas.plan.plan import FLOAT, Plan, Precision, Step, run
 from nas.plan.writer import nontrivial, plan
 
-__all__ = ["Plan", "Step", "nontrivial", "plan", "run"]
+__all__ = ["FLOAT", "Plan", "Precision", "Step", "nontrivial", "plan", "run"]

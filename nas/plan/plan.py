@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nas.op import EVAL, Args, Operator, Param, Phase, Shape, Shapes
 from nas.op.sequence import convolve, grid
+from nas.plan.memory import peak
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -37,6 +38,19 @@ class Step(NamedTuple):
     part: str = ""
 
 
+class Precision(NamedTuple):
+    """In how many bits a network runs, and of eight how many percent of its weights have four."""
+
+    bits: int = 32
+    low: int = 0
+
+    def __str__(self) -> str:
+        return "32 bits" if self.bits == 32 else f"8 bits, {self.low} % of its weights 4"
+
+
+FLOAT = Precision()
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Steps in order; value 0 is the input. `outputs` names the values that are results:
@@ -46,6 +60,7 @@ class Plan:
     steps: tuple[Step, ...]
     shapes: tuple[Shape, ...]
     outputs: Mapping[str, int]
+    precision: Precision = FLOAT
 
     @cached_property
     def readers(self) -> Counter[int]:
@@ -94,8 +109,21 @@ class Plan:
 
     @property
     def size_mb(self) -> float:
-        """Parameters as 32-bit floats, in megabytes of 1,000,000 bytes."""
-        return self.params * 4 / 1e6
+        """Parameters in megabytes of 1,000,000 bytes: as 32-bit floats or, where the network runs
+        in integers, weights in their bits, and biases and the scale of each channel in 32."""
+        if self.precision.bits == 32:
+            return self.params * 4 / 1e6
+        shapes = [param.shape for step in self.steps for param in step.params]
+        weights = sum(prod(shape) for shape in shapes if len(shape) > 1)
+        channels = sum(shape[0] for shape in shapes if len(shape) > 1)
+        others = self.params - weights + channels
+        return (weights * (1 - self.precision.low / 200) + 4 * others) / 1e6
+
+    @cached_property
+    def memory_kb(self) -> float:
+        """What activations take at most at a time, for a batch of one, in kB of 1,000 bytes: four
+        for each number, or one where the network runs in integers. Weights are not counted."""
+        return peak(self) * self.precision.bits / 8 / 1e3
 
     @cached_property
     def depth(self) -> int:
@@ -122,7 +150,8 @@ class Plan:
             applied.append(_digest(step.operator.name, args, *inputs))
             hashes |= {v: _digest(applied[-1], str(i)) for i, v in enumerate(step.outputs)}
         named = [f"{name}={hashes[i]}" for name, i in sorted(self.outputs.items())]
-        return _digest(*sorted(applied), *named)
+        bits = [] if self.precision.bits == 32 else [str(self.precision)]
+        return _digest(*sorted(applied), *named, *bits)
 
     @cached_property
     def trivial(self) -> str:
@@ -143,7 +172,8 @@ class Plan:
     def only(self, name: str) -> Plan:
         """What one of the results takes, and nothing else."""
         outputs = {name: self.outputs[name]}
-        return Plan(self.input, alive(self.steps, outputs.values()), self.shapes, outputs)
+        steps = alive(self.steps, outputs.values())
+        return Plan(self.input, steps, self.shapes, outputs, self.precision)
 
     def output_shapes(self) -> dict[str, Shape]:
         return {name: self.shapes[i] for name, i in self.outputs.items()}

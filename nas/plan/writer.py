@@ -15,7 +15,7 @@ from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
 from nas.op import Arg, Args, Operator, Shape, Shapes, Value, infer
 from nas.op.base import Segments, segmented
-from nas.plan.plan import Plan, Step, alive
+from nas.plan.plan import Plan, Precision, Step, alive
 
 if TYPE_CHECKING:
     from nas.task import Task
@@ -52,7 +52,8 @@ def plan(
     if heads is not None:
         attached = [(task, writer.head(task, outputs, derivation.grammar)) for task in heads]
         outputs = {task.name: value for task, value in attached}
-    return Plan(shape, alive(writer.steps, outputs.values()), tuple(writer.shapes), outputs)
+    steps = alive(writer.steps, outputs.values())
+    return Plan(shape, steps, tuple(writer.shapes), outputs, writer.precision)
 
 
 def _unnamed(values: Sequence[int]) -> dict[str, int]:
@@ -80,6 +81,7 @@ class _Writer:
         self.segments: list[Segments] = [()]  # of each value
         self.steps: list[Step] = []
         self.named: dict[str, int] = {}
+        self.precision = Precision()
         self.names: set[str] = set()
         self.numbers: Counter[str] = Counter()
 
@@ -92,6 +94,8 @@ class _Writer:
                 if term.operator.name == "output":
                     names = (str(term.args["name"]), str(term.args["also"]))
                     self.named |= {name: streams[0] for name in names if name}
+                elif term.operator.name == "precision":
+                    self.precision = Precision(int(term.args["bits"]), int(term.args["low"]))
             elif term == OPEN:
                 brackets.append((streams[1:], []))
                 streams = streams[:1]

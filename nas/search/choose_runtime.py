@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from math import ceil
 
 import torch
@@ -17,6 +18,7 @@ from nas.evaluate.scoring import batch_size, statistics_inputs
 from nas.events import Listener, Told
 from nas.measure.latency import threads
 from nas.measure.runtime import RUNTIMES
+from nas.plan import FLOAT
 from nas.search.problem import Problem
 from nas.search.run import Run
 from nas.search.settings import Settings
@@ -59,12 +61,13 @@ def faster(problem: Problem, bank: Bank) -> tuple[str, str]:
     for number in range(TRIED + 1):  # the first begins what all use
         derivation = problem.space.draw(random.Random(f"{problem.settings.seed}/{number}"))
         subnet = Subnet.of(bank, derivation, list(tasks), inputs)
+        planned = replace(subnet.plan, precision=FLOAT)  # integers are always run by the other
         results = {}
         for name in spent:
             begun = time.process_time()
             try:
                 with threads(1), torch.inference_mode():
-                    forward = RUNTIMES[name].load(subnet.plan, subnet.tensors, 1, "cpu")
+                    forward = RUNTIMES[name].load(planned, subnet.tensors, 1, "cpu")
                     loaded = time.process_time()
                     results[name] = forward(x)
             except Exception as error:

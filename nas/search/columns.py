@@ -147,20 +147,21 @@ def kept(columns: Mapping[str, float], limits: Sequence[Limit]) -> bool:
     return all(limit.keeps(columns) for limit in limits if limit.name in columns)
 
 
-def counted(limits: Sequence[Limit]) -> dict[str, int]:
-    """The bounds on what can be counted of a derivation, by the name that `Limits` has for it."""
+def counted(limits: Sequence[Limit], bits: int = 32) -> dict[str, int]:
+    """The bounds on what can be counted of a derivation, by the name that `Limits` has for it,
+    where weights have so many bits at least."""
     bounds: dict[str, int] = {}
     for limit in limits:
         cost = cost_named(limit.name)
         if cost and cost.counted:
-            bound = int(limit.bound * cost.per)
+            bound = int(limit.bound * cost.per * (32 / bits if cost.packed else 1))
             bounds[cost.counted] = min(bound, bounds.get(cost.counted, bound))
     return bounds
 
 
-def counted_by_any(aims: Sequence[Aim]) -> dict[str, int]:
+def counted_by_any(aims: Sequence[Aim], bits: int = 32) -> dict[str, int]:
     """The bounds that no aim goes beyond."""
-    each = [counted(aim.limits) for aim in aims]
+    each = [counted(aim.limits, bits) for aim in aims]
     return {
         name: max(bounds[name] for bounds in each)
         for name in each[0]

@@ -23,6 +23,7 @@ from nas.supernet.chain import ends_first
 from nas.supernet.nested import nest
 from nas.task import Task
 
+FEWEST_BITS = 4  # of a weight, where a space says in how many a network runs
 OPEN_TERMINALS = 256  # of a derivation of a recursive space, where nothing else is said
 OPEN_LIMITS = {"params": 5_000_000, "flops": 50_000_000, "activations": 1_000_000}
 OPEN_SIZE = (8, 200)  # operators of its random derivations
@@ -140,7 +141,7 @@ class Problem:
     @property
     def most(self) -> Limits:
         """What derivations of a recursive grammar may cost at most."""
-        return within(counted_by_any(self.aims))
+        return within(counted_by_any(self.aims, self._bits))
 
     @cached_property
     def space(self) -> Space:
@@ -151,7 +152,7 @@ class Problem:
         """
         if not self.grammar.finite:
             return Space(self.grammar, self.input, self.most, self.settings.size or OPEN_SIZE)
-        bounds = counted_by_any(self.aims)
+        bounds = counted_by_any(self.aims, self._bits)
         served = partial(Space, self.grammar, self.input, tasks=self.tasks, budgets=self.budgets)
         if not bounds:
             return served()
@@ -166,6 +167,11 @@ class Problem:
                 _ = space.smallest
                 return space
         raise self._too_tight(bounds)
+
+    @property
+    def _bits(self) -> int:
+        """Those of a weight that has the fewest."""
+        return FEWEST_BITS if "precision" in self.grammar.calls else 32
 
     @property
     def budgets(self) -> tuple[float, ...]:

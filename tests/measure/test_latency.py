@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     what another process takes beside."""
     now = SimpleNamespace(cpu=0.0, wall=0.0, ms=7.0, beside_ms=0.0, order=[], runs=0)
 
-    def load(plan: Any, params: Any, n: int, device: str) -> Any:
+    def load(plan: Any, params: Any, n: int, device: str, ranged: Any) -> Any:
         name = len(now.order)
         now.order.append([])
 
@@ -97,7 +97,7 @@ def test_quick_networks_run_often_in_a_block_and_slow_ones_seldom(clock: SimpleN
 def test_torch_runs_on_as_many_threads_as_it_says(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[int] = set()
 
-    def load(plan: Any, params: Any, n: int, device: str) -> Any:
+    def load(plan: Any, params: Any, n: int, device: str, ranged: Any) -> Any:
         return lambda x: seen.add(torch.get_num_threads())
 
     record = RUNTIMES["torch"].__class__("torch", "torch", "torch", load)

@@ -43,7 +43,7 @@ def slow(name: str, seconds: float, gap: float = 0.0) -> Runtime:
     """A runtime that takes longer, and whose results are off."""
     usual = RUNTIMES[name]
 
-    def load(plan: Any, params: Any, n: int, device: str) -> Any:
+    def load(plan: Any, params: Any, n: int, device: str, ranged: Any) -> Any:
         forward = usual.load(plan, params, n, device)
 
         def slowly(x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -137,7 +137,7 @@ def test_a_latency_that_fails_is_said_and_costs_its_trials_their_place_alone(
 ) -> None:
     calls: list[int] = []
 
-    def load_some(plan: Any, params: Any, n: int, device: str) -> Any:
+    def load_some(plan: Any, params: Any, n: int, device: str, ranged: Any) -> Any:
         if plan.flops > 100_000:
             raise RuntimeError("out of memory")
         calls.append(plan.flops)
