@@ -48,7 +48,11 @@ def attentions(reader: Reader) -> Mapping[Node, Callable[[], None]]:
 class _Attention:
     def __init__(self, reader: Reader, node: Node):
         self.reader, self.node, self.nodes = reader, node, {node}
-        _, self.heads, self.positions, self.size = node.meta["val"].shape
+        sizes = {tuple(entering.meta["val"].shape[1:]) for entering in node.args[:3]}  # type: ignore[union-attr]
+        if len(sizes) > 1 or any(len(shape) != 3 for shape in sizes):
+            shapes = ", ".join(str([*shape]) for shape in sorted(sizes, key=str))
+            raise reader.unread(node, f"query, key and value of {shapes}: (heads, positions, size)")
+        ((self.heads, self.positions, self.size),) = sizes
         self._usual()
         self.rows = {name: self._rows(of) for name, of in zip(NAMES, node.args[:3], strict=True)}
         sources = {rows.source for rows in self.rows.values()}

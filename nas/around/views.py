@@ -32,8 +32,10 @@ def reshape(reader: Reader, node: Node) -> None:
             return _laid_out(reader, node, shape[:2], "last")
         case "turned" if to == 3 and shape[0] == stream.shape[0]:
             return _laid_out(reader, node, shape[1:], "image")
-        case "point" | "vector" if to in (1, 3):
-            return reader.same(node, source, "vector" if to == 1 else "")
+        case "point" | "vector" if to == 1:
+            return reader.same(node, source, "vector")
+        case "point" | "vector" if to == 3 and shape[1:] == (1, 1):
+            return reader.same(node, source, "point")
     raise reader.unread(node, f"of {list(stream.shape)} it makes {list(shape)}")
 
 
@@ -98,6 +100,8 @@ def cut(reader: Reader, node: Node) -> None:
 def concat(reader: Reader, node: Node) -> None:
     """Channels of several values in a row, or an item of the module's own before a sequence."""
     sources, axis = given(node, 2)
+    if reader.traced.constant(sources[-1]) is not None:
+        raise reader.unread(node, "values of the module's own are joined behind others")
     token = reader.traced.constant(sources[0])
     if token is not None and len(sources) == 2:
         return _class_token(reader, node, token, sources[1], axis)

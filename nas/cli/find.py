@@ -26,6 +26,7 @@ from nas.cli.options import (
     On,
     Out,
     Processes,
+    Profiles,
     RunFolder,
     Sampler,
     Size,
@@ -47,7 +48,8 @@ from nas.terminal import err, live, show, show_run, show_trust, told, write
     "nas search mobile --task scenes-classify --task scenes-segment --per-task --out runs/each\n\n"
     "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
     "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --out runs/mine\n\n"
-    "nas search mobile --task digits --latency threads=2 --latency name=torch,runtime=torch"
+    "nas search mobile --task digits --latency threads=2 --latency name=torch,runtime=torch\n\n"
+    "nas search mobile --task digits --profile pi4.json --max latency_ms@pi4=20"
 )
 def search(
     space: SpaceName = "",
@@ -62,6 +64,7 @@ def search(
     ] = False,
     objectives: Objectives = None,
     latency: Latencies = None,
+    profile: Profiles = None,
     max: Most = None,
     min: Least = None,
     layout: Layout = None,
@@ -105,6 +108,7 @@ def search(
             "per_task": per_task or None,
             "objectives": columns(objectives or "") or None,
             "latency": [Latency.parse(text) for text in latency or ()] or None,
+            "profiles": [str(path.absolute()) for path in profile or ()] or None,
             "budget_s": seconds(budget) if budget else None,
         }
         facts |= {key: value for key, value in options.items() if value is not None}

@@ -60,6 +60,10 @@ Latencies = Annotated[
         help="As runtime=torch,threads=4,batch=8; with name=pi it is latency_ms@pi (repeatable).",
     ),
 ]
+Profiles = Annotated[
+    list[Path] | None,
+    typer.Option("--profile", help="A device's, from nas probe: latency_ms@NAME (repeatable)."),
+]
 Most = Annotated[
     list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
 ]

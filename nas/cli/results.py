@@ -16,6 +16,7 @@ from nas.cli.options import (
     NetFolder,
     On,
     Processes,
+    Profiles,
     RunFolder,
     TrustCode,
     app,
@@ -27,6 +28,7 @@ from nas.terminal import live, show, show_front, show_fronts, show_trivial, told
 @app.command(
     epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
     "nas front runs/first --objectives accuracy,params --csv > front.csv\n\n"
+    "nas front runs/first --profile pi4.json --objectives accuracy,latency_ms@pi4\n\n"
     "nas front net-a net-b net-c     (networks on the test split, once retrained)"
 )
 def front(
@@ -35,6 +37,7 @@ def front(
     sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
     objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
     task: Annotated[str, typer.Option(help="The front of one of several tasks.")] = "",
+    profile: Profiles = None,
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -47,6 +50,8 @@ def front(
             whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)
+            if profile:
+                whole = whole.on_devices(profile)
             if whole.settings.per_task and not (task or where or sort or csv or objectives):
                 show_fronts(whole, whole.fronts())
                 show_trivial(whole)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import Json, SpaceName, TrustCode, app
+from nas.cli.options import Json, SpaceName, Tasks, TrustCode, app
 from nas.terminal import live, show, show_survey, told, write
 
 
@@ -87,6 +87,39 @@ def tasks() -> None:
             shape = "x".join(map(str, task.input or ()))
             classes = f"{len(task.classes)} classes" if task.classes else "classes at hand"
             write(f"{name:<18}{shape:<10}{classes}, {task.metric}: {task.title}")
+
+
+@app.command(
+    epilog="Examples:\n\nnas probe mobile --task mine=./photos --out probe\n\n"
+    "There, on the device, with onnxruntime alone:  python probe/time_models.py --name pi4\n\n"
+    "nas search mobile --task mine=./photos --profile probe/pi4.json --max latency_ms@pi4=20"
+)
+def probe(
+    space: SpaceName,
+    task: Tasks,
+    out: Annotated[Path, typer.Option(help="A new folder, for the device.")],
+    networks: Annotated[int, typer.Option(help="Networks to be timed there.")] = 60,
+    seed: int = 0,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write networks of a space to be timed on another device, for its profile."""
+    from nas.events import Progress
+    from nas.grammar import Grammar
+    from nas.probe import probe as write_probe
+    from nas.task import load_tasks
+
+    with told(), live() as shown:
+        grammar = Grammar.load(space, trust_code=trust_code)
+        tasks = load_tasks(task or (), trust_code=trust_code)
+        write_probe(
+            grammar,
+            tasks,
+            out,
+            networks=networks,
+            seed=seed,
+            listener=lambda done, total: shown(Progress("writing networks", done, total)),
+        )
+    write(f"wrote {out}: on the device, python {out}/time_models.py --name NAME")
 
 
 @app.command(

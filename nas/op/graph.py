@@ -31,6 +31,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.constants: dict[str, Array] = {}
+        self.fixed: set[str] = set()  # constants that nobody learned
         self.step = ""
 
     def __call__(self, op: str, *values: str, **attributes: Any) -> str:
@@ -48,11 +49,14 @@ class Graph:
         """Give a value the name of a result."""
         self.nodes.append(Node("Identity", (value,), (name,), {}))
 
-    def constant(self, value: Array) -> str:
-        """The name of an array that stays as it is, in float32 where it holds fractions."""
+    def constant(self, value: Array, *, learned: bool = True) -> str:
+        """The name of an array that stays as it is, in float32 where it holds fractions; `learned`
+        is off of what is no parameter."""
         name = f"{self.step}/constant_{len(self.constants)}"
         real = np.issubdtype(value.dtype, np.floating)
-        self.constants[name] = np.ascontiguousarray(value, np.float32 if real else None)
+        self.constants[name] = np.asarray(value, np.float32 if real else None, order="C")
+        if not learned:
+            self.fixed.add(name)
         return name
 
     def number(self, value: float) -> str:

@@ -101,7 +101,7 @@ class Im2Col(Operator):
         channels, axes, kernel = xs[0].channels, int(a["axes"]), int(a["kernel"])
         places = kernel**axes
         each = np.eye(places, dtype=np.float32).reshape(places, 1, *[kernel] * axes)
-        weight = graph.constant(np.tile(each, (channels, *[1] * (axes + 1))))
+        weight = graph.constant(np.tile(each, (channels, *[1] * (axes + 1))), learned=False)
         windows = graph("Conv", *values, weight, group=channels, **_conv_sizes(a))
         flat = graph("Reshape", windows, graph.integers(0, channels * places, -1))
         return (graph("Transpose", flat, perm=[0, 2, 1]),)

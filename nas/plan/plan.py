@@ -113,16 +113,16 @@ class Plan:
         in integers, weights in their bits, and biases and the scale of each channel in 32."""
         if self.precision.bits == 32:
             return self.params * 4 / 1e6
-        shapes = [param.shape for step in self.steps for param in step.params]
-        weights = sum(prod(shape) for shape in shapes if len(shape) > 1)
-        channels = sum(shape[0] for shape in shapes if len(shape) > 1)
+        maps = [p.shape for step in self.steps for p in step.params if p.init == "fan_in"]
+        weights, channels = sum(map(prod, maps)), sum(shape[0] for shape in maps)
         others = self.params - weights + channels
         return (weights * (1 - self.precision.low / 200) + 4 * others) / 1e6
 
     @cached_property
     def memory_kb(self) -> float:
         """What activations take at most at a time, for a batch of one, in kB of 1,000 bytes: four
-        for each number, or one where the network runs in integers. Weights are not counted."""
+        for each number, or one where the network runs in integers, as if all of it did. Weights are
+        not counted."""
         return peak(self) * self.precision.bits / 8 / 1e3
 
     @cached_property

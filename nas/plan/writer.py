@@ -13,9 +13,9 @@ from nas.grammar import Apply, Derivation, Grammar
 from nas.grammar.derivation import Input
 from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
-from nas.op import Arg, Args, Operator, Shape, Shapes, Value, infer
+from nas.op import Arg, Args, Operator, Shape, ShapeError, Shapes, Value, infer
 from nas.op.base import Segments, segmented
-from nas.plan.plan import Plan, Precision, Step, alive
+from nas.plan.plan import FLOAT, Plan, Precision, Step, alive
 
 if TYPE_CHECKING:
     from nas.task import Task
@@ -81,7 +81,8 @@ class _Writer:
         self.segments: list[Segments] = [()]  # of each value
         self.steps: list[Step] = []
         self.named: dict[str, int] = {}
-        self.precision = Precision()
+        self.precision = FLOAT
+        self.said = False  # in how many bits it runs
         self.names: set[str] = set()
         self.numbers: Counter[str] = Counter()
 
@@ -95,7 +96,7 @@ class _Writer:
                     names = (str(term.args["name"]), str(term.args["also"]))
                     self.named |= {name: streams[0] for name in names if name}
                 elif term.operator.name == "precision":
-                    self.precision = Precision(int(term.args["bits"]), int(term.args["low"]))
+                    self._run_in(Precision(int(term.args["bits"]), int(term.args["low"])))
             elif term == OPEN:
                 brackets.append((streams[1:], []))
                 streams = streams[:1]
@@ -160,6 +161,13 @@ class _Writer:
             )
         )
         return list(outputs)
+
+    def _run_in(self, precision: Precision) -> None:
+        """Take down in how many bits the network runs; raises ShapeError where that was said to be
+        other ones."""
+        if self.said and precision != self.precision:
+            raise ShapeError(f"one network runs in {self.precision}, and in {precision}: say one")
+        self.precision, self.said = precision, True
 
     def _name(self, place: str) -> str:
         name = base = _identifier(place)

@@ -7,6 +7,7 @@ here; Nagel et al. 2021, "A White Paper on Neural Network Quantization", section
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 from nas.lazy import np
@@ -23,23 +24,38 @@ USUAL, LOW = 8, 4  # bits of a weight
 
 def fill(
     graph: Graph, input: tuple[str, Shape], results: Sequence[str], x: Array, percent: int
-) -> dict[str, int]:
-    """The bits of each map's weights by the name of its result: four for at least `percent` of all
-    weights, of the maps that are damaged least by it, and eight for the others.
+) -> dict[str, Array]:
+    """The bits of each map's channels by the name of its result: four for `percent` of all weights
+    (a channel's more at most), of the maps that are damaged least by it, and eight for the others.
+    Of the last such map only so many channels have four, those whose weights move least.
 
     results: the names of the graph's. x: (samples, *shape) on which damage is told.
     """
     maps = weights_of(graph)
-    sizes = {name: graph.constants[weight].size for name, (weight, _) in maps.items()}
-    bits, wanted, low = dict.fromkeys(maps, USUAL), percent / 100 * sum(sizes.values()), 0
+    weights = {name: graph.constants[weight] for name, (weight, _) in maps.items()}
+    bits = {
+        name: np.full(weights[name].shape[axis], USUAL, np.int64)
+        for name, (_, axis) in maps.items()
+    }
+    left = percent / 100 * sum(weight.size for weight in weights.values())
     between = 0 < percent < 100
     damages = sensitivities(graph, input, results, x) if between else dict.fromkeys(maps, 0.0)
-    for name in sorted(maps, key=lambda name: damages[name] / sizes[name]):
-        if low >= wanted:
+    for name in sorted(maps, key=lambda name: damages[name] / weights[name].size):
+        if left <= 0:
             break
-        bits[name] = LOW
-        low += sizes[name]
+        each = weights[name].size // len(bits[name])
+        few = min(len(bits[name]), ceil(left / each))
+        bits[name][_steadiest(weights[name], maps[name][1])[:few]] = LOW
+        left -= few * each
     return bits
+
+
+def _steadiest(weight: Array, axis: int) -> Array:
+    """A weight's channels, first those that rounding to four bits moves least for their size."""
+    integers, scale = rounded(weight, LOW, axis)
+    apart = np.moveaxis(weight, axis, 0).reshape(len(scale), -1)
+    near = np.moveaxis(integers, axis, 0).reshape(len(scale), -1) * scale[:, None]
+    return np.argsort(np.square(near - apart).sum(1), kind="stable")
 
 
 def sensitivities(

@@ -31,7 +31,9 @@ def weights_of(graph: Graph) -> dict[str, tuple[str, int]]:
 
 
 def _is_map(graph: Graph, node: Node) -> bool:
-    return node.op in CHANNELS and node.inputs[1] in graph.constants
+    """Whether a node is a map with learned weights."""
+    named = node.op in CHANNELS and node.inputs[1] in graph.constants
+    return named and node.inputs[1] not in graph.fixed
 
 
 def quantized_values(graph: Graph) -> list[str]:
@@ -55,17 +57,17 @@ def quantized_values(graph: Graph) -> list[str]:
     return list(values)
 
 
-def quantized(graph: Graph, ranges: Ranges, bits: Mapping[str, int]) -> Graph:
+def quantized(graph: Graph, ranges: Ranges, bits: Mapping[str, int | Array]) -> Graph:
     """The same graph with maps in integers.
 
-    ranges: of every value of `quantized_values`. bits: of each map's weights, by the name of its
-    result.
+    ranges: of every value of `quantized_values`. bits: of each map's weights, of all or of each
+    channel, by the name of its result.
     """
     return _Quantizer(graph, ranges, bits).graph
 
 
 class _Quantizer:
-    def __init__(self, graph: Graph, ranges: Ranges, bits: Mapping[str, int]):
+    def __init__(self, graph: Graph, ranges: Ranges, bits: Mapping[str, int | Array]):
         self.ranges, self.values = ranges, set(quantized_values(graph))
         self.graph = Graph()
         self.graph.constants = dict(graph.constants)
@@ -102,7 +104,7 @@ class _Quantizer:
         whole = self.graph("QuantizeLinear", value, scale, zero)
         return self.graph("DequantizeLinear", whole, scale, zero)
 
-    def _mapped(self, node: Node, weight: Array, bits: int) -> list[str]:
+    def _mapped(self, node: Node, weight: Array, bits: int | Array) -> list[str]:
         """A map's weight and bias in integers: the names of what they come to."""
         axis = CHANNELS[node.op]
         whole, scale = rounded(weight, bits, axis)
@@ -121,12 +123,13 @@ class _Quantizer:
         return self.graph("DequantizeLinear", *given, axis=axis)
 
 
-def rounded(weight: Array, bits: int, axis: int) -> tuple[Array, Array]:
-    """A weight as integers of so many bits, held in bytes, and the scale of each channel along an
-    axis: symmetric, without the least integer."""
+def rounded(weight: Array, bits: int | Array, axis: int) -> tuple[Array, Array]:
+    """A weight as integers of so many bits (of all, or of each channel along an axis), held in
+    bytes, and the scale of each channel: symmetric, without the least integer."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    limit = 2 ** (bits - 1) - 1
+    limit = np.broadcast_to(2 ** (np.asarray(bits) - 1) - 1, weight.shape[axis])
     scale = np.maximum(np.abs(weight).max(axis=others), LEAST) / limit
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    whole = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit)
+    bound = limit.reshape(shape)
+    whole = np.clip(np.rint(weight / scale.reshape(shape)), -bound, bound)
     return whole.astype(np.int8), scale.astype(np.float32)

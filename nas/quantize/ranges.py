@@ -70,7 +70,7 @@ def activation_ranges(
     if input[0] in names:
         found[input[0]] = float(x.min()), float(x.max())
     made = [name for name in names if name != input[0]]
-    for results in Runner(graph, input, made).parts(x):
+    for results in Runner(graph, input, made).parts(x) if made else ():
         for name, value in zip(made, results, strict=True):
             low, high = float(value.min()), float(value.max())
             if not (np.isfinite(low) and np.isfinite(high)):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from nas.archive import Trial
 from nas.front import Limit, Objective, ParetoFront
 from nas.measure import COSTS, cost_named
+from nas.measure.profile import column_of
 from nas.search.settings import Settings
 from nas.task import TARGETS, Metric, Task
 from nas.task.target.base import LOSS, NLL
@@ -49,7 +50,7 @@ def columns_of(settings: Settings, tasks: Named) -> list[str]:
     long = [f"{_prefix(task)}{metric.name}" for task in tasks for metric in _metrics(task)]
     short = [metric.name for metric in _metrics(tasks[0])] if len(tasks) == 1 else []
     named = [f"{cost}@{entry.name}" for entry in settings.latency if entry.name for cost in CLOCKED]
-    costs = [*COSTS, *named]
+    costs = [*COSTS, *named, *map(column_of, settings.profiles)]
     own = [f"{_prefix(task)}{cost}" for task in tasks for cost in costs if settings.per_task]
     return [*short, *costs, *long, *own]
 

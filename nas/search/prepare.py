@@ -58,6 +58,8 @@ def check(problem: Problem, trust_code: bool) -> None:
     if problem.settings.start and not breeds(sampler, problem.grammar):
         raise SettingsError(f"start is for samplers that breed, and this is {sampler}: say tree")
     check_runtimes(problem)
+    check_precision(problem)
+    _ = problem.profiles
     problem.seeds()
     _ = problem.space
     check_data(problem)
@@ -95,6 +97,25 @@ def check_data(problem: Problem) -> None:
     for task in problem.tasks:
         _ = task.class_weights
     Feed(problem.tasks, Recipe(augment=True), torch.device("cpu"), ahead=False)
+
+
+def check_precision(problem: Problem) -> None:
+    """Raise where a space says in how many bits networks run, and something here runs none of
+    integers."""
+    if "precision" not in problem.grammar.calls:
+        return
+    if problem.grammar.used:
+        names = ", ".join(problem.grammar.used)
+        raise RunError(
+            f"{problem.grammar.name} runs networks in integers, and operators of your own "
+            f"({names}) have no form there: leave precision out"
+        )
+    for deployment in problem.deployments:
+        if not RUNTIMES[deployment.runtime].onnx:
+            raise SettingsError(
+                f"{problem.grammar.name} runs networks in integers, and {deployment.runtime} runs "
+                f"none: measure {deployment.columns[0]} in onnxruntime (latency.runtime)"
+            )
 
 
 def check_runtimes(problem: Problem) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,10 +10,11 @@ from functools import cached_property, partial
 
 from nas.archive import Measurement
 from nas.evaluate import BANKED, EVALUATORS, Conditions, usual
-from nas.grammar import Derivation, Grammar, GrammarError, Limits, seed
+from nas.grammar import Derivation, Grammar, GrammarError, Limits, sample, seed
 from nas.grammar.count import count, cover, extreme
 from nas.measure import COSTS, costs
 from nas.measure.latency import Deployment
+from nas.measure.profile import Profile, ProfileError, loaded
 from nas.measure.runtime import usual as usual_runtime
 from nas.plan import Plan, plan
 from nas.search.columns import Aim, aims_of, column, counted, counted_by_any, kept_by_any
@@ -23,6 +25,7 @@ from nas.supernet.chain import ends_first
 from nas.supernet.nested import nest
 from nas.task import Task
 
+PROFILED = 20  # networks that are drawn to see whether a profile knows a space
 FEWEST_BITS = 4  # of a weight, where a space says in how many a network runs
 OPEN_TERMINALS = 256  # of a derivation of a recursive space, where nothing else is said
 OPEN_LIMITS = {"params": 5_000_000, "flops": 50_000_000, "activations": 1_000_000}
@@ -103,11 +106,32 @@ class Problem:
         """What can be counted of an architecture with the heads of the tasks, and of a network for
         each task alone where each finds its own."""
         whole = plan(derivation, heads=self.tasks)
-        named = {m.name: m.value for m in costs(whole)}
+        named = {m.name: m.value for m in self._told(whole)}
         for task in self.tasks if self.settings.per_task else ():
-            own = costs(whole, task.name)
+            own = self._told(whole, task.name)
             named |= {column(task, self.tasks, m.name): m.value for m in own}
         return named
+
+    def _told(self, whole: Plan, task: str | None = None) -> list[Measurement]:
+        """What can be counted of a network, or of what a task takes of it, and what profiles of
+        devices tell of it."""
+        own = whole.only(task) if task else whole
+        predicted = [profile.measurement(own, task) for profile in self.profiles.values()]
+        return [*costs(whole, task), *predicted]
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Of devices whose latencies are predicted, by column. Raises ProfileError for one that
+        tells nothing of this space."""
+        profiles = loaded(self.settings.profiles)
+        if profiles:
+            rng = random.Random(0)
+            drawn = [sample(self.grammar, rng, input=self.input) for _ in range(PROFILED)]
+            plans = [plan(derivation, heads=self.tasks) for derivation in drawn]
+            for name, profile in profiles.items():
+                if lacking := profile.lacks(plans, self.input):
+                    raise ProfileError(f"{name} cannot be told of {self.grammar.name}: {lacking}")
+        return profiles
 
     def _least(self, derivation: Derivation) -> dict[str, float]:
         """What can be counted of an architecture; where each task finds its own, of the cheapest
@@ -117,16 +141,18 @@ class Problem:
             return every
         return {
             name: min(every[column(task, self.tasks, name)] for task in self.tasks)
-            for name, cost in COSTS.items()
-            if cost.of
+            for name in [*(name for name, cost in COSTS.items() if cost.of), *self.profiles]
         }
 
-    def own_costs(self, derivation: Derivation) -> list[Measurement]:
-        """What can be counted of a network for each task alone, where each finds its own."""
-        if not self.settings.per_task:
+    def more_costs(self, derivation: Derivation) -> list[Measurement]:
+        """What an evaluator does not tell: costs of a network for each task alone, where each finds
+        its own, and what profiles of devices predict."""
+        if not (self.settings.per_task or self.profiles):
             return []
         whole = plan(derivation, heads=self.tasks)
-        return [cost for task in self.tasks for cost in costs(whole, task.name)]
+        predicted = [profile.measurement(whole) for profile in self.profiles.values()]
+        tasks = self.tasks if self.settings.per_task else ()
+        return [*predicted, *(cost for task in tasks for cost in self._told(whole, task.name))]
 
     def keeps(self, derivation: Derivation) -> bool:
         """Whether an architecture keeps the limits, as far as it can be counted; where each task
@@ -154,10 +180,17 @@ class Problem:
             return Space(self.grammar, self.input, self.most, self.settings.size or OPEN_SIZE)
         bounds = counted_by_any(self.aims, self._bits)
         served = partial(Space, self.grammar, self.input, tasks=self.tasks, budgets=self.budgets)
-        if not bounds:
-            return served()
-        # heads cost something too, and parts that no head reads nothing
         top = extreme(self.grammar, input=self.input)
+        told = self.costs(top)
+        if not any(limit.name in told for aim in self.aims for limit in aim.limits):
+            return served()
+        if not bounds:
+            space = served(None, keeps=self.keeps)
+            with suppress(GrammarError):
+                _ = space.smallest
+                return space
+            raise self._too_tight(bounds)
+        # heads cost something too, and parts that no head reads nothing
         whole, alone = self._least(top), plan(top)
         spare = {name: max(0, int(whole[name]) - getattr(alone, name)) for name in bounds}
         trunk = {name: bound - spare[name] for name, bound in bounds.items()}
@@ -189,6 +222,18 @@ class Problem:
                     f"smallest for {', '.join(task.name for task in self.tasks)} has {least:,.0f}; "
                     "allow that much"
                 )
+        smallest = self.costs(extreme(self.grammar, input=self.input, largest=False))
+        broken = [
+            f"{limit.name} is {smallest[limit.name]:.4g} and {limit} is asked for"
+            for aim in self.aims
+            for limit in aim.limits
+            if limit.name in smallest and not limit.keeps(smallest)
+        ]
+        if broken:
+            return RunError(
+                f"no network of {self.grammar.name} was found that keeps the limits: of the one "
+                f"with the fewest FLOPs {'; '.join(broken)}"
+            )
         return RunError(
             f"no network of {self.grammar.name} was found that keeps all of "
             f"{', '.join(self.settings.limits)}: each alone can be kept; allow more of one"

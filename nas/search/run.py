@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +17,8 @@ from nas.files import refuse_links
 from nas.front import Limit, Objective, ParetoFront
 from nas.grammar import Derivation, Grammar
 from nas.measure import cost_named
+from nas.measure.profile import Profile
+from nas.plan import plan
 from nas.search.columns import Aim, Named, aims_of, column, columns_of, own_column
 from nas.search.folder import RunError, read_facts
 from nas.search.gain import Gain, gain
@@ -43,6 +47,7 @@ class Run:
     def __init__(self, folder: Path, *, trust_code: bool = False, **changed: Any):
         self.folder = folder
         self.trust_code = trust_code
+        self.profiles: tuple[Profile, ...] = ()  # of devices whose latencies trials have too
         if folder.is_dir():
             refuse_links(folder)
         self.written = read_facts(folder)
@@ -105,7 +110,27 @@ class Run:
     @property
     def trials(self) -> tuple[Trial, ...]:
         with Archive.open(self.folder) as archive:
-            return archive.trials
+            trials = archive.trials
+        return tuple(map(self._predicted, trials)) if self.profiles else trials
+
+    def _predicted(self, trial: Trial) -> Trial:
+        """A trial with what profiles of devices predict."""
+        if trial.state == "failed":
+            return trial
+        derivation = Derivation.read(trial.text, self.grammar)
+        planned = plan(derivation, heads=self.tasks)
+        more = (profile.measurement(planned) for profile in self.profiles)
+        return replace(trial, measurements=(*trial.measurements, *more))
+
+    def on_devices(self, paths: Sequence[str | Path]) -> Run:
+        """The same run with what profiles of devices predict of every trial, as latency_ms@NAME.
+        Raises ProfileError for one that tells nothing of the run's space."""
+        run, settings = (
+            copy(self),
+            self.settings.model_copy(update={"profiles": tuple(map(str, paths))}),
+        )
+        run.profiles = tuple(Problem(settings, self.grammar, tuple(self.tasks)).profiles.values())
+        return run
 
     def trial(self, id: str) -> Trial:
         """A trial by its id or the id's beginning; ArchiveError names the nearest."""

@@ -54,6 +54,9 @@ class Settings(Strict):
     latency: tuple[Latency, ...] = setting(
         (Latency(),), "how networks are run", min_length=1, max_length=16
     )
+    profiles: tuple[str, ...] = setting(
+        (), "files of devices, as nas probe has them made: latency_ms@NAME of each, predicted"
+    )
     evaluate_in: Literal["auto", "torch", "onnxruntime"] = setting(
         "auto", "what runs subnets that are evaluated on a CPU; auto is the faster"
     )
@@ -99,6 +102,15 @@ class Settings(Strict):
         if len(set(names)) < len(names):
             raise ValueError("two have one name: give each but one a name of its own")
         return value
+
+    @model_validator(mode="after")
+    def _devices_apart(self) -> Settings:
+        devices = [Path(path).stem for path in self.profiles]
+        names = [*devices, *(entry.name for entry in self.latency if entry.name)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"two latencies are latency_ms@{twice}: give one another name")
+        return self
 
     @model_validator(mode="after")
     def _ends(self) -> Settings:

@@ -61,7 +61,7 @@ class Worker:
             conditions = replace(conditions, parents=parents, origin=job.lineage.origin)
         derivation = Derivation.read(job.derivation, grammar)
         evaluated = EVALUATORS[job.evaluator].measure(derivation, conditions)
-        own = self.problem.own_costs(derivation)
+        own = self.problem.more_costs(derivation)
         return evaluated._replace(measurements=[*evaluated.measurements, *own])
 
     def _undefined(self, evaluated: Evaluated) -> str:

@@ -23,6 +23,7 @@ from nas.supernet.slots import (
     larger,
     largest,
     named,
+    put,
     slices,
     take,
     within,
@@ -134,11 +135,7 @@ class Bank:
             with torch.no_grad():
                 for step, values in zip(named(plan, bank.share), tensors, strict=True):
                     for param, key in step:
-                        places, axis = boxes(param, bank.params[key])
-                        sizes = [box[axis].stop - box[axis].start for box in places]
-                        parts = values[param.name].split(sizes, axis)
-                        for box, part in zip(places, parts, strict=True):
-                            bank.tensors[key][box].copy_(part)
+                        put(bank.tensors[key], values[param.name], *boxes(param, bank.params[key]))
 
     def part(self, plan: Plan, *, optimizer: str | None = None) -> Bank:
         """A bank of its own with copies of what a plan takes of this one."""

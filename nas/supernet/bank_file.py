@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from nas.files import metadata, replacing
 from nas.op import Param
 from nas.supernet.bank import Bank
-from nas.supernet.slots import BankError, slices
+from nas.supernet.slots import BankError, boxes, put, smallest, take
 
 STATE = "/"  # begins the names of the optimizer's state in a file, and never a slot's
 
@@ -35,6 +35,8 @@ def save_bank(
     }
     if bank.grows:
         own["slots"] = json.dumps(bank.params)
+    if segments := {key: p.segments for key, p in bank.params.items() if p.segments}:
+        own["segments"] = json.dumps(segments)
     try:
         with replacing(path) as part:
             save_file(whole, part, metadata={**(facts or {}), **own})
@@ -100,6 +102,7 @@ def begin_bank(bank: Bank, path: Path) -> str:
     if bank.grows:
         _agree(bank, path, facts_of(path))
     names = {key: key for key in check_names(path, bank.tensors)}
+    segments = _segments(facts_of(path), path)
     with safe_open(path, framework="pt") as file:
         there = list(file.keys())
         names |= _other_heads(bank, {key: file.get_slice(key).get_shape() for key in there})
@@ -107,11 +110,23 @@ def begin_bank(bank: Bank, path: Path) -> str:
             theirs, mine = file.get_tensor(other), bank.tensors[key]
             if theirs.dim() != mine.dim():
                 continue
-            centred = bank.params[key].centred
-            common = tuple(map(min, theirs.shape, mine.shape))
-            part = theirs[slices(common, tuple(theirs.shape), centred)]
-            mine[slices(common, tuple(mine.shape), centred)] = part.to(mine.device)
+            own = bank.params[key]
+            other_param = own._replace(shape=tuple(theirs.shape), segments=segments.get(other, ()))
+            common = smallest([(own, key), (other_param, key)])[key]
+            part = take(theirs, *boxes(common, other_param)).to(mine.device)
+            put(mine, part, *boxes(common, own))
     return f"{len(names)} of {len(bank.tensors)} slots begin with weights of {path}"
+
+
+def _segments(facts: Mapping[str, str], path: Path) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """The segments of a file's slots, by key."""
+    try:
+        given = json.loads(facts.get("segments", "{}"))
+        return {
+            str(key): tuple(tuple(map(int, sizes)) for sizes in axes) for key, axes in given.items()
+        }
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise BankError(f"{path} is damaged: its segments cannot be read: {error}") from None
 
 
 def _other_heads(bank: Bank, shapes: Mapping[str, Sequence[int]]) -> dict[str, str]:

@@ -100,6 +100,13 @@ def take(tensor: Tensor, boxes: Sequence[Box], axis: int) -> Tensor:
     return torch.cat([tensor[box] for box in boxes], axis)
 
 
+def put(tensor: Tensor, value: Tensor, boxes: Sequence[Box], axis: int) -> None:
+    """Give a tensor's elements in boxes those of a value, a box behind the other along an axis."""
+    sizes = [box[axis].stop - box[axis].start for box in boxes]
+    for box, part in zip(boxes, value.split(sizes, axis), strict=True):
+        tensor[box].copy_(part)
+
+
 def around(boxes: Sequence[Box]) -> Box:
     """The smallest box that holds some."""
     return tuple(
@@ -116,8 +123,15 @@ def within(box: Box, outer: Box) -> Box:
 
 
 def largest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:
-    """Every slot of some parameters with the elementwise largest shape."""
-    return _spanned(pairs, max)
+    """Every slot of some parameters with the elementwise largest shape; with segments where the
+    largest stream of each is in one parameter, and a slot of these no larger than without."""
+    pairs = list(pairs)
+    whole = _spanned(pairs, max)
+    plain = _spanned(((param._replace(segments=()), key) for param, key in pairs), max)
+    return {
+        key: param if param.shape == plain[key].shape else plain[key]
+        for key, param in whole.items()
+    }
 
 
 def smallest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:

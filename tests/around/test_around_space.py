@@ -446,6 +446,16 @@ def test_narrow_attention_has_the_heads_that_are_read(read: set[int]) -> None:
         ),
         (lambda q, k, v: F.scaled_dot_product_attention(q, k, v).relu(), "between it and its maps"),
         (lambda q, k, v: (q @ k.mT).softmax(-1) @ v, "unflatten|matmul"),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v[..., :2]).repeat(1, 1, 1, 2),
+            "value of",
+        ),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(
+                *(t.flatten(0, 1) for t in (q, k, v))
+            ).unflatten(0, (-1, 4)),
+            "query, key and value of",
+        ),
     ],
 )
 def test_attention_that_is_another_is_named(attend: Any, words: str) -> None:
@@ -639,6 +649,14 @@ def counted(m: Any, x: Tensor) -> Tensor:
         (lambda m, x: m.conv(x), "put a mean over space behind it|gives .8, 8, 8. for each sample"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3))) if x.sum() > 0 else x, "cannot be traced"),
         (lambda m, x: m.fc(m.conv(x).reshape(len(x), -1)[:, :8]), "len.x. fixes it"),
+        (
+            lambda m, x: m.fc(
+                F.batch_norm(
+                    m.flat(m.conv(x).mean((2, 3))).view(-1, 2, 2, 2), torch.zeros(2), torch.ones(2)
+                ).flatten(1)
+            ),
+            "of .8. it makes .2, 2, 2.",
+        ),
         (counted, "changes the module's state"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)).softmax(0)), "softmax.*no operator"),
         (lambda m, x: m.fc(m.conv(x).mean((2, 3)) + 1), "a sum with a number"),

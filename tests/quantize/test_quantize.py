@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nas.grammar import Grammar, replay
-from nas.measure.runtime import in_integers, onnx_bytes
+from nas.measure.runtime import RUNTIMES, in_integers, onnx_bytes
 from nas.network import Network
+from nas.op import ShapeError
 from nas.op.graph import Graph
 from nas.plan import Plan, Precision
 from nas.plan.onnx import onnx_graph
@@ -64,7 +65,7 @@ def by_hand(graph: Graph, x: np.ndarray) -> np.ndarray:
         match node.op:
             case "QuantizeLinear":
                 value, scale, zero = given_
-                y: Any = np.clip(np.rint(value / scale) + float(zero[0]), 0, 255)
+                y: Any = np.clip(np.rint(value / scale) + float(zero), 0, 255)
             case "DequantizeLinear":
                 value, scale, zero = given_
                 shape = [1] * np.ndim(value)
@@ -157,7 +158,68 @@ def test_weights_that_nothing_reads_are_the_first_to_have_four_bits() -> None:
     damages = sensitivities(graph, input, ["coarse"], x)
     assert damages[second] == 0 and min(damages[name] for name in (first, *others)) > 0
     bits = fill(graph, input, ["coarse"], x, 30)
-    assert bits == {first: 8, second: 4, **dict.fromkeys(others, 8)}
+    low = {name: int((each == 4).sum()) for name, each in bits.items()}
+    assert low[second] >= 7 and low[first] == 0
+    share = sum(graph.constants[w].size for w, _ in weights_of(graph).values())
+    assert _low_weights(graph, bits) >= 0.3 * share
+
+
+def _low_weights(graph: Graph, bits: Any) -> int:
+    """How many weights have four bits."""
+    sizes = {name: graph.constants[w].size for name, (w, _) in weights_of(graph).items()}
+    return sum(sizes[name] * int((each == 4).sum()) // len(each) for name, each in bits.items())
+
+
+@pytest.mark.parametrize("low", [0, 25, 50, 75, 100])
+def test_as_many_weights_have_four_bits_as_is_said(low: int) -> None:
+    made, x = network("net = conv(8) relu conv(32) relu conv(32) relu pool linear(10)"), samples()
+    graph, input = graph_of(made)
+    bits = fill(graph, input, ["coarse"], x, low)
+    maps = weights_of(graph)
+    whole = sum(graph.constants[weight].size for weight, _ in maps.values())
+    channel = max(graph.constants[w].size // len(bits[name]) for name, (w, _) in maps.items())
+    assert low / 100 * whole <= _low_weights(graph, bits) < low / 100 * whole + channel
+
+
+POOLS = ["avg_pool", "avg_pool(2, stride=2, padding=0)", "avg_pool(3, stride=2, counted=0)"]
+
+
+@pytest.mark.parametrize("pool", [*POOLS, "max_pool", "max_pool(2, stride=2, ceil=1)", "upsample"])
+def test_what_lies_between_maps_runs(pool: str) -> None:
+    made, x = network(f"net = conv(8) relu {pool} conv(4)"), samples(8)
+    plan = replace(made.plan, precision=Precision(8))
+    forward = RUNTIMES["onnxruntime"].load(plan, made.tensors(), x=torch.from_numpy(x))
+    with torch.no_grad():
+        wanted = made(torch.from_numpy(x))["coarse"]
+    ours = forward(torch.from_numpy(x))["coarse"]
+    assert float((ours - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()) < 0.06
+
+
+@pytest.mark.parametrize("text", ["conv(4)", "linear(4) relu", "pool linear(3)", "conv(4) relu"])
+def test_networks_of_one_map_run(text: str) -> None:
+    made, x = network(f"net = {text}"), samples(8)
+    graph, input = graph_of(made)
+    ranges = activation_ranges(graph, input, x)
+    whole = quantized(graph, ranges, dict.fromkeys(weights_of(graph), 8))
+    (ours,) = Runner(whole, input, ["coarse"])(x)
+    (floats,) = Runner(graph, input, ["coarse"])(x)
+    assert np.abs(ours - floats).max() < 0.1 * np.abs(floats).max()
+
+
+def test_what_nobody_learned_is_no_weight() -> None:
+    made = network("net = conv(8) relu im2col(3, stride=2, padding=1) relu linear(16) relu pool")
+    graph, _ = graph_of(made)
+    sizes = [graph.constants[weight].size for weight, _ in weights_of(graph).values()]
+    assert sizes == [8 * 3 * 9, 16 * 72]
+
+
+def test_a_network_runs_in_one_precision() -> None:
+    text = "net = clone(2) [precision(8) conv(4); precision(32) conv(4)] add"
+    with pytest.raises(
+        ShapeError, match="one network runs in 8 bits, 0 % of its weights 4, and in"
+    ):
+        network(text)
+    assert network("net = precision(8) conv(4) precision(8)").plan.precision == Precision(8)
 
 
 def test_what_is_filled_in_damages_less_than_what_is_drawn() -> None:
@@ -172,7 +234,7 @@ def test_what_is_filled_in_damages_less_than_what_is_drawn() -> None:
         damages = []
         filled = fill(graph, input, ["coarse"], x, 50)
         sizes = {name: graph.constants[w].size for name, (w, _) in weights_of(graph).items()}
-        low = sum(size for name, size in sizes.items() if filled[name] == 4)
+        low = _low_weights(graph, filled)
         assert low >= 0.5 * sum(sizes.values())
         drawn = dict.fromkeys(sizes, 8)
         for name in rng.sample(list(sizes), len(sizes)):
@@ -204,9 +266,11 @@ def test_one_sample_and_constant_ones_have_ranges() -> None:
         assert np.isfinite(ours).all()
 
 
-def test_a_size_counts_bits() -> None:
-    plan = network("net = conv(4, kernel=1) linear(2)").plan
-    weights, biases, channels = 4 * 3 + 2 * 8, 2, 4 + 2
+@pytest.mark.parametrize("more", ["", " positional", " layer_scale"])
+def test_a_size_counts_bits_of_maps_alone(more: str) -> None:
+    plan = network(f"net = conv(4, kernel=1){more} linear(2)").plan
+    weights, channels = 4 * 3 + 2 * 8, 4 + 2
+    biases = plan.params - weights
     assert plan.size_mb == pytest.approx(4 * (weights + biases) / 1e6)
     for low, share in ((0, 1.0), (50, 0.75), (100, 0.5)):
         packed: Plan = replace(plan, precision=Precision(8, low))

@@ -15,7 +15,7 @@ from nas.grammar import Grammar, GrammarError, derive
 from nas.measure.runtime import RUNTIMES
 from nas.network import Network
 from nas.plan import FLOAT, Precision, plan
-from nas.search import Run, load, search
+from nas.search import Run, RunError, SettingsError, load, search
 from nas.supernet import Subnet
 from nas.task import Scorer, Task
 from nas.train import Recipe
@@ -132,3 +132,27 @@ def test_what_has_no_form_in_integers_is_named(tmp_path: Path) -> None:
 def test_a_run_with_precisions_opens_again(run: Run) -> None:
     again = load(run.folder)
     assert [trial.text for trial in again.trials] == [trial.text for trial in run.trials]
+
+
+def test_what_runs_no_integers_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="torch runs none: measure latency_ms@own in onnx"):
+        search(
+            "mobile-int8",
+            ["digits"],
+            out=tmp_path / "run",
+            latency=({"name": "own", "runtime": "torch"},),
+        )
+    (tmp_path / "own.py").write_text("def twice(x):\n    return 2 * x\n")
+    path = tmp_path / "own.grammar"
+    path.write_text(
+        f"use {tmp_path}/own.py:twice as twice\nnet = precision({{8, 32}}) conv(4) twice\n"
+    )
+    with pytest.raises(RunError, match="operators of your own .twice. have no form there"):
+        search(str(path), ["digits"], out=tmp_path / "run", trust_code=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_that_no_network_has_is_named(tmp_path: Path) -> None:
+    for limit in ("size_mb<=0.0005", "memory_kb<=0.001"):
+        with pytest.raises(RunError, match=f"{limit.partition('<')[0]} is .* and .* is asked for"):
+            search("mobile-int8", ["digits"], out=tmp_path / "run", limits=(limit,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from nas.grammar.count import cover, enumerate_all, extreme
 from nas.network import Network
 from nas.plan import Plan, plan, run
 from nas.supernet import Bank
+from nas.supernet.bank_file import begin_bank, save_bank
 from nas.supernet.nested import nest
 from nas.train import Recipe, update
 
@@ -128,3 +130,26 @@ def chosen(grammar: Grammar, index: int) -> Derivation:
         return index
 
     return derive(grammar, choose, input=INPUT)
+
+
+def test_streams_whose_widths_hang_on_each_other_are_read_as_before() -> None:
+    """Banks of such spaces that were kept go on: no slot is larger than its largest parameter."""
+    rules = "block(c) = clone(2) [conv(c); conv(8 - c)] concat"
+    bank = bank_of(Grammar.parse(f"net = block({{2, 4, 6}}) conv(4) output(coarse)\n{rules}"))
+    (slot,) = (
+        param for param in bank.params.values() if param.shape[0] == 4 and param.shape[1] > 3
+    )
+    assert slot.shape == (4, 8, 3, 3) and slot.segments == ()
+
+
+def test_a_bank_begins_with_the_segments_of_another(tmp_path: Path) -> None:
+    text = "net = clone(2) [conv({0}); conv({{4, 8}})] concat conv(4, kernel=1) output(coarse)"
+    wide, narrow = (bank_of(Grammar.parse(text.format(first))) for first in ("{4, 8}", "4"))
+    (key,) = (key for key, param in wide.params.items() if param.shape[1:] == (16, 1, 1))
+    with torch.no_grad():
+        wide.tensors[key].copy_(torch.arange(16.0).reshape(1, 16, 1, 1).expand(4, -1, -1, -1))
+    save_bank(wide, tmp_path / "bank.safetensors")
+    begin_bank(narrow, tmp_path / "bank.safetensors")
+    assert narrow.tensors[key][0].flatten().tolist() == [*range(4), *range(8, 16)]
+    begin_bank(wide, tmp_path / "bank.safetensors")
+    assert wide.tensors[key][0].flatten().tolist() == [*range(16)]
