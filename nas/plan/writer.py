@@ -14,7 +14,8 @@ from nas.grammar.derivation import Input
 from nas.grammar.derive import derive_fixed
 from nas.grammar.tokens import CLOSE, NEXT, OPEN, Token
 from nas.op import Arg, Args, Operator, Shape, ShapeError, Shapes, Value, infer
-from nas.op.base import Segments, segmented
+from nas.op.base import Segments
+from nas.op.segments import segmented
 from nas.plan.plan import FLOAT, Plan, Precision, Step, alive
 
 if TYPE_CHECKING:
