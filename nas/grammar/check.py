@@ -78,6 +78,14 @@ def _check_counts(rule: Rule) -> None:
             )
 
 
+def check_seeds(seeds: Mapping[str, Rule], operators: Mapping[str, Operator]) -> None:
+    """Raise GrammarError where a network of the space is called as an operator is."""
+    for seed in seeds.values():
+        if seed.name in operators:
+            reason = f"{seed.name!r} is an operator; give the rule another name"
+            raise rule_fault(seed, seed, reason)
+
+
 def _check_names(rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, Operator]) -> None:
     if rule.name in operators:
         raise rule_fault(rule, rule, f"{rule.name!r} is an operator; give the rule another name")

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from nas.grammar.bounds import IMPORTS, LETTERS
-from nas.grammar.check import check, is_finite, least_sizes, reachable
+from nas.grammar.check import check, check_seeds, is_finite, least_sizes, reachable
 from nas.grammar.error import GrammarError, TooLarge
 from nas.grammar.parser import Import, fault, parse
 from nas.grammar.rules import Rule, calls_in, choice_in
@@ -66,6 +66,7 @@ class Grammar:
             self.operators[local] = UserOperator(local, target)
         self.start = next(iter(self.rules))
         check(self.rules, self.operators, self.start, streams, source, seeds)
+        check_seeds(seeds, self.operators)
         self.networks = {
             name: _network(seed, {**self.rules, **seeds}, self.used) for name, seed in seeds.items()
         }
