@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from nas.archive import Trial
     from nas.front import ParetoFront
     from nas.search import Run
 
@@ -206,6 +207,12 @@ def _why_empty(run: Run) -> str:
     return "No trial lies within the limits " + ", ".join(map(str, limits))
 
 
+def _in_fewer_bits(trial: Trial) -> bool:
+    """Whether a trial's size is less than its parameters take in floats."""
+    size, params = trial.value("size_mb"), trial.value("params")
+    return size is not None and params is not None and size < 0.99 * 4 * params / 1e6
+
+
 def show_front(front: ParetoFront, title: str = "", task: str = "") -> None:
     """A table of a front: its objectives, and what else it costs; of a task that has its own
     architectures what a network for it alone costs."""
@@ -213,7 +220,10 @@ def show_front(front: ParetoFront, title: str = "", task: str = "") -> None:
 
     names, rows = [o.name for o in front.objectives], front.rows()
     prefix = f"{task.replace('-', '_')}_" if task else ""
-    shown = tuple(f"{prefix}{cost}" for cost in ("flops", "params", "latency_ms"))
+    costs_shown = ["flops", "params", "latency_ms"]
+    if any(_in_fewer_bits(trial) for trial in front.trials):
+        costs_shown.append("size_mb")  # which tells those in integers from others
+    shown = tuple(f"{prefix}{cost}" for cost in costs_shown)
     there = {c for row in rows for c, value in row.items() if value is not None}
     costs = [c for c in cost_columns(there - set(names)) if c.partition("@")[0] in shown]
     show(rows, ["id", *names, *costs], title)

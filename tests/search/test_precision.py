@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from nas.cli import app
 from nas.evaluate.scoring import statistics_inputs
 from nas.export import save, to_int8
 from nas.export.code import ExportError
@@ -156,3 +158,9 @@ def test_a_size_that_no_network_has_is_named(tmp_path: Path) -> None:
     for limit in ("size_mb<=0.0005", "memory_kb<=0.001"):
         with pytest.raises(RunError, match=f"{limit.partition('<')[0]} is .* and .* is asked for"):
             search("mobile-int8", ["digits"], out=tmp_path / "run", limits=(limit,))
+
+
+def test_a_front_tells_networks_in_integers_by_their_size(run: Run) -> None:
+    words = ["front", str(run.folder), "--objectives", "accuracy,memory_kb"]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0 and "size_mb" in shown.output.splitlines()[0]
