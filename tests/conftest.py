@@ -18,11 +18,16 @@ if "NAS_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["NAS_CACHE"], ignore_errors=True)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # which is read when the library is imported
 LONG = (
-    "test_readme.py",
     "test_ray.py",
-    "test_extraction.py",
     "test_misbehaving.py",
+    "test_extraction.py",
+    "test_limits.py",
+    "test_cli.py",
     "test_tune.py",
+    "test_propose.py",
+    "test_predicted_sampler.py",
+    "test_readme.py",
+    "test_search.py",
     "test_ray_crew.py",
 )
 
