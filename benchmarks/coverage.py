@@ -34,6 +34,9 @@ TORCHVISION = (
 )
 
 
+SIDES = {"inception": 128, "vit": 224, "deit": 224, "mixer": 224, "swin": 224}  # of pictures
+
+
 def libraries() -> tuple[Any, Any]:
     """timm and torchvision's models. torchvision from PyPI is built for another torch than a CPU's,
     and what it cannot register of its own operators is passed over."""
@@ -57,13 +60,7 @@ def libraries() -> tuple[Any, Any]:
 def row(name: str, make: Callable[[], nn.Module]) -> dict[str, Any]:
     torch.manual_seed(0)
     module, begun = make(), time.process_time()
-    side = (
-        128
-        if "inception" in name
-        else 224
-        if any(word in name for word in ("vit", "deit", "mixer", "swin"))
-        else 96
-    )
+    side = next((side for word, side in SIDES.items() if word in name), 96)
     try:
         space = space_of(module, (3, side, side))
     except UnreadError as error:

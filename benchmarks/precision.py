@@ -1,12 +1,12 @@
 """Architecture and precision in one search, beside a search in floats that is quantized after.
 
-`mobile-int8` on scenes-classify (or `--task digits`), with equally many trials. `joint` searches
-accuracy, size and latency of networks as they would be deployed. `after` searches the same space in
-floats and has every network of its front in eight bits too, all alike. Told of each: the
-hypervolume of accuracy, size and latency under ONNX Runtime (costs in logarithms, of what float
-networks reach at most); and the least size and the least latency of a network that loses at most
-half a percent point against the best one of floats, in shares of the smallest and the fastest float
-network that loses no more.
+`mobile-int8` on digits (or `--task scenes-classify --metric average_precision`), with equally many
+trials. `joint` searches accuracy, size and latency of networks as they would be deployed. `after`
+searches the same space in floats and has every network of its front in eight bits too, all alike.
+Told of each: the hypervolume of accuracy, size and latency under ONNX Runtime (costs in logarithms,
+of what float networks reach at most); and the least size and the least latency of a network that
+loses at most half a percent point against the best one of floats, in shares of the smallest and the
+fastest float network that loses no more.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ def figures_of(words: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--task", default="scenes-classify")
-    parser.add_argument("--metric", default="average_precision")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--trials", type=int, default=120)
+    parser.add_argument("--task", default="digits")
+    parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     words = parser.parse_args()
     torch.set_num_threads(1)

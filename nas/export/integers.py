@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nas.evaluate import Conditions, Fidelity
 from nas.evaluate.scoring import scores, statistics_inputs
 from nas.export.code import ExportError
 from nas.export.folder import load
-from nas.export.onnx import Plain, as_plain
+from nas.export.onnx import Plain, as_plain, teaching
 from nas.export.preparing import preparing_onnx
 from nas.files import write
-from nas.measure.runtime import RANGED, in_integers, session
+from nas.measure.runtime import RANGED, in_integers
 from nas.network import Network
 from nas.op.graph import Graph, NoOnnxForm
 from nas.plan import Plan, Precision
-from nas.plan.onnx import onnx_graph, onnx_model
+from nas.plan.onnx import onnx_graph, onnx_model, session
 from nas.task import Task
 
 FILE = "model.int8.onnx"
@@ -65,7 +65,8 @@ def to_int8(
     inputs = {taken.input_name: taken.input}
     model = onnx_model(graph, inputs, plan.output_shapes(), bytes=taken.bytes, facts=taken.facts)
     data = model.SerializeToString()
-    session(data)  # which refuses what it cannot run
+    with teaching(folder, "ONNX Runtime"):
+        session(data)
     before, after = (_tested(p, network, tasks) for p in (floats, plan))
     judged = [Judged(t.name, t.metric, before[t.name], after[t.name]) for t in tasks]
     write(path, data)
@@ -87,7 +88,7 @@ def _beginning(taken: Plain, graph: Graph) -> Graph:
 
 def _tested(plan: Plan, network: Network, tasks: list[Task]) -> dict[str, float]:
     """Each task's metric on its test split."""
-    conditions: Any = Conditions(tasks, split="test")
+    conditions = Conditions(tasks, split="test")
     figures = scores(plan, network.tensors(), conditions, evaluator="", fidelity=Fidelity())
     metrics = {task.name: task.metric for task in tasks}
     return {m.task: m.value for m in figures if m.task and m.name == metrics[m.task]}

@@ -21,11 +21,11 @@ from nas.export.folder import MODEL, load
 from nas.export.plain import difference, outputs, plain
 from nas.export.preparing import Raw, one_preparation, preparing_onnx
 from nas.files import write
-from nas.measure.runtime import forward_of, session
+from nas.measure.runtime import forward_of
 from nas.network import Network
 from nas.op import Shape
 from nas.op.graph import OPSET, NoOnnxForm
-from nas.plan.onnx import input_name, onnx_graph, onnx_model
+from nas.plan.onnx import input_name, onnx_graph, onnx_model, session
 from nas.task import Task
 from nas.task.preparation import BYTES, Preparation
 
@@ -74,7 +74,7 @@ def to_onnx(
 
     taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
     batch = None if dynamic_batch else 1
-    with _quiet(), _teaching(folder, "ONNX"):
+    with _quiet(), teaching(folder, "ONNX"):
         try:
             model = _written(taken, batch, opset)
         except NoOnnxForm as reason:
@@ -134,7 +134,7 @@ def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = 
     """
     taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.pt2"
     buffer = BytesIO()
-    with _quiet(), _teaching(folder, "torch.export"):
+    with _quiet(), teaching(folder, "torch.export"):
         example = taken.batch(2)
         program = torch.export.export(
             Named(taken.model).eval(), (example,), dynamic_shapes=_dynamic(True)
@@ -213,7 +213,7 @@ def _dynamic(batch: bool) -> Any:
 
 
 @contextmanager
-def _teaching(folder: Path, format: str) -> Iterator[None]:
+def teaching(folder: Path, format: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -242,7 +242,7 @@ def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence
     generator = torch.Generator().manual_seed(0)
     for batch in batches:
         x = taken.batch(batch, generator)
-        with _teaching(path.parent, runtime):
+        with teaching(path.parent, runtime):
             results = runs(x)
         gap = difference(results, outputs(taken.model, x, taken.names))
         if gap > TOLERANCE:

@@ -38,6 +38,7 @@ class Cost:
 
 COUNTED = "arithmetic"  # what the measurements of exact costs name as their evaluator
 CLOCK = "clock"  # and those of latencies
+PROFILE = "profile"  # and those that are predicted for a device elsewhere
 COSTS: dict[str, Cost] = {  # in the order of tables
     cost.name: cost
     for cost in (
@@ -88,6 +89,7 @@ MEANINGS = {  # of what their measurements name as evaluator
     COUNTED: "counted, not measured; a multiply-add is 2 FLOPs",
     CLOCK: "the time that nine of ten blocks of runs take at least; on one thread of a CPU "
     "that of the CPU. The spread is half the range of those of four rounds",
+    PROFILE: "by a device's profile, predicted from networks that were timed there",
 }
 
 

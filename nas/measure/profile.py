@@ -2,9 +2,8 @@
 
 A network's time is taken to be a sum over its operators, by kind: so much for each, for its
 multiply-adds and for the numbers that it reads and writes, as they are and in whole vectors of
-channels. The weights are fitted by non-negative
-least squares of relative errors with a ridge; how far they err is told from networks that were
-left out, a fifth at a time.
+channels. The weights are fitted by non-negative least squares of relative errors with a ridge; how
+far they err is told from networks that were left out, a fifth at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 from nas.archive import Measurement
+from nas.measure.cost import PROFILE
 from nas.op import Operator, Shape, Shapes, Value
 from nas.plan import Plan
 
@@ -33,8 +33,6 @@ FOLDS = 5
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
 LARGEST_MB = 20  # of a file
 CONSTANT = "each network"
-PROFILE = "profile"  # what the measurements of predicted latencies name as their evaluator
-EVALUATED = "of a device's profile: predicted from networks that were timed there"
 
 
 def column_of(path: str | Path) -> str:

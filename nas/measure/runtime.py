@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nas.op.graph import Graph
 from nas.plan import Plan, run
-from nas.plan.onnx import input_name, onnx_graph, onnx_model
+from nas.plan.onnx import input_name, onnx_graph, onnx_model, session
 from nas.quantize import activation_ranges, fill, quantized
 
 Params = Sequence[Mapping[str, Tensor]]
@@ -91,16 +91,6 @@ def in_integers(graph: Graph, plan: Plan, x: Tensor | None = None) -> Graph:
     ranges = activation_ranges(graph, input, samples)
     bits = fill(graph, input, list(plan.outputs), samples[:JUDGED], plan.precision.low)
     return quantized(graph, ranges, bits)
-
-
-def session(data: bytes, threads: int = 1) -> Any:
-    """A model in ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def forward_of(loaded: Any) -> Forward:

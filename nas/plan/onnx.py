@@ -128,3 +128,13 @@ def onnx_model(
     )
     helper.set_model_props(model, dict(facts or {}))
     return model
+
+
+def session(data: bytes, threads: int = 1) -> Any:
+    """A model in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

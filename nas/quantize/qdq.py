@@ -98,11 +98,8 @@ class _Quantizer:
         zero = int(np.clip(np.rint(-low / scale), 0, LEVELS))
         given = self.graph.number(scale), self.graph.constant(np.array(zero, np.uint8))
         self.scales[value] = float(np.float32(scale))
-        self.read[value] = self._both(value, *given)
-
-    def _both(self, value: str, scale: str, zero: str) -> str:
-        whole = self.graph("QuantizeLinear", value, scale, zero)
-        return self.graph("DequantizeLinear", whole, scale, zero)
+        whole = self.graph("QuantizeLinear", value, *given)
+        self.read[value] = self.graph("DequantizeLinear", whole, *given)
 
     def _mapped(self, node: Node, weight: Array, bits: int | Array) -> list[str]:
         """A map's weight and bias in integers: the names of what they come to."""

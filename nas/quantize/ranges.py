@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.lazy import np
 from nas.op import Shape
 from nas.op.graph import Graph
-from nas.plan.onnx import onnx_model
+from nas.plan.onnx import onnx_model, session
 from nas.quantize.qdq import quantized_values
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class Runner:
         names: Sequence[str],
         weights: Sequence[str] = (),
     ):
-        import onnxruntime
         from onnx import TensorProto, helper
 
         def value(name: str, shape: Sequence[int] | None) -> Any:
@@ -42,12 +41,7 @@ class Runner:
         model = onnx_model(graph, dict([input]), {})
         model.graph.input.extend(value(name, graph.constants[name].shape) for name in weights)
         model.graph.output.extend(value(name, None) for name in names)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self.loaded = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self.loaded = session(model.SerializeToString())
 
     def parts(self, x: Array, weights: Arrays = MappingProxyType({})) -> Iterator[list[Array]]:
         """The values for some samples of x (samples, *shape), and for the next."""
@@ -66,15 +60,15 @@ def activation_ranges(
     """The least and the largest of every value that is to be quantized, on x (samples, *shape).
     Raises ValueError where one is not finite."""
     names = quantized_values(graph)
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     if input[0] in names:
-        found[input[0]] = float(x.min()), float(x.max())
+        ranges[input[0]] = float(x.min()), float(x.max())
     made = [name for name in names if name != input[0]]
     for results in Runner(graph, input, made).parts(x) if made else ():
         for name, value in zip(made, results, strict=True):
             low, high = float(value.min()), float(value.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise ValueError(f"{name} is not finite on the samples that ranges are taken from")
-            before = found.get(name, (low, high))
-            found[name] = min(low, before[0]), max(high, before[1])
-    return found
+            before = ranges.get(name, (low, high))
+            ranges[name] = min(low, before[0]), max(high, before[1])
+    return ranges

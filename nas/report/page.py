@@ -15,7 +15,6 @@ from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
-from nas.measure.profile import EVALUATED, PROFILE
 from nas.report import text
 from nas.report.choices import choices
 from nas.report.figures import figure, planes
@@ -35,12 +34,7 @@ RETRAINED = {
     "retrained": "extracted, then trained fully",
     "extracted": "extracted, not trained further",
 }
-MEANS = {
-    **{e.name: e.means for e in EVALUATORS.values()},
-    **RETRAINED,
-    **MEANINGS,
-    PROFILE: EVALUATED,
-}
+MEANS = {**{e.name: e.means for e in EVALUATORS.values()}, **RETRAINED, **MEANINGS}
 
 
 def render(run: Run) -> str:

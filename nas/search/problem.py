@@ -178,11 +178,13 @@ class Problem:
         """
         if not self.grammar.finite:
             return Space(self.grammar, self.input, self.most, self.settings.size or OPEN_SIZE)
-        bounds = counted_by_any(self.aims, self._bits)
         served = partial(Space, self.grammar, self.input, tasks=self.tasks, budgets=self.budgets)
+        limited = [limit.name for aim in self.aims for limit in aim.limits]
+        if not limited:
+            return served()
+        bounds = counted_by_any(self.aims, self._bits)
         top = extreme(self.grammar, input=self.input)
-        told = self.costs(top)
-        if not any(limit.name in told for aim in self.aims for limit in aim.limits):
+        if self.costs(top).keys().isdisjoint(limited):
             return served()
         if not bounds:
             space = served(None, keeps=self.keeps)

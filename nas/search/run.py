@@ -125,10 +125,8 @@ class Run:
     def on_devices(self, paths: Sequence[str | Path]) -> Run:
         """The same run with what profiles of devices predict of every trial, as latency_ms@NAME.
         Raises ProfileError for one that tells nothing of the run's space."""
-        run, settings = (
-            copy(self),
-            self.settings.model_copy(update={"profiles": tuple(map(str, paths))}),
-        )
+        settings = self.settings.model_copy(update={"profiles": tuple(map(str, paths))})
+        run = copy(self)
         run.profiles = tuple(Problem(settings, self.grammar, tuple(self.tasks)).profiles.values())
         return run
 

@@ -38,9 +38,14 @@ def named(plan: Plan, share: str = "path") -> Keys:
         if share == "index":
             met[slot] += 1
             slot += f"#{met[slot] - 1}"
-        params = (param._replace(segments=()) for param in step.params)  # streams differ by place
+        params = (_whole(param) for param in step.params)  # streams differ by place
         slots.append([(param, f"{slot}.{param.name}") for param in params])
     return slots
+
+
+def _whole(param: Param) -> Param:
+    """A parameter without segments."""
+    return param._replace(segments=()) if param.segments else param
 
 
 def keys(step: Step) -> list[tuple[Param, str]]:
@@ -81,16 +86,16 @@ def boxes(param: Param, whole: Param) -> tuple[list[Box], int]:
         (*whole.shape[:axis], 0, *whole.shape[axis + 1 :]),
         param.centred,
     )
-    found, begin = list[slice](), 0
+    spans, begin = list[slice](), 0
     for size, most in zip(parts[axis], wholes[axis], strict=True):
         if size > most:
             raise BankError(f"a stream of {size} channels is no part of one of {most}")
-        if found and found[-1].stop == begin:
-            found[-1] = slice(found[-1].start, begin + size)
+        if spans and spans[-1].stop == begin:
+            spans[-1] = slice(spans[-1].start, begin + size)
         else:
-            found.append(slice(begin, begin + size))
+            spans.append(slice(begin, begin + size))
         begin += most
-    return [(*rest[:axis], at, *rest[axis + 1 :]) for at in found], axis
+    return [(*rest[:axis], span, *rest[axis + 1 :]) for span in spans], axis
 
 
 def take(tensor: Tensor, boxes: Sequence[Box], axis: int) -> Tensor:
@@ -127,7 +132,9 @@ def largest(pairs: Iterable[tuple[Param, str]]) -> dict[str, Param]:
     largest stream of each is in one parameter, and a slot of these no larger than without."""
     pairs = list(pairs)
     whole = _spanned(pairs, max)
-    plain = _spanned(((param._replace(segments=()), key) for param, key in pairs), max)
+    if not any(param.segments for param, _ in pairs):
+        return whole
+    plain = _spanned(((_whole(param), key) for param, key in pairs), max)
     return {
         key: param if param.shape == plain[key].shape else plain[key]
         for key, param in whole.items()

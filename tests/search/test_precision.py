@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,6 @@ def test_every_precision_is_a_choice_like_others(run: Run) -> None:
         assert columns["memory_kb"] == planned.memory_kb
         numbers = "float32" if planned.precision == FLOAT else "int8"
         assert trial.newest()["latency_ms"].device.endswith(numbers)
-    assert len(run.front().devices["latency_ms"].split("; ")) in (1, 2)
 
 
 def test_the_accuracy_of_a_network_in_integers_is_that_of_its_integers(run: Run) -> None:
@@ -118,9 +116,8 @@ def test_a_network_taken_home_is_written_in_integers(run: Run, tmp_path: Path) -
     assert onnxruntime.InferenceSession(prepared.path).get_inputs()[0].shape == ["batch", 1, 8, 8]
 
 
-def test_what_has_no_form_in_integers_is_named(tmp_path: Path) -> None:
-    text = "net = conv(4) max_pool(2, stride=2, padding=0, ceil=1) relu output(coarse)"
-    task = replace(Task.load("digits"))
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    text, task = "net = conv(4) relu conv(4) output(coarse)", Task.load("digits")
     grammar = Grammar.parse(text)
     network = Network(derive(grammar, lambda site, options: 0, input=(1, 8, 8)), heads=[task])
     with torch.no_grad():
