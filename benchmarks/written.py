@@ -30,6 +30,7 @@ SPACES = {
     "fbnetv5": (3, 64, 64),
     "vit": (1, 28, 28),
     "series": (3, 64),
+    "tdnn-small": (40, 197),
     "mlp": (30, 1),
     "einspace": (3, 32, 32),
 }

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.task import Samples
-from nas.task.prepare import cut
+from nas.task.cut import cut
 
 Array = npt.NDArray[Any]
 

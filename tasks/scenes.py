@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from nas.journal import JSON
 from nas.task import Samples
+from nas.task.cut import cut
 from nas.task.error import TaskError
 from nas.task.options import Options
-from nas.task.prepare import cut
 from nas.task.source import read_path
 from nas.task.store import new_array, stored
 from nas.user_code import user_attribute

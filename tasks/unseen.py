@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.task import Samples, TaskError
-from nas.task.prepare import cut
+from nas.task.cut import cut
 from nas.task.source.idx import read_idx_folder
 
 Array = npt.NDArray[Any]

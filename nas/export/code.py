@@ -19,11 +19,22 @@ OWN_IMPORTS = {
     "Path": "pathlib.Path",
     "Tensor": "torch.Tensor",
     "load_file": "safetensors.torch.load_file",
+    "math": "math",
     "nn": "torch.nn",
     "torch": "torch",
 }
 
-PARTS = ("Model", "load", "prepare", "open_picture", "_middle", "CLASSES", "PREPARATIONS")
+PARTS = (
+    "Model",
+    "load",
+    "prepare",
+    "open_picture",
+    "_middle",
+    "spectrum",
+    "open_sound",
+    "CLASSES",
+    "PREPARATIONS",
+)
 
 
 class ExportError(ValueError):

@@ -19,6 +19,7 @@ from nas.plan import run
 from nas.task import TARGETS, Task, TaskError
 from nas.task.decode import Unreadable, decode
 from nas.task.prepare import check_numbers, lay_out
+from nas.task.sound import decode as decode_sound
 from nas.task.source.tables import is_table
 from nas.task.table import read_frame
 
@@ -69,7 +70,7 @@ def _samples(file: Path, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str,
             yield f"{file}[{number}]", sample
         return
     if file.suffix != ".npy":
-        yield str(file), {task.name: _picture(file, task) for task in tasks}
+        yield str(file), {task.name: _opened(file, task) for task in tasks}
         return
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -100,9 +101,14 @@ def _taking(array: Any, tasks: Sequence[Task]) -> Sequence[Task]:
     return fits or tasks
 
 
-def _picture(file: Path, task: Task) -> Tensor:
+def _opened(file: Path, task: Task) -> Tensor:
     assert task.known is not None
     picture = task.known.preparation.picture
+    if sound := task.known.preparation.sound:
+        wave = decode_sound(file, sound)
+        if isinstance(wave, Unreadable):
+            raise ExportError(f"{file}: is no readable recording: {wave.reason}")
+        return _prepared(wave[None, None], "ncl", task, file)
     if picture is None:
         raise ExportError(
             f"{file}: {task.name} was not learned from pictures in files; give an .npy file of "

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from nas.export.sounds import open_sound_source, spectrum_onnx, spectrum_source
 from nas.op import Shape
 from nas.op.graph import Graph
 from nas.plan.onnx import Before
@@ -46,10 +47,14 @@ def preparing_source(tasks: Sequence[Task]) -> list[str]:
         return []
     classes = {task.name: task.classes for task in tasks}
     preparations = {task.name: task.preparation for task in tasks}
-    alike = len({(p.numbers, p.enlarged) for p in preparations.values()}) == 1
+    alike = len({(p.numbers, p.reshaped) for p in preparations.values()}) == 1
     one = next(iter(preparations.values()))
     parts = [f"CLASSES = {_laid_out(classes)}"]
     parts += [_prepare(one, tasks[0].input)] if alike else _prepare_by_task(preparations)
+    if one.spectrum:
+        parts.insert(1, spectrum_source(one.spectrum))
+    if one.sound:
+        parts.append(open_sound_source(one.sound))
     pictures = {p.picture for p in preparations.values()}
     picture = one.picture
     if len(pictures) == 1 and picture and picture.mode:
@@ -61,6 +66,7 @@ def _prepare(preparation: Preparation, input: tuple[int, ...]) -> str:
     """The function that does what one preparation does."""
     (scale, mean, deviation), enlarged = preparation.numbers, preparation.enlarged
     value = "x.float()" if scale == 1 else f"x.float() / {scale:g}"
+    value = f"spectrum({value})" if preparation.spectrum else value
     shape = ", ".join(["batch", *map(str, preparation.found(input))])
     lines = [
         "def prepare(x: Tensor) -> Tensor:",
@@ -146,11 +152,13 @@ def preparing_onnx(preparation: Preparation, input: Shape, as_bytes: bool) -> Be
         across = (-1, *(1 for _ in input.dims[1:]))
         if as_bytes:
             value = graph("Cast", value, to=1)  # float32
+        if scale != 1:
+            value = graph("Div", value, graph.number(scale))
         enlarged = preparation.enlarged
         if enlarged and (repeated := enlarged.to[0] // enlarged.found[0]) > 1:
             value = graph("Concat", *[value] * repeated, axis=1)
-        if scale != 1:
-            value = graph("Div", value, graph.number(scale))
+        if preparation.spectrum:
+            value = spectrum_onnx(graph, value, preparation.spectrum)
         if mean:
             for op, values in (("Sub", mean), ("Div", deviation)):
                 numbers = np.array(values, np.float32).reshape(across)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lark import Lark, Token, Transformer
 
-from nas.grammar.bounds import EXPRESSION
+from nas.grammar.bounds import EXPRESSION, RANGE
 from nas.grammar.rules import (
     CAPTURED,
     Alternative,
@@ -47,7 +47,8 @@ _atom: call | group | streams | copies
 group: "(" choice ")"
 call: NAME | CALL ")" | CALL argument ("," argument)* ")"
 argument: [NAME "="] (_sum | elastic)
-elastic: "{" _sum ("," _sum)+ "}"
+elastic: "{" _sum ("," _sum)+ "}" | "{" range "}"
+range: NUMBER ".." NUMBER "by" NUMBER
 streams: "[" sequence (";" sequence)* "]"
 copies: "[" sequence "*" _sum "]"
 sequence: term+
@@ -115,8 +116,23 @@ class _Build(Transformer[Token, Any]):
         deep = _deeper(token, *arguments)
         return Function(str(token).rstrip("("), tuple(arguments), deep)
 
-    def elastic(self, parts: list[Expression]) -> Elastic:
-        return Elastic(tuple(parts))
+    def elastic(self, parts: list[Any]) -> Elastic:
+        return Elastic(parts[0] if isinstance(parts[0], tuple) else tuple(parts))
+
+    def range(self, parts: list[Token]) -> tuple[Expression, ...]:
+        """Whole numbers from the first to the last, both of them, so far apart."""
+        first, last, apart = parts
+        where = Where(first.line or 0, first.column or 0)
+        if any("." in part for part in parts):
+            raise Misplaced(where, "sizes between two are whole numbers: {128..512 by 8}")
+        sizes = range(int(first), int(last) + 1, int(apart) or 1)
+        if len(sizes) < 2 or sizes[-1] != int(last) or len(sizes) > RANGE:
+            raise Misplaced(
+                where,
+                f"{{{first}..{last} by {apart}}} is no range: it goes up from the first to the "
+                f"last in equal steps, of which there are at most {RANGE}",
+            )
+        return tuple(map(Number, sizes))
 
     def argument(self, parts: list[Any]) -> tuple[str, Expression | Elastic]:
         return (str(parts[0] or ""), parts[1])

@@ -23,7 +23,7 @@ from nas.op.base import (
 )
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
 from nas.op.fuse import Fuse
-from nas.op.linear import Flatten, Linear
+from nas.op.linear import Cosine, Flatten, Linear
 from nas.op.norm import BatchNorm, ChannelNorm, GroupNorm, LayerNorm, LayerScale, Norm
 from nas.op.pool import (
     AvgPool,
@@ -38,6 +38,7 @@ from nas.op.pool import (
 from nas.op.product import MatMul, Multiply, ScaledMatMul
 from nas.op.sequence import Col2Im, Im2Col, Permute, Positional, Tokens
 from nas.op.shape import Kind, Shape, ShapeError
+from nas.op.statistics import AttentivePool
 from nas.op.stream import Add, Clone, Concat, Group, Identity, Output, Precision, UpsampleAdd
 
 OPERATORS: dict[str, Operator] = {
@@ -59,12 +60,14 @@ OPERATORS: dict[str, Operator] = {
         Pool(),
         MeanSpace(),
         MeanPositions(),
+        AttentivePool(),
         MaxPool(),
         AvgPool(),
         Upsample(),
         UpsampleTo(),
         Resize(),
         Linear(),
+        Cosine(),
         Flatten(),
         Identity(),
         Output(),

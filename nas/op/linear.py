@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nas.lazy import F, np
-from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Segments, Shapes
+from nas.op.base import Arg, Args, Code, Operator, Param, Phase, Segments, Shapes, wants
 from nas.op.graph import Graph, Names
 from nas.op.shape import Shape
 
@@ -49,6 +49,54 @@ class Linear(Operator):
 
     def scaled(self, xs: Shapes, p: Arrays, scale: Array, shift: Array) -> Arrays | None:
         return scaled_map(p, scale, shift) if xs[0].kind == "vector" else None
+
+
+class Cosine(Operator):
+    """`scale` times the cosine of the angle between a vector and each of `out` directions, which
+    are learned: losses with a margin draw the embeddings of one class together so (Deng et al.
+    2019, "ArcFace", arXiv 1801.07698, equation 2)."""
+
+    name = "cosine"
+    args = (Arg("out", "elastic"), Arg("scale", "execution", 30.0, "float"))
+    nonlinear = True
+    helper: ClassVar[str] = '''
+class Cosine(nn.Module):
+    """The cosines between a vector and learned directions, scaled."""
+
+    def __init__(self, features, out, scale):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out, features) / features**0.5)
+        self.scale = scale
+
+    def forward(self, x):  # (batch, features)
+        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
+'''
+
+    def outputs(self, xs: Shapes, a: Args) -> Shapes:
+        wants(xs[0], "vector")
+        return (Shape("vector", (int(a["out"]),)),)
+
+    def params(self, xs: Shapes, a: Args) -> tuple[Param, ...]:
+        inner = xs[0].channels
+        return (Param("weight", (int(a["out"]), inner), "fan_in", inner, decay=False),)
+
+    def flops(self, xs: Shapes, a: Args) -> int:
+        return 2 * xs[0].channels * int(a["out"])
+
+    def forward(self, xs: Tensors, p: Weights, a: Args, phase: Phase) -> Tensors:
+        cosines = F.linear(F.normalize(xs[0]), F.normalize(p["weight"]))
+        return (float(a["scale"]) * cosines,)
+
+    def code(self, xs: Shapes, a: Args) -> Code:
+        module = f"Cosine({xs[0].channels}, {a['out']}, {a['scale']})"
+        return Code(module, "{m}({0})", self.helper)
+
+    def onnx(self, graph: Graph, values: Names, xs: Shapes, p: Arrays, a: Args) -> Names:
+        length = graph("ReduceL2", *values, graph.integers(1), keepdims=1)
+        direction = graph("Div", *values, graph("Max", length, graph.number(1e-12)))
+        norms = np.linalg.norm(p["weight"], axis=1, keepdims=True).clip(min=1e-12)
+        weight = graph.constant((float(a["scale"]) * p["weight"] / norms).T)
+        return (graph("MatMul", direction, weight),)
 
 
 def dense(graph: Graph, value: str, axes: int, p: Arrays, name: str = "") -> str:

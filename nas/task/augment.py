@@ -117,6 +117,19 @@ def erase(maps: Maps, preparation: Preparation) -> Maps:
     return maps._replace(x=x.masked_fill(inside, 0), y=hidden)
 
 
+def mask(maps: Maps, preparation: Preparation) -> Maps:
+    """Of each series some channels in a row, an eighth at most, and a stretch of time, a fifth at
+    most, at the mean (SpecAugment, Park et al. 2019, sections 2 and 3)."""
+    x = maps.x
+    for axis, share in ((1, 1 / 8), (2, 1 / 5)):
+        side, one = x.shape[axis], (len(x), 1, 1)
+        width = torch.rand(one, device=x.device) * share * side
+        start = torch.rand(one, device=x.device) * (side - width)
+        place = torch.arange(side, device=x.device).view((1, -1, 1) if axis == 1 else (1, 1, -1))
+        x = x.masked_fill((place >= start) & (place < start + width), 0)
+    return maps._replace(x=x)
+
+
 def scale(maps: Maps, preparation: Preparation) -> Maps:
     """Each channel a tenth louder or softer."""
     shape = (*maps.x.shape[:2], *(1 for _ in maps.x.shape[2:]))
@@ -216,6 +229,7 @@ AUGMENTATIONS = {
         Augmentation("trivial", PICTURES, trivial, bytes_alone=True),
         Augmentation("rand", PICTURES, rand, bytes_alone=True),
         Augmentation("scale", ("series", "features"), scale),
+        Augmentation("mask", ("series",), mask),
         Augmentation("noise", EVERY, noise),
         Augmentation("erase", PICTURES, erase),
         Augmentation("mixup", EVERY, mix=mixup),

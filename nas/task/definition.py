@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from nas.task.decode import Fit
 from nas.task.error import TaskError
 from nas.task.options import Options
+from nas.task.spectrum import Features
 from nas.task.target import TARGETS, Head
 
 Layout: TypeAlias = Literal["nf", "nhw", "ncl", "nlc", "nchw", "nhwc"]
@@ -38,6 +39,12 @@ class DataSource:
     skip_corrupt: bool = False  # whether pictures that cannot be read are left out
     to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
     labels: str = ""  # an .npz file of y, relative to the definition, in place of the source's
+    rate: int = 0  # of recordings, samples a second; 0 for their own, 16,000 at most
+    seconds: float = 0  # of a recording that are taken; 0 for 2
+    trim: bool = False  # whether silence around recordings is left out
+    features: Features = "log-mel"  # what becomes of recordings
+    bands: int = 0  # mel bands of these; 0 for 80, or below 16,000 samples a second 40
+    trials: str = ""  # a file of pairs of recordings that are compared, relative to the definition
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -45,7 +52,7 @@ class DataSource:
         """How the samples are to be read."""
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
         given = self.input, self.target, self.without, self.config
-        return Options(*given, size, self.fit, self.skip_corrupt)
+        return Options(*given, size, self.fit, self.skip_corrupt, *_of_sound(self))
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,12 @@ class Asked:
     balance: Balance = ""
     to: str = ""  # a shape that pictures are enlarged to, as 3x32x32
     labels: str = ""  # an .npz file of y, in place of the source's
+    rate: int = 0  # of recordings: see DataSource
+    seconds: float = 0
+    trim: bool = False
+    features: Features = "log-mel"
+    bands: int = 0
+    trials: str = ""
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -94,7 +107,14 @@ class Asked:
         size = None if self.size is None else (self.size, self.size)
         without = tuple(name for name in self.without.split(",") if name)
         input, target = self.input or self.image, self.target or self.label
-        return Options(input, target, without, self.config, size, self.fit, self.skip_corrupt)
+        given = input, target, without, self.config, size, self.fit, self.skip_corrupt
+        return Options(*given, *_of_sound(self))
+
+
+def _of_sound(asked: DataSource | Asked) -> tuple[Any, ...]:
+    """What is asked for of recordings."""
+    given = asked.rate, asked.seconds, asked.trim, asked.features, asked.bands
+    return *given, asked.trials
 
 
 @dataclass(frozen=True)

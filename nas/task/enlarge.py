@@ -41,11 +41,11 @@ class Enlarged:
             return "a side would become smaller: ask the source for less, as ?size=32"
         return ""
 
-    def channels(self, x: Tensor) -> Tensor:
+    def before(self, x: Tensor) -> Tensor:
         """x (n, *found) with as many channels as are wanted."""
         return x.repeat_interleave(self.to[0] // self.found[0], dim=1)
 
-    def sides(self, x: Tensor) -> Tensor:
+    def after(self, x: Tensor) -> Tensor:
         """x (n, channels, height, width) at the size that is wanted."""
         return F.interpolate(x, size=self.to[1:], mode="bilinear", align_corners=False)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from nas.task.decode import Fit
 from nas.task.error import TaskError
+from nas.task.spectrum import Features
 
 LEAST, MOST = 4, 4096  # pixels of a side
 
@@ -17,7 +18,9 @@ class Options:
     input, target: which of its arrays or columns is x, and which y, or of pictures class or masks;
     without: columns that are left out; config: of a data set on the hub; size: (height, width) of
     pictures; fit: how they come to it; skip_corrupt: whether files that cannot be read are left
-    out.
+    out; rate, seconds: of recordings, samples a second and length, 0 for what is usual; trim:
+    whether silence around them is left out; features, bands: what becomes of them; trials: a file
+    of pairs of them that are compared.
     """
 
     input: str = ""
@@ -27,6 +30,12 @@ class Options:
     size: tuple[int, int] | None = None
     fit: Fit = "crop"
     skip_corrupt: bool = False
+    rate: int = 0
+    seconds: float = 0
+    trim: bool = False
+    features: Features = "log-mel"
+    bands: int = 0
+    trials: str = ""
 
     def __post_init__(self) -> None:
         if self.size is not None and not all(LEAST <= side <= MOST for side in self.size):

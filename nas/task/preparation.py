@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nas.lazy import np, torch
 from nas.task.decode import Picture
 from nas.task.enlarge import Enlarged
+from nas.task.sound import Sound
+from nas.task.spectrum import Spectrum
 from nas.task.table import Table
 
 if TYPE_CHECKING:
@@ -33,10 +35,11 @@ DIRECT = ("uint8", "int8", "int16", "int32", "float16", "float32")  # what torch
 class Preparation:
     """What is done to a sample before a network takes it; it travels with the network.
 
-    A file becomes numbers as a `picture`, where samples are pictures, or as a `table`. Arrays are
-    read by their `layout` as (n, channels, ...). Numbers are divided by `scale`; then each channel
-    loses its `mean` and is divided by its `deviation`, those of the training split. Last they are
-    `enlarged`, where other tasks of a run have larger pictures.
+    A file becomes numbers as a `picture`, where samples are pictures, as a `table` or as a `sound`.
+    Arrays are read by their `layout` as (n, channels, ...). Numbers are divided by `scale`, a
+    waveform becomes its `spectrum`; then each channel loses its `mean` and is divided by its
+    `deviation`, those of the training split. Last pictures are `enlarged`, where other tasks of a
+    run have larger ones.
     """
 
     scale: float = 1.0
@@ -46,6 +49,13 @@ class Preparation:
     layout: str = ""
     table: Table | None = None
     enlarged: Enlarged | None = None
+    sound: Sound | None = None
+    spectrum: Spectrum | None = None
+
+    @property
+    def reshaped(self) -> Enlarged | Spectrum | None:
+        """What gives samples another shape than they are found in."""
+        return self.enlarged or self.spectrum
 
     @property
     def numbers(self) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -59,26 +69,31 @@ class Preparation:
             return f"{len(mean)} means and {len(deviation)} deviations for {input[0]} channels"
         if not all(map(isfinite, (scale, *mean, *deviation))) or min((scale, *deviation)) <= 0:
             return "a scale, mean or deviation that is no number or not above 0"
-        if self.enlarged and (self.enlarged.fault or self.enlarged.to != input):
-            return f"{self.enlarged} for an input of {input} ({self.enlarged.fault or 'another'})"
-        picture, found = self.picture, self.found(input)
+        if self.enlarged and self.spectrum:
+            return "a spectrum that is enlarged; pictures alone are"
+        changed = self.reshaped
+        if changed and (fault := changed.fault or (changed.to != input and "another")):
+            return f"{changed.found} as {changed.to} for an input of {input} ({fault})"
+        picture, sound, found = self.picture, self.sound, self.found(input)
         if picture and (len(picture.mode) or 1, picture.height, picture.width) != found:
             return f"pictures as {picture} for an input of {found}"
+        if sound and (sound.fault or found != (1, sound.samples)):
+            return f"{sound} for an input of {found} ({sound.fault or 'another'})"
         if self.table and self.table.size != input[0]:
             return f"a table of {self.table.size} numbers a row for {input[0]} channels"
         return ""
 
     def found(self, input: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a sample as it is found, where a network's input has this."""
-        return self.enlarged.found if self.enlarged else input
+        return self.reshaped.found if self.reshaped else input
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, channels, ...) of any real type, as a network takes it: float32."""
         x = x.to(torch.float32, copy=True)  # of its own, so that it may be worked on in place
-        if self.enlarged:
-            x = self.enlarged.channels(x)
         if self.scale != 1:
             x /= self.scale
+        if self.reshaped:
+            x = self.reshaped.before(x)
         if self.mean:
             across = (1, -1, *(1 for _ in x.shape[2:]))
             mean, deviation = (
@@ -87,14 +102,14 @@ class Preparation:
             )
             x -= mean
             x /= deviation
-        return self.enlarged.sides(x) if self.enlarged else x
+        return self.reshaped.after(x) if self.reshaped else x
 
     def __str__(self) -> str:
         numbers = [", ".join(f"{v:.4g}" for v in some[:4]) for some in (self.mean, self.deviation)]
         more = ", ..." if len(self.mean) > 4 else ""
         return (
             f"x less the mean {numbers[0]}{more}, over the deviation {numbers[1]}{more}, of train"
-            f"{f', {self.enlarged}' if self.enlarged else ''}"
+            f"{f', {self.reshaped}' if self.reshaped else ''}"
         )
 
 
@@ -124,8 +139,8 @@ class Inputs:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample, prepared."""
-        enlarged = self.preparation.enlarged
-        return enlarged.to if enlarged else tuple(self.raw.shape[1:])
+        reshaped = self.preparation.reshaped
+        return reshaped.to if reshaped else tuple(self.raw.shape[1:])
 
     @property
     def size(self) -> int:
@@ -176,8 +191,8 @@ class Inputs:
     def content(self) -> str:
         """A digest: the same where samples, their order and their preparation are."""
         places = "all" if self.at is None else digest(np.ascontiguousarray(self.at, np.int64))
-        enlarged = f" {self.preparation.enlarged}" if self.preparation.enlarged else ""
-        facts = f"{self._content or digest(self.raw)} {places} {self.preparation.numbers}{enlarged}"
+        reshaped = f" {self.preparation.reshaped}" if self.preparation.reshaped else ""
+        facts = f"{self._content or digest(self.raw)} {places} {self.preparation.numbers}{reshaped}"
         return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
@@ -228,6 +243,20 @@ def moments(x: Array, at: Array | None, scale: float) -> list[list[float]]:
     deviation = np.sqrt(squares / each).astype(np.float32)
     deviation[low == high] = 1
     return [mean.astype(np.float32).tolist(), deviation.tolist()]
+
+
+def spectral_moments(
+    x: Array, at: Array | None, scale: float, spectrum: Spectrum
+) -> list[list[float]]:
+    """The same of each band of the spectra of waveforms, whose means are 0."""
+    squares, n = torch.zeros(spectrum.bands, dtype=torch.float64), 0
+    for chunk in _scaled(x, at, scale):
+        bands = spectrum.before(torch.from_numpy(np.ascontiguousarray(chunk)))
+        squares += bands.double().square().sum((0, 2))
+        n += bands.shape[0] * bands.shape[2]
+    deviation = (squares / n).sqrt().float()
+    deviation[deviation == 0] = 1
+    return [[0.0] * spectrum.bands, deviation.tolist()]
 
 
 def _moments_of_bytes(x: Array, at: Array | None, scale: float) -> list[list[float]]:

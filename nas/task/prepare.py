@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.task.cut import TEST, VALID
 from nas.task.enlarge import Enlarged
 from nas.task.error import TaskError
-from nas.task.preparation import BYTES, Inputs, Preparation, chunks, digest, moments
+from nas.task.preparation import (
+    BYTES,
+    Inputs,
+    Preparation,
+    chunks,
+    digest,
+    moments,
+    spectral_moments,
+)
 from nas.task.samples import SPLITS, Prepared, Samples, Split, Splits
+from nas.task.sound import FULL
 from nas.task.target import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -20,11 +30,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-SEED = 2024  # of every cut of a split
 LAYOUTS = ("nf", "nhw", "nlc", "ncl", "nhwc", "nchw")
 SERIES_CHANNELS = 4  # of an axis with more one may think as a picture's side,
 LONGEST = 4  # if the other is at most so many times as long
-TEST, VALID = 0.20, 0.15  # shares: test of the whole, valid of what is left
 
 
 def prepare(
@@ -43,9 +51,11 @@ def prepare(
     _check_shapes(xs, ys, where)
     ys = target.placed(ys, xs["train"].shape[1:], classes, where)
     target.check(ys["train"], xs["train"].shape[1:], classes, where)
+    if samples.spectrum and to:
+        raise TaskError(f"{where}: to cannot be asked of recordings: ask for seconds=3, bands=40")
     enlarged = _enlarged(xs["train"].shape[1:], to, where)
     _one_scale(samples)
-    parts, cut_notes = _parts(xs, ys, target, where, like)
+    parts, cut_notes = _parts(xs, ys, target, len(classes), where, like)
     notes = cut_notes + notes
     if parts is not None:
         ys |= {split: ys["train"][i] for split, i in parts.items()}
@@ -84,15 +94,24 @@ def _inputs(
     enlarged: Enlarged | None,
 ) -> tuple[dict[str, Inputs], Preparation]:
     """Every split's x, and how it is prepared."""
-    scale = BYTES if xs["train"].dtype == np.uint8 else 1.0
+    spectrum = samples.spectrum
+    scale = FULL if spectrum else BYTES if xs["train"].dtype == np.uint8 else 1.0
     at = parts["train"] if parts else None
     cut_digest = "whole" if at is None else digest(at)
+    key = f"moments {layout} {cut_digest} {scale}{f' {spectrum}' if spectrum else ''}"
     mean, deviation = samples.remembered(
-        f"moments {layout} {cut_digest} {scale}", lambda: moments(xs["train"], at, scale)
+        key,
+        lambda: (
+            spectral_moments(xs["train"], at, scale, spectrum)
+            if spectrum
+            else moments(xs["train"], at, scale)
+        ),
     )
     repeated = enlarged.to[0] // enlarged.found[0] if enlarged else 1
     numbers = scale, tuple(mean) * repeated, tuple(deviation) * repeated
-    preparation = Preparation(*numbers, samples.picture, layout, samples.table, enlarged)
+    preparation = Preparation(
+        *numbers, samples.picture, layout, samples.table, enlarged, samples.sound, spectrum
+    )
     contents = _contents(samples, xs, layout)
     inputs = {split: Inputs(x, preparation, None, contents[split]) for split, x in xs.items()}
     for split, place in (parts or {}).items():
@@ -152,6 +171,7 @@ def _parts(
     xs: Mapping[str, Array],
     ys: Mapping[str, Array],
     target: Target,
+    classes: int,
     where: str,
     like: Prepared | None,
 ) -> tuple[Mapping[str, Array] | None, tuple[str, ...]]:
@@ -161,10 +181,7 @@ def _parts(
         return None, ()
     if like is not None and like.parts is not None:
         return like.parts, ("cut as the other task of the same samples",)
-    strata = target.strata(ys["train"])
-    order = np.zeros(len(ys["train"])) if strata is None else strata
-    parts = cut(order, shares.get("test", 0), shares.get("valid", 0), where, strata is not None)
-    how = "at random" if strata is None else "stratified"
+    parts, how = target.cut(ys["train"], classes, shares, where)
     words = " and then ".join(f"{s} ({share:.0%})" for s, share in shares.items())
     return parts, (f"{words} cut from train, {how}, always the same",)
 
@@ -268,31 +285,6 @@ def _check_shapes(xs: dict[str, Array], ys: dict[str, Array], where: str) -> Non
                 f"{list(ys[split].shape[1:])}, of train {list(x.shape[1:])} with y "
                 f"{list(y.shape[1:])}; all must be of one size: resize them"
             )
-
-
-def cut(
-    y: Array, test: float, valid: float, where: str, stratified: bool = True
-) -> dict[str, Array]:
-    """Indices of train, valid and test: shares of all and of what is left, 0 for no such split.
-
-    Classes, (n,), may be stratified: each is spread evenly over (0, 1), and the lowest go first;
-    a class of 2 or more samples thus always keeps one in train.
-    """
-    rng = np.random.default_rng(SEED)
-    key = rng.random(len(y))
-    if stratified:
-        shuffled = rng.permutation(len(y))
-        by_class = shuffled[np.argsort(y[shuffled], kind="stable")]
-        sizes = np.unique(y, return_counts=True)[1]
-        rank = np.arange(len(y)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        key[by_class] = (rank + np.repeat(rng.random(len(sizes)), sizes)) / np.repeat(sizes, sizes)
-    tests = max(1, round(len(y) * test)) if test else 0
-    valids = max(1, round((len(y) - tests) * valid)) if valid else 0
-    if 2 * (tests + valids) > len(y):
-        raise TaskError(f"{where}: {len(y)} samples are too few to cut; give 4 or more")
-    order = np.split(np.argsort(key, kind="stable"), [tests, tests + valids])
-    parts = dict(zip(("test", "valid", "train"), order, strict=True))
-    return {split: rng.permutation(part) for split, part in parts.items() if len(part)}
 
 
 def _check_occurring(strata: Array | None, classes: tuple[str, ...], where: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nas.lazy import torch
 from nas.task.decode import Picture
 from nas.task.preparation import Inputs, Preparation
+from nas.task.sound import Sound
+from nas.task.spectrum import Spectrum
 from nas.task.table import Table
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Samples:
     notes: tuple[str, ...] = ()  # on where the arrays come from
     picture: Picture | None = None  # how files became arrays, where they are pictures
     table: Table | None = None  # how rows became arrays, where they are of a table
+    sound: Sound | None = None  # how files became arrays, where they are recordings
+    spectrum: Spectrum | None = None  # what networks take of these
     target: str | None = None  # a key of TARGETS; None to infer
     store: Store | None = None  # where the arrays are kept
     fit: Callable[[Array], Samples] | None = None  # anew, to the rows of those numbers alone

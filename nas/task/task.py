@@ -252,11 +252,16 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
         raise TaskError(f"{text!r}: a definition is read by its path alone: {text}")
     source, code = _located(text, Path.cwd(), trust_code)
     to = read_shape(asked.to, f"{name}={text}?{query}")
-    labels = str(_existing(asked.labels, Path.cwd())) if asked.labels else ""
-    if "&" in labels:
-        raise TaskError(f"{labels!r}: a path after ? holds no &: rename it, or move the file")
-    query = query.replace(f"labels={asked.labels}", f"labels={labels}")
-    loader = Loader(source, code, asked.layout, asked.options, asked.predict, to=to, labels=labels)
+    paths = {key: getattr(asked, key) for key in ("labels", "trials") if getattr(asked, key)}
+    for key, given in paths.items():
+        paths[key] = str(_existing(given, Path.cwd()))
+        if "&" in paths[key]:
+            raise TaskError(f"{paths[key]!r}: a path after ? holds no &: rename it, or move it")
+        query = query.replace(f"{key}={given}", f"{key}={paths[key]}")
+    options = replace(asked.options, trials=paths.get("trials", ""))
+    loader = Loader(
+        source, code, asked.layout, options, asked.predict, to=to, labels=paths.get("labels", "")
+    )
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
@@ -317,10 +322,11 @@ def _loader(definition: Definition, path: Path, trust_code: bool) -> Loader:
     source, code = _located(text, path.parent, trust_code)
     arguments = json.dumps(_arguments(data.arguments, path.parent), sort_keys=True)
     declared, to = (definition.target, definition.classes), read_shape(data.to, str(path))
-    labels = str(_existing(data.labels, path.parent)) if data.labels else ""
-    return Loader(
-        source, code, data.layout, data.options, *declared, arguments, to=to, labels=labels
+    labels, trials = (
+        str(_existing(given, path.parent)) if given else "" for given in (data.labels, data.trials)
     )
+    options = replace(data.options, trials=trials)
+    return Loader(source, code, data.layout, options, *declared, arguments, to=to, labels=labels)
 
 
 def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -308,3 +308,44 @@ def test_a_folder_that_enlarges_to_another_input_is_refused(
     file.write_text(text.replace('"to":[3,16,24]', '"to":[3,90000,24]'))
     with pytest.raises(ExportError, match="mask is prepared by"):
         load(tmp_path / "net")
+
+
+@pytest.mark.parametrize("asked", ["features=log-mel", "features=mfcc&trim=true&rate=6000"])
+def test_a_recording_is_prepared_alike_in_training_in_model_py_in_onnx_and_by_predict(
+    tmp_path: Path, asked: str
+) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="recordings need nas-engine[audio]")
+    for speaker in range(6):
+        (tmp_path / "voices" / f"s{speaker}").mkdir(parents=True)
+        for i in range(4):
+            wave = RNG.normal(0, 0.1 + 0.02 * speaker, (3000 + 900 * i, 1 + i % 2)).cumsum(0) / 40
+            wave[:500] = 0
+            rate = 8000 if i else 11_025
+            soundfile.write(
+                tmp_path / "voices" / f"s{speaker}" / f"{i}.wav", wave.clip(-1, 1), rate
+            )
+    task = Task.load(f"who={tmp_path / 'voices'}?predict=speaker&seconds=0.5&bands=20&{asked}")
+    space = Grammar.parse(
+        "net = conv(8, kernel=3, dilation=2) relu batchnorm attentive_pool(4) output(coarse)",
+        name="s",
+    )
+    network = saved(tmp_path / "net", [task], space)
+    known = [row for part in task.splits().every for row in part.x]
+    model = imported(tmp_path / "net")
+    plain = model.load()
+    session = onnxruntime.InferenceSession(to_onnx(tmp_path / "net"))
+    files = sorted((tmp_path / "voices").rglob("*.wav"))
+    for file, said in zip(files, predict(tmp_path / "net", files), strict=True):
+        raw = model.open_sound(file)
+        prepared = model.prepare(raw)
+        assert min((prepared[0] - row).abs().max() for row in known) < 1e-3
+        with torch.no_grad():
+            wanted = network(prepared)["who"]
+            torch.testing.assert_close(plain(prepared), wanted, rtol=1e-4, atol=1e-4)
+        (found,) = session.run(None, {"x": raw.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), wanted, rtol=1e-3, atol=2e-3)
+        cosines = (wanted[0, 192:] / 30).tolist()
+        for name, cosine in zip(task.classes, cosines, strict=True):
+            assert said.tasks["who"][name] == pytest.approx(cosine, abs=1e-4)
+    with pytest.raises(ExportError, match="is no readable recording"):
+        list(predict(tmp_path / "net", [tmp_path / "net" / "model.py"]))

@@ -142,6 +142,17 @@ def test_numbers_do_not_swallow_a_range() -> None:
     assert (str(second.low), str(second.high)) == ("1", "(n - 1)")
 
 
+def test_a_range_of_sizes_is_all_of_them() -> None:
+    assert rules("a = b({16..40 by 8})") == rules("a = b({16, 24, 32, 40})")
+    assert rules("a = b(k={1..2 by 1}) by") == rules("a = b(k={1, 2}) by")  # which stays a name
+
+
+@pytest.mark.parametrize("sizes", ["{16..40 by 7}", "{4..4 by 1}", "{8..4 by 2}", "{0..999 by 1}"])
+def test_a_range_that_is_none_is_refused(sizes: str) -> None:
+    with pytest.raises(GrammarError, match=r"1:8: .* is no range: it goes up"):
+        rules(f"a = b({sizes})")
+
+
 def test_weights_and_small_numbers_print_in_full() -> None:
     assert printed("net = 0.00000012: relu | 0.1234567890123: gelu | own(0.00001)") == (
         "net = 0.00000012: relu | 0.1234567890123: gelu | own(0.00001)"

@@ -181,6 +181,44 @@ def test_trunk_names_its_outputs(name: str) -> None:
         assert set(typed.outputs) == wanted[name]
 
 
+def test_layers_of_a_tdnn_are_aggregated_as_if_they_were_joined() -> None:
+    """The sum of a map of each layer's output is one map of all of them side by side."""
+    grammar, input = Grammar.load("tdnn-small"), (20, 60)
+    deepest = extreme(grammar, input=input, of="terminals")
+    steps = plan(deepest).steps
+    apart = Grammar.parse(
+        "net = conv(8) clone(2) [pointwise(6); conv(12) pointwise(6)] add output(coarse)", name="a"
+    )
+    whole = Grammar.parse(
+        "net = conv(8) clone(2) [identity; conv(12)] concat pointwise(6) output(coarse)", name="b"
+    )
+    sums, maps = (Network(sample(g, random.Random(0), input=input)).eval() for g in (apart, whole))
+    tensors = [p.data for p in sums.parameters()]
+    by_shape = {tuple(t.shape): t for t in tensors}
+    for mine in maps.parameters():
+        if tuple(mine.shape) == (6, 20, 1):
+            mine.data = torch.cat([by_shape[6, 8, 1], by_shape[6, 12, 1]], 1)
+        else:
+            mine.data = by_shape[tuple(mine.shape)]
+    x = torch.randn(2, *input)
+    torch.testing.assert_close(sums(x)["coarse"], maps(x)["coarse"], rtol=1e-4, atol=1e-5)
+    assert sum(step.operator.name == "squeeze_excite" for step in steps) == 4
+
+
+@pytest.mark.parametrize("name", ["tdnn", "tdnn-small"])
+def test_a_tdnn_sees_as_far_as_its_dilations_say_and_ends_in_statistics(name: str) -> None:
+    grammar, input = Grammar.load(name), (24, 40)
+    small, large = (
+        extreme(grammar, input=input, of="terminals", largest=largest) for largest in (False, True)
+    )
+    for derivation, layers in ((small, 2), (large, 4)):
+        operators = [t for t in derivation.terms if isinstance(t, Apply)]
+        dilations = [int(t.args["dilation"]) for t in operators if t.args.get("dilation", 1) != 1]
+        assert dilations == [2, 3, 4, 5][:layers]
+        (shape,) = plan(derivation).output_shapes().values()
+        assert shape.kind == "vector"
+
+
 @pytest.mark.parametrize("side", [23, 24, 28, 47, 64])
 def test_mobile_chooses_its_resolution_and_dense_logits_are_of_the_inputs_size(side: int) -> None:
     input = (1, side, side + 1)

@@ -40,6 +40,7 @@ def network(space: str, input: tuple[int, ...], *tasks: str, seed: int = 0) -> N
         ("fbnetv5-small", (3, 27, 22), ()),
         ("vit", (1, 28, 28), ()),
         ("series", (3, 64), ()),
+        ("tdnn-small", (20, 60), ()),
         ("mlp", (30, 1), ()),
     ],
 )

@@ -150,6 +150,10 @@ CASES = [
     case("mean_space", "5x7"),
     case("mean_space", "5x4x4"),
     case("mean_space", "3x4x2x2"),
+    case("attentive_pool", "6x9", small("4x9", size=3), size=3),
+    case("attentive_pool", "5x4x3", size=2),
+    case("cosine", "6", small("4", out=3), out=5),
+    case("cosine", "3", out=2, scale=1.0),
     case("mean_positions", "sequence:6x5"),
     case("mean_positions", "sequence:1x3"),
     *(

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nas.task import Task, TaskError
+from nas.task.cut import cut
 from nas.task.preparation import Inputs, Preparation, moments
-from nas.task.prepare import Array, cut
+from nas.task.prepare import Array
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 8, 8)), np.arange(40) % 4

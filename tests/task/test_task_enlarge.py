@@ -37,7 +37,7 @@ def test_a_map_is_enlarged_as_the_picture_it_lies_on(
     y = np.random.default_rng(0).integers(0, 9, (2, *sides))
     assert (enlarged.map(y) == y.repeat(times, 1).repeat(times, 2)).all()
     x = torch.from_numpy(y)[:, None].float().expand(-1, channels[0], -1, -1)
-    bright = enlarged.sides(enlarged.channels(x))
+    bright = enlarged.after(enlarged.before(x))
     assert bright.shape == (2, channels[1], *larger)
     corners = [(0, 0), (0, -1), (-1, 0), (-1, -1)]
     for i, j in corners:

@@ -14,6 +14,7 @@ from nas.task.source.boxed import holds_boxes, read_boxes
 from nas.task.source.hub import is_saved, read_saved
 from nas.task.source.idx import holds_idx, read_idx_folder
 from nas.task.source.pictures import read_pictures
+from nas.task.source.sounds import holds_sounds, read_sounds
 from nas.task.source.tables import is_table, read_table
 
 
@@ -31,6 +32,7 @@ SOURCES = {  # asked in this order
     "npy": Source(holds_npy, read_npy_folder),
     "saved": Source(is_saved, read_saved),
     "boxes": Source(holds_boxes, read_boxes),
+    "sounds": Source(holds_sounds, read_sounds),
     "pictures": Source(Path.is_dir, read_pictures),
 }
 

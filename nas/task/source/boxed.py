@@ -16,7 +16,8 @@ from nas.task.decode import Picture, Unreadable, glance, in_order, shown_part
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import SPLITS, Samples
-from nas.task.source.pictures import Listing, decoded, samples_of
+from nas.task.source.listing import Listing
+from nas.task.source.pictures import decoded, samples_of
 from nas.task.target.boxes import OUTSIDE
 
 XMLS, JPEGS, SETS = "Annotations", "JPEGImages", "ImageSets/Main"

@@ -16,7 +16,8 @@ from nas.task.decode import Picture, Seen, fitted
 from nas.task.error import TaskError
 from nas.task.options import Options
 from nas.task.samples import Samples
-from nas.task.source.pictures import chosen_picture, shown_while
+from nas.task.source.listing import shown_while
+from nas.task.source.pictures import chosen_picture
 from nas.task.store import new_array, stored
 
 if TYPE_CHECKING:

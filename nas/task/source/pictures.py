@@ -2,75 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from statistics import median_low
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.events import Progress
-from nas.progress import live
 from nas.task.decode import Mode, Picture, Seen, Unreadable, decode, decode_mask, glance, in_order
 from nas.task.error import TaskError
 from nas.task.options import Options
-from nas.task.samples import SPLITS, Samples
-from nas.task.store import FORMAT, Store, new_array, stored
+from nas.task.samples import Samples
+from nas.task.source.listing import (
+    Listing,
+    by_class,
+    files_below,
+    key_of,
+    left_out,
+    named,
+    shown_while,
+    split_folders,
+)
+from nas.task.store import Store, new_array, stored
 
 if TYPE_CHECKING:
     from nas.journal import JSON
 
-T = TypeVar("T")
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 IMAGES, MASKS = ("images", "image", "imgs"), ("masks", "mask", "labels", "annotations")
-HIDDEN = (".", "__MACOSX")
-SHOWN = 5  # files that an error names
 SIDE, LARGEST = 96, 512  # pixels: the default of unequal pictures; equal ones stay up to here
 MULTIPLE = 8  # of which the default side is one
-MANY = 1000  # files whose reading is shown
 DEPTHS = {"I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32"}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of a folder: of each its split, and its class or its mask."""
-
-    path: Path
-    files: tuple[Path, ...]
-    splits: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    masks: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def without(self, left_out: set[int]) -> Listing:
-        """The same but for some files."""
-
-        def rest(values: Sequence[T]) -> tuple[T, ...]:
-            return tuple(value for i, value in enumerate(values) if i not in left_out)
-
-        files, splits = rest(self.files), rest(self.splits)
-        classes, masks = rest(self.classes), rest(self.masks)
-        return Listing(self.path, files, splits, classes, masks, self.notes)
 
 
 def read_pictures(path: Path, options: Options) -> Samples:
     """Pictures of a folder, or of its train, valid and test: with masks where there are a folder
     of images and one of masks, otherwise one sub-folder a class. They are decoded once."""
     options.refuse(str(path), "target", "size", "fit", "skip_corrupt")
-    within = {s: path / n for s, names in SPLITS.items() for n in names if (path / n).is_dir()}
-    if "train" not in within:
-        within = {"train": path}
+    within = split_folders(path)
     masked = {split: _masked(folder) for split, folder in within.items()}
     listing = _listing(path, within, masked, options.target)
     listing, picture, store = decoded(listing, options)
     y = np.array(listing.classes)
     if listing.masks:
-        key = _key(path, listing.masks, replace(options, target=""), picture)
+        key = key_of(path, listing.masks, replace(options, target=""), picture)
         masks = stored(key, f"masks of {path}", partial(_decoded_masks, listing, picture))
         y = masks.array("y")
     return samples_of(listing, picture, store, y)
@@ -80,7 +57,7 @@ def decoded(listing: Listing, options: Options) -> tuple[Listing, Picture, Store
     """The pictures of a listing, decoded once: what of it can be read, how they became numbers, and
     where they are kept. Raises TaskError where nothing of a split can be read."""
     path, asked = listing.path, replace(options, target="")
-    store = stored(_key(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
+    store = stored(key_of(path, listing.files, asked), str(path), partial(_decoded, listing, asked))
     given = dict.fromkeys(listing.splits)
     listing = listing.without(set(store.facts["left_out"]))
     if lost := [split for split in given if split not in listing.splits]:
@@ -113,27 +90,9 @@ def _listing(
         raise TaskError(f"{path}: there are no masks: put them into masks/, beside images/")
     if masked["train"] and target != "class":
         return _with_masks(path, masked)
-    return _by_class(path, {s: (masked[s] or (folder,))[0] for s, folder in within.items()})
-
-
-def _key(path: Path, files: Sequence[Path], *facts: Any) -> str:
-    """A digest of what is read and how: folder, names, sizes and times of files."""
-    start = len(str(path)) + 1
-    names = [str(file)[start:] for file in files]
-    stats = [(s.st_size, s.st_mtime_ns) for file in files if (s := os.stat(file))]
-    text = json.dumps([FORMAT, f"{path.resolve()}", names, stats, [asdict(f) for f in facts]])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def shown_while(phase: str, results: Iterator[T], n: int) -> Iterator[T]:
-    """Results, with progress where there are many to come."""
-    if n < MANY:
-        yield from results
-        return
-    with live() as show:
-        for done, result in enumerate(results, start=1):
-            show(Progress(phase, done, n))
-            yield result
+    return by_class(
+        path, {s: (masked[s] or (folder,))[0] for s, folder in within.items()}, PICTURES
+    )
 
 
 def _decoded(
@@ -143,7 +102,7 @@ def _decoded(
     total, whole, known = len(listing.files), listing, dict(torn or {})
     seen = list(shown_while("looking at pictures", in_order(glance, listing.files), total))
     broken = {i: s.reason for i, s in enumerate(seen) if isinstance(s, Unreadable)} | known
-    notes = _left_out(listing, broken, options)
+    notes = left_out(listing, broken, options)
     listing = listing.without(set(broken))
     readable = [s for i, s in enumerate(seen) if isinstance(s, Seen) and i not in broken]
     picture, dtype, more = chosen_picture(readable, [str(f) for f in listing.files], options)
@@ -153,7 +112,7 @@ def _decoded(
     results = in_order(partial(decode, picture=picture), listing.files)
     torn = _fill(x, shown_while("reading pictures", results, total))
     if torn:  # only their beginning is a picture: all others once more, without them
-        _left_out(listing, torn, options)
+        left_out(listing, torn, options)
         places = [i for i in range(total) if i not in broken]
         torn_files = {places[i]: reason for i, reason in torn.items()}
         return _decoded(whole, options, folder, {**known, **broken, **torn_files})
@@ -180,7 +139,7 @@ def _decoded_masks(listing: Listing, picture: Picture, folder: Path) -> Mapping[
     results = in_order(partial(decode_mask, picture=picture), listing.masks)
     broken = _fill(y, shown_while("reading masks", results, len(listing.masks)))
     if broken:
-        raise TaskError(_named(listing.masks, broken, "masks") + ": mend them, or remove the pairs")
+        raise TaskError(named(listing.masks, broken, "masks") + ": mend them, or remove the pairs")
     return {}
 
 
@@ -194,29 +153,6 @@ def _fill(array: Any, results: Iterator[Any | Unreadable]) -> dict[int, str]:
             array[number] = result
     array.flush()
     return broken
-
-
-def _left_out(listing: Listing, broken: Mapping[int, str], options: Options) -> list[str]:
-    """A note on files that are no pictures; raises TaskError unless they are to be left out."""
-    if not broken:
-        return []
-    if not options.skip_corrupt:
-        raise _unreadable(listing.files, broken)
-    names = ", ".join(listing.files[i].name for i in list(broken)[:SHOWN])
-    return [f"{len(broken)} of {len(listing.files)} files are no pictures and left out: {names}"]
-
-
-def _unreadable(files: Sequence[Path], broken: Mapping[int, str]) -> TaskError:
-    return TaskError(
-        f"{_named(files, broken, 'pictures')}: remove or replace them, or leave them out: "
-        "skip_corrupt = true under [data]"
-    )
-
-
-def _named(files: Sequence[Path], broken: Mapping[int, str], what: str) -> str:
-    named = "; ".join(f"{files[i]} ({reason})" for i, reason in list(broken.items())[:SHOWN])
-    more = "; …" if len(broken) > SHOWN else ""
-    return f"{len(broken)} of {len(files)} are no readable {what}: {named}{more}"
 
 
 def chosen_picture(
@@ -271,27 +207,6 @@ def _masked(folder: Path) -> tuple[Path, Path] | None:
     return (folders[0], folders[1]) if folders[0] and folders[1] else None
 
 
-def _by_class(path: Path, within: Mapping[str, Path]) -> Listing:
-    """Every picture below a sub-folder, of the class that is the sub-folder's name."""
-    files, splits, classes, notes = list[Path](), list[str](), list[str](), list[str]()
-    for split, folder in within.items():
-        for of in sorted(f for f in folder.iterdir() if f.is_dir() and _shown(f)):
-            own = _pictures(of)
-            if not own:
-                notes.append(f"{of.name} holds no picture and is no class")
-            if deeper := sum(os.path.dirname(file) != str(of) for file in own):
-                notes.append(f"{deeper} pictures in folders below {of.name} are of that class")
-            files += own
-            splits += [split] * len(own)
-            classes += [of.name] * len(own)
-    if "train" not in splits:
-        raise TaskError(
-            f"{path}: holds no idx files, no .npy files and no sub-folder of pictures; "
-            "put each class's pictures into a sub-folder of the class's name"
-        )
-    return Listing(path, tuple(files), tuple(splits), tuple(classes), notes=tuple(notes))
-
-
 def _with_masks(path: Path, masked: Mapping[str, tuple[Path, Path] | None]) -> Listing:
     files, masks, splits = list[Path](), list[Path](), list[str]()
     for split, folders in masked.items():
@@ -313,7 +228,7 @@ def _with_masks(path: Path, masked: Mapping[str, tuple[Path, Path] | None]) -> L
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their names without suffixes, which pair them with masks."""
     by_stem: dict[str, Path] = {}
-    for file in _pictures(folder):
+    for file in files_below(folder, PICTURES):
         stem = str(file.relative_to(folder).with_suffix(""))
         if stem in by_stem:
             raise TaskError(
@@ -322,20 +237,3 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             )
         by_stem[stem] = file
     return by_stem
-
-
-def _shown(path: Path) -> bool:
-    return not path.name.startswith(HIDDEN)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """All pictures in a folder and below it, but for hidden ones."""
-    files = list[Path]()
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(HIDDEN)]
-    for entry in sorted(shown, key=lambda entry: entry.name):
-        if entry.is_dir():
-            files += _pictures(Path(entry.path))
-        elif os.path.splitext(entry.name)[1].lower() in PICTURES:
-            files.append(Path(entry.path))
-    return files

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from nas.task.cut import cut
 from nas.task.error import TaskError
 from nas.task.samples import Units
 
@@ -91,6 +92,19 @@ class Target(ABC):
     def rescaled(self, ys: dict[str, Array], units: Units) -> tuple[dict[str, Array], Units]:
         """Encoded y once it was cut: numbers are scaled by what is left in train alone."""
         return ys, units
+
+    def cut(
+        self, y: Array, classes: int, shares: Mapping[str, float], where: str
+    ) -> tuple[dict[str, Array], str]:
+        """Which samples of an encoded y go to train and to the other splits that have a share, and
+        in words how. Raises TaskError where there are too few."""
+        from nas.lazy import np
+
+        strata = self.strata(y)
+        order = np.zeros(len(y)) if strata is None else strata
+        test, valid = shares.get("test", 0), shares.get("valid", 0)
+        how = "at random" if strata is None else "stratified"
+        return cut(order, test, valid, where, strata is not None), how
 
     def strata(self, y: Array) -> Array | None:
         """(n,) class numbers by which a cut is stratified; None where it is at random."""
