@@ -159,9 +159,18 @@ def _check_arguments(
             raise rule_fault(rule, call, _no_number(rule, min(unknown)))
         if isinstance(value, Elastic) and len(set(map(str, value.values))) < len(value.values):
             raise rule_fault(rule, call, f"{value} names a size twice")
+        if isinstance(value, Elastic):
+            _check_chances(rule, call, value.weights, len(value.values))
     missing = [name for name in needed if name not in given]
     if missing:
         raise rule_fault(rule, call, f"{call.name} needs the argument {missing[0]!r}")
+
+
+def _check_chances(rule: Rule, at: Rule | Call, weights: tuple[float, ...], sizes: int) -> None:
+    if weights and (min(weights) <= 0 or len(weights) != sizes):
+        raise rule_fault(
+            rule, at, f"{len(weights)} weights for {sizes} sizes: each size has one, above 0"
+        )
 
 
 def _check_weights(rule: Rule, choice: Choice) -> None:

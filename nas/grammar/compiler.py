@@ -179,10 +179,16 @@ class Compiler:
         if low == high:
             return Sequence(lambda _: times(low), low * least, neutral)
         counts = [n for n in range(low, high + 1) if n * least < INFINITE]
+        if term.weights and (len(term.weights) < high - low + 1 or min(term.weights) <= 0):
+            raise ValueError(
+                f"{term} has {len(term.weights)} weights for {low} to {high} times: each number "
+                "has one, above 0"
+            )
+        options = [Option(f"x{n}", term.weights[n - low] if term.weights else None) for n in counts]
         return Decision(
             f"/{term.child}:repeat",
             rule,
-            tuple(Option(f"x{n}") for n in counts),
+            tuple(options),
             tuple(n * least for n in counts),
             lambda i: times(counts[i]),
             neutral,
@@ -218,7 +224,12 @@ class Compiler:
     ) -> Node:
         """The site of an elastic argument; sizes that come out equal are one option, and one size
         is nothing to choose."""
-        sizes = tuple(dict.fromkeys(evaluate(v, env) for v in elastic.values))
+        weights = dict[Value, float]()
+        given = elastic.weights or (0.0,) * len(elastic.values)
+        for value, weight in zip(elastic.values, given, strict=True):
+            size = evaluate(value, env)
+            weights[size] = weights.get(size, 0.0) + weight
+        sizes = tuple(weights)
         if len(sizes) == 1:
             return self._call(call, (*values, *sizes), env, rule, left)
         name, callee = call.args[len(values)][0], self.rules.get(call.name)
@@ -239,7 +250,7 @@ class Compiler:
         return Decision(
             f":{name}",
             rule,
-            tuple(Option(f"{name}={v}") for v in sizes),
+            tuple(Option(f"{name}={v}", weight or None) for v, weight in weights.items()),
             (least,) * len(sizes),
             chosen,
             self._neutral(left, call),

@@ -69,12 +69,14 @@ Expression = Number | Name | Arithmetic | Function
 
 @dataclass(frozen=True)
 class Elastic:
-    """Sizes in braces: a choice; in the bank the largest is kept and the others are slices."""
+    """Sizes in braces: a choice; in the bank the largest is kept and the others are slices.
+    `weights`: how probable each is beside the others, () where all are alike."""
 
     values: tuple[Expression, ...]
+    weights: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        return "{" + ", ".join(map(str, self.values)) + "}"
+        return "{" + ", ".join(map(str, self.values)) + _chances(self.weights) + "}"
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Repeat:
-    """`low` to `high` copies in sequence, each derived by itself."""
+    """`low` to `high` copies in sequence, each derived by itself. `weights`: how probable each
+    number is beside the others, from `low` on; () where all are alike."""
 
     body: Call | Choice | Streams | Copies
     low: Expression
     high: Expression
+    weights: tuple[float, ...] = ()
     child: str = ""
 
     def __str__(self) -> str:
         times = f"{self.low}" if self.low == self.high else f"{self.low}..{self.high}"
-        return f"{_grouped(self.body)}{{{times}}}"
+        return f"{_grouped(self.body)}{{{times}{_chances(self.weights)}}}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,10 @@ class Choice:
 
 
 Term = Call | Repeat | Streams | Copies | Choice
+
+
+def _chances(weights: tuple[float, ...]) -> str:
+    return f": {' '.join(map(plain, weights))}" if weights else ""
 
 
 def _grouped(term: Term) -> str:

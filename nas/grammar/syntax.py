@@ -42,12 +42,13 @@ choice: alternative ("|" alternative)*
 alternative: [weight] term+
 weight: NUMBER ":"
 ?term: _atom | repeat
-repeat: _atom "{" _sum [".." _sum] "}"
+repeat: _atom "{" _sum [".." _sum [chances]] "}"
 _atom: call | group | streams | copies
 group: "(" choice ")"
 call: NAME | CALL ")" | CALL argument ("," argument)* ")"
 argument: [NAME "="] (_sum | elastic)
-elastic: "{" _sum ("," _sum)+ "}" | "{" range "}"
+elastic: "{" (range | _sum ("," _sum)+) [chances] "}"
+chances: ":" NUMBER+
 range: NUMBER ".." NUMBER "by" NUMBER
 streams: "[" sequence (";" sequence)* "]"
 copies: "[" sequence "*" _sum "]"
@@ -117,7 +118,12 @@ class _Build(Transformer[Token, Any]):
         return Function(str(token).rstrip("("), tuple(arguments), deep)
 
     def elastic(self, parts: list[Any]) -> Elastic:
-        return Elastic(parts[0] if isinstance(parts[0], tuple) else tuple(parts))
+        *sizes, chances = parts
+        values = sizes[0] if isinstance(sizes[0], tuple) else tuple(sizes)
+        return Elastic(values, chances or ())
+
+    def chances(self, parts: list[Token]) -> tuple[float, ...]:
+        return tuple(map(float, parts))
 
     def range(self, parts: list[Token]) -> tuple[Expression, ...]:
         """Whole numbers from the first to the last, both of them, so far apart."""
@@ -155,8 +161,8 @@ class _Build(Transformer[Token, Any]):
         return Copies(parts[0], parts[-1])
 
     def repeat(self, parts: list[Any]) -> Repeat:
-        body, low, *high = parts
-        return Repeat(body, low, high[0] if high else low)
+        body, low, high, chances = [*parts, None, None][:4]
+        return Repeat(body, low, low if high is None else high, chances or ())
 
     def weight(self, parts: list[Token]) -> float:
         return float(parts[0])

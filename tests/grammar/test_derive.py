@@ -488,3 +488,39 @@ def test_a_long_chain_of_what_cannot_do_nothing_is_no_matter() -> None:
     derivation = sample(grammar, random.Random(0), input=INPUT, limits=Limits(2_000))
     assert sum(isinstance(term, Apply) for term in derivation.terms) == 2_000
     assert Derivation.read(str(derivation), grammar) == derivation
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("net = conv({4, 8: 0.2 0.6}) output(coarse)", {"out=4": 0.25, "out=8": 0.75}),
+        ("net = conv({8..16 by 4: 1 1 2}) output(coarse)", {"out=8": 0.25, "out=16": 0.5}),
+        ("net = relu{0..2: 0.5 0.3 0.2} output(coarse)", {"x0": 0.5, "x1": 0.3, "x2": 0.2}),
+        ("net = relu{0..1: 3 1 9} output(coarse)", {"x0": 0.75, "x1": 0.25}),
+        ("net = conv({4, 2 + 2, 8: 1 1 2}) output(coarse)", {"out=4": 0.5, "out=8": 0.5}),
+    ],
+)
+def test_sizes_and_numbers_of_times_are_drawn_by_their_weights(
+    text: str, wanted: dict[str, float]
+) -> None:
+    grammar, rng = Grammar.parse(text, name="w"), random.Random(0)
+    drawn = [sample(grammar, rng, input=(3, 8, 8)).labels[0] for _ in range(4000)]
+    for label, share in wanted.items():
+        assert drawn.count(label) / len(drawn) == pytest.approx(share, abs=0.03)
+    plain = Grammar.parse(re.sub(r":[ \d.]+}", "}", text), name="w")
+    assert {d.labels for d in enumerate_all(plain, input=(3, 8, 8))} == {
+        d.labels for d in enumerate_all(grammar, input=(3, 8, 8))
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("net = conv({4, 8: 0.2}) output(coarse)", "1 weights for 2 sizes"),
+        ("net = conv({4, 8: 0 1}) output(coarse)", "each size has one, above 0"),
+        ("net = relu{0..2: 1 1} output(coarse)", "has 2 weights for 0 to 2 times"),
+    ],
+)
+def test_weights_that_do_not_fit_sizes_are_refused(text: str, words: str) -> None:
+    with pytest.raises(GrammarError, match=words):
+        sample(Grammar.parse(text, name="w"), random.Random(0), input=(3, 8, 8))

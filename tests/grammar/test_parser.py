@@ -38,7 +38,13 @@ expressions = st.recursive(
     ),
     max_leaves=4,
 )
-elastic = st.lists(expressions, min_size=2, max_size=4).map(lambda v: f"{{{', '.join(v)}}}")
+chances = st.lists(st.floats(1e-6, 9).map(lambda x: f"{x:.7f}"), max_size=3).map(" ".join)
+chances = chances.map(lambda text: f": {text}" if text else "")
+elastic = st.builds(
+    lambda v, weights: f"{{{', '.join(v)}{weights}}}",
+    st.lists(expressions, min_size=2, max_size=4),
+    chances,
+)
 values = expressions | elastic
 calls = st.builds(
     lambda name, args: f"{name}({', '.join(args)})" if args else name,
@@ -66,7 +72,7 @@ def compound(terms: Any) -> Any:
     copies = st.builds("[{} * {}]".format, sequences(terms), expressions)
     once = group | streams | copies
     times = st.builds("{}{{{}}}".format, once | calls, expressions)
-    between = st.builds("{}{{{}..{}}}".format, once | calls, expressions, expressions)
+    between = st.builds("{}{{{}..{}{}}}".format, once | calls, expressions, expressions, chances)
     return once | times | between
 
 
