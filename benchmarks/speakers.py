@@ -104,7 +104,7 @@ class Seed:
                 seed=seed,
                 objectives=("eer", "flops"),
                 limits=(f"flops<={LIMITS[-1]:.0f}",),
-                supernet={"steps": words.steps, "strategy": "progressive"},
+                supernet={"steps": words.steps, "strategy": words.strategy},
                 listener=progress,
             )
         self.run = load(self.folder / "run")
@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("--voices", type=Path)
     parser.add_argument("--name", default="voices", help="Of the recordings, in the results.")
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--strategy", default="progressive")
     parser.add_argument("--trials", type=int, default=150)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seeds", type=int, default=3)

@@ -20,6 +20,7 @@ from nas.cli.options import (
     Json,
     Latencies,
     Layout,
+    Learned,
     Least,
     Most,
     Objectives,
@@ -49,7 +50,8 @@ from nas.terminal import err, live, show, show_run, show_trust, told, write
     "nas search einspace --task digits --config einspace-cpu --out runs/open\n\n"
     "nas search ./my.grammar --task mine=data.npz --max latency_ms=1 --out runs/mine\n\n"
     "nas search mobile --task digits --latency threads=2 --latency name=torch,runtime=torch\n\n"
-    "nas search mobile --task digits --profile pi4.json --max latency_ms@pi4=20"
+    "nas search mobile --task digits --profile pi4.json --max latency_ms@pi4=20\n\n"
+    "nas search mobile --task mine=./photos --learn-from runs/"
 )
 def search(
     space: SpaceName = "",
@@ -65,6 +67,7 @@ def search(
     objectives: Objectives = None,
     latency: Latencies = None,
     profile: Profiles = None,
+    learn_from: Learned = None,
     max: Most = None,
     min: Least = None,
     layout: Layout = None,
@@ -109,6 +112,7 @@ def search(
             "objectives": columns(objectives or "") or None,
             "latency": [Latency.parse(text) for text in latency or ()] or None,
             "profiles": [str(path.absolute()) for path in profile or ()] or None,
+            "learn_from": [str(path.absolute()) for path in learn_from or ()] or None,
             "budget_s": seconds(budget) if budget else None,
         }
         facts |= {key: value for key, value in options.items() if value is not None}

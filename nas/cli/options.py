@@ -64,6 +64,10 @@ Profiles = Annotated[
     list[Path] | None,
     typer.Option("--profile", help="A device's, from nas probe: latency_ms@NAME (repeatable)."),
 ]
+Learned = Annotated[
+    list[Path] | None,
+    typer.Option("--learn-from", help="Earlier runs, or a folder of them (repeatable)."),
+]
 Most = Annotated[
     list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
 ]

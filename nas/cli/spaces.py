@@ -57,6 +57,26 @@ def check(
         show_survey(facts)
 
 
+@app.command(
+    epilog="Examples:\n\nnas learn runs/ --space mobile > mobile-learned.grammar\n\n"
+    "nas check ./mobile-learned.grammar --input 1x8x8"
+)
+def learn(
+    runs: Annotated[list[Path], typer.Argument(help="Earlier runs, or folders of them.")],
+    space: Annotated[str, typer.Option(help="Whose runs: a shipped space, or ./my.grammar.")],
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a space whose options are as probable as the best of earlier runs chose them."""
+    from nas.search.lessons import learned_grammar
+    from nas.terminal import err
+
+    with told():
+        text, notes = learned_grammar(runs, space, trust_code=trust_code)
+        for note in notes:
+            err.print(note, markup=False, soft_wrap=True)
+        write(text)
+
+
 @app.command(epilog="Example: nas settings | less")
 def settings() -> None:
     """Print every setting of a search, its default and what it is, as Markdown."""

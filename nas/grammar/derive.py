@@ -6,6 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from nas.grammar.derivation import Derivation, Input
 from nas.grammar.error import GrammarError
@@ -18,6 +19,7 @@ from nas.grammar.tokens import Token, written_out
 from nas.grammar.walk import Choose, OpenWalk, Walk, memory_of
 from nas.op import Shape, Shapes
 
+Weigh = Callable[[Site, Sequence[Option]], Sequence[float]]  # the probability of each option
 Size = int | tuple[int, int] | Interval
 
 DRAWS = 1_000  # of which one must be as it is asked for
@@ -99,15 +101,17 @@ def sample(
     limits: Limits | None = None,
     size: Size | None = None,
     where: Callable[[Derivation], bool] | None = None,
+    weigh: Weigh | None = None,
 ) -> Derivation:
-    """A random derivation: given weights are kept and the others share what they leave.
+    """A random derivation: given weights are kept and the others share what they leave; or as
+    `weigh` says.
 
     With a `size` it has so many operators as instantiated, or a number within the interval: the
     draw follows the grammar's own distribution there, as far as shapes allow. It is drawn again
     where shapes miss the interval at the last, or it is none of those `where` asks for, as
     `nas.nontrivial`. Raises GrammarError where a thousand draws give none.
     """
-    choose = choose_at_random(rng)
+    choose = choose_at_random(rng, weigh)
     wanted = None if size is None else Interval.of(size)
     for _ in range(DRAWS):
         derivation = derive(grammar, choose, input=input, limits=limits, size=wanted)
@@ -121,11 +125,14 @@ def sample(
     )
 
 
-def choose_at_random(rng: random.Random) -> Choose:
+def choose_at_random(rng: random.Random, weigh: Weigh | None = None) -> Choose:
+    """A choice by the options' weights, or by the probabilities that `weigh` gives them."""
     if not isinstance(rng, random.Random):
         raise TypeError(f"rng is a random.Random, as random.Random(0), and this is {rng!r}")
 
     def choose(site: Site, options: Sequence[Option]) -> int:
+        if weigh is not None:
+            return bisect(list(accumulate(weigh(site, options)))[:-1], rng.random())
         known = options if isinstance(options, Options) else Options(options)
         return bisect(known.cumulative, rng.random())
 

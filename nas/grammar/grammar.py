@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property, wraps
@@ -78,6 +78,10 @@ class Grammar:
 
     @cached_property
     def text(self) -> str:
+        return self.written(self.rules.values())
+
+    def written(self, rules: Iterable[Rule]) -> str:
+        """The text of the space with rules in place of its own."""
         uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
         helpers: dict[str, Rule] = {}
         seeds = []
@@ -85,7 +89,7 @@ class Grammar:
             start, *rest = network.rules.values()
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}
-        rules = [*self.rules.values(), *seeds, *helpers.values()]
+        rules = [*rules, *seeds, *helpers.values()]
         policy = [f"share {self._share}"] if self._share else []
         return "\n".join([*uses, *policy, *map(str, rules)]) + "\n"
 

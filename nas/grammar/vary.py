@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nas.grammar import nodes
 from nas.grammar.derivation import Chosen, Derivation, Input
-from nas.grammar.derive import choose_at_random, derive
+from nas.grammar.derive import Weigh, choose_at_random, derive
 from nas.grammar.error import GrammarError
 from nas.grammar.frames import Site
 from nas.grammar.limits import Limits
@@ -50,9 +50,11 @@ def mutate(
     *,
     input: Input | None = None,
     limits: Limits | None = None,
+    weigh: Weigh | None = None,
 ) -> Variation:
     """A child that differs from its parent: a part grown anew, an option swapped, something put
-    around a part, or a part replaced by one inside it.
+    around a part, or a part replaced by one inside it. What is new is drawn by the grammar's
+    weights, or as `weigh` says.
 
     Raises GrammarError where nothing of the derivation can be otherwise.
     """
@@ -64,7 +66,7 @@ def mutate(
         planned = rng.choice(kinds)(derivation, chosen, rng)
         if planned is None:
             continue
-        child = planned.derive((derivation,), rng, input, limits)
+        child = planned.derive((derivation,), rng, input, limits, weigh)
         labels = planned.labels
         set_so = not labels or labels.items() <= child.derivation.by_site.items()
         if set_so and child.derivation != derivation:
@@ -79,6 +81,7 @@ def cross(
     *,
     input: Input | None = None,
     limits: Limits | None = None,
+    weigh: Weigh | None = None,
 ) -> Variation:
     """A child of `a` in which a part is taken from `b`; it equals neither.
 
@@ -92,7 +95,7 @@ def cross(
     for _ in range(TRIES if places else 0):
         site = rng.choice(places)
         moves = ((str(site.place), 1, rng.choice(there[site.rule])), ("", 0, ""))
-        child = _Planned("cross", moves).derive((a, b), rng, input, limits)
+        child = _Planned("cross", moves).derive((a, b), rng, input, limits, weigh)
         if child.derivation not in (a, b):
             return child
     raise GrammarError(f"no part of {b!r} makes a difference in {a!r}")
@@ -114,8 +117,9 @@ class _Planned:
         rng: random.Random,
         input: Input | None,
         limits: Limits | None,
+        weigh: Weigh | None,
     ) -> Variation:
-        draw = choose_at_random(rng)
+        draw = choose_at_random(rng, weigh)
         known = [dict(zip(p.by_site, p.choices, strict=True)) for p in parents]
 
         def choose(site: Site, options: Sequence[Option]) -> int:

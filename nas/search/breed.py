@@ -19,7 +19,7 @@ from typing import Any
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import BaseTrial, FrozenTrial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from nas.grammar import (
     UNLIMITED,
@@ -39,13 +39,15 @@ from nas.grammar import (
     sample,
 )
 from nas.grammar.count import enumerate_all
-from nas.grammar.derive import Size
+from nas.grammar.derive import Size, Weigh
 from nas.grammar.vary import origin
 from nas.op import Shape
 
 # What is thought of for one trial before the study is given again what it has: children of its
 # trials, then random draws, then a small space from its beginning.
 CHILDREN, DRAWS, SMALL = 60, 40, 512
+GENERATION = 20  # trials after which what was learned is weighed anew
+Learned = Callable[[Sequence[Derivation], Sequence[float]], Weigh | None]
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class DerivationSampler(BaseSampler, ABC):
     seed: a trial's random stream comes from it and the trial's number. start: the derivations of
     the first trials, mutated in turn until there is a population. key: what no two trials may
     share, by default the derivation itself; one whose key is "" is never proposed. size: of those
-    that are drawn, see `nas.sample`. Parameters that are no sites of a derivation are drawn as
-    Optuna's random sampler draws them.
+    that are drawn, see `nas.sample`. learned: what earlier runs say of options, beside this study's
+    first values, which draws and mutations follow. Parameters that are no sites of a derivation are
+    drawn as Optuna's random sampler draws them.
     """
 
     def __init__(
@@ -101,7 +104,10 @@ class DerivationSampler(BaseSampler, ABC):
         size: Size | None,
     ):
         self.seed, self.start, self.key, self.size = seed, tuple(start), key or str, size
+        self.learned: Learned | None = None
+        self._weigh: Weigh | None = None  # of the proposal that is made
         self._keys: dict[str, str] = {}
+        self._weighed: dict[tuple[int, str], Weigh | None] = {}
         self._planned: dict[tuple[int, str], str] = {}
 
     @abstractmethod
@@ -126,6 +132,7 @@ class DerivationSampler(BaseSampler, ABC):
         given = trial.user_attrs.get(attribute(grammar))
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
+        self._weigh = self._weighing(trial, grammar)
         taken = self._taken(trial, grammar)
         for child in self._thoughts(trial, grammar, input, limits, rng):
             key = self._key(child.derivation)
@@ -153,7 +160,7 @@ class DerivationSampler(BaseSampler, ABC):
             parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
             if not parents and start:
                 parents = _first(trial.study, start[trial.number % len(start)])
-            child = vary(parents, rng, input, limits)
+            child = vary(parents, rng, input, limits, self._weigh)
             yield child or self._drawn(grammar, rng, input, limits)
         for _ in range(DRAWS):
             yield self._drawn(grammar, rng, input, limits)
@@ -161,7 +168,22 @@ class DerivationSampler(BaseSampler, ABC):
             yield from map(Child, islice(enumerate_all(grammar, input=input), SMALL))
 
     def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> Child:
-        return Child(sample(grammar, rng, input=input, limits=limits, size=self.size))
+        given = {"input": input, "limits": limits, "size": self.size, "weigh": self._weigh}
+        return Child(sample(grammar, rng, **given))  # type: ignore[arg-type]
+
+    def _weighing(self, trial: Trial, grammar: Grammar) -> Weigh | None:
+        """How options are weighted, by what earlier runs say and the trials of whole generations
+        before this one."""
+        if self.learned is None:
+            return None
+        first, name = trial.number // GENERATION * GENERATION, attribute(grammar)
+        if (first, grammar.hash) not in self._weighed:
+            done = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            told = [t for t in done if t.number < first and text_of(t, grammar)]
+            known = [Derivation.read(t.user_attrs[name], grammar) for t in told]
+            weigh = self.learned(known, [losses(trial.study, t)[0] for t in told])
+            self._weighed = {(first, grammar.hash): weigh}
+        return self._weighed[first, grammar.hash]
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [derivation for derivation in self.start if derivation.grammar.name == grammar.name]
@@ -266,19 +288,24 @@ def _first(study: Study, derivation: Derivation) -> list[tuple[int, Derivation]]
 
 
 def vary(
-    parents: Sequence[tuple[int, Derivation]], rng: random.Random, input: Shape, limits: Limits
+    parents: Sequence[tuple[int, Derivation]],
+    rng: random.Random,
+    input: Shape,
+    limits: Limits,
+    weigh: Weigh | None = None,
 ) -> Child | None:
     """A child of two parents or, where they do not cross, of the first; None if there is none."""
     numbers = tuple(number for number, _ in parents)
     try:
         if len(parents) == 2:
-            child = cross(parents[0][1], parents[1][1], rng, input=input, limits=limits)
+            (_, a), (_, b) = parents
+            child = cross(a, b, rng, input=input, limits=limits, weigh=weigh)
             return Child(child.derivation, numbers, child)
     except GrammarError:
         pass
     try:
         if parents and parents[0][1].choices:
-            child = mutate(parents[0][1], rng, input=input, limits=limits)
+            child = mutate(parents[0][1], rng, input=input, limits=limits, weigh=weigh)
             return Child(child.derivation, numbers[:1], child)
     except GrammarError:
         pass

@@ -24,6 +24,7 @@ from nas.search.columns import on_fronts
 from nas.search.halving import HalvingPool
 from nas.search.job import Job, Outcome, Pool
 from nas.search.latencies import Latencies
+from nas.search.lessons import kept
 from nas.search.parent_weights import ParentWeights
 from nas.search.preferred import preferred
 from nas.search.problem import Problem
@@ -67,6 +68,7 @@ class Search:
                 settings.population if settings.sampler == "evolution" else settings.generation
             ),
             start=self.listed or self.problem.seeds() or preferred(run),
+            lessons=kept(run) if not self.listed else None,
         )
         self.recorded = Recorded(archive, run.grammar, self._key)
         self.weights = ParentWeights(run.folder / "weights")

@@ -24,11 +24,14 @@ from nas.search.calibration import parallel, spent
 from nas.search.choose_evaluator import choose_evaluator
 from nas.search.choose_runtime import choose_runtime
 from nas.search.course import BANK, CHECKPOINT
+from nas.search.earlier import Lessons
 from nas.search.folder import create, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
+from nas.search.lessons import learned, save
 from nas.search.pools import joined, make_pool
 from nas.search.prepare import check_runtimes, prepare
+from nas.search.problem import Problem
 from nas.search.run import Run, load
 from nas.search.settings import EXECUTION, Settings
 from nas.search.train_supernet import train_supernet
@@ -70,10 +73,27 @@ def search(
             }
         )
         given.settle()
+        lessons, notes = learned_by(problem, folder, trust_code=trust_code)
+        for note in notes:
+            hear(Told(note))
         create(folder, chosen, problem.grammar, problem.tasks)  # run.toml is the last to be there
+        if chosen.learn_from:
+            save(lessons, folder)
         Archive.create(folder).close()
         execution = {name: getattr(chosen, name) for name in EXECUTION}
         return _proceed(load(folder, trust_code=trust_code, **execution), hear, begun)
+
+
+def learned_by(problem: Problem, folder: Path, *, trust_code: bool) -> tuple[Lessons, list[str]]:
+    """What a search learns from earlier runs, and in words from which."""
+    if not problem.settings.learn_from:
+        return Lessons(()), []
+    paths = [Path(path) for path in problem.settings.learn_from]
+    lessons, notes = learned(
+        paths, problem.grammar, problem.input, but=folder, trust_code=trust_code
+    )
+    total = len(lessons.earlier)
+    return lessons, [*notes, f"{total or 'no'} earlier task{'s' * (total != 1)} to learn from"]
 
 
 def resume(

@@ -19,6 +19,7 @@ from nas.grammar.derive import Size
 from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
 from nas.search.columns import Aim, finer
+from nas.search.earlier import Lessons
 from nas.search.evolve import EvolutionSampler, RandomDerivations
 from nas.search.judge import Goal, Wanted
 from nas.search.predicted import COLUMNS, PredictedSampler
@@ -109,6 +110,10 @@ class Proposer:
     Every twentieth proposal is a random draw, so that a search can say what its sampler brought.
     Where each task finds its own architecture there is an aim for each, and a sampler that serves
     them in turn.
+
+    lessons: what earlier runs teach. Of their architectures those of which they together predict
+    the best are proposed first, half of the first generation, and samplers that breed draw and
+    mutate by what was learned, as long as it holds.
     """
 
     def __init__(
@@ -121,12 +126,15 @@ class Proposer:
         population: int,
         start: Sequence[Derivation] = (),
         key: Key | None = None,
+        lessons: Lessons | None = None,
     ):
         self.space, self.grammar = space, space.grammar
         self.aims = aims
         self.objectives = list(dict.fromkeys(o for aim in aims for o in aim.objectives))
         self.limits = list(dict.fromkeys(limit for aim in aims for limit in aim.limits))
-        self.seed = seed
+        self.seed, self.lessons = seed, lessons or Lessons(())
+        self._alike: dict[int, float] = {}
+        self._told: list[tuple[Derivation, float]] = []
         bred = breeds(sampler, self.grammar)
         self.draws = sampler != "random" and (bred or not start)  # a list is gone through as it is
         self.sites: dict[str, CategoricalDistribution] = {}
@@ -143,15 +151,17 @@ class Proposer:
                 if bred
                 else FIXED[sampler](seed, population)
             )
+            if isinstance(own, DerivationSampler) and self.lessons.earlier:
+                own.learned = self.lessons.weigh
             up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
             directions = [up if o.maximize else down for o in self.objectives]
             self.study = optuna.create_study(directions=directions, sampler=own)
             ends = start if not bred else ()
             if self.grammar.finite and not start:
                 ends = list(space.ends())
-            for end in ends:
-                text = {attribute(self.grammar): str(end)}
-                self.study.enqueue_trial(dict(end.by_site) if self.sites else {}, text)
+            for known in [*ends, *self._taught(population)]:
+                text = {attribute(self.grammar): str(known)}
+                self.study.enqueue_trial(dict(known.by_site) if self.sites else {}, text)
 
     def population(self) -> set[str]:
         """The derivations, as text, that may still become parents."""
@@ -171,7 +181,24 @@ class Proposer:
     @property
     def agreement(self) -> Mapping[str, float]:
         """By column Kendall's τ of what the sampler predicted with what it had not seen."""
-        return getattr(self.study.sampler, "agreement", {})
+        own: Mapping[str, float] = getattr(self.study.sampler, "agreement", {})
+        return {**own, **self._earlier}
+
+    @property
+    def _earlier(self) -> dict[str, float]:
+        """The same of the task of an earlier run that says most."""
+        known = len(self._told) // DRAWN * DRAWN
+        if not (self.lessons.earlier and known):
+            return {}
+        if known not in self._alike:
+            derivations, values = zip(*self._told[:known], strict=True)
+            self._alike = {known: max(self.lessons.alike(derivations, values))}
+        return {"earlier runs": self._alike[known]}
+
+    def _taught(self, population: int) -> list[Derivation]:
+        """Architectures of earlier runs to begin with."""
+        costed = any(cost_named(objective.name) for objective in self.objectives)
+        return self.lessons.first(self.space.allows, population // 2, costed)
 
     def _wanted(self) -> list[Wanted]:
         """What candidates are judged by, for each aim. A network for one task alone may leave parts
@@ -231,6 +258,8 @@ class Proposer:
             self.study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
             return
         proposal.trial.set_user_attr(COLUMNS, dict(values))
+        goal = Goal((first := self.objectives[0]).name, first.maximize, finer=finer(first.name))
+        self._told.append((proposal.derivation, goal.loss(values)))
         for limit in (limit for limit in self.limits if limit.name in values):
             proposal.trial.set_constraint(limit.name, limit.excess(values[limit.name]))
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])

@@ -57,6 +57,9 @@ class Settings(Strict):
     profiles: tuple[str, ...] = setting(
         (), "files of devices, as nas probe has them made: latency_ms@NAME of each, predicted"
     )
+    learn_from: tuple[str, ...] = setting(
+        (), "folders of earlier runs, or of many, whose best architectures are tried first"
+    )
     evaluate_in: Literal["auto", "torch", "onnxruntime"] = setting(
         "auto", "what runs subnets that are evaluated on a CPU; auto is the faster"
     )

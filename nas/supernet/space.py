@@ -105,7 +105,7 @@ class Space:
         """
         top = extreme(self.grammar, input=self.input, of="params")
         for derivation in chain([top], shrinking(top, nested=False)):
-            if self._allows(derivation):
+            if self.allows(derivation):
                 return derivation
         return self.smallest
 
@@ -118,7 +118,7 @@ class Space:
         """
         for cost in ("params", "flops", "activations"):
             derivation = extreme(self.grammar, input=self.input, of=cost, largest=False)
-            if self._allows(derivation):
+            if self.allows(derivation):
                 return derivation
         raise GrammarError(f"{self.grammar.name} has no architecture with {self.limits}")
 
@@ -128,10 +128,11 @@ class Space:
             derivation = extreme(self.grammar, input=self.input, largest=largest)
             yield (
                 derivation
-                if self._allows(derivation)
+                if self.allows(derivation)
                 else (self.largest if largest else self.smallest)
             )
 
-    def _allows(self, derivation: Derivation) -> bool:
+    def allows(self, derivation: Derivation) -> bool:
+        """Whether a derivation is within the limits."""
         within = self.limits is None or self.limits.allow(derivation.cost)
         return within and (self.keeps is None or self.keeps(derivation))

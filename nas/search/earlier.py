@@ -1,0 +1,155 @@
+"""What earlier runs teach of a space: architectures to try first, and how probable options are.
+
+After AutoTransfer (Cao et al. 2023, arXiv 2303.07669): a prior over options from the best of
+earlier tasks, which fades as a run learns. Tasks are alike as far as a predictor of the one ranks
+the trials of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from scipy.stats import kendalltau
+
+from nas.grammar import Derivation, Option, Site
+from nas.grammar.derive import Weigh
+from nas.grammar.options import probabilities
+from nas.search.inner import Judged, batch_along
+from nas.search.predictor import FEWEST, Predictor, Seen, facts_of
+
+Key = TypeVar("Key")
+BEST = 0.1  # of an earlier task's architectures, by which options are weighted
+SMOOTHED = 5.0  # times that the grammar's own weights count among them
+UNKNOWN = 0.5  # share of the prior where it is not known yet how alike tasks are
+FADES = 30  # trials after which the prior has half its share
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A task of an earlier run, in the space that is searched now: its architectures, and how bad
+    each was, by validation."""
+
+    name: str  # of the run and the task
+    derivations: tuple[Derivation, ...]
+    losses: tuple[float, ...]
+
+    @cached_property
+    def predictor(self) -> Predictor | None:
+        """What it says of others; None where it says nothing better than by chance."""
+        return Predictor.fit(Seen(list(map(facts_of, self.derivations))), self.losses)
+
+    @cached_property
+    def best(self) -> tuple[Derivation, ...]:
+        order = sorted(range(len(self.losses)), key=self.losses.__getitem__)
+        most = max(min(FEWEST, len(order)), round(BEST * len(order)))
+        return tuple(self.derivations[i] for i in order[:most])
+
+    @cached_property
+    def by_site(self) -> Mapping[str, Counter[str]]:
+        """How often the best chose what, by site."""
+        return _counted(self.best, lambda site: site.name)
+
+    @cached_property
+    def by_rule(self) -> Mapping[tuple[str, str], Counter[str]]:
+        """The same by rule and suffix, wherever the rule is used."""
+        return _counted(self.best, lambda site: (site.rule, site.suffix))
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What several earlier tasks teach together."""
+
+    earlier: tuple[Earlier, ...]
+
+    def first(
+        self, keeps: Callable[[Derivation], bool], n: int, along_flops: bool
+    ) -> list[Derivation]:
+        """So many of their architectures to begin with, of which all together predict the best,
+        along FLOPs where these are judged too. How alike the tasks are is not known then."""
+        predictors = [one.predictor for one in self.earlier if one.predictor]
+        every = dict.fromkeys(d for one in self.earlier for d in one.derivations)
+        candidates = [derivation for derivation in every if keeps(derivation)]
+        if not predictors or not candidates:
+            return []
+        facts = list(map(facts_of, candidates))
+        scores = [sum(column) for column in zip(*(p(facts) for p in predictors), strict=True)]
+        judged = [
+            Judged(d, (score, float(d.cost.flops)) if along_flops else (score,))
+            for d, score in zip(candidates, scores, strict=True)
+        ]
+        return batch_along(judged, n, -1)
+
+    def alike(self, derivations: Sequence[Derivation], losses: Sequence[float]) -> list[float]:
+        """Of each task Kendall's τ of what it predicts with what was measured now, 0 where nothing
+        can be said."""
+        known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+        facts = [facts_of(derivations[i]) for i in known]
+        measured = [losses[i] for i in known]
+        taus = list[float]()
+        for one in self.earlier:
+            said = one.predictor(facts) if one.predictor and len(known) > 1 else []
+            tau = float(kendalltau(said, measured)[0]) if said else 0.0
+            taus.append(0.0 if math.isnan(tau) else tau)
+        return taus
+
+    def weigh(self, derivations: Sequence[Derivation], losses: Sequence[float]) -> Weigh | None:
+        """How options are weighted once that was measured; None for as the grammar has it, where no
+        task was alike by more than chance."""
+        n = len(losses)
+        if n < FEWEST:
+            return self.mixed([1.0] * len(self.earlier), UNKNOWN)
+        chance = math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))  # the deviation of τ by chance
+        weights = [tau if tau > chance else 0.0 for tau in self.alike(derivations, losses)]
+        return self.mixed(weights, FADES / (FADES + n)) if any(weights) else None
+
+    def mixed(self, weights: Sequence[float], share: float) -> Weigh:
+        """The grammar's weights with a share of what the best of the tasks chose, each task by its
+        weight."""
+
+        def weigh(site: Site, options: Sequence[Option]) -> list[float]:
+            own, prior = probabilities(options), [0.0] * len(options)
+            for task, weight in zip(self.earlier, weights, strict=True):
+                by_rule = task.by_rule.get((site.rule, site.suffix), Counter[str]())
+                counts = task.by_site.get(site.name, by_rule)
+                times = [counts[option.label] for option in options]
+                total = sum(times) + SMOOTHED
+                for i, probability in enumerate(own):
+                    prior[i] += weight * (times[i] + SMOOTHED * probability) / total
+            whole = sum(weights)
+            return [(1 - share) * p + share * q / whole for p, q in zip(own, prior, strict=True)]
+
+        return weigh
+
+    def shares(self, rule: str, suffix: str) -> dict[str, float]:
+        """How probable the options of a rule's site are by what the best of all tasks chose,
+        wherever the rule is used: {} where none came by it."""
+        counts = Counter[str]()
+        labels = set[str]()
+        for task in self.earlier:
+            own = task.by_rule.get((rule, suffix), Counter())
+            total = sum(own.values())
+            counts.update({label: n / total for label, n in own.items() if n})
+            labels |= own.keys()
+        if not counts:
+            return {}
+        even = SMOOTHED / (SMOOTHED + FEWEST) / len(labels)
+        heard = sum(counts.values())
+        return {label: even + (1 - even * len(labels)) * counts[label] / heard for label in labels}
+
+
+def _counted(
+    derivations: Sequence[Derivation], key: Callable[[Site], Key]
+) -> dict[Key, Counter[str]]:
+    """How often what was chosen, and of what was offered and never chosen 0."""
+    counts = dict[Key, Counter[str]]()
+    for derivation in derivations:
+        for chosen in derivation.choices:
+            own = counts.setdefault(key(chosen.site), Counter())
+            own.update({option.label: 0 for option in chosen.options})
+            own[chosen.options[chosen.index].label] += 1
+    return counts
