@@ -2,11 +2,11 @@
 
 `python benchmarks/transfer.py --tables FOLDER`. Spaces in which every network is known for several
 tasks: NAS-Bench-Graph (Qin et al. 2022, arXiv 2206.09166; 8 data sets) and NAS-Bench-201 (Dong and
-Yang 2020; 3 data sets after 12 epochs), by validation. Each task is left out in turn: a search on it
-learns from runs of 200 evaluations on all others and from one whose scores are shuffled, so that it
-teaches nothing. Evaluations until what the same sampler without earlier runs has after 200, the
-median of its seeds; a search that is not there after 300 counts as 300. `--bank unrelated`: all
-earlier runs are shuffled. After AutoTransfer (Cao et al. 2023, arXiv 2303.07669).
+Yang 2020; 3 data sets after 12 epochs), by validation. Each task is left out in turn: a search on
+it learns from runs of 200 evaluations on all others and from one whose scores are shuffled, so that
+it teaches nothing; in the bank `unrelated` all are shuffled. Counted are evaluations until what the
+same sampler without earlier runs has after 200, the median of its seeds; not there after 300 counts
+as 300. After AutoTransfer (Cao et al. 2023, arXiv 2303.07669).
 """
 
 from __future__ import annotations

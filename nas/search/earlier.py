@@ -71,8 +71,8 @@ class Lessons:
     ) -> list[Derivation]:
         """So many of their architectures to begin with, of which all together predict the best,
         along FLOPs where these are judged too. How alike the tasks are is not known then."""
-        predictors = [one.predictor for one in self.earlier if one.predictor]
-        every = dict.fromkeys(d for one in self.earlier for d in one.derivations)
+        predictors = [task.predictor for task in self.earlier if task.predictor]
+        every = dict.fromkeys(d for task in self.earlier for d in task.derivations)
         candidates = [derivation for derivation in every if keeps(derivation)]
         if not predictors or not candidates:
             return []
@@ -87,13 +87,13 @@ class Lessons:
     def alike(self, derivations: Sequence[Derivation], losses: Sequence[float]) -> list[float]:
         """Of each task Kendall's τ of what it predicts with what was measured now, 0 where nothing
         can be said."""
-        known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
-        facts = [facts_of(derivations[i]) for i in known]
-        measured = [losses[i] for i in known]
+        pairs = zip(derivations, losses, strict=True)
+        finite = [(facts_of(d), loss) for d, loss in pairs if math.isfinite(loss)]
+        facts, measured = [f for f, _ in finite], [loss for _, loss in finite]
         taus = list[float]()
-        for one in self.earlier:
-            said = one.predictor(facts) if one.predictor and len(known) > 1 else []
-            tau = float(kendalltau(said, measured)[0]) if said else 0.0
+        for task in self.earlier:
+            predicted = task.predictor(facts) if task.predictor else []
+            tau = float(kendalltau(predicted, measured)[0]) if len(predicted) > 1 else 0.0
             taus.append(0.0 if math.isnan(tau) else tau)
         return taus
 

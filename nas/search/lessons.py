@@ -65,7 +65,7 @@ def learned_grammar(
     lessons, notes = learned(folders, grammar, trust_code=trust_code)
     if not lessons.earlier:
         raise RunError("; ".join(notes))
-    best = sum(len(one.best) for one in lessons.earlier)
+    best = sum(len(task.best) for task in lessons.earlier)
     tasks = len(lessons.earlier)
     head = (
         f"# {grammar.name} with the weights of what the best {best} architectures of {tasks} "
@@ -86,8 +86,8 @@ class Record:
 def save(lessons: Lessons, folder: Path) -> None:
     """Keep what a run learns from in its folder, so that it goes on without the earlier ones."""
     records = [
-        asdict(Record(one.name, tuple(map(str, one.derivations)), one.losses))
-        for one in lessons.earlier
+        asdict(Record(task.name, tuple(map(str, task.derivations)), task.losses))
+        for task in lessons.earlier
     ]
     write(folder / FILE, json.dumps(records).encode())
 
@@ -133,19 +133,22 @@ def _tasks(run: Run, grammar: Grammar, input: Input | None, notes: list[str]) ->
         raise RunError(f"its space is {run.grammar.name}, and this is {grammar.name}")
     trials = run.trials
     for task in run.named:
-        known = [(trial, loss) for trial in trials if (loss := _loss(trial, task, run)) is not None]
+        pairs = ((trial, _loss(trial, task, run)) for trial in trials)
+        measured = [(trial, loss) for trial, loss in pairs if loss is not None]
         name = f"{run.folder}: {task.name}"
-        if len(known) < FEWEST:
-            notes.append(f"{name} is passed over: {len(known)} trials, and {FEWEST} tell something")
+        if len(measured) < FEWEST:
+            notes.append(
+                f"{name} is passed over: {len(measured)} trials, and {FEWEST} tell something"
+            )
             continue
-        some = _some(known)
+        some = _some(measured)
         read = (Derivation.read(trial.text, run.grammar) for trial, _ in some)
         here = [_here(derivation, grammar, input) for derivation in read]
-        one = Earlier(name, tuple(here), tuple(loss for _, loss in some))
-        agreement = one.predictor.agreement if one.predictor else 0.0
-        said = f"they predict each other with τ {agreement:.2f}" if agreement else "by chance alone"
-        notes.append(f"{name}: {len(known)} trials, {said}")
-        yield one
+        earlier = Earlier(name, tuple(here), tuple(loss for _, loss in some))
+        tau = earlier.predictor.agreement if earlier.predictor else 0.0
+        words = f"they predict each other with τ {tau:.2f}" if tau else "which tell nothing"
+        notes.append(f"{name}: {len(measured)} trials, {words}")
+        yield earlier
 
 
 def _loss(trial: Trial, task: TaskName | Task, run: Run) -> float | None:
@@ -162,9 +165,9 @@ def _loss(trial: Trial, task: TaskName | Task, run: Run) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-def _some(known: Sequence[tuple[Trial, float]]) -> list[tuple[Trial, float]]:
+def _some(measured: Sequence[tuple[Trial, float]]) -> list[tuple[Trial, float]]:
     """The best of many trials and some others, evenly."""
-    ordered = sorted(known, key=lambda pair: pair[1])
+    ordered = sorted(measured, key=lambda pair: pair[1])
     rest = ordered[BEST:]
     return ordered[:BEST] + (rest if len(rest) <= OTHERS else evenly_spaced(rest, OTHERS))
 
