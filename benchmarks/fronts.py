@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypervolume import hypervolume
 from measure import ROOT, Kept, report
 from tables import Losses, Problem, Simulated, Supernet, cells, macro
 
 from nas.front import Objective, nondominated
 from nas.grammar import Derivation, derive
 from nas.grammar.count import follow_table, table
+from nas.hypervolume import hypervolume
 from nas.search.columns import Aim
 from nas.search.propose import Proposer
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from garments import grey
-from hypervolume import hypervolume
 from measure import ROOT, progress, report
 
 from nas.front import nondominated
+from nas.hypervolume import hypervolume
 from nas.search import Run, load, resume, search
 
 TRIALS, AT = 100, (20, 40, 60, 100)

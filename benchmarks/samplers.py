@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from hypervolume import hypervolume
 from measure import report
 
 from nas.front import nondominated
 from nas.grammar import Grammar, Limits, derive
+from nas.hypervolume import hypervolume
 from nas.plan import plan
 from nas.search import EvolutionSampler, PredictedSampler, TreeSampler, choose_with
 

@@ -1,12 +1,14 @@
 """TDNNs found for a limit tell speakers apart better than those made by hand at equal FLOPs.
 
-`python benchmarks/speakers.py --voices FOLDER`, recordings in a sub-folder a speaker; without it
-100 voices of espeak-ng are made (variants of its English voice), 16 recordings of seven words each.
+`python benchmarks/speakers.py` makes 100 voices of espeak-ng (variants of its English voice), 16
+recordings of seven words each; `--asterisk FOLDER` takes Debian's recorded prompts instead, of seven
+people (packages asterisk-core-sounds-*-wav, asterisk-prompt-es-co and -fr-armelle).
 `tdnn-small` is searched once a seed (stages kernel, depth, width, as EfficientTDNN, Wang et al.
 2021); of each front the best by validation within three limits is retrained, and so is the largest
 network by hand within it: one width for all, kernels of 3, three layers, aggregated at three times
 the width, as ECAPA-TDNN. EER on test: pairs of speakers that neither training nor validation heard.
-What is told apart is a synthesiser's voices; of real recordings language and line too.
+What is told apart are a synthesiser's voices; of the people, of whom two are tested, language and
+line as well.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,38 @@ def voices(folder: Path) -> Path:
             say += ["-p", f"{rng.randint(45, 55)}", "-w", f"{target}", text]
             if not target.exists():
                 subprocess.run(say, check=True)
+    return folder
+
+
+PEOPLE = {
+    "allison": ("en_US_f_Allison", "es_MX_f_Allison"),
+    "june": ("fr_CA_f_June",),
+    "menardi": ("it_IT_f_Menardi",),
+    "carlo": ("it_IT_m_Carlo",),
+    "ivrvoice": ("ru_RU_f_IvrvoiceRU",),
+}
+PACKED = {"colombia": "es", "armelle": "fr"}  # in GSM
+
+
+def prompts(source: Path, folder: Path) -> Path:
+    """Debian's prompts, a sub-folder a person; one who speaks two languages is one person."""
+    import soundfile
+
+    for name, places in PEOPLE.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for place in places:
+            for file in sorted((source / place).rglob("*.wav")):
+                words = "-".join(file.relative_to(source).parts)
+                target = folder / name / words
+                if "silence" not in words and not target.exists():
+                    target.symlink_to(file)
+    for name, place in PACKED.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for file in sorted((source / place).rglob("*.gsm")):
+            target = folder / name / f"{'-'.join(file.relative_to(source).parts)}.wav"
+            if not target.exists() and file.stat().st_size > 300:
+                words = {"format": "RAW", "subtype": "GSM610", "samplerate": 8000, "channels": 1}
+                soundfile.write(target, soundfile.read(file, **words)[0], 8000)
     return folder
 
 
@@ -163,8 +198,7 @@ def saved(rows: Sequence[dict[str, Any]]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--voices", type=Path)
-    parser.add_argument("--name", default="voices", help="Of the recordings, in the results.")
+    parser.add_argument("--asterisk", type=Path, help="As /usr/share/asterisk/sounds.")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--strategy", default="progressive")
     parser.add_argument("--trials", type=int, default=150)
@@ -172,8 +206,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     words = parser.parse_args()
     torch.set_num_threads(1)
-    folder = ROOT / "runs" / f"bench-speakers-{words.name}"
-    place = words.voices.resolve() if words.voices else voices(folder / "voices")
+    name = "people" if words.asterisk else "voices"
+    folder = ROOT / "runs" / f"bench-speakers-{name}"
+    make = partial(prompts, words.asterisk) if words.asterisk else voices
+    place = make(folder / "recordings")
     (task,) = load_tasks([f"who={place}?predict=speaker&rate=8000&skip_corrupt=true"])
     print(task.describe(), flush=True)
     rows = list[dict[str, Any]]()
@@ -202,7 +238,7 @@ def main() -> None:
         + f"({sum(map(math.isnan, shares))} of {len(shares)} nowhere as good)",
         rows=[*rows, *means],
         seeds=list(range(words.seeds)),
-        space="" if words.name == "voices" else words.name,
+        space="people" if words.asterisk else "",
         facts={"epochs": words.epochs, "steps": words.steps, "saved": shares},
     )
 

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from hypervolume import hypervolume
 from measure import ROOT, progress
 from scipy.stats import kendalltau
 
 from nas.evaluate import EVALUATORS
 from nas.grammar import Derivation, Grammar
+from nas.hypervolume import hypervolume
 from nas.supernet import Space
 
 MACRO = """

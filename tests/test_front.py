@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypervolume import hypervolume
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
 from nas.front import Limit, Objective, ParetoFront, beyond_noise, crowding, dominates, nondominated
+from nas.hypervolume import hypervolume
 
 inf, nan = math.inf, math.nan
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 import nas
-from nas.cli import find, results, spaces
+from nas.cli import find, look, results, spaces
 from nas.cli.options import app
 from nas.terminal import write
 
-__all__ = ["app", "find", "main", "results", "spaces"]
+__all__ = ["app", "find", "look", "main", "results", "spaces"]
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from nas.cli.options import (
     Size,
     SpaceName,
     Tasks,
+    Track,
     TrustCode,
     Workers,
     app,
@@ -77,6 +78,7 @@ def search(
     processes: AskedProcesses = None,
     device: AskedDevice = None,
     from_weights: BankFile = None,
+    track: Track = None,
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say memory, cost and ETA.")] = False,
     trust_code: TrustCode = False,
@@ -86,6 +88,7 @@ def search(
     from nas.search import search as run_search
     from nas.search.parts import Latency
     from nas.search.settings import seconds
+    from nas.trackers import parsed, tracked
 
     facts: dict[str, Any] = {}
     if config:
@@ -125,7 +128,9 @@ def search(
             _dry_run(settings, trust_code)
             return
         with live() as listener:
-            run = run_search(**facts, out=folder, listener=listener, trust_code=trust_code)
+            trackers = [parsed(text, folder) for text in track or ()]
+            hear = tracked(listener, trackers)
+            run = run_search(**facts, out=folder, listener=hear, trust_code=trust_code)
         show_run(run)
 
 

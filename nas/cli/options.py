@@ -78,6 +78,10 @@ Layout = Annotated[
 Size = Annotated[
     int | None, typer.Option(help="Side of the square that pictures in folders are cut to.")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(help="tensorboard, mlflow or optuna; mlflow=PLACE says where (repeatable)."),
+]
 Config = Annotated[
     Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")
 ]

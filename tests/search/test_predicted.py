@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 import pytest
-from hypervolume import hypervolume
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, norm
@@ -16,6 +15,7 @@ from scipy.stats import kendalltau, norm
 from nas.front import Limit, Objective, nondominated
 from nas.grammar import UNLIMITED, Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import extreme
+from nas.hypervolume import hypervolume
 from nas.op import Shape
 from nas.search import PredictedSampler, choose_with
 from nas.search.columns import Aim

@@ -6,11 +6,11 @@ import random
 
 import optuna
 import pytest
-from hypervolume import hypervolume
 
 from nas.front import Limit, Objective, nondominated
 from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
+from nas.hypervolume import hypervolume
 from nas.plan import plan
 from nas.search import choose_with
 from nas.search.columns import Aim, counted

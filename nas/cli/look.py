@@ -1,0 +1,149 @@
+"""The verbs that say how runs stand: status, list, compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.options import Json, RunFolder, TrustCode, app, columns
+from nas.terminal import err, out, show, told, write
+
+if TYPE_CHECKING:
+    from nas.report.standing import Standing
+
+EVERY_S = 2.0  # between two looks of --watch
+
+
+@app.command(epilog="Examples:\n\nnas status runs/first\n\nnas status runs/first --watch")
+def status(
+    run: RunFolder,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again until it ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how far a run is, from another shell too: phase, ETA, best, failures, workers."""
+    import json
+    import time
+
+    from nas.report.standing import standing
+
+    with told():
+        now = standing(run)
+        if as_json:
+            write(json.dumps({**asdict(now), "folder": str(run)}, indent=1))
+            return
+        if not watch:
+            show_standing(now)
+            return
+        from rich.live import Live
+
+        with Live(console=out, auto_refresh=False) as screen:
+            while True:
+                screen.update(_lines(now), refresh=True)
+                if not now.running:
+                    return
+                time.sleep(EVERY_S)
+                now = standing(run)
+
+
+def show_standing(now: Standing) -> None:
+    out.print(_lines(now), markup=False, soft_wrap=True)
+
+
+def _lines(now: Standing) -> str:
+    """How a run stands, a line each."""
+    from nas.report.text import duration
+    from nas.terminal import human
+
+    what = "steps" if now.phase == "training" else "trials"
+    eta = "" if now.eta_s is None else f", about {duration(now.eta_s)} left"
+    rows = [
+        f"{now.folder}: {now.words}",
+        f"{what:<12} {now.done} of {now.total}{eta}",
+        f"{'failed':<12} {now.failed}",
+        f"{'workers':<12} {now.workers}",
+        *(f"{'best':<12} {name} {human(value, name)}" for name, value in now.best.items()),
+    ]
+    for task, volume in now.volume.items():
+        words = f" for {task}" if task else ""
+        rows.append(f"{'front':<12} {now.front[task]} networks{words}, hypervolume {volume:.3f}")
+    return "\n".join(rows)
+
+
+@app.command("list", epilog="Example: nas list runs/")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder and how each stands."""
+    import json
+
+    from nas.report.standing import standings
+
+    with told():
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: name one that holds runs")
+        pairs, faults = standings(folder)
+        rows: list[dict[str, Any]] = [
+            {
+                "run": now.folder.name,
+                "space": Path(run.settings.space).name,
+                "tasks": ", ".join(task.name for task in run.named),
+                "stands": now.words,
+                "done": f"{now.done} of {now.total}",
+                "best": ", ".join(f"{name} {value:.4g}" for name, value in now.best.items()),
+            }
+            for run, now in pairs
+        ]
+        if as_json:
+            write(json.dumps(rows, indent=1))
+        elif rows:
+            show(rows, list(rows[0]))
+        else:
+            write(f"no run in {folder}")
+        for fault in faults:
+            err.print(fault, markup=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: nas study runs/first --storage sqlite:///first.db && optuna-dashboard "
+    "sqlite:///first.db"
+)
+def study(
+    run: RunFolder,
+    storage: Annotated[str, typer.Option(help="As sqlite:///first.db.")] = "",
+    trust_code: TrustCode = False,
+) -> None:
+    """Write a run as a study of Optuna's: for optuna-dashboard, and every tool that reads one."""
+    import nas
+    from nas.trackers.study import mirrored
+
+    with told():
+        place = storage or f"sqlite:///{run / 'study.db'}"
+        written = mirrored(nas.load(run, trust_code=trust_code), place)
+        write(f"{len(written.trials)} trials in {place}; look at it: optuna-dashboard {place}")
+
+
+@app.command(epilog="Example: nas compare runs/first runs/second")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of two runs or more.")],
+    task: Annotated[str, typer.Option(help="The front of one of several tasks.")] = "",
+    objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Compare the fronts of runs with the same objectives: volumes, and who dominates whom."""
+    import json
+
+    import nas
+    from nas.report.standing import compared
+
+    with told():
+        if len(runs) < 2:
+            raise ValueError("name two runs or more: nas compare runs/first runs/second")
+        rows = compared([nas.load(run) for run in runs], task, columns(objectives))
+        if as_json:
+            write(json.dumps(rows, indent=1))
+        else:
+            show(rows, list(rows[0]))

@@ -1,0 +1,57 @@
+"""Where else a run can be followed: one listener a tool, each with a package of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from nas.events import Event, Listener, Told
+from nas.trackers.mlflow import mlflow
+from nas.trackers.study import study
+from nas.trackers.tensorboard import tensorboard
+
+
+class Tracker(NamedTuple):
+    """A tool: what makes its listener of a run's folder and of where the tool keeps things ("" for
+    its usual place), and how what it wrote is looked at."""
+
+    make: Callable[[Path, str], Listener]
+    look: str
+
+
+TRACKERS = {
+    "tensorboard": Tracker(tensorboard, "tensorboard --logdir {place}"),
+    "mlflow": Tracker(mlflow, "mlflow ui --backend-store-uri {place}"),
+    "optuna": Tracker(study, "optuna-dashboard {place}"),
+}
+
+
+def tracked(listener: Listener, trackers: list[Listener]) -> Listener:
+    """A listener and some trackers as one. A tracker that fails is left out: the search goes on."""
+
+    left = list(trackers)
+
+    def hear(event: Event) -> None:
+        listener(event)
+        for tracker in list(left):
+            try:
+                tracker(event)
+            except Exception as error:
+                left.remove(tracker)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                listener(Told(f"a tracker is left out from here on, the search goes on: {reason}"))
+
+    return hear
+
+
+def parsed(text: str, folder: Path) -> Listener:
+    """The listener of a tracker as it is asked for: `mlflow`, or `mlflow=PLACE`. Raises ValueError
+    for one that there is not."""
+    name, _, place = text.partition("=")
+    if name not in TRACKERS:
+        raise ValueError(f"{name!r} tracks nothing: there are {', '.join(TRACKERS)}")
+    return TRACKERS[name].make(folder, place)
+
+
+__all__ = ["TRACKERS", "Tracker", "mlflow", "parsed", "study", "tensorboard", "tracked"]
