@@ -110,9 +110,11 @@ def report(
     facts: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (),
     space: str = "",
+    words: str = "",
 ) -> None:
     """Print the rows as a table and write them, with the machine, to results/NAME.json, or where
-    they are of one space to results/NAME-SPACE.json.
+    they are of one space, or of one kind of data, to results/NAME-SPACE.json; `words` are those of
+    the command.
 
     `figure` is the one line for README.md; the first line of `doc` is the claim.
     """
@@ -120,7 +122,9 @@ def report(
 
     claim = (doc or name).strip().splitlines()[0]
     load = os.getloadavg()[0]
-    command = f"python benchmarks/{name}.py" + (f" --space {space}" if space else "")
+    command = f"python benchmarks/{name}.py" + (
+        f" {words}" if words else f" --space {space}" if space else ""
+    )
     said = {
         "claim": claim,
         "command": command,
@@ -138,8 +142,8 @@ def report(
     file = f"{name}-{space}.json" if space else f"{name}.json"
     (RESULTS / file).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     show(rows, claim)
-    words = f"aim: {aim}\nmeasured: {figure} (load {load:.1f})"
-    Console(highlight=False, soft_wrap=True).print(words)
+    verdict = f"aim: {aim}\nmeasured: {figure} (load {load:.1f})"
+    Console(highlight=False, soft_wrap=True).print(verdict)
 
 
 def show(rows: Sequence[Mapping[str, Any]], title: str) -> None:

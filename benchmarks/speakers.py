@@ -1,8 +1,8 @@
 """TDNNs found for a limit tell speakers apart better than those made by hand at equal FLOPs.
 
 `python benchmarks/speakers.py` makes 100 voices of espeak-ng (variants of its English voice), 16
-recordings of seven words each; `--asterisk FOLDER` takes Debian's recorded prompts instead, of seven
-people (packages asterisk-core-sounds-*-wav, asterisk-prompt-es-co and -fr-armelle).
+recordings of seven words each; `--asterisk FOLDER` takes Debian's recorded prompts in their place,
+of seven people (packages asterisk-core-sounds-*-wav, asterisk-prompt-es-co and -fr-armelle).
 `tdnn-small` is searched once a seed (stages kernel, depth, width, as EfficientTDNN, Wang et al.
 2021); of each front the best by validation within three limits is retrained, and so is the largest
 network by hand within it: one width for all, kernels of 3, three layers, aggregated at three times
@@ -239,6 +239,9 @@ def main() -> None:
         rows=[*rows, *means],
         seeds=list(range(words.seeds)),
         space="people" if words.asterisk else "",
+        words="--asterisk /usr/share/asterisk/sounds --steps 400 --trials 60 --epochs 8"
+        if words.asterisk
+        else "",
         facts={"epochs": words.epochs, "steps": words.steps, "saved": shares},
     )
 

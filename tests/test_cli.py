@@ -99,7 +99,7 @@ def test_extract_retrain_and_export_walk_a_network_home(run: Path, tmp_path: Pat
     net = tmp_path / "net"
     id = load(run).best()
     assert "params" in nas("extract", run, "--id", id[:5], "--to", net)
-    names = {"model.py", "weights.safetensors", "architecture.json", "recipe.toml"}
+    names = {"model.py", "weights.safetensors", "architecture.json", "recipe.toml", "card.md"}
     assert {p.name for p in net.iterdir()} == names
     assert "accuracy" in nas("retrain", net, "--epochs", "1")
     facts = json.loads((net / "architecture.json").read_text())

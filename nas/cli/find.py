@@ -37,6 +37,7 @@ from nas.cli.options import (
     TrustCode,
     Workers,
     app,
+    bound,
     carry_on,
     columns,
 )
@@ -99,8 +100,8 @@ def search(
     with told(carry_on(folder)):
         asked = {"layout": layout, "size": size}
         facts["tasks"] = [_asked(t, asked) for t in task or facts.get("tasks", [])]
-        bounds = [_bound(text, "<=") for text in max or ()]
-        bounds += [_bound(text, ">=") for text in min or ()]
+        bounds = [bound(text, "<=") for text in max or ()]
+        bounds += [bound(text, ">=") for text in min or ()]
         options = {
             "space": space or None,
             "trials": trials,
@@ -132,11 +133,6 @@ def search(
             hear = tracked(listener, trackers)
             run = run_search(**facts, out=folder, listener=hear, trust_code=trust_code)
         show_run(run)
-
-
-def _bound(text: str, sign: str) -> str:
-    """A limit as settings write it."""
-    return text if "<" in text or ">" in text else text.replace("=", sign, 1)
 
 
 def _asked(task: str, asked: Mapping[str, object]) -> str:

@@ -96,3 +96,8 @@ def carry_on(folder: Path) -> str:
 def columns(text: str) -> list[str]:
     """Column names written with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def bound(text: str, sign: str) -> str:
+    """A limit as settings write it."""
+    return text if "<" in text or ">" in text else text.replace("=", sign, 1)

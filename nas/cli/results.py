@@ -13,6 +13,8 @@ from nas.cli.options import (
     AGAIN,
     Device,
     Json,
+    Least,
+    Most,
     NetFolder,
     On,
     Processes,
@@ -20,6 +22,7 @@ from nas.cli.options import (
     RunFolder,
     TrustCode,
     app,
+    bound,
     columns,
 )
 from nas.terminal import live, show, show_front, show_fronts, show_trivial, told, write
@@ -80,21 +83,30 @@ def report(run: RunFolder, trust_code: TrustCode = False) -> None:
 
 @app.command(
     epilog="Examples:\n\nnas extract runs/first --id 6d9e644c --to net\n\n"
+    "nas extract runs/first --pick knee --max latency_ms=1 --to net\n\n"
     "nas extract runs/each --task scenes-segment --to net     (for one of several tasks alone)"
 )
 def extract(
     run: RunFolder,
     id: Annotated[str, typer.Option(help="A trial's id; without it the front's first.")] = "",
+    pick: Annotated[
+        str, typer.Option(help="best, knee, or a column of which the least is taken, as flops.")
+    ] = "best",
+    max: Most = None,
+    min: Least = None,
     task: Annotated[str, typer.Option(help="A network for one of several tasks alone.")] = "",
     to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
     trust_code: TrustCode = False,
 ) -> None:
-    """Take a network out: model.py, weights.safetensors, architecture.json, recipe.toml."""
+    """Take a network out: model.py, its weights and architecture, a recipe, a card."""
     from nas.evaluate import EVALUATORS
 
     with told():
         chosen = nas.load(run, trust_code=trust_code)
-        taken = chosen.save(id or chosen.best(task), to, task=task)
+        bounds = [bound(text, "<=") for text in max or ()] + [
+            bound(text, ">=") for text in min or ()
+        ]
+        taken = chosen.save(id or chosen.pick(pick, bounds, task=task), to, task=task)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
         if not EVALUATORS[chosen.evaluator].keeps:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")

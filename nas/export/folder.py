@@ -1,4 +1,4 @@
-"""A network as a folder: model.py, weights.safetensors, architecture.json, recipe.toml."""
+"""A network as a folder: model.py, weights.safetensors, architecture.json, recipe.toml, card.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
+from nas.export.card import write_card
 from nas.export.code import ExportError, model_source
 from nas.export.plain import COUNTER, difference, outputs, plain, weights_of
 from nas.export.preparing import preparing_source
@@ -111,6 +112,7 @@ def save(
         write(part / RECIPE, recipe_toml.encode())
         save_weights(network, part)
         _write_record(part, record)
+        write_card(part, record, record.source)
 
 
 def load(
@@ -151,8 +153,11 @@ def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | Non
 
 def note(folder: Path, **facts: JSON) -> None:
     """Add facts to what architecture.json says of the source; a known name gets the new value."""
-    record = read_record(Path(folder))
-    _write_record(Path(folder), replace(record, source={**record.source, **facts}))
+    folder = Path(folder)
+    record = read_record(folder)
+    record = replace(record, source={**record.source, **facts})
+    _write_record(folder, record)
+    write_card(folder, record, {**record.source, **_known_of_weights(folder / WEIGHTS)})
 
 
 def facts(folder: Path) -> dict[str, Any]:

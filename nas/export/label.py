@@ -109,6 +109,11 @@ def label(
         fault = "is there already" if path.exists() else "is no .npz in a folder that there is"
         raise ExportError(f"{path}: {fault}; name a new file, as labels.npz")
     prepared, target = task.loader.prepared, TARGETS[teacher.target]
+    if target.holds_out:
+        raise ExportError(
+            f"{teacher.name} tells apart {target.name}s that it did not learn, and says no "
+            "classes: label by a network that was trained on classes"
+        )
     raw = _as_found(prepared)
     _check(teacher, raw["train"], prepared.preparation)
     ys, width = _said(teacher, raw, device, listener)

@@ -51,9 +51,13 @@ def preparing_source(tasks: Sequence[Task]) -> list[str]:
     one = next(iter(preparations.values()))
     parts = [f"CLASSES = {_laid_out(classes)}"]
     parts += [_prepare(one, tasks[0].input)] if alike else _prepare_by_task(preparations)
-    if one.spectrum:
-        parts.insert(1, spectrum_source(one.spectrum))
-    if one.sound:
+    spectra = {name: p.spectrum for name, p in preparations.items() if p.spectrum}
+    named = {s: f"spectrum{i or ''}" for i, s in enumerate(dict.fromkeys(spectra.values()))}
+    parts[1:1] = [spectrum_source(spectrum, name) for spectrum, name in named.items()]
+    if spectra and not alike:
+        pairs = ", ".join(f"{name!r}: {named[spectrum]}" for name, spectrum in spectra.items())
+        parts.insert(1 + len(named), f"SPECTRA = {{{pairs}}}")
+    if one.sound and len({p.sound for p in preparations.values()}) == 1:
         parts.append(open_sound_source(one.sound))
     pictures = {p.picture for p in preparations.values()}
     picture = one.picture
@@ -105,10 +109,11 @@ def _prepare_by_task(preparations: Mapping[str, Preparation]) -> list[str]:
         "    across = [1, -1, *(1 for _ in x.shape[2:])]",
         "    m, d = (torch.tensor(v, device=x.device).reshape(across) for v in (mean, deviation))",
     ]
-    if enlarged:
-        lines += ["    x = (x.float() / scale - m) / d", f"    return {LARGER} if size else x"]
-    else:
-        lines += ["    return (x.float() / scale - m) / d"]
+    lines += ["    x = x.float() / scale"]
+    if any(preparation.spectrum for preparation in preparations.values()):
+        lines += ["    x = SPECTRA[task](x) if task in SPECTRA else x"]
+    lines += ["    x = (x - m) / d", f"    return {LARGER} if size else x"] if enlarged else []
+    lines += [] if enlarged else ["    return (x - m) / d"]
     return [f"PREPARATIONS = {_laid_out(facts)}", "\n".join(lines)]
 
 

@@ -6,15 +6,18 @@ import numpy as np
 
 from nas.op.graph import Graph
 from nas.task.sound import Sound
-from nas.task.spectrum import FLOOR, LOWEST, Spectrum
+from nas.task.spectrum import FASTEST, FLOOR, LONGEST, LOWEST, SLOWEST, Spectrum
 
 OPEN_SOUND = '''\
 def open_sound(path: str | Path) -> Tensor:
     """A recording's file as `prepare` takes it: (1, 1, {samples}), of 16 bits."""
     import soundfile
 
-    wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    wave = wave.mean(1)
+    with soundfile.SoundFile(path) as recording:
+        rate = recording.samplerate
+        if not {slowest} <= rate <= {fastest}:
+            raise ValueError(f"{{path}} says that it has {{rate}} samples a second")
+        wave = recording.read({longest} * rate, dtype="float32", always_2d=True).mean(1)
     if rate != {rate}:
         from math import gcd
 
@@ -28,11 +31,12 @@ def open_sound(path: str | Path) -> Tensor:
 TRIM = """\
 block = {block}  # silence before and after is 40 decibels below the loudest hundredth second
     power = torch.from_numpy(wave[: len(wave) // block * block]).double().reshape(-1, block)
-    loud = (power.square().mean(1) > 1e-4 * power.square().mean(1).amax()).nonzero()
+    power = power.square().mean(1)
+    loud = (power > 1e-4 * max([0.0, *power.tolist()])).nonzero()
     wave = wave[int(loud[0]) * block : (int(loud[-1]) + 1) * block] if len(loud) else wave
     """
 SPECTRUM = '''\
-def spectrum(x: Tensor) -> Tensor:
+def {name}(x: Tensor) -> Tensor:
     """Waveforms (batch, 1, samples) at {rate} Hz as {kind}: (batch, {bands}, frames)."""
     window = torch.hann_window({window}, device=x.device)
     words = dict(center=False, return_complex=True)
@@ -54,10 +58,11 @@ places = torch.arange({bands}, dtype=torch.float64)
     """
 
 
-def spectrum_source(spectrum: Spectrum) -> str:
+def spectrum_source(spectrum: Spectrum, name: str) -> str:
     """The function of model.py that makes a spectrum."""
     kind = "mel cepstra" if spectrum.features == "mfcc" else "log-mel energies"
     return SPECTRUM.format(
+        name=name,
         rate=spectrum.rate,
         kind=kind,
         bands=spectrum.bands,
@@ -74,7 +79,8 @@ def spectrum_source(spectrum: Spectrum) -> str:
 def open_sound_source(sound: Sound) -> str:
     """The function of model.py that reads a recording."""
     trim = TRIM.format(block=sound.block) if sound.trim else ""
-    return OPEN_SOUND.format(rate=sound.rate, samples=sound.samples, trim=trim)
+    bounds = {"slowest": SLOWEST, "fastest": FASTEST, "longest": LONGEST}
+    return OPEN_SOUND.format(rate=sound.rate, samples=sound.samples, trim=trim, **bounds)
 
 
 def spectrum_onnx(graph: Graph, value: str, spectrum: Spectrum) -> str:

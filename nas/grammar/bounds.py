@@ -19,7 +19,7 @@ VALUE = 10**9  # of an argument (4,321)
 NESTED = 150  # rules and brackets within each other (30)
 VISITS = 10_000  # of rules, by arguments and streams (253)
 LEAST = 10_000  # operators that the smallest derivation instantiates (52)
-WORK = 1_500_000  # steps of one derivation, count or extreme (1,294,013: tdnn)
+WORK = 750_000  # steps of one derivation, count or extreme (676,414: tdnn)
 IMPORTS = 20  # within each other (2)
 
 TOKEN = re.compile(r"#[^\n]*|[A-Za-z_]\w*|\d+(?:\.\d+)?|\.\.|[^\s\w]")

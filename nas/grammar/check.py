@@ -110,6 +110,14 @@ def _check_names(rule: Rule, rules: Mapping[str, Rule], operators: Mapping[str, 
             raise rule_fault(rule, rule, _no_number(rule, min(unknown)))
     for choice in _choices(rule.body):
         _check_weights(rule, choice)
+    for term in (t for choice in _choices(rule.body) for a in choice.alternatives for t in a.terms):
+        for repeat in _repeats(term):
+            low, high = repeat.low, repeat.high
+            if repeat.weights and not (isinstance(low, Number) and isinstance(high, Number)):
+                reason = f"{repeat}: weights are for numbers, and these are worked out"
+                raise rule_fault(rule, rule, reason)
+            if isinstance(low, Number) and isinstance(high, Number):
+                _check_chances(rule, rule, repeat.weights, int(high.value) - int(low.value) + 1)
 
 
 def _numbers(rule: Rule) -> set[str]:
@@ -169,7 +177,10 @@ def _check_arguments(
 def _check_chances(rule: Rule, at: Rule | Call, weights: tuple[float, ...], sizes: int) -> None:
     if weights and (min(weights) <= 0 or len(weights) != sizes):
         raise rule_fault(
-            rule, at, f"{len(weights)} weights for {sizes} sizes: each size has one, above 0"
+            rule,
+            at,
+            f"{' '.join(f'{w:g}' for w in weights[:8])} are no weights of {sizes} sizes: each has "
+            "one, above 0",
         )
 
 
@@ -183,6 +194,18 @@ def _check_weights(rule: Rule, choice: Choice) -> None:
             f"the weights of {rule.name!r} sum to {sum(weights):g}: they must be "
             "above 0 and leave something below 1 to the alternatives without a weight",
         )
+
+
+def _repeats(term: Term) -> list[Repeat]:
+    """The repetitions of a term, outside of groups in it."""
+    match term:
+        case Repeat(body=body):
+            return [term, *_repeats(body)]
+        case Streams(branches=branches):
+            return [r for branch in branches for t in branch for r in _repeats(t)]
+        case Copies(body=terms):
+            return [r for t in terms for r in _repeats(t)]
+    return []
 
 
 def _choices(term: Term) -> list[Choice]:

@@ -179,11 +179,6 @@ class Compiler:
         if low == high:
             return Sequence(lambda _: times(low), low * least, neutral)
         counts = [n for n in range(low, high + 1) if n * least < INFINITE]
-        if term.weights and (len(term.weights) < high - low + 1 or min(term.weights) <= 0):
-            raise ValueError(
-                f"{term} has {len(term.weights)} weights for {low} to {high} times: each number "
-                "has one, above 0"
-            )
         options = [Option(f"x{n}", term.weights[n - low] if term.weights else None) for n in counts]
         return Decision(
             f"/{term.child}:repeat",

@@ -115,12 +115,16 @@ class Grammar:
         """The names of the known networks that the text gives."""
         return tuple(self.networks)
 
+    @property
+    def uses(self) -> list[str]:
+        """The operators of the user's own, by what their files hold."""
+        return [f"use {_content(target)} as {local}" for local, target in self.used.items()]
+
     @cached_property
     def hash(self) -> str:
         """Of the rules and, where operators are the user's own files, of what these hold: a
         project that is moved keeps its identity, and code that changes changes it."""
-        uses = [f"use {_content(target)} as {local}" for local, target in self.used.items()]
-        text = "\n".join([*uses, *map(str, self.rules.values())]) + "\n"
+        text = "\n".join([*self.uses, *map(str, self.rules.values())]) + "\n"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @staticmethod

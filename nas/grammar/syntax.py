@@ -131,8 +131,9 @@ class _Build(Transformer[Token, Any]):
         where = Where(first.line or 0, first.column or 0)
         if any("." in part for part in parts):
             raise Misplaced(where, "sizes between two are whole numbers: {128..512 by 8}")
-        sizes = range(int(first), int(last) + 1, int(apart) or 1)
-        if len(sizes) < 2 or sizes[-1] != int(last) or len(sizes) > RANGE:
+        step = int(apart)
+        sizes = range(int(first), int(last) + 1, step or 1)
+        if not step or len(sizes) < 2 or sizes[-1] != int(last) or len(sizes) > RANGE:
             raise Misplaced(
                 where,
                 f"{{{first}..{last} by {apart}}} is no range: it goes up from the first to the "

@@ -15,16 +15,17 @@ DIGITS = 3  # behind the point of a weight as it is written
 
 def weighted(grammar: Grammar, shares: Shares) -> Grammar:
     """The grammar in which every option is as probable as `shares` says for its rule and its site's
-    suffix, where they know all of a site's options; sizes that are worked out stay alike."""
+    suffix, where they know all of a site's options; what is worked out of arguments stays alike."""
     rules = [_Weights(grammar, name, shares).rule(rule) for name, rule in grammar.rules.items()]
     name = f"{grammar.name}-learned"
     return Grammar.parse(grammar.written(rules), name=name, alone=True, trust_code=True)
 
 
 def structure(grammar: Grammar) -> str:
-    """The text of the rules without weights: the same of two grammars that hold the same."""
+    """The rules without weights, and the user's code that they use: the same of two grammars that
+    hold the same."""
     nothing = _Weights(grammar, "", lambda rule, suffix: {})
-    return "\n".join(str(nothing.rule(rule)) for rule in grammar.rules.values())
+    return "\n".join([*grammar.uses, *(str(nothing.rule(r)) for r in grammar.rules.values())])
 
 
 class _Weights:
@@ -55,11 +56,10 @@ class _Weights:
                 args = ((n, self._argument(term, i, v)) for i, (n, v) in enumerate(term.args))
                 return replace(term, args=tuple(args))
             case Repeat(low=low, high=high):
-                known = self.shares(self.name, f"/{term.child}:repeat")
-                first = low.value if isinstance(low, Number) else 0
-                numbers = [int(label[1:]) for label in known]
-                labels = [f"x{n}" for n in range(int(first), max(numbers, default=-1) + 1)]
-                weights = self._weights(f"/{term.child}:repeat", labels) if low != high else ()
+                weights: tuple[float, ...] = ()
+                if isinstance(low, Number) and isinstance(high, Number) and low != high:
+                    labels = [f"x{n}" for n in range(int(low.value), int(high.value) + 1)]
+                    weights = self._weights(f"/{term.child}:repeat", labels)
                 return replace(term, body=self.term(term.body), weights=weights)
             case Streams(branches=branches):
                 return replace(term, branches=tuple(tuple(map(self.term, b)) for b in branches))

@@ -19,7 +19,7 @@ from typing import Any
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import BaseTrial, FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial
 
 from nas.grammar import (
     UNLIMITED,
@@ -47,7 +47,7 @@ from nas.op import Shape
 # trials, then random draws, then a small space from its beginning.
 CHILDREN, DRAWS, SMALL = 60, 40, 512
 GENERATION = 20  # trials after which what was learned is weighed anew
-Learned = Callable[[Sequence[Derivation], Sequence[float]], Weigh | None]
+Learned = Callable[[int], Weigh | None]  # of what was told of the trials before a number
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class DerivationSampler(BaseSampler, ABC):
     seed: a trial's random stream comes from it and the trial's number. start: the derivations of
     the first trials, mutated in turn until there is a population. key: what no two trials may
     share, by default the derivation itself; one whose key is "" is never proposed. size: of those
-    that are drawn, see `nas.sample`. learned: what earlier runs say of options, beside this study's
-    first values, which draws and mutations follow. Parameters that are no sites of a derivation are
-    drawn as Optuna's random sampler draws them.
+    that are drawn, see `nas.sample`. learned: how earlier runs have options weighted, which draws
+    and mutations follow. Parameters that are no sites of a derivation are drawn as Optuna's random
+    sampler draws them.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class DerivationSampler(BaseSampler, ABC):
         self.learned: Learned | None = None
         self._weigh: Weigh | None = None  # of the proposal that is made
         self._keys: dict[str, str] = {}
-        self._weighed: dict[tuple[int, str], Weigh | None] = {}
+        self._weighed: dict[int, Weigh | None] = {}
         self._planned: dict[tuple[int, str], str] = {}
 
     @abstractmethod
@@ -132,7 +132,7 @@ class DerivationSampler(BaseSampler, ABC):
         given = trial.user_attrs.get(attribute(grammar))
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
-        self._weigh = self._weighing(trial, grammar)
+        self._weigh = self._weighing(trial.number)
         taken = self._taken(trial, grammar)
         for child in self._thoughts(trial, grammar, input, limits, rng):
             key = self._key(child.derivation)
@@ -171,19 +171,12 @@ class DerivationSampler(BaseSampler, ABC):
         given = {"input": input, "limits": limits, "size": self.size, "weigh": self._weigh}
         return Child(sample(grammar, rng, **given))  # type: ignore[arg-type]
 
-    def _weighing(self, trial: Trial, grammar: Grammar) -> Weigh | None:
-        """How options are weighted, by what earlier runs say and the trials of whole generations
-        before this one."""
-        if self.learned is None:
-            return None
-        first, name = trial.number // GENERATION * GENERATION, attribute(grammar)
-        if (first, grammar.hash) not in self._weighed:
-            done = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            told = [t for t in done if t.number < first and text_of(t, grammar)]
-            known = [Derivation.read(t.user_attrs[name], grammar) for t in told]
-            weigh = self.learned(known, [losses(trial.study, t)[0] for t in told])
-            self._weighed = {(first, grammar.hash): weigh}
-        return self._weighed[first, grammar.hash]
+    def _weighing(self, number: int) -> Weigh | None:
+        """How options are weighted for a trial, by what was told of whole generations before."""
+        first = number // GENERATION * GENERATION
+        if self.learned is not None and first not in self._weighed:
+            self._weighed = {first: self.learned(first)}
+        return self._weighed.get(first)
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [derivation for derivation in self.start if derivation.grammar.name == grammar.name]

@@ -24,7 +24,9 @@ from nas.search.predictor import FEWEST, Predictor, Seen, facts_of
 
 Key = TypeVar("Key")
 BEST = 0.1  # of an earlier task's architectures, by which options are weighted
+LEAST = 5  # of them
 SMOOTHED = 5.0  # times that the grammar's own weights count among them
+EVEN = 0.25  # share of what is written of options alike
 UNKNOWN = 0.5  # share of the prior where it is not known yet how alike tasks are
 FADES = 30  # trials after which the prior has half its share
 
@@ -46,7 +48,7 @@ class Earlier:
     @cached_property
     def best(self) -> tuple[Derivation, ...]:
         order = sorted(range(len(self.losses)), key=self.losses.__getitem__)
-        most = max(min(FEWEST, len(order)), round(BEST * len(order)))
+        most = max(LEAST, round(BEST * len(order)))
         return tuple(self.derivations[i] for i in order[:most])
 
     @cached_property
@@ -137,7 +139,7 @@ class Lessons:
             labels |= own.keys()
         if not counts:
             return {}
-        even = SMOOTHED / (SMOOTHED + FEWEST) / len(labels)
+        even = EVEN / len(labels)
         heard = sum(counts.values())
         return {label: even + (1 - even * len(labels)) * counts[label] / heard for label in labels}
 

@@ -15,6 +15,7 @@ from nas.search.folder import RunError
 from nas.search.problem import Problem
 from nas.supernet import Bank
 from nas.supernet.bank_file import load_bank
+from nas.task.samples import SPLITS
 from nas.train import chance
 
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
@@ -56,4 +57,8 @@ def save(network: Network, folder: Path, problem: Problem, source: Mapping[str, 
     few = min(len(task.splits().train) for task in tasks) < FEW_SAMPLES
     batch = settings.retrain.batch or (32 if few else 64)
     recipe = settings.retrain.recipe(settings.seed, batch=batch)
-    save_network(network, folder, tasks=tasks, recipe=recipe, source=source)
+    sizes = {
+        task.name: dict(zip(SPLITS, map(len, task.splits().every), strict=True)) for task in tasks
+    }
+    facts = {**source, "splits": sizes}
+    save_network(network, folder, tasks=tasks, recipe=recipe, source=facts)

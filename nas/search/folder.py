@@ -19,6 +19,7 @@ from nas.task import Task, trivial_score
 
 FORMAT = 1
 DATA = "data"  # arrays that were given as tasks, there before anything else
+EARLIER = "earlier.json"  # what is learned from earlier runs, there as early
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 
 
@@ -63,7 +64,7 @@ def vacant(folder: Path) -> None:
     """Raise RunError where a run cannot be written to a folder."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise RunError(f"{folder} is a file or a link: name a folder that does not exist yet")
-    if folder.exists() and any(path.name != DATA for path in folder.iterdir()):
+    if folder.exists() and any(path.name not in (DATA, EARLIER) for path in folder.iterdir()):
         known = (folder / "run.toml").exists()
         fix = f"nas resume {folder}" if known else "name another with --out"
         raise RunError(f"{folder} exists and is not empty: {fix}, or remove it first")

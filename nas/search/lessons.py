@@ -19,14 +19,14 @@ from nas.grammar.derivation import Input
 from nas.grammar.weighted import structure, weighted
 from nas.search.columns import TaskName, column, finer
 from nas.search.earlier import Earlier, Lessons
-from nas.search.folder import RunError
+from nas.search.folder import EARLIER, RunError
 from nas.search.inner import evenly_spaced
 from nas.search.parts import SettingsError
 from nas.search.predictor import FEWEST
 from nas.search.run import Run
 from nas.task import Task
 
-FILE = "earlier.json"  # what was learned from, in a run's folder
+TASKS = 200  # at most that a run learns from
 DEEP = 3  # folders below one in which runs are looked for
 BEST, OTHERS = 250, 150  # of many trials those that are learned from, and some others
 FAULTS = (RunError, SettingsError, ArchiveError, FolderError, GrammarError, OSError, ValueError)
@@ -53,7 +53,9 @@ def learned(
                 earlier += _tasks(Run(run, trust_code=trust_code), grammar, input, notes)
             except FAULTS as error:
                 notes.append(f"{run} is passed over: {str(error).splitlines()[0]}")
-    return Lessons(tuple(earlier)), notes
+    if len(earlier) > TASKS:
+        notes.append(f"of {len(earlier)} tasks the first {TASKS} are learned from")
+    return Lessons(tuple(earlier[:TASKS])), notes
 
 
 def learned_grammar(
@@ -89,17 +91,20 @@ def save(lessons: Lessons, folder: Path) -> None:
         asdict(Record(task.name, tuple(map(str, task.derivations)), task.losses))
         for task in lessons.earlier
     ]
-    write(folder / FILE, json.dumps(records).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / EARLIER, json.dumps(records).encode())
 
 
 def kept(run: Run) -> Lessons:
     """What a run learns from, as it was kept; nothing where it learns from none. Raises RunError
     for a file that is damaged."""
-    path = run.folder / FILE
+    path = run.folder / EARLIER
     if not run.settings.learn_from:
         return Lessons(())
     try:
         records = TypeAdapter(list[Record]).validate_json(path.read_bytes())
+        if len(records) > TASKS or any(len(r.losses) > BEST + OTHERS for r in records):
+            raise ValueError(f"more than {TASKS} tasks, or {BEST + OTHERS} architectures of one")
         return Lessons(tuple(_read(record, run.grammar) for record in records))
     except (ValidationError, GrammarError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -145,8 +150,10 @@ def _tasks(run: Run, grammar: Grammar, input: Input | None, notes: list[str]) ->
         read = (Derivation.read(trial.text, run.grammar) for trial, _ in some)
         here = [_here(derivation, grammar, input) for derivation in read]
         earlier = Earlier(name, tuple(here), tuple(loss for _, loss in some))
-        tau = earlier.predictor.agreement if earlier.predictor else 0.0
-        words = f"they predict each other with τ {tau:.2f}" if tau else "which tell nothing"
+        if earlier.predictor is None:
+            notes.append(f"{name} is passed over: {len(measured)} trials tell nothing of others")
+            continue
+        words = f"they predict each other with τ {earlier.predictor.agreement:.2f}"
         notes.append(f"{name}: {len(measured)} trials, {words}")
         yield earlier
 

@@ -76,9 +76,9 @@ def search(
         lessons, notes = learned_by(problem, folder, trust_code=trust_code)
         for note in notes:
             hear(Told(note))
-        create(folder, chosen, problem.grammar, problem.tasks)  # run.toml is the last to be there
         if chosen.learn_from:
             save(lessons, folder)
+        create(folder, chosen, problem.grammar, problem.tasks)  # run.toml is the last to be there
         Archive.create(folder).close()
         execution = {name: getattr(chosen, name) for name in EXECUTION}
         return _proceed(load(folder, trust_code=trust_code, **execution), hear, begun)

@@ -12,6 +12,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
+from scipy.stats import rankdata
 
 from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
@@ -134,7 +135,7 @@ class Proposer:
         self.limits = list(dict.fromkeys(limit for aim in aims for limit in aim.limits))
         self.seed, self.lessons = seed, lessons or Lessons(())
         self._alike: dict[int, float] = {}
-        self._told: list[tuple[Derivation, float]] = []
+        self._told: dict[int, tuple[Derivation, tuple[float, ...]]] = {}
         bred = breeds(sampler, self.grammar)
         self.draws = sampler != "random" and (bred or not start)  # a list is gone through as it is
         self.sites: dict[str, CategoricalDistribution] = {}
@@ -152,7 +153,7 @@ class Proposer:
                 else FIXED[sampler](seed, population)
             )
             if isinstance(own, DerivationSampler) and self.lessons.earlier:
-                own.learned = self.lessons.weigh
+                own.learned = lambda first: self.lessons.weigh(*self._told_before(first))
             up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
             directions = [up if o.maximize else down for o in self.objectives]
             self.study = optuna.create_study(directions=directions, sampler=own)
@@ -191,9 +192,19 @@ class Proposer:
         if not (self.lessons.earlier and known):
             return {}
         if known not in self._alike:
-            derivations, values = zip(*self._told[:known], strict=True)
-            self._alike = {known: max(self.lessons.alike(derivations, values))}
+            taus = self.lessons.alike(*self._told_before(max(self._told) + 1))
+            self._alike = {known: max(taus)}
         return {"earlier runs": self._alike[known]}
+
+    def _told_before(self, number: int) -> tuple[list[Derivation], list[float]]:
+        """What was told of the trials before one, and how bad each was: of several metrics the mean
+        of its ranks."""
+        told = [known for at, known in self._told.items() if at < number]
+        derivations, rows = [derivation for derivation, _ in told], [row for _, row in told]
+        if not rows or len(rows[0]) == 1:
+            return derivations, [row[0] for row in rows]
+        ranks = [rankdata(column, nan_policy="omit") for column in zip(*rows, strict=True)]
+        return derivations, [float(sum(column)) for column in zip(*ranks, strict=True)]
 
     def _taught(self, population: int) -> list[Derivation]:
         """Architectures of earlier runs to begin with."""
@@ -238,11 +249,12 @@ class Proposer:
 
     def _draw(self) -> bool:
         """Have every twentieth proposal drawn at random; whether this is one."""
-        number = len(self.study.get_trials(deepcopy=False))
-        if number % DRAWN != DRAWN - 1 or not self.draws:
+        trials = self.study.get_trials(deepcopy=False)
+        waiting = any(trial.state == optuna.trial.TrialState.WAITING for trial in trials)
+        number = len(trials)
+        if number % DRAWN != DRAWN - 1 or not self.draws or waiting:
             return False
         rng, name = random.Random(f"{self.seed}/draw {number}"), attribute(self.grammar)
-        trials = self.study.get_trials(deepcopy=False)
         taken = {trial.user_attrs.get(name) for trial in trials}
         for _ in range(DRAWS):
             derivation = self.space.draw(rng)
@@ -258,8 +270,10 @@ class Proposer:
             self.study.tell(proposal.trial, state=optuna.trial.TrialState.FAIL)
             return
         proposal.trial.set_user_attr(COLUMNS, dict(values))
-        goal = Goal((first := self.objectives[0]).name, first.maximize, finer=finer(first.name))
-        self._told.append((proposal.derivation, goal.loss(values)))
+        metrics = [o for o in self.objectives if cost_named(o.name) is None] or self.objectives[:1]
+        goals = [Goal(o.name, o.maximize, finer=finer(o.name)) for o in metrics]
+        told = proposal.derivation, tuple(goal.loss(values) for goal in goals)
+        self._told[proposal.trial.number] = told
         for limit in (limit for limit in self.limits if limit.name in values):
             proposal.trial.set_constraint(limit.name, limit.excess(values[limit.name]))
         self.study.tell(proposal.trial, [values[o.name] for o in self.objectives])

@@ -22,6 +22,7 @@ from nas.plan import plan
 from nas.search.columns import Aim, Named, aims_of, column, columns_of, own_column
 from nas.search.folder import RunError, read_facts
 from nas.search.gain import Gain, gain
+from nas.search.pick import picked
 from nas.search.problem import Problem
 from nas.search.settings import EXECUTION, Settings
 from nas.task import Task, TaskError, load_tasks
@@ -224,6 +225,19 @@ class Run:
             raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
         return front.trials[0].id
 
+    @property
+    def verdict(self) -> str:
+        """What was measured of its evaluators against training from scratch, "" where nothing."""
+        with Archive.open(self.folder) as archive:
+            verdict = archive.notes("verdict")
+        return str(verdict[0].get("says", "")) if verdict else ""
+
+    def pick(self, how: str = "best", limits: Sequence[str] = (), *, task: str = "") -> str:
+        """The id of a trial of a front: the `best`, the `knee`, where no objective can be bettered
+        without losing much of another, or the least by a column; of those that keep limits, as
+        flops<=2M. Raises RunError where there is none."""
+        return picked(self.front(task=task), how, limits).id
+
     def to_pandas(self) -> pd.DataFrame:
         """Every trial as a row: number, id, state, and all columns measured."""
         import pandas as pd
@@ -279,6 +293,8 @@ class Run:
 
         trial, network = self.trial(id), self.network(id, task)
         source = {"run": self.folder.name, "trial": trial.id, "columns": dict(trial.columns())}
+        if says := self.verdict:
+            source["verdict"] = says
         save(network, Path(folder), self.problem, source)
         return network
 

@@ -82,6 +82,11 @@ class Loader:
     def shares_with(self, other: Loader) -> bool:
         """Whether both read the same samples in the same order, of whichever size."""
         mine, theirs = self.prepared, other.prepared
+        if self.source == other.source and self.options.trials != other.options.trials:
+            raise TaskError(
+                f"{self.source}: the trials of one task hold speakers out, and another would learn "
+                "them: give both the same trials, or search them in runs of their own"
+            )
         if mine.content == theirs.content:
             return True
         same = self.source == other.source and self.code == other.code and not self.code

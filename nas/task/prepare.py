@@ -61,8 +61,10 @@ def prepare(
         ys |= {split: ys["train"][i] for split, i in parts.items()}
         _check_occurring(target.strata(ys["train"]), classes, where)
         ys, units = target.rescaled(ys, units)
+    target.settled(ys, len(classes), where)
     whole = f"{sorted(_contents(samples, xs, layout).items())}"
-    if like and (like.content, like.preparation.enlarged) == (whole, enlarged):
+    reshaped = enlarged or samples.spectrum
+    if like and (like.content, like.preparation.reshaped) == (whole, reshaped):
         notes = (*samples.notes, *notes, *like.splits.notes[-1:])
         inputs = {split: getattr(like.splits, split).inputs for split in SPLITS}
         preparation = like.preparation
@@ -179,6 +181,11 @@ def _parts(
     shares = {s: share for s, share in (("test", TEST), ("valid", VALID)) if s not in xs}
     if not shares:
         return None, ()
+    if like is not None and TARGETS[like.target].holds_out != target.holds_out:
+        raise TaskError(
+            f"{where}: one task of these samples holds classes out of training and another learns "
+            "all of them: search them in runs of their own"
+        )
     if like is not None and like.parts is not None:
         return like.parts, ("cut as the other task of the same samples",)
     parts, how = target.cut(ys["train"], classes, shares, where)

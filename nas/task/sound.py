@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from nas.lazy import np
 from nas.task.decode import Unreadable
 from nas.task.error import TaskError
+from nas.task.spectrum import FASTEST, LONGEST, SLOWEST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 T = TypeVar("T")
-SLOWEST, FASTEST = 1000, 384_000  # samples a second
-LONGEST = 600  # seconds that are read of a file
 FULL = 2**15  # what a sample of full scale is
 BLOCK = 0.01  # seconds over which loudness is taken
 QUIET = 1e-4  # of the loudest block's power: what is silence (40 decibels below)
@@ -66,11 +65,9 @@ def glance(file: Path) -> Heard | Unreadable:
     """What a recording is, by its header."""
 
     def heard(recording: Any) -> Heard:
-        rate, frames = recording.samplerate, recording.frames
+        rate, frames = _rate(recording), recording.frames
         if not frames:
             raise ValueError("it holds no samples")
-        if not SLOWEST <= rate <= FASTEST:
-            raise ValueError(f"it has {rate} samples a second")
         return Heard(rate, frames / rate, recording.channels)
 
     return _opened(file, heard)
@@ -80,7 +77,7 @@ def decode(file: Path, sound: Sound) -> Array | Unreadable:
     """(samples,) int16."""
 
     def wave(recording: Any) -> Array:
-        most = LONGEST * recording.samplerate
+        most = LONGEST * _rate(recording)
         frames = recording.read(most, dtype="float32", always_2d=True)
         if not len(frames):
             raise ValueError("it holds no samples")
@@ -91,6 +88,14 @@ def decode(file: Path, sound: Sound) -> Array | Unreadable:
         return (fitted * FULL).round().clip(-FULL, FULL - 1).astype(np.int16)
 
     return _opened(file, wave)
+
+
+def _rate(recording: Any) -> int:
+    """Samples a second of an opened file; raises ValueError for what none has."""
+    rate = int(recording.samplerate)
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(f"it says that it has {rate} samples a second")
+    return rate
 
 
 def resampled(wave: Array, old: int, new: int) -> Array:

@@ -20,6 +20,8 @@ WINDOW, HOP = 0.025, 0.01  # seconds of a frame, and from one to the next
 LOWEST = 20.0  # Hz where the first band begins
 FLOOR = 1e-6  # added to an energy whose logarithm is taken
 MOST = 512  # bands
+SLOWEST, FASTEST = 1000, 384_000  # samples a second
+LONGEST = 600  # seconds of a recording
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ class Spectrum:
     @property
     def fault(self) -> str:
         """Why it cannot be, "" where it can."""
-        if len(self.found) != 2 or self.found[0] != 1:
-            return f"a waveform has one channel, and a sample is {list(self.found)}"
+        if not SLOWEST <= self.rate <= FASTEST:
+            return (
+                f"a rate of {str(self.rate)[:12]}: from {SLOWEST:,} to {FASTEST:,} samples a second"
+            )
+        if len(self.found) != 2 or self.found[0] != 1 or self.found[1] > LONGEST * self.rate:
+            return f"a waveform has one channel of {LONGEST} s at most, this {list(self.found)[:3]}"
         if self.found[1] < self.size + self.hop:
             return f"{self.found[1] / self.rate:g} s are too short: two frames of 25 ms at least"
-        if not 1 <= self.bands <= MOST or bool((self.filters.max(0) == 0).any()):
+        if not 1 <= self.bands <= MOST:
+            return f"{str(self.bands)[:12]} bands: from 1 to {MOST}"
+        if bool((self.filters.max(0) == 0).any()):
             return (
                 f"{self.bands} bands at {self.rate} Hz, of which some hold nothing: ask for fewer"
             )

@@ -49,6 +49,7 @@ def test_folder_reads_back_equal(specs, space, tmp_path) -> None:
         "model.py",
         "weights.safetensors",
         "architecture.json",
+        "card.md",
         "recipe.toml",
     }
     back, their_tasks, their_recipe, their_source = load(tmp_path / "net")
@@ -158,7 +159,7 @@ def test_facts_are_noted_beside_the_source(folder) -> None:
     source = load(folder)[3]
     assert source == {"run": "first", "before": {"digits": 0.8}, "after": {"digits": "nan"}}
     assert facts(folder) == source
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.iterdir())) == 5
 
 
 @pytest.mark.parametrize(

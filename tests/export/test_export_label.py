@@ -67,7 +67,7 @@ def other(tmp_path: Path, target: str, size: int = 16) -> Task:
     return load_tasks([f"old={tmp_path / f'{target}.npz'}?predict={target}"])[0]
 
 
-@pytest.mark.parametrize("target", [name for name in TARGETS if name != "boxes"])
+@pytest.mark.parametrize("target", [name for name in TARGETS if name not in ("boxes", "speaker")])
 def test_a_task_of_a_networks_labels_asks_for_what_the_network_says(
     target: str, photos: str, tmp_path: Path
 ) -> None:
@@ -320,3 +320,10 @@ def test_a_search_for_two_tasks_where_one_had_no_labels(
     run = load_run(tmp_path / "run")
     assert [task.name for task in run.tasks] == ["kind", "mask"]
     assert len(groups(run.tasks)) == 1
+
+
+def test_a_teacher_of_speakers_labels_nothing(photos: str, tmp_path: Path) -> None:
+    kind = load_tasks([f"kind={photos}"])[0]
+    teacher = Teacher("t", "speaker", ("a", "b"), lambda x: torch.zeros(len(x), 194))
+    with pytest.raises(ExportError, match="tells apart speakers that it did not learn"):
+        label(kind, teacher, tmp_path / "said.npz")

@@ -349,3 +349,23 @@ def test_a_recording_is_prepared_alike_in_training_in_model_py_in_onnx_and_by_pr
             assert said.tasks["who"][name] == pytest.approx(cosine, abs=1e-4)
     with pytest.raises(ExportError, match="is no readable recording"):
         list(predict(tmp_path / "net", [tmp_path / "net" / "model.py"]))
+
+
+def test_two_tasks_of_recordings_are_prepared_each_by_its_own(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="recordings need nas-engine[audio]")
+    for name, loud in (("left", 0.02), ("right", 0.3)):
+        for kind in ("a", "b"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for i in range(8):
+                wave = RNG.normal(0, loud, 4000).cumsum() / 30
+                soundfile.write(tmp_path / name / kind / f"{i}.wav", wave.clip(-1, 1), 8000)
+    asked = {"left": "bands=20", "right": "bands=20&features=mfcc"}
+    specs = [f"{name}={tmp_path / name}?seconds=0.5&{words}" for name, words in asked.items()]
+    tasks = load_tasks(specs)
+    saved(tmp_path / "net", tasks)
+    model = imported(tmp_path / "net")
+    x = model.open_sound(tmp_path / "left" / "a" / "0.wav")
+    for task in tasks:
+        torch.testing.assert_close(
+            model.prepare(x, task.name), task.preparation(x), rtol=1e-3, atol=1e-3
+        )

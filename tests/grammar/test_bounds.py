@@ -30,7 +30,6 @@ FINE = {
     "to itself",
     "to each other",
     "recursive chain",
-    "thousand sizes",
 }
 
 

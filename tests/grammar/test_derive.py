@@ -496,7 +496,7 @@ def test_a_long_chain_of_what_cannot_do_nothing_is_no_matter() -> None:
         ("net = conv({4, 8: 0.2 0.6}) output(coarse)", {"out=4": 0.25, "out=8": 0.75}),
         ("net = conv({8..16 by 4: 1 1 2}) output(coarse)", {"out=8": 0.25, "out=16": 0.5}),
         ("net = relu{0..2: 0.5 0.3 0.2} output(coarse)", {"x0": 0.5, "x1": 0.3, "x2": 0.2}),
-        ("net = relu{0..1: 3 1 9} output(coarse)", {"x0": 0.75, "x1": 0.25}),
+        ("net = relu{1..2: 3 1} output(coarse)", {"x1": 0.75, "x2": 0.25}),
         ("net = conv({4, 2 + 2, 8: 1 1 2}) output(coarse)", {"out=4": 0.5, "out=8": 0.5}),
     ],
 )
@@ -516,9 +516,11 @@ def test_sizes_and_numbers_of_times_are_drawn_by_their_weights(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("net = conv({4, 8: 0.2}) output(coarse)", "1 weights for 2 sizes"),
-        ("net = conv({4, 8: 0 1}) output(coarse)", "each size has one, above 0"),
-        ("net = relu{0..2: 1 1} output(coarse)", "has 2 weights for 0 to 2 times"),
+        ("net = conv({4, 8: 0.2}) output(coarse)", "0.2 are no weights of 2 sizes"),
+        ("net = conv({4, 8: 0 1}) output(coarse)", "each has one, above 0"),
+        ("net = relu{0..2: 1 1} output(coarse)", "1 1 are no weights of 3 sizes"),
+        ("net = relu{0..2: 1 1 1 1} output(coarse)", "are no weights of 3 sizes"),
+        ("net = a(2) output(coarse)\na(n) = relu{0..n: 1 1 1}", "and these are worked out"),
     ],
 )
 def test_weights_that_do_not_fit_sizes_are_refused(text: str, words: str) -> None:

@@ -153,7 +153,9 @@ def test_a_range_of_sizes_is_all_of_them() -> None:
     assert rules("a = b(k={1..2 by 1}) by") == rules("a = b(k={1, 2}) by")  # which stays a name
 
 
-@pytest.mark.parametrize("sizes", ["{16..40 by 7}", "{4..4 by 1}", "{8..4 by 2}", "{0..999 by 1}"])
+@pytest.mark.parametrize(
+    "sizes", ["{16..40 by 7}", "{4..4 by 1}", "{8..4 by 2}", "{8..16 by 0}", "{0..999 by 1}"]
+)
 def test_a_range_that_is_none_is_refused(sizes: str) -> None:
     with pytest.raises(GrammarError, match=r"1:8: .* is no range: it goes up"):
         rules(f"a = b({sizes})")

@@ -221,3 +221,19 @@ def test_a_site_of_which_not_all_options_are_known_stays_as_it_is() -> None:
     assert weighted(SPACE, lambda rule, suffix: shares).text == SPACE.text
     with pytest.raises(GrammarError):
         Grammar.parse("net = conv({4, 8: 0.5}) output(coarse)", name="bad")
+
+
+def test_of_short_runs_a_few_are_the_best() -> None:
+    assert [len(earlier(near(BEST), 1, n).best) for n in (15, 60, 150)] == [5, 6, 15]
+
+
+def test_likeness_is_told_by_metrics_wherever_they_stand() -> None:
+    costs = (Objective("flops", False), Objective("worth", True), Objective("other", True))
+    proposer = Proposer(
+        Space(SPACE, INPUT), "tree", [Aim(costs)], seed=0, population=20, lessons=ALIKE
+    )
+    for _ in range(40):
+        proposal = proposer.ask()
+        value = -near(BEST)(proposal.derivation)
+        proposer.tell(proposal, {"flops": -value, "worth": value, "other": 2 * value})
+    assert proposer.agreement["earlier runs"] > 0.5

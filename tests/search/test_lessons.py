@@ -15,7 +15,8 @@ from nas.events import Event, Told
 from nas.grammar import Grammar
 from nas.search import RunError, load, resume, search
 from nas.search.earlier import Lessons
-from nas.search.lessons import FILE, kept, learned
+from nas.search.folder import EARLIER
+from nas.search.lessons import kept, learned
 
 QUICK: dict[str, Any] = {
     "trials": 20,
@@ -56,7 +57,7 @@ def test_runs_that_teach_nothing_are_passed_over_and_named(runs: Path, tmp_path:
     assert [task.name for task in lessons.earlier] == [f"{bank / 'whole'}: digits"]
     told = "\n".join(notes)
     for words in (
-        f"{bank / 'whole'}: digits: 20 trials, ",
+        f"{bank / 'whole'}: digits: 20 trials, they predict each other with τ ",
         f"{bank / 'short'}: digits is passed over: 6 trials, and 15 tell something",
         f"{bank / 'other'} is passed over: its space is",
         f"{bank / 'newer'} is passed over: ",
@@ -125,10 +126,10 @@ def test_a_damaged_memory_is_named(runs: Path, tmp_path: Path, text: str) -> Non
     shutil.copytree(runs / "whole", out)
     facts = (out / "run.toml").read_text().replace("learn_from = []", 'learn_from = ["x"]')
     (out / "run.toml").write_text(facts)
-    (out / FILE).write_text(text)
+    (out / EARLIER).write_text(text)
     with pytest.raises(RunError, match="cannot be read"):
         kept(load(out))
-    (out / FILE).write_text(json.dumps([]))
+    (out / EARLIER).write_text(json.dumps([]))
     assert kept(load(out)) == Lessons(())
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from nas.task import TARGETS, TaskError
 from nas.task.prepare import prepare
 from nas.task.samples import Samples
-from nas.task.target.speaker import EMBEDDING, MARGIN, SCALE, pairs
+from nas.task.target.speaker import EMBEDDING, MARGIN, SCALE, cosines, pairs
 from nas.task.target.verification import PRIOR, equal_error_rate, error_rates, least_cost
 
 SPEAKER = TARGETS["speaker"]
@@ -132,3 +132,50 @@ def test_a_given_test_without_a_pair_of_one_speaker_is_refused() -> None:
     given_samples.pairs["test"] = (x[:3], np.array(["a", "b", "c"]))
     with pytest.raises(TaskError, match="test: there is no pair of recordings of one speaker"):
         prepare(given_samples)
+
+
+def test_held_out_speakers_of_one_recording_each_cannot_be_measured() -> None:
+    given_samples = samples(10, 4)
+    learned = set(prepare(given_samples).classes)
+    x, y = given_samples.pairs["train"]
+    first = {name: int(np.flatnonzero(y == name)[0]) for name in np.unique(y)}
+    kept = [i for i, name in enumerate(y) if name in learned or i == first[name]]
+    given_samples.pairs["train"] = (x[kept], y[kept])
+    with pytest.raises(TaskError, match="there is no pair of recordings of one speaker"):
+        prepare(given_samples)
+
+
+def test_what_is_compared_by_number_is_not_cut() -> None:
+    given_samples = samples(8, 4)
+    x, y = given_samples.pairs["train"]
+    given_samples.pairs["train"] = (x, np.stack([y, np.roll(np.arange(32), 1).astype(str)], 1))
+    with pytest.raises(TaskError, match="is numbered within a split, and train is to be cut"):
+        prepare(given_samples)
+    for wrong in ("32", "-7", "x", str(10**30)):
+        test = np.stack([y, np.full(32, wrong)], 1)
+        given_samples.pairs["test"] = (x, test)
+        with pytest.raises(TaskError, match="compare"):
+            prepare(given_samples)
+
+
+def test_thousands_of_recordings_are_compared_in_little_memory() -> None:
+    import resource
+
+    y = np.repeat(np.arange(2, 402), 10)[:, None]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(len(y), EMBEDDING + 2, generator=generator)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scores = SPEAKER.score(logits, torch.from_numpy(y))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+    assert scores["eer"] == pytest.approx(0.5, abs=0.02)
+    assert grown < 2.5  # GB, of 8 million pairs
+    assert "accuracy" not in scores  # none of them was learned
+
+
+def test_cosines_of_listed_pairs_are_those_of_all() -> None:
+    rng = np.random.default_rng(0)
+    embedded = rng.normal(size=(50, 8))
+    first, second = rng.integers(50, size=(2, 9000))
+    wanted = (embedded @ embedded.T)[first, second]
+    assert cosines(embedded, first, second) == pytest.approx(wanted)
+    assert cosines(embedded, first[:10], second[:10]) == pytest.approx(wanted[:10])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.task import Task, TaskError
+from nas.task import Task, TaskError, load_tasks
 from nas.task.sound import Sound, decode, in_length, trimmed
 from nas.task.spectrum import FLOOR, Spectrum, mel_filters
 
@@ -145,7 +145,8 @@ def test_a_file_that_is_no_recording_is_named_or_left_out(tmp_path: Path, how: s
     ("asked", "words"),
     [
         ("seconds=0.03", "too short: two frames of 25 ms at least"),
-        ("seconds=9999", "a length of 9999 s"),
+        ("seconds=9999", "seconds = 9999: above 0"),
+        ("seconds=nan", "seconds = nan: above 0"),
         ("rate=7", "a rate of 7"),
         ("bands=400", "400 bands at 8000 Hz"),
         ("to=3x64x64", "to cannot be asked of recordings"),
@@ -169,10 +170,11 @@ def test_a_list_of_trials_says_what_is_compared(tmp_path: Path) -> None:
     task = Task.load(f"who={path}?trials={trials(tmp_path, *lines)}")
     assert task.target == "speaker" and not {"s6", "s7"} & set(task.classes)
     y = task.splits().test.y
-    assert y.shape == (4, 3)  # who speaks, and two that it is compared with at most
+    assert y.shape == (4, 2)  # who speaks, and what it is compared with
     files = ["s6/0", "s6/1", "s7/2", "s7/3"]
-    compared = [(files[i], files[j]) for i in range(4) for j in y[i, 1:].tolist() if j >= 0]
-    assert compared == [("s6/0", "s6/1"), ("s6/0", "s7/3"), ("s7/2", "s7/3")]
+    numbers = [(i, j) for i in range(4) for j in y[i, 1:].tolist() if j >= 0]
+    compared = sorted(sorted((files[i], files[j])) for i, j in numbers)
+    assert compared == [["s6/0", "s6/1"], ["s6/0", "s7/3"], ["s7/2", "s7/3"]]
     assert "6 others of theirs are left out" in task.describe()
 
 
@@ -204,3 +206,70 @@ def test_a_test_folder_of_other_speakers_is_read_as_voxceleb_lies(tmp_path: Path
     task = Task.load(f"who={tmp_path / 'vox'}?trials={listed}&seconds=0.5")
     assert len(task.splits().test) == 3
     assert (task.splits().test.y[:, 0] >= len(task.classes)).all()
+
+
+def test_tasks_of_one_folder_that_would_learn_what_another_holds_out_are_refused(
+    tmp_path: Path,
+) -> None:
+    path = folder(tmp_path / "voices", 10, 4)
+    listed = trials(tmp_path, "1 s6/0.wav s6/1.wav", "0 s6/0.wav s7/3.wav")
+    for first, second, words in (
+        ("", "?predict=speaker", "search them in runs of their own"),
+        ("?predict=speaker", "", "search them in runs of their own"),
+        ("", f"?trials={listed}", "hold speakers out, and another would learn them"),
+        ("?predict=speaker", f"?trials={listed}", "hold speakers out"),
+    ):
+        with pytest.raises(TaskError, match=words):
+            load_tasks([f"a={path}{first}", f"b={path}{second}"])
+
+
+def test_tasks_of_one_folder_may_see_other_features_of_it(tmp_path: Path) -> None:
+    path = folder(tmp_path / "voices", 6, 4)
+    tasks = load_tasks([f"a={path}?bands=20", f"b={path}?bands=20&features=mfcc"])
+    kinds = [task.preparation.spectrum.features for task in tasks if task.preparation.spectrum]
+    assert kinds == ["log-mel", "mfcc"]
+
+
+def test_a_folder_is_of_what_most_of_its_files_are(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "mixed" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "mixed" / name / f"{i}.png")
+    soundfile.write(tmp_path / "mixed" / "cat" / "meow.wav", tone(400, 0.5), RATE)
+    assert Task.load(f"pets={tmp_path / 'mixed'}").input == (1, 8, 8)
+
+
+def test_a_header_with_an_absurd_rate_is_no_recording(tmp_path: Path) -> None:
+    import struct
+
+    soundfile.write(tmp_path / "a.wav", tone(200, 0.2), RATE)
+    wave = bytearray((tmp_path / "a.wav").read_bytes())
+    for rate in (3, 2**31 - 1, 100_000_007):
+        wave[24:28] = struct.pack("<I", rate)
+        (tmp_path / "odd.wav").write_bytes(wave)
+        assert "samples a second" in decode(tmp_path / "odd.wav", Sound(RATE, 800)).reason
+
+
+@pytest.mark.parametrize(
+    "changed", [{"rate": 0}, {"rate": 10**400}, {"rate": 10**9}, {"rate": -8000}, {"bands": 10**9}]
+)
+def test_a_spectrum_from_somebody_else_is_looked_at_before_it_is_made(changed: dict) -> None:
+    words = {"found": (1, 8000), "rate": RATE, "bands": 40, **changed}
+    assert Spectrum(**words).fault
+    assert Spectrum((1, 10**12), RATE, 40).fault
+
+
+def test_a_recording_that_is_compared_with_many_takes_little(tmp_path: Path) -> None:
+    path = folder(tmp_path / "voices", 8, 12)
+    lines = [f"0 s6/0.wav s7/{i}.wav" for i in range(12)] + ["1 s6/0.wav s6/1.wav"]
+    task = Task.load(f"who={path}?trials={trials(tmp_path, *lines)}&seconds=0.5")
+    assert task.splits().test.y.shape[1] <= 3
+    every = [f"1 s{i}/0.wav s{i}/1.wav" for i in range(8)] + ["0 s0/0.wav s1/0.wav"]
+    with pytest.raises(TaskError, match="trials name all speakers, and none is left"):
+        Task.load(f"who={path}?trials={trials(tmp_path, *every)}")
+    (tmp_path / "trials.txt").write_bytes("1 s6/0.wav s6/1.wav".encode("utf-16"))
+    with pytest.raises(TaskError, match=r"trials.txt: is no list of trials in UTF-8"):
+        Task.load(f"who={path}?trials={tmp_path / 'trials.txt'}")

@@ -27,7 +27,8 @@ from nas.task.source.listing import (
     shown_while,
     split_folders,
 )
-from nas.task.spectrum import Spectrum
+from nas.task.source.pictures import PICTURES
+from nas.task.spectrum import LONGEST, Spectrum
 from nas.task.store import new_array, stored
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ TRIAL = ("0", "1")  # what a line of a list of trials begins with: two speakers,
 
 
 def holds_sounds(folder: Path) -> bool:
-    """Whether a folder has recordings in one of its sub-folders, or theirs."""
+    """Whether what a folder has in its sub-folders, and theirs, is mostly recordings."""
     if not folder.is_dir():
         return False
     depths = ("*/*", "*/*/*", "*/*/*/*")
     entries = (entry for depth in depths for entry in islice(folder.glob(depth), LOOKED_AT))
-    return any(e.suffix.lower() in RECORDINGS and not e.name.startswith(HIDDEN) for e in entries)
+    suffixes = Counter(e.suffix.lower() for e in entries if not e.name.startswith(HIDDEN))
+    recordings, others = (sum(suffixes[s] for s in some) for some in (RECORDINGS, PICTURES))
+    return recordings > others
 
 
 def read_sounds(path: Path, options: Options) -> Samples:
@@ -56,10 +59,9 @@ def read_sounds(path: Path, options: Options) -> Samples:
         str(path), "skip_corrupt", "rate", "seconds", "trim", "features", "bands", "trials"
     )
     listing = by_class(path, split_folders(path), RECORDINGS, "recording")
-    trials = Path(options.trials).read_text(encoding="utf-8") if options.trials else ""
-    partners = list[list[str]]()
-    if trials:
-        listing, partners = _with_trials(listing, _trials(Path(options.trials), trials))
+    trials, partners = Path(options.trials), list[list[str]]()
+    if options.trials:
+        listing, partners = _with_trials(listing, _trials(trials))
     asked = replace(options, trials="", features="log-mel", bands=0)
     key = key_of(path, listing.files, asked)
     store = stored(key, str(path), partial(_decoded, listing, asked))
@@ -81,7 +83,7 @@ def read_sounds(path: Path, options: Options) -> Samples:
         rows = [[listing.classes[i], *(partners[i] if partners else ())] for i in at]
         pairs[split] = x[at[0] : at[-1] + 1, None], np.array(rows)
     notes = (*listing.notes, *store.facts["notes"], f"{sound}, as {spectrum}")
-    more: dict[str, Any] = {"target": "speaker"} if trials else {}
+    more: dict[str, Any] = {"target": "speaker"} if options.trials else {}
     return Samples(
         str(path), pairs, "ncl", notes=notes, sound=sound, spectrum=spectrum, store=store, **more
     )
@@ -123,6 +125,8 @@ def _chosen(heard: list[Heard], listing: Listing, options: Options) -> tuple[Sou
     rates = Counter(h.rate for h in heard)
     rate = options.rate or min(USUAL, rates.most_common(1)[0][0])
     seconds = options.seconds or SECONDS
+    if not 0 < seconds <= LONGEST:
+        raise TaskError(f"{listing.path}: seconds = {seconds:g}: above 0 and at most {LONGEST}")
     sound = Sound(rate, round(seconds * rate), options.trim)
     if sound.fault:
         raise TaskError(f"{listing.path}: {sound.fault}")
@@ -141,8 +145,12 @@ def _chosen(heard: list[Heard], listing: Listing, options: Options) -> tuple[Sou
     return sound, notes
 
 
-def _trials(path: Path, text: str) -> Iterator[tuple[bool, str, str]]:
+def _trials(path: Path) -> Iterator[tuple[bool, str, str]]:
     """The lines of a list of trials as VoxCeleb has it: 1 for one speaker, 0 for two, two files."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path}: is no list of trials in UTF-8: {error}") from None
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if not words:
@@ -178,13 +186,16 @@ def _with_trials(
                 f"{listing.path}: a trial says {'one speaker' if same else 'two speakers'} of "
                 f"{' and '.join(files)}, and the folders say otherwise: correct either"
             )
-        compared.setdefault(first, []).append(second)
-        compared.setdefault(second, [])
+        ends = [compared.setdefault(number, []) for number in (first, second)]
+        one_sided = len(ends[0]) > len(ends[1])  # of one that is compared with many
+        ends[one_sided].append(first if one_sided else second)
     if not compared:
         raise TaskError(f"{listing.path}: the list of trials is empty")
     speakers = {listing.classes[i] for i in compared}
     rest = [i for i in range(len(listing.files)) if listing.classes[i] not in speakers]
     rest = [i for i in rest if listing.splits[i] != "test"]
+    if not rest:
+        raise TaskError(f"{listing.path}: trials name all speakers, and none is left to learn")
     tested = sorted(compared)
     place = {number: i for i, number in enumerate(tested)}
     widest = max(map(len, compared.values()))

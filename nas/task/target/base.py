@@ -66,6 +66,7 @@ class Target(ABC):
     dense: ClassVar[bool] = False  # whether y is a map that lies on a picture and moves with it
     boxed: ClassVar[bool] = False  # whether y are boxes on it
     mixes: ClassVar[tuple[str, ...]] = ()  # augmentations that mix pairs, which its losses bear
+    holds_out: ClassVar[bool] = False  # whether a cut leaves whole classes out of train
     counted: ClassVar[str] = "samples"  # what a share of the training data is a share of
 
     @abstractmethod
@@ -105,6 +106,9 @@ class Target(ABC):
         test, valid = shares.get("test", 0), shares.get("valid", 0)
         how = "at random" if strata is None else "stratified"
         return cut(order, test, valid, where, strata is not None), how
+
+    def settled(self, ys: Mapping[str, Array], classes: int, where: str) -> None:  # noqa: B027
+        """Raise TaskError where the encoded y of some split, cut or given, cannot be measured."""
 
     def strata(self, y: Array) -> Array | None:
         """(n,) class numbers by which a cut is stratified; None where it is at random."""

@@ -55,6 +55,7 @@ class Speaker(Target):
         Metric("accuracy"),
     )
     head = Head(("coarse",), HEAD)
+    holds_out = True
 
     def recognises(self, y: Array) -> bool:
         return y.ndim <= 2 and y.dtype.kind in "iuU"
@@ -80,7 +81,6 @@ class Speaker(Target):
             column = np.array([number[name] for name in speakers[split].tolist()], np.int32)
             rest = _compared(y, where) if y.ndim == 2 else np.zeros((len(y), 0), np.int32)
             encoded[split] = np.concatenate([column[:, None], rest], 1)
-        _check_pairs(encoded, len(learned), where)
         widest = max(y.shape[1] for y in encoded.values())
         padded = {
             split: np.pad(y, ((0, 0), (0, widest - y.shape[1])), constant_values=-1)
@@ -99,6 +99,11 @@ class Speaker(Target):
     def cut(
         self, y: Array, classes: int, shares: Mapping[str, float], where: str
     ) -> tuple[dict[str, Array], str]:
+        if (y[:, 1:] >= 0).any():
+            raise TaskError(
+                f"{where}: what is compared is numbered within a split, and train is to be cut: "
+                "give valid and test"
+            )
         speaker = y[:, 0]
         known = np.flatnonzero(speaker < classes)
         test, valid = shares.get("test", 0), shares.get("valid", 0)
@@ -111,6 +116,9 @@ class Speaker(Target):
             parts[split] = np.concatenate([parts[split], apart])
             first += count
         return parts, "speakers held out, and of the others recordings"
+
+    def settled(self, ys: Mapping[str, Array], classes: int, where: str) -> None:
+        _check_pairs(ys, classes, where)
 
     def logits(self, classes: int, input: tuple[int, ...]) -> tuple[int, ...]:
         return (EMBEDDING + classes,)
@@ -138,17 +146,15 @@ class Speaker(Target):
     def score(self, logits: Tensor, y: Tensor) -> dict[str, float]:
         classes, speaker = logits.shape[1] - EMBEDDING, y[:, 0].numpy()
         first, second = pairs(y.numpy(), classes)
-        embedded = F.normalize(logits[:, :EMBEDDING].double()).numpy()
-        alike = np.einsum("ij,ij->i", embedded[first], embedded[second])
+        alike = cosines(F.normalize(logits[:, :EMBEDDING].double()).numpy(), first, second)
         with np.errstate(invalid="ignore", divide="ignore"):
             rates = error_rates(alike, speaker[first] == speaker[second])
-        said = logits[:, EMBEDDING:].argmax(1)
-        masked = torch.where(y[:, 0] < classes, y[:, 0], -1)
-        return {
-            "eer": equal_error_rate(*rates),
-            "min_dcf": least_cost(*rates),
-            "accuracy": agreement(said, masked),
-        }
+        figures = {"eer": equal_error_rate(*rates), "min_dcf": least_cost(*rates)}
+        known = y[:, 0] < classes  # of other speakers there is no right answer
+        if known.any():
+            said = logits[:, EMBEDDING:].argmax(1)
+            figures["accuracy"] = agreement(said[known], y[known, 0])
+        return figures
 
     def meter(self, units: Units = ()) -> Collected:
         return Compared(self)
@@ -176,10 +182,22 @@ class Compared(Collected):
 
     def score(self) -> dict[str, float]:
         logits, y = torch.cat(self.logits), torch.cat(self.ys)
-        speakers = logits[:, EMBEDDING:].float()
-        masked = torch.where(y[:, 0] < speakers.shape[1], y[:, 0], -1)
-        nll = float(F.cross_entropy(speakers, masked, ignore_index=-1))
-        return self.target.score(logits, y) | {"nll": nll}
+        speakers, figures = logits[:, EMBEDDING:].float(), self.target.score(logits, y)
+        known = y[:, 0] < speakers.shape[1]
+        if known.any():
+            figures["nll"] = float(F.cross_entropy(speakers[known], y[known, 0]))
+        return figures
+
+
+def cosines(embedded: Array, first: Array, second: Array) -> Array:
+    """(pairs,) of embeddings (n, 192) of length 1, some pairs at a time."""
+    if len(embedded) <= COMPARED < len(first):
+        every: Array = (embedded @ embedded.T)[first, second]
+        return every
+    starts = range(0, len(first), COMPARED)
+    spans = [slice(start, start + COMPARED) for start in starts]
+    parts = [(embedded[first[s]] * embedded[second[s]]).sum(1) for s in spans]
+    return np.concatenate(parts or [np.zeros(0)])
 
 
 def held_out(speakers: int, missing: list[str], where: str) -> list[int]:
@@ -218,14 +236,18 @@ def _speakers(y: Array) -> Array:
 def _compared(y: Array, where: str) -> Array:
     """The numbers behind each speaker; "" and -1 are none."""
     text = y[:, 1:].astype(str)
-    numbers = np.where(text == "", "-1", text).astype(np.int32)
-    if (numbers >= len(y)).any():
-        raise TaskError(f"{where}: y compares with sample {numbers.max()}, and there are {len(y)}")
-    return numbers
+    try:
+        numbers = np.where(text == "", "-1", text).astype(np.int64)
+    except (ValueError, OverflowError):
+        raise TaskError(f"{where}: what y is compared with are numbers of samples") from None
+    if (numbers >= len(y)).any() or (numbers < -1).any():
+        wrong = int(numbers.max() if (numbers >= len(y)).any() else numbers.min())
+        raise TaskError(f"{where}: y compares with sample {wrong}, and there are {len(y)}")
+    return numbers.astype(np.int32)
 
 
 def _check_pairs(encoded: Mapping[str, Array], classes: int, where: str) -> None:
-    """Raise TaskError where a given split has no pair of one speaker, or none of two."""
+    """Raise TaskError where a split has no pair of one speaker to compare, or none of two."""
     for split in set(encoded) - {"train"}:
         y = encoded[split]
         first, second = pairs(y, classes)
