@@ -32,10 +32,10 @@ import torch
 from measure import ROOT, Kept, report
 from tables import Losses, Problem, Simulated, Supernet, cells, macro
 
-from nas.front import Objective, nondominated
+from nas.dominance import hypervolume, nondominated
+from nas.front import Objective
 from nas.grammar import Derivation, derive
 from nas.grammar.count import follow_table, table
-from nas.hypervolume import hypervolume
 from nas.search.columns import Aim
 from nas.search.propose import Proposer
 

@@ -21,9 +21,9 @@ from measure import report
 from tables import OPERATIONS, Table, cells
 
 from nas.archive import Archive, Measurement
+from nas.dominance import hypervolume
 from nas.front import Objective
 from nas.grammar import Derivation
-from nas.hypervolume import hypervolume
 from nas.search.columns import Aim
 from nas.search.halving import HalvingPool, rungs
 from nas.search.job import Job, Outcome

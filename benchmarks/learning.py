@@ -22,8 +22,7 @@ import torch
 from garments import grey
 from measure import ROOT, progress, report
 
-from nas.front import nondominated
-from nas.hypervolume import hypervolume
+from nas.dominance import hypervolume, nondominated
 from nas.search import Run, load, resume, search
 
 TRIALS, AT = 100, (20, 40, 60, 100)

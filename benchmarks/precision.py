@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from measure import ROOT, Kept, progress, report
 
+from nas.dominance import hypervolume
 from nas.evaluate import Conditions, Fidelity
 from nas.evaluate.scoring import scores, statistics_inputs
-from nas.hypervolume import hypervolume
 from nas.measure.latency import Deployment, latencies
 from nas.plan import Precision
 from nas.search import Run, load, resume, search

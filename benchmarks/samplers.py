@@ -17,9 +17,8 @@ from typing import Any
 import optuna
 from measure import report
 
-from nas.front import nondominated
+from nas.dominance import hypervolume, nondominated
 from nas.grammar import Grammar, Limits, derive
-from nas.hypervolume import hypervolume
 from nas.plan import plan
 from nas.search import EvolutionSampler, PredictedSampler, TreeSampler, choose_with
 

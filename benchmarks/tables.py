@@ -14,9 +14,9 @@ import pandas as pd
 from measure import ROOT, progress
 from scipy.stats import kendalltau
 
+from nas.dominance import hypervolume
 from nas.evaluate import EVALUATORS
 from nas.grammar import Derivation, Grammar
-from nas.hypervolume import hypervolume
 from nas.supernet import Space
 
 MACRO = """

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from nas.network import Network
     from nas.plan import nontrivial
+    from nas.report import plot_front, plot_history
     from nas.search import EvolutionSampler, Run, TreeSampler, choose_with, load, resume, search
     from nas.supernet import Bank
     from nas.task import Task
@@ -53,6 +54,8 @@ _HOMES = {
     "EvolutionSampler": "nas.search",
     "nontrivial": "nas.plan",
     "space_of": "nas.around",
+    "plot_front": "nas.report",
+    "plot_history": "nas.report",
 }
 
 __all__ = [
@@ -73,6 +76,8 @@ __all__ = [
     "load",
     "mutate",
     "nontrivial",
+    "plot_front",
+    "plot_history",
     "read_network",
     "resume",
     "sample",

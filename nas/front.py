@@ -1,7 +1,4 @@
-"""What is worth keeping of many trials: dominance, hypervolume and the Pareto front.
-
-The mathematics is on tuples of numbers and minimises; `ParetoFront` turns the signs.
-"""
+"""What is worth keeping of many trials: objectives, limits, the Pareto front and its table."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nas.dominance import beyond_noise, nondominated
 from nas.journal import printable
 from nas.measure.cost import COSTS, cost_columns
 from nas.task.target import METRICS
@@ -91,79 +89,6 @@ class Limit:
         return f"{self.name} {'>=' if self.least else '<='} {self.bound:g}"
 
 
-def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether a is nowhere larger than b and somewhere smaller (minimisation)."""
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
-        x < y for x, y in zip(a, b, strict=True)
-    )
-
-
-def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
-    """Indices, ascending, of the points that none dominates; equal points all, NaN never."""
-    order = [i for i, point in enumerate(points) if not any(map(math.isnan, point))]
-    order.sort(key=lambda i: tuple(points[i]))  # a point comes after all that dominate it
-    kept: list[int] = []
-    for i in order:
-        # Of two objectives the last kept has the least second one so far: it dominates if any does.
-        rivals = kept[-1:] if len(points[i]) == 2 else kept
-        if not any(dominates(points[j], points[i]) for j in rivals):
-            kept.append(i)
-    return sorted(kept)
-
-
-def sorted_fronts(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
-    """Indices front by front: what none dominates, then what none dominates of the rest, and so on.
-    Points with NaN are on none."""
-    left = list(range(len(points)))
-    while front := [left[i] for i in nondominated([points[i] for i in left])]:
-        yield front
-        gone = set(front)
-        left = [i for i in left if i not in gone]
-
-
-def beyond_noise(
-    points: Sequence[Sequence[float]], spreads: Sequence[Sequence[float]]
-) -> list[int]:
-    """Indices, ascending, of the points that are left where the first objective's best comes first
-    and each other must be better than every one that is left before it in something, by more than
-    the spreads of both together; spreads are 0 of what is exact."""
-    if not any(map(any, spreads)):
-        return list(range(len(points)))
-
-    def replaces(i: int, j: int) -> bool:
-        gains = False
-        for a, b, x, y in zip(points[i], points[j], spreads[i], spreads[j], strict=True):
-            if a - b > x + y:
-                return False
-            gains = gains or b - a > x + y
-        return gains
-
-    kept: list[int] = []
-    for j in sorted(range(len(points)), key=lambda i: tuple(points[i])):
-        if not any(replaces(i, j) for i in kept):
-            kept.append(j)
-    return sorted(kept)
-
-
-def crowding(points: Sequence[Sequence[float]]) -> list[float]:
-    """Crowding distance of each point of one front, infinite at the ends of each objective.
-
-    Deb, Pratap, Agarwal and Meyarivan, "A fast and elitist multiobjective genetic algorithm:
-    NSGA-II", IEEE Trans. Evol. Comput. 6 (2002), section III-B: the sum over the objectives of the
-    gap between both neighbours, as a fraction of the objective's range.
-    """
-    distances = [0.0] * len(points)
-    for m in range(len(points[0]) if points else 0):
-        order = sorted(range(len(points)), key=lambda i: points[i][m])
-        span = points[order[-1]][m] - points[order[0]][m]
-        distances[order[0]] = distances[order[-1]] = math.inf
-        if not 0 < span < math.inf:
-            continue
-        for before, i, after in zip(order, order[1:], order[2:], strict=False):
-            distances[i] += (points[after][m] - points[before][m]) / span
-    return distances
-
-
 @dataclass(frozen=True)
 class ParetoFront:
     """The trials that no other betters in all objectives, and a table of them."""
@@ -196,6 +121,16 @@ class ParetoFront:
         apart = beyond_noise([losses for losses, _ in kept], spreads)
         kept = sorted((kept[i] for i in apart), key=lambda pair: (pair[0], pair[1].number))
         return ParetoFront(tuple(objectives), tuple(trial for _, trial in kept))
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def _repr_html_(self) -> str:
+        """The rows as a table, in a notebook."""
+        return str(self.to_pandas().to_html(index=False, float_format=lambda value: f"{value:.4g}"))
 
     def where(self, text: str) -> ParetoFront:
         """Keep the trials for which all holds: `latency_ms < 1 and accuracy >= 0.9`.

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.front import Limit, Objective, ParetoFront, beyond_noise, crowding, dominates, nondominated
-from nas.hypervolume import hypervolume
+from nas.dominance import beyond_noise, crowding, dominates, hypervolume, nondominated
+from nas.front import Limit, Objective, ParetoFront
 
 inf, nan = math.inf, math.nan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,6 +97,11 @@ class Derivation:
     def __str__(self) -> str:
         head = f"{self.grammar.name}@{self.grammar.hash} {self.input}:"
         return " ".join([head, *self.labels])
+
+    def _repr_html_(self) -> str:
+        """What was chosen and the operators that came of it, in a notebook."""
+        parts = (html.escape(text) for text in (str(self), self.network_text))
+        return "".join(f"<p><code>{text}</code></p>" for text in parts)
 
     def __repr__(self) -> str:
         return f"<Derivation {self}>"

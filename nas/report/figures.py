@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nas.archive import Trial
-from nas.front import Limit, Objective, ParetoFront, nondominated
+from nas.dominance import nondominated
+from nas.front import Limit, Objective, ParetoFront
 from nas.measure import COSTS, cost_columns, cost_named
 from nas.report.text import human, label, mark
 

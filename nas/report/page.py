@@ -18,6 +18,7 @@ from nas.measure.cost import MEANINGS
 from nas.report import text
 from nas.report.choices import choices
 from nas.report.figures import figure, planes
+from nas.report.history import drawing, histories
 from nas.report.names import Names, column
 from nas.report.trust import trust
 from nas.search import Run
@@ -78,6 +79,7 @@ def render(run: Run) -> str:
             )
             for m in run.limits
         ],
+        histories=[drawing(history) for history in histories(run)],
         choices=choices(run, fronts),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.archive import Archive, ArchiveError, Trial
+from nas.dominance import hypervolume, nondominated
 from nas.files import FolderError
-from nas.front import Objective, ParetoFront, losses_of, nondominated
-from nas.hypervolume import hypervolume
+from nas.front import Objective, ParetoFront, losses_of
 from nas.search import Run, RunError, SettingsError, load
 from nas.search.course import BANK, CHECKPOINT
 from nas.supernet.bank_file import facts_of
@@ -101,25 +101,25 @@ def compared(
                 f"{run.folder} optimises {other}, and {runs[0].folder} {first}: runs are compared "
                 "by the same columns: say --objectives accuracy,flops"
             )
-    points = [[p for _, p in _points(r, r.trials, task, asked[0])] for r in runs]
+    points = [[p for _, p in points_of(r, r.trials, task, asked[0])] for r in runs]
     every = [point for own in points for point in own]
     if not every:
         raise RunError("no run has a finished trial within its limits")
     together = {every[i] for i in nondominated(every)}
-    volumes = [_curve(own, every) for own in points]
+    curves = [volumes(own, every) for own in points]
     rows = list[dict[str, Any]]()
     for at, (run, own) in enumerate(zip(runs, points, strict=True)):
         front = [own[i] for i in nondominated(own)]
-        others = [curve[-1] for i, curve in enumerate(volumes) if i != at and curve]
+        others = [curve[-1] for i, curve in enumerate(curves) if i != at and curve]
         reached = next(
-            (n for n, v in enumerate(volumes[at], start=1) if others and v >= min(others)), None
+            (n for n, v in enumerate(curves[at], start=1) if others and v >= min(others)), None
         )
         rows.append(
             {
                 "run": str(run.folder),
                 "trials": len(run.trials),
                 "front": len(front),
-                "hypervolume": volumes[at][-1] if volumes[at] else 0.0,
+                "hypervolume": curves[at][-1] if curves[at] else 0.0,
                 "dominated": 1 - sum(p in together for p in front) / max(1, len(front)),
                 "on the front of all": sum(p in together for p in set(front)),
                 "trials to the least other": reached,
@@ -134,18 +134,18 @@ def _fronts(
     """The best value, the hypervolume and the size of the front, by aim."""
     best, volume, size = dict[str, float](), dict[str, float](), dict[str, int]()
     for aim in run.aims:
-        first, points = aim.objectives[0], _points(run, trials, aim.task, aim.objectives)
+        first, points = aim.objectives[0], points_of(run, trials, aim.task, aim.objectives)
         if not points:
             continue
         values = [trial.columns()[first.name] for trial, _ in points]
         best[first.name] = max(values) if first.maximize else min(values)
         own = [p for _, p in points]
-        volume[aim.task] = _curve(own, own)[-1]
+        volume[aim.task] = volumes(own, own)[-1]
         size[aim.task] = len(ParetoFront.of(trials, aim.objectives, aim.limits).trials)
     return best, volume, size
 
 
-def _points(
+def points_of(
     run: Run, trials: Sequence[Trial], task: str, objectives: Sequence[Objective]
 ) -> list[tuple[Trial, Losses]]:
     """The losses of the finished trials that keep the limits and have every objective."""
@@ -159,7 +159,7 @@ def _points(
     return points
 
 
-def _curve(points: Sequence[Losses], every: Sequence[Losses]) -> list[float]:
+def volumes(points: Sequence[Losses], every: Sequence[Losses]) -> list[float]:
     """The hypervolume after each of some points, in shares of the box around all."""
     lows, highs = (tuple(f(column) for column in zip(*every, strict=True)) for f in (min, max))
     spans = [high - low or 1.0 for low, high in zip(lows, highs, strict=True)]

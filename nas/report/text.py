@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.measure import cost_named
 
-SPELLED = {"iou": "IoU", "nll": "NLL"}
+SPELLED = {"iou": "IoU", "nll": "NLL", "eer": "EER", "dcf": "DCF"}
 
 
 def label(column: str, tasks: Iterable[str] = ()) -> str:

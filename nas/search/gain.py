@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nas.archive import Trial
-from nas.front import Limit, Objective, losses_of, sorted_fronts
+from nas.dominance import sorted_fronts
+from nas.front import Limit, Objective, losses_of
 from nas.search.columns import Aim
 
 SAMPLES, LEVEL = 2_000, 0.9

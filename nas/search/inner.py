@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from nas.front import sorted_fronts
+from nas.dominance import sorted_fronts
 from nas.grammar import Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -297,6 +298,14 @@ class Run:
             source["verdict"] = says
         save(network, Path(folder), self.problem, source)
         return network
+
+    def _repr_html_(self) -> str:
+        """Its fronts as tables, in a notebook."""
+        parts = [f"<p>{html.escape(repr(self))}</p>"]
+        for task, front in self.fronts().items():
+            title = f"<p>{html.escape(task)}</p>" if task else ""
+            parts.append(title + front._repr_html_())
+        return "".join(parts)
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.settings.space} for {', '.join(self.settings.tasks)}>"

@@ -9,7 +9,7 @@ from optuna import Study
 from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.front import crowding, sorted_fronts
+from nas.dominance import crowding, sorted_fronts
 from nas.grammar import Derivation, Grammar
 from nas.grammar.derive import Size
 from nas.search.breed import DerivationSampler, losses, text_of, violation

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.front import Limit, Objective, ParetoFront, dominates
+from nas.dominance import dominates
+from nas.front import Limit, Objective, ParetoFront
 from nas.report import figure
 from nas.report.figures import marks, planes, stairs
 from nas.report.text import commands, digits, duration, human, label, listed, mark, scaled

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from nas.archive import Archive
 from nas.cli import app
-from nas.hypervolume import hypervolume
+from nas.dominance import hypervolume
 from nas.report.standing import compared, standing, standings
 from nas.search import RunError, load, search
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, norm
 
-from nas.front import Limit, Objective, nondominated
+from nas.dominance import hypervolume, nondominated
+from nas.front import Limit, Objective
 from nas.grammar import UNLIMITED, Derivation, Grammar, Limits, derive, sample
 from nas.grammar.count import extreme
-from nas.hypervolume import hypervolume
 from nas.op import Shape
 from nas.search import PredictedSampler, choose_with
 from nas.search.columns import Aim

@@ -7,10 +7,10 @@ import random
 import optuna
 import pytest
 
-from nas.front import Limit, Objective, nondominated
+from nas.dominance import hypervolume, nondominated
+from nas.front import Limit, Objective
 from nas.grammar import Derivation, Grammar, derive, sample
 from nas.grammar.count import extreme
-from nas.hypervolume import hypervolume
 from nas.plan import plan
 from nas.search import choose_with
 from nas.search.columns import Aim, counted

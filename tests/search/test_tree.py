@@ -9,9 +9,8 @@ import pytest
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase
 from sampler_case import INPUT, LIMITS, TOY, SamplerCase, distance, objective, parents_of, study_of
 
-from nas.front import nondominated
+from nas.dominance import hypervolume, nondominated
 from nas.grammar import Derivation, derive
-from nas.hypervolume import hypervolume
 from nas.plan import plan
 from nas.search import EvolutionSampler, TreeSampler, choose_with
 from nas.search.tree import ranked
