@@ -25,15 +25,8 @@ OWN_IMPORTS = {
 }
 
 PARTS = (
-    "Model",
-    "load",
-    "prepare",
-    "open_picture",
-    "_middle",
-    "spectrum",
-    "open_sound",
-    "CLASSES",
-    "PREPARATIONS",
+    *("Model", "load", "prepare", "CLASSES", "PREPARATIONS", "open_picture", "_middle"),
+    *("open_sound", "spectrum", "spectrum1", "spectrum2", "SPECTRA"),
 )
 
 

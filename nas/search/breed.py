@@ -8,11 +8,11 @@ a new sampler of the same seed go on as one would have.
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -42,9 +42,9 @@ from nas.grammar.count import enumerate_all
 from nas.grammar.derive import Size, Weigh
 from nas.grammar.vary import origin
 from nas.op import Shape
+from nas.search.told import attribute
 
-# What is thought of for one trial before the study is given again what it has: children of its
-# trials, then random draws, then a small space from its beginning.
+# What is thought of for a trial at most: children, then random draws, then a small space's first.
 CHILDREN, DRAWS, SMALL = 60, 40, 512
 GENERATION = 20  # trials after which what was learned is weighed anew
 Learned = Callable[[int], Weigh | None]  # of what was told of the trials before a number
@@ -74,26 +74,14 @@ class Lineage:
         return Lineage(tuple(parents), tuple(moves), written["fresh"])
 
 
-def attribute(grammar: Grammar) -> str:
-    """The name of the trial's user attribute that holds its derivation of this grammar, as text."""
-    return f"derivation:{grammar.name}"
-
-
-def text_of(trial: FrozenTrial, grammar: Grammar) -> str | None:
-    """A trial's derivation of just this grammar; None where it has none, or of another version."""
-    text: str | None = trial.user_attrs.get(attribute(grammar))
-    return text if text and text.startswith(f"{grammar.name}@{grammar.hash} ") else None
-
-
 class DerivationSampler(BaseSampler, ABC):
     """An Optuna sampler that plans each trial's derivation; what it adds is who the parents are.
 
     seed: a trial's random stream comes from it and the trial's number. start: the derivations of
     the first trials, mutated in turn until there is a population. key: what no two trials may
     share, by default the derivation itself; one whose key is "" is never proposed. size: of those
-    that are drawn, see `nas.sample`. learned: how earlier runs have options weighted, which draws
-    and mutations follow. Parameters that are no sites of a derivation are drawn as Optuna's random
-    sampler draws them.
+    that are drawn, see `nas.sample`. learned: how earlier runs have options weighted in draws and
+    mutations. Parameters that are no sites are drawn as Optuna's random sampler draws them.
     """
 
     def __init__(
@@ -168,13 +156,13 @@ class DerivationSampler(BaseSampler, ABC):
             yield from map(Child, islice(enumerate_all(grammar, input=input), SMALL))
 
     def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> Child:
-        given = {"input": input, "limits": limits, "size": self.size, "weigh": self._weigh}
-        return Child(sample(grammar, rng, **given))  # type: ignore[arg-type]
+        weighed = partial(sample, grammar, rng, size=self.size, weigh=self._weigh)
+        return Child(weighed(input=input, limits=limits))
 
     def _weighing(self, number: int) -> Weigh | None:
         """How options are weighted for a trial, by what was told of whole generations before."""
         first = number // GENERATION * GENERATION
-        if self.learned is not None and first not in self._weighed:
+        if self.learned and first not in self._weighed:
             self._weighed = {first: self.learned(first)}
         return self._weighed.get(first)
 
@@ -236,22 +224,6 @@ class DerivationSampler(BaseSampler, ABC):
         stream = hashlib.sha256(f"{self.seed}/{trial.number}/{param_name}".encode()).digest()
         chance = RandomSampler(seed=int.from_bytes(stream[:4], "big"))
         return chance.sample_independent(study, trial, param_name, param_distribution)
-
-
-def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:
-    """A finished trial's values, all to be minimised."""
-    pairs = zip(study.directions, trial.values, strict=True)
-    return tuple(-value if direction.name == "MAXIMIZE" else value for direction, value in pairs)
-
-
-def violation(trial: FrozenTrial, among: Collection[str] | None = None) -> float:
-    """By how much a trial breaks its constraints, or some of them, summed; 0 where it keeps them
-    all. NaN is kept by none."""
-    return sum(
-        math.inf if math.isnan(value) else max(0.0, value)
-        for name, value in trial.constraints.items()
-        if among is None or name in among
-    )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.grammar import Derivation, Grammar, Limits
 from nas.grammar.derive import Size
 from nas.op import Shape
-from nas.search.breed import Child, attribute, losses, text_of, violation
+from nas.search.breed import Child
 from nas.search.inner import Judged, Variation, batch_along, evenly_spaced, explore, first_batch
 from nas.search.judge import Goal, Predicted, Wanted, improving_any
 from nas.search.predictor import Seen, facts_of
+from nas.search.told import attribute, losses, text_of, violation
 from nas.search.tree import TreeSampler, best_first
 from nas.supernet.chain import ends_first
 

@@ -18,12 +18,13 @@ from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
 from nas.measure import cost_named
-from nas.search.breed import DerivationSampler, Lineage, attribute, choose_with
+from nas.search.breed import DerivationSampler, Lineage, choose_with
 from nas.search.columns import Aim, finer
 from nas.search.earlier import Lessons
 from nas.search.evolve import EvolutionSampler, RandomDerivations
 from nas.search.judge import Goal, Wanted
 from nas.search.predicted import COLUMNS, PredictedSampler
+from nas.search.told import attribute
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
 

@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.dominance import crowding, sorted_fronts
 from nas.grammar import Derivation, Grammar
 from nas.grammar.derive import Size
-from nas.search.breed import DerivationSampler, losses, text_of, violation
+from nas.search.breed import DerivationSampler
+from nas.search.told import losses, text_of, violation
 
 
 class TreeSampler(DerivationSampler, BaseGASampler):

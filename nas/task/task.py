@@ -134,11 +134,12 @@ class Task:
     def describe(self) -> str:
         """A few lines for a person: input, classes, splits, balance, preparation, source."""
         read = self.splits()
+        what = "numbers" if TARGETS[self.target].scaled else "classes"
         sizes = f"{len(read.train)} train, {len(read.valid)} valid, {len(read.test)} test"
         rows = {
             self.name: self.title or self.spec,
             "input": " x ".join(map(str, self.input)),
-            "target": f"{self.target}, {_counted(self)}: {_listed(self.classes)}",
+            "target": f"{self.target}, {len(self.classes)} {what}: {_listed(self.classes)}",
             "splits": sizes,
             "balance": _balance(self),
             "memory": f"of train {read.train.inputs.memory}",
@@ -258,10 +259,11 @@ def _from_source(name: str, text: str, trust_code: bool) -> Task:
         if "&" in paths[key]:
             raise TaskError(f"{paths[key]!r}: a path after ? holds no &: rename it, or move it")
         query = query.replace(f"{key}={given}", f"{key}={paths[key]}")
-    options = replace(asked.options, trials=paths.get("trials", ""))
-    loader = Loader(
-        source, code, asked.layout, options, asked.predict, to=to, labels=paths.get("labels", "")
+    labels, options = (
+        paths.get("labels", ""),
+        replace(asked.options, trials=paths.get("trials", "")),
     )
+    loader = Loader(source, code, asked.layout, options, asked.predict, to=to, labels=labels)
     target = TARGETS[loader.prepared.target]
     return Task(
         name=name,
@@ -339,10 +341,6 @@ def _arguments(given: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _counted(task: Task) -> str:
-    return f"{len(task.classes)} {'numbers' if TARGETS[task.target].scaled else 'classes'}"
 
 
 def _balance(task: Task) -> str:
