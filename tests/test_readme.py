@@ -29,7 +29,7 @@ def commands(text: str) -> list[str]:
 def shortened(command: str) -> list[str]:
     words = shlex.split(command, comments=True)
     if words[:2] == ["nas", "search"]:
-        words += ["--trials", "6"]
+        words += ["--trials", "30" if "runs/first" in words else "6"]  # something to learn from
         words += ["--config", "short.toml"] if "--config" not in words else []
         words = [w for i, w in enumerate(words) if "--budget" not in (w, words[i - 1])]
     if words[:2] == ["nas", "resume"] and "--trials" in words:
