@@ -138,25 +138,29 @@ def main() -> None:
     words = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    kept, rows = Kept(ROOT / "runs" / "bench-transfer.json"), list[dict[str, Any]]()
-    for tables in (SPACES[name](words.tables) for name in words.spaces):
+    kept = Kept(ROOT / "runs" / "bench-transfer.json")
+    for space in words.spaces:
+        tables, rows = SPACES[space](words.tables), list[dict[str, Any]]()
         for bank in words.banks:
             comparison = Comparison(tables, bank, kept, words.seeds)
             for sampler in words.samplers:
                 rows.append(comparison.row(sampler))
                 print(rows[-1], flush=True)
-    report(
-        "transfer",
-        __doc__,
-        aim="a tenth of the evaluations, and no more where earlier tasks are unlike",
-        figure="; ".join(
-            f"{r['space']}, {r['earlier']}, {r['sampler']}: {r['without']:.0f} to {r['with']:.0f} "
-            f"(±{r['±']:.0f})"
-            for r in rows
-        ),
-        rows=rows,
-        seeds=list(range(words.seeds)),
-    )
+        report(
+            "transfer",
+            __doc__,
+            aim="a tenth of the evaluations, and no more where earlier tasks are unlike",
+            figure="; ".join(
+                f"{r['earlier']}, {r['sampler']}: {r['without']:.0f} to {r['with']:.0f} "
+                f"(±{r['±']:.0f})"
+                for r in rows
+            ),
+            rows=rows,
+            seeds=list(range(words.seeds)),
+            space=space,
+            words=f"--tables FOLDER --spaces {space} --seeds {words.seeds} "
+            f"--banks {' '.join(words.banks)} --samplers {' '.join(words.samplers)}",
+        )
 
 
 if __name__ == "__main__":
