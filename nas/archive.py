@@ -10,6 +10,7 @@ import difflib
 import fcntl
 import io
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -21,10 +22,23 @@ from nas.files import sync
 from nas.journal import JSON, ArchiveError, checksum, holds_event, read_line, write_line
 from nas.trial import NOTES, Measurement, Trial, checked_event, plain
 
-__all__ = ["Archive", "ArchiveError", "Measurement", "Trial", "plain"]
+__all__ = ["Archive", "ArchiveError", "Measurement", "Trial", "being_written", "plain"]
 
 FORMAT = 2  # 1 had checksums of each line alone
+TRIES, LOOK_S = 3, 0.02  # times that a lock is asked for again, and seconds between
 RESERVED = ("journal", "trial", "measure")  # kinds of event that a note cannot have
+
+
+def being_written(folder: Path) -> bool:
+    """Whether a process writes the journal of a run now."""
+    descriptor = os.open(folder / "journal.jsonl", os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class Archive:
@@ -191,11 +205,15 @@ class Archive:
     def _lock(self) -> None:
         assert self._fd is not None
         with _explained(self._path, "cannot be locked"):
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = f"{self._path} is being written by another process. Stop that one first."
-                raise ArchiveError(text) from None
+            for left in range(TRIES, -1, -1):  # whoever only looks holds it for a moment
+                try:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    if left:
+                        time.sleep(LOOK_S)
+        text = f"{self._path} is being written by another process. Stop that one first."
+        raise ArchiveError(text)
 
     def _append(self, line: bytes) -> None:
         if self._fd is None:

@@ -97,6 +97,19 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     return _volume(inside, tuple(reference))
 
 
+def growth(points: Sequence[Sequence[float]], reference: Sequence[float]) -> list[float]:
+    """The hypervolume after each of some points, each of which adds the volume that it dominates
+    and none before it does (While et al. 2012, section III: the exclusive hypervolume)."""
+    front, total, volumes = list[tuple[float, ...]](), 0.0, list[float]()
+    for point in map(tuple, points):
+        if not any(point == kept or dominates(kept, point) for kept in front):
+            own = math.prod(max(0.0, r - x) for r, x in zip(reference, point, strict=True))
+            total += own - hypervolume([tuple(map(max, point, kept)) for kept in front], reference)
+            front = [kept for kept in front if not dominates(point, kept)] + [point]
+        volumes.append(total)
+    return volumes
+
+
 def _volume(points: list[tuple[float, ...]], reference: tuple[float, ...]) -> float:
     points = sorted({points[i] for i in nondominated(points)}, key=lambda p: p[-1], reverse=True)
     if len(reference) == 1:

@@ -97,7 +97,7 @@ def test_front_filters_sorts_and_writes_csv(run: Path) -> None:
 
 def test_extract_retrain_and_export_walk_a_network_home(run: Path, tmp_path: Path) -> None:
     net = tmp_path / "net"
-    id = load(run).best()
+    id = load(run).pick()
     assert "params" in nas("extract", run, "--id", id[:5], "--to", net)
     names = {"model.py", "weights.safetensors", "architecture.json", "recipe.toml", "card.md"}
     assert {p.name for p in net.iterdir()} == names
@@ -113,7 +113,7 @@ def test_extract_retrain_and_export_walk_a_network_home(run: Path, tmp_path: Pat
 
 
 def test_a_finalists_test_accuracy_joins_the_archive(run: Path) -> None:
-    id = load(run).best()
+    id = load(run).pick()
     nas("retrain", run, "--id", id, "--epochs", "0.5")
     assert load(run).trial(id).value("test_accuracy") is not None
     assert load(run).trial(id).value("accuracy") is not None
@@ -160,7 +160,7 @@ def test_bad_input_is_one_clear_line(words: list[str], said: str, tmp_path: Path
 
 
 def test_an_unknown_id_names_the_nearest(run: Path) -> None:
-    id = load(run).best()
+    id = load(run).pick()
     wrong = ("0" if id[0] != "0" else "1") + id[1:]
     assert id in nas("extract", run, "--id", wrong, "--to", "elsewhere", code=1)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.archive import Measurement, Trial
-from nas.dominance import beyond_noise, crowding, dominates, hypervolume, nondominated
+from nas.dominance import beyond_noise, crowding, dominates, growth, hypervolume, nondominated
 from nas.front import Limit, Objective, ParetoFront
 
 inf, nan = math.inf, math.nan
@@ -318,3 +318,11 @@ def test_the_best_of_each_exact_objective_stays_whatever_the_noise(points: list[
     if points:
         best = min(points[i][0] for i in front)
         assert best in {points[front[i]][0] for i in kept}
+
+
+@settings(max_examples=60, deadline=None)
+@given(clouds(8, st.integers(0, 6)))
+def test_a_hypervolume_grows_by_what_each_point_adds(points: list[tuple[int, ...]]) -> None:
+    reference = (5,) * len(points[0])
+    wanted = [hypervolume(points[:n], reference) for n in range(1, len(points) + 1)]
+    assert growth(points, reference) == pytest.approx(wanted)

@@ -35,7 +35,7 @@ def status(
             write(json.dumps({**asdict(now), "folder": str(run)}, indent=1))
             return
         if not watch:
-            show_standing(now)
+            out.print(_lines(now), markup=False, soft_wrap=True)
             return
         from rich.live import Live
 
@@ -46,10 +46,6 @@ def status(
                     return
                 time.sleep(EVERY_S)
                 now = standing(run)
-
-
-def show_standing(now: Standing) -> None:
-    out.print(_lines(now), markup=False, soft_wrap=True)
 
 
 def _lines(now: Standing) -> str:

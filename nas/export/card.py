@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from nas.measure import cost_named
 CARD = "card.md"
 FILES = ("model.py", "weights.safetensors", "architecture.json", "recipe.toml")
 LISTED = 20  # classes that are named
-Z = 1.96  # deviations of a 95 % interval
-SHARES = ("accuracy", "eer")  # metrics that are shares of counted things
 
 
 def write_card(folder: Path, record: Record, facts: Mapping[str, Any]) -> None:
@@ -65,13 +62,14 @@ def _figures(record: Record, facts: Mapping[str, Any]) -> str:
         names = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         for name in names:
             tested = f"{task.name}_{name}"
-            n = _size(splits, task.name, "test")
+            counted = task.target == "class" and name == "accuracy"
+            n = _size(splits, task.name, "test") if counted else 0
             rows.append(
                 (
                     _plain(f"{task.name} {name}" if len(record.tasks) > 1 else name),
                     _figure(columns.get(f"{prefix}{name}")),
                     _figure(before.get(tested)),
-                    _figure(after.get(tested)) + _interval(name, after.get(tested), n),
+                    _figure(after.get(tested)) + _interval(after.get(tested), n),
                     _figure(trivial.get(tested)),
                 )
             )
@@ -95,17 +93,18 @@ def _cost(record: Record, facts: Mapping[str, Any]) -> str:
 
 
 def _found(record: Record, facts: Mapping[str, Any]) -> str:
-    by = [f"run {facts['run']}, trial {facts['trial']}"] if "trial" in facts else []
+    by = [f"run {facts.get('run')}, trial {facts['trial']}"] if "trial" in facts else []
     verdict = facts.get("verdict")
     lines = [
         "## How it was found",
         f"- **space** {_plain(record.grammar.name)}@{_plain(record.grammar.hash)}",
         *(f"- **by** {_plain(text)}" for text in by),
-        f"- **derivation** `{_plain(record.derivation)}`",
+        f"- **derivation** `{' '.join(printable(record.derivation).replace('`', '').split())}`",
     ]
     if "epochs" in facts:
-        best = f", the best after {facts.get('best_epoch')}" if "best_epoch" in facts else ""
-        lines.append(_plain(f"- **retrained** {facts['epochs']} epochs{best}"))
+        best = f", the best after {facts['best_epoch']}" if "best_epoch" in facts else ""
+        words = f"{facts['epochs']} epochs{best}"
+        lines.append(f"- **retrained** {_plain(words)}")
     if isinstance(verdict, str):
         lines.append(f"- **how far its ranking can be trusted** {_plain(verdict)}")
     return "\n".join(lines)
@@ -123,13 +122,14 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _interval(name: str, share: float | None, n: int) -> str:
-    """The 95 % interval of a share of n counted samples (Wilson 1927), "" where it is none."""
-    if name not in SHARES[:1] or share is None or not n:
+def _interval(share: float | None, n: int) -> str:
+    """The 95 % interval of a share of n samples (Wilson 1927), "" where nothing is counted."""
+    from scipy.stats import binomtest
+
+    if share is None or not n or not 0 <= share <= 1:
         return ""
-    middle, within = share + Z**2 / (2 * n), sqrt(share * (1 - share) / n + (Z / (2 * n)) ** 2)
-    low, high = ((middle + sign * Z * within) / (1 + Z**2 / n) for sign in (-1, 1))
-    return f" [{low:.4f}, {high:.4f}]"
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return f" [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 def _size(splits: Any, task: str, split: str) -> int:

@@ -109,11 +109,13 @@ def _prepare_by_task(preparations: Mapping[str, Preparation]) -> list[str]:
         "    across = [1, -1, *(1 for _ in x.shape[2:])]",
         "    m, d = (torch.tensor(v, device=x.device).reshape(across) for v in (mean, deviation))",
     ]
-    lines += ["    x = x.float() / scale"]
+    lines.append("    x = x.float() / scale")
     if any(preparation.spectrum for preparation in preparations.values()):
-        lines += ["    x = SPECTRA[task](x) if task in SPECTRA else x"]
-    lines += ["    x = (x - m) / d", f"    return {LARGER} if size else x"] if enlarged else []
-    lines += [] if enlarged else ["    return (x - m) / d"]
+        lines.append("    x = SPECTRA[task](x) if task in SPECTRA else x")
+    lines += [
+        "    x = (x - m) / d",
+        f"    return {LARGER} if size else x" if enlarged else "    return x",
+    ]
     return [f"PREPARATIONS = {_laid_out(facts)}", "\n".join(lines)]
 
 

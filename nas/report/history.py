@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nas.report.standing import points_of, volumes
+from nas.archive import Trial
+from nas.dominance import growth
+from nas.report.standing import points_of, reference, scaled
 from nas.search import Run
 
 WIDTH, HEIGHT = 640, 170  # of the drawing, in its own units
@@ -35,17 +38,18 @@ class History(NamedTuple):
         return sum(g and not d for g, d in pairs), sum(g and d for g, d in pairs)
 
 
-def histories(run: Run) -> list[History]:
-    """How each front of a run grew; none where there are too few trials."""
-    trials, found = run.trials, list[History]()
+def histories(run: Run, trials: Sequence[Trial] | None = None) -> list[History]:
+    """How each front of a run grew with its trials; none where there are too few."""
+    trials, grown = run.trials if trials is None else trials, list[History]()
     for aim in run.aims:
         points = points_of(run, trials, aim.task, aim.objectives)
         if len(points) >= FEWEST:
             losses = [losses for _, losses in points]
             numbers = tuple(trial.number for trial, _ in points)
             drawn = tuple(trial.drawn for trial, _ in points)
-            found.append(History(aim.task, numbers, tuple(volumes(losses, losses)), drawn))
-    return found
+            volumes = growth(scaled(losses, losses), reference(losses))
+            grown.append(History(aim.task, numbers, tuple(volumes), drawn))
+    return grown
 
 
 def drawing(history: History) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def render(run: Run) -> str:
             )
             for m in run.limits
         ],
-        histories=[drawing(history) for history in histories(run)],
+        histories=[drawing(history) for history in histories(run, trials)],
         choices=choices(run, fronts),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.archive import Archive, ArchiveError, Trial
-from nas.dominance import hypervolume, nondominated
+from nas.archive import Archive, ArchiveError, Trial, being_written
+from nas.dominance import growth, hypervolume, nondominated
 from nas.files import FolderError
 from nas.front import Objective, ParetoFront, losses_of
 from nas.search import Run, RunError, SettingsError, load
@@ -56,7 +54,7 @@ def standing(folder: Path) -> Standing:
         trials, notes = archive.trials, archive.notes()
     kinds = [str(note["kind"]) for note in notes]
     workers = next((int(str(n["count"])) for n in notes[::-1] if n["kind"] == "workers"), 1)
-    ended, running = "ended" in kinds and kinds[-1] in ("ended", "timed"), _held(journal)
+    running = being_written(folder)
     steps = next((int(str(n["steps"])) for n in notes if n["kind"] == "training"), 0)
     failed = sum(trial.state == "failed" for trial in trials)
     best, volume, front = _fronts(run, trials)
@@ -67,7 +65,7 @@ def standing(folder: Path) -> Standing:
     total = run.settings.trials or len(trials)
     pace = [trial.seconds for trial in trials[-WINDOW:]]
     left = max(0, total - len(trials)) * sum(pace) / max(1, len(pace)) / max(1, workers)
-    phase = "ended" if ended else "evaluating"
+    phase = "ended" if kinds[-1:] == ["ended"] and not running else "evaluating"
     eta = left if running and pace else None
     return Standing(
         folder, phase, running, len(trials), total, failed, workers, eta, best, volume, front
@@ -106,7 +104,7 @@ def compared(
     if not every:
         raise RunError("no run has a finished trial within its limits")
     together = {every[i] for i in nondominated(every)}
-    curves = [volumes(own, every) for own in points]
+    curves = [growth(scaled(own, every), reference(every)) for own in points]
     rows = list[dict[str, Any]]()
     for at, (run, own) in enumerate(zip(runs, points, strict=True)):
         front = [own[i] for i in nondominated(own)]
@@ -140,7 +138,7 @@ def _fronts(
         values = [trial.columns()[first.name] for trial, _ in points]
         best[first.name] = max(values) if first.maximize else min(values)
         own = [p for _, p in points]
-        volume[aim.task] = volumes(own, own)[-1]
+        volume[aim.task] = hypervolume(scaled(own, own), reference(own))
         size[aim.task] = len(ParetoFront.of(trials, aim.objectives, aim.limits).trials)
     return best, volume, size
 
@@ -159,30 +157,17 @@ def points_of(
     return points
 
 
-def volumes(points: Sequence[Losses], every: Sequence[Losses]) -> list[float]:
-    """The hypervolume after each of some points, in shares of the box around all."""
+def scaled(points: Sequence[Losses], every: Sequence[Losses]) -> list[Losses]:
+    """Points in shares of the box around all."""
     lows, highs = (tuple(f(column) for column in zip(*every, strict=True)) for f in (min, max))
     spans = [high - low or 1.0 for low, high in zip(lows, highs, strict=True)]
-    reference = tuple(1.0 + 1e-9 for _ in spans)  # what is worst in all counts a little too
-    front, curve = list[Losses](), list[float]()
-    for point in points:
-        scaled = tuple((x - low) / s for x, low, s in zip(point, lows, spans, strict=True))
-        if not any(all(a <= b for a, b in zip(kept, scaled, strict=True)) for kept in front):
-            front = [front[i] for i in nondominated(front)] if len(front) > 64 else front
-            front.append(scaled)
-            curve.append(hypervolume(front, reference))
-        else:
-            curve.append(curve[-1])
-    return curve
+    return [
+        tuple((x - low) / span for x, low, span in zip(point, lows, spans, strict=True))
+        for point in points
+    ]
 
 
-def _held(journal: Path) -> bool:
-    """Whether a process writes a run's journal now."""
-    descriptor = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def reference(points: Sequence[Losses]) -> Losses:
+    """What hypervolumes in such shares are below: the box's corner, and a little beyond, so that
+    what is worst in something counts too."""
+    return (1.0 + 1e-9,) * len(points[0])

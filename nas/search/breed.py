@@ -292,9 +292,15 @@ def choose_with(trial: BaseTrial) -> Guide:
     return _Suggested(trial)
 
 
+def parameter(site: Site, labels: Sequence[str]) -> str:
+    """The name of a site as a categorical parameter. Optuna refuses one name with other options, so
+    it carries a hash of both."""
+    identity = hashlib.sha1("\0".join([site.name, *labels]).encode()).hexdigest()[:12]
+    return f"{site.name[-200:]}#{identity}"
+
+
 class _Suggested(Guide):
-    """Sites as categorical parameters. Optuna refuses one name with other options, so a name
-    carries a hash of its site and options."""
+    """Sites as categorical parameters."""
 
     def __init__(self, trial: BaseTrial):
         self.trial = trial
@@ -313,8 +319,7 @@ class _Suggested(Guide):
         labels = [option.label for option in options]
         if len(labels) == 1:
             return 0
-        identity = hashlib.sha1("\0".join([site.name, *labels]).encode()).hexdigest()[:12]
-        name = f"{site.name[-200:]}#{identity}"
+        name = parameter(site, labels)
         planned = self.planned.get(site.name)
         if self.sampler is None or planned not in labels:
             return labels.index(self.trial.suggest_categorical(name, labels))

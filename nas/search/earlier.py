@@ -112,6 +112,7 @@ class Lessons:
     def mixed(self, weights: Sequence[float], share: float) -> Weigh:
         """The grammar's weights with a share of what the best of the tasks chose, each task by its
         weight."""
+        whole = sum(weights)
 
         def weigh(site: Site, options: Sequence[Option]) -> list[float]:
             own, prior = probabilities(options), [0.0] * len(options)
@@ -122,7 +123,6 @@ class Lessons:
                 total = sum(times) + SMOOTHED
                 for i, probability in enumerate(own):
                     prior[i] += weight * (times[i] + SMOOTHED * probability) / total
-            whole = sum(weights)
             return [(1 - share) * p + share * q / whole for p, q in zip(own, prior, strict=True)]
 
         return weigh

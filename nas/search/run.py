@@ -219,13 +219,6 @@ class Run:
             fronts |= {task.name: self.front(task=task.name) for task in self.named}
         return fronts
 
-    def best(self, task: str = "") -> str:
-        """The id of a front's first trial: the best by its first objective."""
-        front = self.front(task=task)
-        if not front.trials:
-            raise RunError(f"{self.folder} has no front yet: nas resume {self.folder}")
-        return front.trials[0].id
-
     @property
     def verdict(self) -> str:
         """What was measured of its evaluators against training from scratch, "" where nothing."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from nas.events import Event, Listener, Told
 from nas.trackers.mlflow import mlflow
 from nas.trackers.study import study
 from nas.trackers.tensorboard import tensorboard
 
-
-class Tracker(NamedTuple):
-    """A tool: what makes its listener of a run's folder and of where the tool keeps things ("" for
-    its usual place), and how what it wrote is looked at."""
-
-    make: Callable[[Path, str], Listener]
-    look: str
-
-
-TRACKERS = {
-    "tensorboard": Tracker(tensorboard, "tensorboard --logdir {place}"),
-    "mlflow": Tracker(mlflow, "mlflow ui --backend-store-uri {place}"),
-    "optuna": Tracker(study, "optuna-dashboard {place}"),
+# what makes a tool's listener, of a run's folder and of where the tool keeps things ("": as usual)
+TRACKERS: dict[str, Callable[[Path, str], Listener]] = {
+    "tensorboard": tensorboard,
+    "mlflow": mlflow,
+    "optuna": study,
 }
 
 
@@ -51,7 +42,7 @@ def parsed(text: str, folder: Path) -> Listener:
     name, _, place = text.partition("=")
     if name not in TRACKERS:
         raise ValueError(f"{name!r} tracks nothing: there are {', '.join(TRACKERS)}")
-    return TRACKERS[name].make(folder, place)
+    return TRACKERS[name](folder, place)
 
 
-__all__ = ["TRACKERS", "Tracker", "mlflow", "parsed", "study", "tensorboard", "tracked"]
+__all__ = ["TRACKERS", "mlflow", "parsed", "study", "tensorboard", "tracked"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.archive import Trial
-from nas.events import Event, Listener, RunEnded
+from nas.events import Event, Listener, RunEnded, TrialDone
 from nas.grammar import Derivation
+from nas.grammar.count import table
+from nas.search.breed import parameter
+
+OFTEN = 20  # trials after which a study is brought up to date
 
 if TYPE_CHECKING:
     import optuna
@@ -18,14 +21,15 @@ if TYPE_CHECKING:
 
 
 def study(folder: Path, place: str = "") -> Listener:
-    """Mirrors a search into a storage of Optuna's, by default sqlite:///FOLDER/study.db, when it
-    ends; `mirrored` does the same of any run, also one that goes on."""
+    """Mirrors a search into a storage of Optuna's while it goes on, by default into
+    sqlite:///FOLDER/study.db; `mirrored` does the same of any run."""
 
     def hear(event: Event) -> None:
-        if isinstance(event, RunEnded):
+        whole = isinstance(event, RunEnded)
+        if whole or (isinstance(event, TrialDone) and event.done % OFTEN == 0):
             from nas.search import load
 
-            mirrored(load(event.folder), place or f"sqlite:///{folder / 'study.db'}")
+            mirrored(load(folder), place or f"sqlite:///{folder / 'study.db'}")
 
     return hear
 
@@ -51,30 +55,28 @@ def mirrored(run: Run, storage: str) -> optuna.Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([objective.name for objective in objectives])
         known = {trial.user_attrs.get("id") for trial in study.get_trials(deepcopy=False)}
-        trials = run.trials
-        options = _options(run, trials)
-        study.add_trials(_frozen(run, t, options) for t in trials if t.id not in known)
+        study.add_trials(_frozen(run, t) for t in run.trials if t.id not in known)
     finally:
         optuna.logging.set_verbosity(before)
     return study
 
 
-def _options(run: Run, trials: Sequence[Trial]) -> dict[str, list[str]]:
-    """What is offered at each site by some trial: Optuna wants the same of all."""
-    options = dict[str, dict[str, None]]()
-    for trial in trials:
-        for chosen in Derivation.read(trial.text, run.grammar).choices:
-            own = options.setdefault(chosen.site.name, {})
-            own.update(dict.fromkeys(option.label for option in chosen.options))
-    return {site: sorted(labels) for site, labels in options.items()}
+def _params(derivation: Derivation) -> dict[str, tuple[str, list[str]]]:
+    """Of each site its label and all labels there are. Optuna wants the same of all trials: of a
+    finite space those of its table, of another a parameter for each way in which a site is met."""
+    if derivation.grammar.finite:
+        labels = table(derivation.grammar, input=derivation.input)
+        return {site: (label, list(labels[site])) for site, label in derivation.by_site.items()}
+    met = ((c.site, c.label, [option.label for option in c.options]) for c in derivation.choices)
+    return {parameter(site, options): (label, options) for site, label, options in met}
 
 
-def _frozen(run: Run, trial: Trial, options: dict[str, list[str]]) -> optuna.trial.FrozenTrial:
+def _frozen(run: Run, trial: Trial) -> optuna.trial.FrozenTrial:
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import TrialState, create_trial
 
     columns = trial.columns()
-    params = Derivation.read(trial.text, run.grammar).by_site
+    params = _params(Derivation.read(trial.text, run.grammar))
     names = [objective.name for objective in run.objectives]
     whole = trial.state == "finished" and all(name in columns for name in names)
     facts: dict[str, Any] = {"id": trial.id, "derivation": trial.text, **columns}
@@ -84,8 +86,8 @@ def _frozen(run: Run, trial: Trial, options: dict[str, list[str]]) -> optuna.tri
     return create_trial(
         state=TrialState.COMPLETE if whole else TrialState.FAIL,
         values=[columns[name] for name in names] if whole else None,
-        params=dict(params),
-        distributions={site: CategoricalDistribution(options[site]) for site in params},
+        params={name: label for name, (label, _) in params.items()},
+        distributions={name: CategoricalDistribution(o) for name, (_, o) in params.items()},
         user_attrs=facts,
         constraints={str(m): m.excess(columns[m.name]) for m in limits if m.name in columns},
     )

@@ -44,6 +44,7 @@ def test_after_retraining_accuracies_have_their_interval(tmp_path: Path) -> None
         tmp_path / "net",
         test_before={"digits_accuracy": 0.85},
         test_after={"digits_accuracy": 0.95},
+        epochs=5,
     )
     text = (tmp_path / "net" / "card.md").read_text()
     (row,) = [line for line in text.splitlines() if line.startswith("| accuracy")]
@@ -52,6 +53,7 @@ def test_after_retraining_accuracies_have_their_interval(tmp_path: Path) -> None
     assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=2e-4)
     digest = hashlib.sha256((tmp_path / "net" / "architecture.json").read_bytes()).hexdigest()
     assert digest in text and "Not retrained" not in text
+    assert "\n- **retrained** 5 epochs\n" in text
 
 
 def test_what_others_wrote_stays_in_its_line(tmp_path: Path) -> None:

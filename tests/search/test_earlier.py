@@ -211,8 +211,7 @@ def test_every_shipped_space_can_be_written_with_what_was_learned(name: str) -> 
     assert structure(learned) == structure(grammar)
     assert re.search(r"\d: |: 0\.\d", learned.text)
     derivation = sample(learned, rng, input=input)
-    followed = Derivation.read(str(derivation).replace(learned.hash, learned.hash), learned)
-    assert followed == derivation
+    assert Derivation.read(str(derivation), learned) == derivation
     assert structure(weighted(learned, lambda rule, suffix: {})) == structure(grammar)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from nas.events import Event, StepDone, Told
 from nas.search import Run, search
-from nas.trackers import TRACKERS, parsed, tracked
+from nas.trackers import parsed, tracked
 
 QUICK: dict[str, Any] = {
     "trials": 8,
@@ -113,6 +113,19 @@ def test_a_study_is_written_once_and_goes_on_with_its_run(run: Run, tmp_path: Pa
         assert frozen.constraints == {str(limit): limit.excess(trial.value("flops") or 0)}
 
 
+def test_a_study_of_an_open_space_is_written_too(tmp_path: Path) -> None:
+    from nas.trackers.study import mirrored
+
+    space = tmp_path / "open.grammar"
+    space.write_text("net = part output(coarse)\npart = conv(4) | relu | part part\n")
+    out = tmp_path / "run"
+    words = {"standalone": {"epochs": 0.2}, "objectives": ("accuracy", "flops")}
+    grown = search(str(space), ["digits"], out=out, trials=6, generation=3, **words)  # type: ignore[arg-type]
+    study = mirrored(grown, f"sqlite:///{tmp_path / 's.db'}")
+    for frozen, trial in zip(study.trials, grown.trials, strict=True):
+        assert sorted(frozen.params.values()) == sorted(grown.derivation(trial.id).labels)
+
+
 def test_a_tracker_that_fails_is_left_out_and_said(tmp_path: Path) -> None:
     heard, times = list[Event](), list[int]()
 
@@ -128,4 +141,3 @@ def test_a_tracker_that_fails_is_left_out_and_said(tmp_path: Path) -> None:
     assert "the search goes on: OSError: the server is gone" in told.text
     with pytest.raises(ValueError, match="tracks nothing: there are tensorboard, mlflow, optuna"):
         parsed("wandb", tmp_path)
-    assert all(tracker.look for tracker in TRACKERS.values())

@@ -190,9 +190,13 @@ class Compared(Collected):
 
 
 def cosines(embedded: Array, first: Array, second: Array) -> Array:
-    """(pairs,) of embeddings (n, 192) of length 1, some pairs at a time."""
-    if len(embedded) <= COMPARED < len(first):
-        every: Array = (embedded @ embedded.T)[first, second]
+    """(pairs,) of embeddings (n, 192) of length 1: of few that are compared those of each two, of
+    many some pairs at a time."""
+    compared = np.zeros(len(embedded), bool)
+    compared[first] = compared[second] = True
+    if compared.sum() <= COMPARED < len(first):
+        place, own = np.cumsum(compared) - 1, embedded[compared]
+        every: Array = (own @ own.T)[place[first], place[second]]
         return every
     starts = range(0, len(first), COMPARED)
     spans = [slice(start, start + COMPARED) for start in starts]
