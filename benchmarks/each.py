@@ -84,10 +84,10 @@ class Comparison:
             strategy = "by-task" if way == "one run" else "spread"
             words = {"per_task": True, "supernet": {"strategy": strategy}}
             run = self.run(way.replace(" ", "-"), self.tasks, **words)
-            return [run.derivation(run.best(name))]
+            return [run.derivation(run.pick(task=name))]
         if way == "apart":
             run = self.run(f"apart-{name}", [task])
-            return [run.derivation(run.best())]
+            return [run.derivation(run.pick())]
         if way == "for all":
             return [self._for_all()]
         if way == "by hand":

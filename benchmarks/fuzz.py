@@ -115,7 +115,7 @@ def made(folder: Path) -> tuple[Path, Path]:
         supernet={"steps": 2, "samples": 8},
         objectives=("accuracy", "flops"),
     )
-    run.save(run.best(), folder / "net")
+    run.save(run.pick(), folder / "net")
     return folder / "run", folder / "net"
 
 

@@ -53,7 +53,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("honest")
     (folder / "s.grammar").write_text(SPACE)
     run = search(folder / "s.grammar", ["digits"], out=folder / "run", **QUICK)
-    run.save(run.best(), folder / "net")
+    run.save(run.pick(), folder / "net")
     return folder / "run", folder / "net"
 
 
@@ -297,7 +297,7 @@ def test_an_extracted_module_can_be_pickled_and_copied(honest: tuple[Path, Path]
     import torch
 
     run = load(honest[0])
-    model = run.extract(run.best())
+    model = run.extract(run.pick())
     x = torch.randn(2, 1, 8, 8)
     buffer = io.BytesIO()
     torch.save(model, buffer)

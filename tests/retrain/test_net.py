@@ -35,7 +35,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
         supernet={"steps": 60, "samples": 64},
         objectives=("accuracy", "flops"),
     )
-    run.save(run.best(), folder / "net")
+    run.save(run.pick(), folder / "net")
     return folder / "net"
 
 
@@ -125,7 +125,7 @@ def test_an_extraction_that_dies_half_way_is_not_in_its_own_way(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(folder, "_write_record", die)
-        run.save(run.best(), tmp_path / "net")
+        run.save(run.pick(), tmp_path / "net")
     assert not list(tmp_path.iterdir())
-    run.save(run.best(), tmp_path / "net")
+    run.save(run.pick(), tmp_path / "net")
     assert load(tmp_path / "net")

@@ -87,7 +87,7 @@ def test_latencies_are_of_a_network_for_each_task(space: Path, tmp_path: Path) -
 
 def test_a_network_for_one_task_does_what_was_measured(found: Run) -> None:
     for task in found.tasks:
-        best, split = found.best(task.name), task.splits().valid
+        best, split = found.pick(task=task.name), task.splits().valid
         network = found.network(best, task.name)
         with torch.no_grad():
             logits = network(split.x)[task.name]
@@ -100,10 +100,10 @@ def test_a_network_for_one_task_does_what_was_measured(found: Run) -> None:
 
 
 def test_a_saved_network_holds_one_task_alone(found: Run, tmp_path: Path) -> None:
-    found.save(found.best(TASKS[1]), tmp_path / "net", task=TASKS[1])
+    found.save(found.pick(task=TASKS[1]), tmp_path / "net", task=TASKS[1])
     _, tasks, _, source = load_net(tmp_path / "net")
     assert [task.name for task in tasks] == TASKS[1:]
-    assert source["trial"] == found.best(TASKS[1])
+    assert source["trial"] == found.pick(task=TASKS[1])
 
 
 def test_what_tasks_learned_begins_the_search(found: Run) -> None:
@@ -236,8 +236,8 @@ def test_one_architecture_for_all_tasks_can_be_taken_home_for_one(
     run = search(space, TASKS, out=tmp_path / "joint", **words)
     front = run.front(task=TASKS[0])
     assert [o.name for o in front.objectives] == ["scenes_classify_average_precision", "flops"]
-    network = run.network(run.best(TASKS[0]), TASKS[0])
-    assert network.plan.flops < run.trial(run.best(TASKS[0])).columns()["flops"]
+    network = run.network(run.pick(task=TASKS[0]), TASKS[0])
+    assert network.plan.flops < run.trial(run.pick(task=TASKS[0])).columns()["flops"]
 
 
 def test_preferences_from_elsewhere_are_read_with_care(found: Run, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_the_commands_know_tasks(found: Run, tmp_path: Path) -> None:
     both = nas("front", found.folder)
     assert all(f"For {task}" in both for task in TASKS)
     written = nas("extract", found.folder, "--task", TASKS[0], "--to", tmp_path / "net")
-    flops = int(found.network(found.best(TASKS[0]), TASKS[0]).plan.flops)
+    flops = int(found.network(found.pick(task=TASKS[0]), TASKS[0]).plan.flops)
     assert f"{flops:,} FLOPs" in written
     page = tmp_path / "page"
     shutil.copytree(found.folder, page)

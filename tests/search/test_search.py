@@ -307,7 +307,7 @@ def test_several_tasks_share_one_trunk_and_have_a_front_each(tmp_path: Path) -> 
     assert set(run.fronts()) == {"", *tasks}
     names = {"scenes_classify_average_precision", "scenes_segment_mean_iou", "flops"}
     assert {o.name for o in run.objectives} == names
-    network = run.network(run.best())
+    network = run.network(run.pick())
     assert set(network.plan.outputs) == set(tasks)
 
 
