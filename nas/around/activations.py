@@ -41,4 +41,4 @@ def activation(reader: Reader, node: Node) -> None:
 def usual(node: Node) -> bool:
     """Whether an activation is given what the operator of nas does."""
     usual = USUAL.get(operator_of(node), [()])
-    return tuple(node.args[1:]) in usual and node.kwargs.get("approximate", "none") == "none"
+    return bool(tuple(node.args[1:]) in usual and node.kwargs.get("approximate", "none") == "none")

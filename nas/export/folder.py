@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.export.card import write_card
 from nas.export.code import ExportError, model_source
-from nas.export.plain import COUNTER, difference, outputs, plain, weights_of
+from nas.export.plain import COUNTER, difference, outputs, plain, under, weights_of
 from nas.export.preparing import preparing_source
 from nas.export.recipe import read_recipe, recipe_text
 from nas.export.record import GrammarRecord, Record, TaskRecord, checked_record
@@ -103,14 +103,14 @@ def save(
             f"the network gives {', '.join(named)}, and the tasks are "
             f"{', '.join(task.name for task in tasks)}: give the tasks whose heads it has, in order"
         )
-    _same_as_plain(network)
+    model = _same_as_plain(network)
     recipe_toml, title = recipe_text(recipe), _title(network, tasks, source)
     record = _record(network, tasks, title, source)
     with new_folder(folder) as part:
         text = model_source(network.plan, title=title, beside=preparing_source(tasks))
         write(part / MODEL, text.encode())
         write(part / RECIPE, recipe_toml.encode())
-        save_weights(network, part)
+        save_weights(network, part, names=list(model.state_dict()))
         _write_record(part, record)
         write_card(part, record, record.source)
 
@@ -142,13 +142,20 @@ def load(
     return network.eval(), tasks, read_recipe(folder / RECIPE), source
 
 
-def save_weights(network: Network, folder: Path, facts: Mapping[str, JSON] | None = None) -> None:
+def save_weights(
+    network: Network,
+    folder: Path,
+    facts: Mapping[str, JSON] | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
     """Replace the weights in a folder by the network's, and with them what is known of these, both
-    at once or not at all."""
+    at once or not at all; by the names of its model.py: `names`, or those that stand there."""
     facts_text = {"format": "pt"}
     if facts:
         facts_text[FACTS] = json.dumps(finite(facts, str), allow_nan=False)
-    write(Path(folder) / WEIGHTS, tensor_bytes(weights_of(network), facts_text))
+    path = Path(folder) / WEIGHTS
+    tensors = under(_read_weights(path) if names is None else names, weights_of(network))
+    write(path, tensor_bytes(tensors, facts_text))
 
 
 def note(folder: Path, **facts: JSON) -> None:
@@ -174,18 +181,21 @@ def _known_of_weights(path: Path) -> dict[str, Any]:
     return dict(known) if isinstance(known, dict) else {}
 
 
-def _same_as_plain(network: Network) -> None:
+def _same_as_plain(network: Network) -> nn.Module:
+    """The network as its model.py has it; raises ExportError where that computes something else."""
+    model = plain(network)
     x = torch.randn(2, *network.plan.input.dims, generator=torch.Generator().manual_seed(0))
     tensors = [{k: v.cpu() for k, v in step.items()} for step in network.tensors()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         wanted = run(network.plan, tensors, x)
-    gap = difference(outputs(plain(network), x, list(wanted)), wanted)
+    gap = difference(outputs(model, x, list(wanted)), wanted)
     if gap > TOLERANCE:
         raise ExportError(
             f"model.py would differ from the network by {gap:.2g}, and {TOLERANCE:g} is allowed: "
             "an operator's code() does not say what its forward does"
         )
+    return model
 
 
 def _title(network: Network, tasks: Sequence[Task], source: Mapping[str, JSON]) -> str:
@@ -248,7 +258,8 @@ def fill_by_name(network: Network, path: Path) -> str:
     """Load what a file, or a network's folder, has of a network's tensors by name and shape; what
     came of it, in words. Raises ExportError where it has none of them."""
     path = path / WEIGHTS if path.is_dir() else path
-    given, own = _read_weights(path), network.state_dict()
+    own = network.state_dict()
+    given = under(own, _read_weights(path))
     fitting = [n for n, value in own.items() if n in given and given[n].shape == value.shape]
     others = [name for name in own if name not in fitting]
     if not fitting:
@@ -276,8 +287,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def _fill(network: Network, path: Path) -> dict[str, Any]:
     """Load weights by name, shapes compared, and give what is known of them; raises ExportError and
     changes nothing."""
-    given = _read_weights(path)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = under(wanted, _read_weights(path))
     there = {name: tuple(value.shape) for name, value in given.items() if COUNTER not in name}
     wrong = [
         f"{name} is {there.get(name, 'missing')}, the architecture has {wanted.get(name, 'none')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,7 @@ def plain(network: Network) -> nn.Module:
     text = model_source(network.plan, title="model")
     model: nn.Module = _class_of(text)()
     counters = {k: v for k, v in model.state_dict().items() if k.endswith(COUNTER)}
-    model.load_state_dict(counters | weights_of(network))
+    model.load_state_dict(counters | under(model.state_dict(), weights_of(network)))
     return model.eval()
 
 
@@ -64,6 +64,17 @@ def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
         scale = y[y.isfinite()].abs().max().item() if y.isfinite().any() else 1.0
         worst = max(worst, gap.max().item() / max(1.0, scale))
     return worst
+
+
+def under(names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by those of `names` that are theirs but for dots in place of underscores: a model.py
+    has `block_1.0.conv.weight` where its network has `block_1_0_conv.weight`. Others stay."""
+    known = set(names)
+    alike = {name.replace(".", "_"): name for name in known}
+    return {
+        name if name in known else alike.get(name.replace(".", "_"), name): tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def weights_of(network: Network) -> dict[str, Tensor]:

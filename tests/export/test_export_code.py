@@ -1,6 +1,7 @@
 """Claims about model.py: plain PyTorch that computes what the network computes."""
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from nas import grammar as grammars
 from nas.export import ExportError, Recipe, model_source, plain, save
-from nas.export.plain import difference, outputs
+from nas.export.plain import difference, outputs, under
 from nas.grammar import Grammar, GrammarError, Limits, sample
 from nas.network import Network
 from nas.plan import plan
@@ -140,8 +141,45 @@ def test_the_plain_module_trains_as_the_network_does() -> None:
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     network.train()
     assert difference({"digits": model(x)}, network(x)) <= 1e-6
-    trained, kept = model.state_dict(), network.state_dict()
+    kept = network.state_dict()
+    trained = under(kept, model.state_dict())
     assert all(torch.allclose(trained[name], value) for name, value in kept.items())
+
+
+BLOCKS = """\
+net         = conv(8) stage(8, 1, 3) stage(16, 2, 3) stage(24, 2, 5) last
+stage(c, s, k) = block(c, s, k) block(c, 1, k){2}
+block(c, s, k) = clone(2) [conv(c, kernel=k, stride=s) batchnorm; conv(c, stride=s)] add relu
+last        = conv(4, kernel=3) batchnorm
+"""
+
+
+def test_what_repeats_is_a_class_and_repeats_of_it_a_loop() -> None:
+    network = shaken(Network(sample(Grammar.parse(BLOCKS), random.Random(0), input=(3, 16, 16))))
+    text = model_source(network.plan, title="blocks")
+    defined = re.findall(r"^class (\w+)", text, re.MULTILINE)
+    assert defined == ["Block", "Stage", "Model"]
+    assert text.count("nn.Conv2d(") == 4  # the stem's, two of the block, the last
+    assert "padding=kernel // 2" in text
+    assert "range(2)" in text
+    assert gap(network) <= 1e-6
+    names = plain(network).state_dict()
+    assert "stage.2.block_1.0.conv_0.weight" in names
+    assert {name.replace(".", "_") for name in names if "tracked" not in name} == {
+        name.replace(".", "_") for name in network.state_dict()
+    }
+
+
+def test_rules_that_differ_in_what_they_do_are_no_instances_of_one_class() -> None:
+    text = "net = half(8) half(9) half(9)\nhalf(c) = conv(c) resize(50 * (c - 7)) conv(c)\n"
+    network = shaken(Network(sample(Grammar.parse(text), random.Random(0), input=(3, 8, 8))))
+    source = model_source(network.plan, title="halves")
+    assert re.findall(r"self.half_(\d)(?:_conv_0)? = (\w+)", source) == [
+        ("0", "nn"),
+        ("1", "Half"),
+        ("2", "Half"),
+    ]
+    assert gap(network) <= 1e-6
 
 
 def test_model_py_imports_nothing_of_nas(tmp_path) -> None:

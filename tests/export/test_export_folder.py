@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nas.export import ExportError, Recipe, facts, load, note, save, save_weights
-from nas.export.plain import difference
+from nas.export.plain import difference, plain, weights_of
 from nas.files import FolderError
 from nas.grammar import Grammar, GrammarError, sample
 from nas.network import Network
@@ -136,11 +136,31 @@ def test_weights_of_another_shape_are_refused(folder) -> None:
 
 
 def test_weights_saved_by_the_plain_model_are_read(folder) -> None:
-    from nas.export import plain
-
     network, *_ = load(folder)
     save_file(plain(network).state_dict(), folder / "weights.safetensors")
     assert load(folder)[0].state_dict().keys() == network.state_dict().keys()
+
+
+def test_a_folder_whose_model_has_no_classes_is_read_and_keeps_its_names(folder) -> None:
+    """As folders of before were: every tensor by its network's own name."""
+    network, *_ = load(folder)
+    save_file(weights_of(network), folder / "weights.safetensors")
+    back, *_ = load(folder)
+    assert all(torch.equal(back.state_dict()[n], v) for n, v in network.state_dict().items())
+    save_weights(back, folder)
+    assert load_file(folder / "weights.safetensors").keys() == network.state_dict().keys()
+
+
+def test_weights_have_the_names_of_model_py(folder) -> None:
+    network, *_ = load(folder)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(1.0)
+    save_weights(network, folder)
+    model = plain(network)
+    saved = load_file(folder / "weights.safetensors")
+    assert model.load_state_dict(saved, strict=False).unexpected_keys == []
+    assert any(name.count(".") > 1 for name in saved)
 
 
 def test_weights_are_replaced(folder) -> None:
