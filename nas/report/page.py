@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
 from nas.front import ParetoFront
-from nas.grammar import Derivation, Grammar, GrammarError
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
 from nas.report.choices import choices
+from nas.report.details import details
 from nas.report.figures import figure, planes
 from nas.report.history import drawing, histories
 from nas.report.names import Names, column
@@ -25,7 +26,6 @@ from nas.search import Run
 
 PACKAGES = ("nas-engine", "python", "torch")
 DRAWN = 3_000  # trials that are drawn beside those of a front
-SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
 NOTED = {
     "bank": "training shared weights",
     "scored": "calibrating",
@@ -55,10 +55,13 @@ def render(run: Run) -> str:
         _section(number, name, front, run, drawn, names)
         for number, (name, front) in enumerate(fronts.items())
     ]
+    columns = _columns(drawn, fronts.values(), names)
     data = {
-        "trials": _details(run, drawn, fronts, names),
+        "trials": details(run, drawn, fronts, names, [name for name, *_ in columns]),
         "figures": [section.pop("figures") for section in sections],
         "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
+        "columns": columns,
+        "fronts": [_rule(name, front, run, drawn) for name, front in fronts.items()],
     }
     return here.get_template("page.html").render(
         space=_space(run),
@@ -91,6 +94,36 @@ def render(run: Run) -> str:
         data=data,
         plotly=_plotly(),
     )
+
+
+def _columns(
+    trials: Sequence[Trial], fronts: Iterable[ParetoFront], names: Names
+) -> list[tuple[str, str, bool]]:
+    """Each column that may be an axis: its name, its label, whether it is a cost."""
+    measured = {name for trial in trials for name in trial.columns()}
+    asked = [entry.name for front in fronts for entry in front.objectives]
+    return [
+        (name, names.label(name), cost_named(name) is not None)
+        for name in dict.fromkeys([*names.columns, *cost_columns(measured), *asked])
+        if name in measured
+    ]
+
+
+def _rule(task: str, front: ParetoFront, run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
+    """By what a front is chosen, from which trials, and which are on it: objectives with the sign
+    by which less is better, trials by their place among those drawn."""
+    place = {trial.id: i for i, trial in enumerate(trials)}
+    asked, limits = [objective.name for objective in front.objectives], run.aim(task).limits
+    return {
+        "objectives": [(o.name, -1 if o.maximize else 1) for o in front.objectives],
+        "candidates": [
+            place[trial.id]
+            for trial in _finished(trials)
+            if all(math.isfinite(trial.columns().get(name, math.nan)) for name in asked)
+            and all(limit.keeps(trial.columns()) for limit in limits)
+        ],
+        "members": [place[trial.id] for trial in front.trials],
+    }
 
 
 def _thinned(trials: Sequence[Trial], chosen: Collection[str]) -> tuple[Trial, ...]:
@@ -188,79 +221,6 @@ def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
 
 def _cell(name: str, value: float | None) -> tuple[str, str, float | None]:
     return text.human(name, value), text.exact(name, value), value
-
-
-def _details(
-    run: Run, trials: Sequence[Trial], fronts: Mapping[str, ParetoFront], names: Names
-) -> list[dict[str, Any] | None]:
-    """What a click on a point shows, a trial each; None for one that failed."""
-    grammar = _grammar(run)
-    whose = dict[str, list[str]]()
-    for task, front in fronts.items():
-        for trial in front.trials:
-            whose.setdefault(trial.id, []).append(task)
-    chosen = set(whose)
-    spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
-    return [
-        {
-            "id": trial.id,
-            "number": trial.number,
-            "seconds": text.duration(trial.seconds),
-            "front": trial.id in chosen,
-            "columns": _measured(trial, names),
-            "derivations": list(trial.derivations.items()),
-            "operators": [_operators(text_of, grammar) for text_of in trial.derivations.values()]
-            if trial.id in spelled
-            else [],
-            "commands": text.commands(
-                run.folder,
-                trial.id,
-                run.trust,
-                whose.get(trial.id, list(fronts)) if run.settings.per_task else [""],
-            ),
-        }
-        if trial.state == "finished"
-        else None
-        for trial in trials
-    ]
-
-
-def _grammar(run: Run) -> Grammar | None:
-    """The run's grammar, None where it cannot be read: it may need code that is not trusted."""
-    try:
-        return run.grammar
-    except (GrammarError, OSError):
-        return None
-
-
-def _operators(derivation: str, grammar: Grammar | None) -> str:
-    if grammar is None:
-        return ""
-    try:
-        return Derivation.read(derivation, grammar).network_text
-    except GrammarError:
-        return ""
-
-
-def _measured(trial: Trial, names: Names) -> list[list[str]]:
-    """Label, short value, exact value and how it came about, of each column measured."""
-    newest: dict[str, Measurement] = {}
-    for measurement in trial.measurements:
-        newest[column(measurement, names.tasks, names.columns)] = measurement
-    rows = []
-    for name in names.columns:
-        if name in newest:
-            measurement = newest[name]
-            how = ", ".join(
-                part
-                for part in (measurement.split, measurement.evaluator, measurement.fidelity)
-                if part
-            )
-            short = text.human(name, measurement.value, measurement.spread)
-            rows.append(
-                [names.label(name), short, f"{text.exact(name, measurement.value)} · {how}"]
-            )
-    return rows
 
 
 def _provenance(trials: Sequence[Trial], names: Names) -> list[dict[str, Any]]:

@@ -1,0 +1,127 @@
+"""What a click on a point of the page shows: a trial's figures, network and commands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas.archive import Measurement, Trial
+from nas.front import ParetoFront
+from nas.grammar import Derivation, Grammar, GrammarError
+from nas.op import ShapeError
+from nas.plan import plan
+from nas.report import text
+from nas.report.blocks import blocks_of, drawing, table
+from nas.report.names import Names, column
+from nas.search import Run
+
+DRAWN_NETWORKS = 300  # of a front, by their blocks
+SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
+HEADS = "heads of the tasks"
+
+
+def details(
+    run: Run,
+    trials: Sequence[Trial],
+    fronts: Mapping[str, ParetoFront],
+    names: Names,
+    columns: Sequence[str],
+) -> list[dict[str, Any] | None]:
+    """What a click on a point shows, a trial each; None for one that failed."""
+    grammar = _grammar(run)
+    whose = dict[str, list[str]]()
+    for task, front in fronts.items():
+        for trial in front.trials:
+            whose.setdefault(trial.id, []).append(task)
+    chosen = set(whose)
+    spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
+    blocked = set([trial.id for trial in trials if trial.id in chosen][:DRAWN_NETWORKS])
+    return [
+        {
+            "id": trial.id,
+            "number": trial.number,
+            "seconds": text.duration(trial.seconds),
+            "front": trial.id in chosen,
+            "columns": _measured(trial, names),
+            "values": _values(trial, columns),
+            "derivations": list(trial.derivations.items()),
+            "operators": [_operators(text_of, grammar) for text_of in trial.derivations.values()]
+            if trial.id in spelled
+            else [],
+            "network": _network(trial, grammar) if trial.id in blocked else None,
+            "commands": text.commands(
+                run.folder,
+                trial.id,
+                run.trust,
+                whose.get(trial.id, list(fronts)) if run.settings.per_task else [""],
+            ),
+        }
+        if trial.state == "finished"
+        else None
+        for trial in trials
+    ]
+
+
+def _grammar(run: Run) -> Grammar | None:
+    """The run's grammar, None where it cannot be read: it may need code that is not trusted."""
+    try:
+        return run.grammar
+    except (GrammarError, OSError):
+        return None
+
+
+def _operators(derivation: str, grammar: Grammar | None) -> str:
+    if grammar is None:
+        return ""
+    try:
+        return Derivation.read(derivation, grammar).network_text
+    except GrammarError:
+        return ""
+
+
+def _network(trial: Trial, grammar: Grammar | None) -> dict[str, Any] | None:
+    """A trial's network by its blocks, heads left out; None where the space cannot be read, or a
+    trial has an architecture for each task."""
+    if grammar is None or "" not in trial.derivations:
+        return None
+    try:
+        planned = plan(Derivation.read(trial.text, grammar))
+    except (GrammarError, ShapeError):
+        return None
+    blocks = blocks_of(planned)
+    rows = table(planned, blocks)
+    for i, name in enumerate(("params", "flops")):
+        more = trial.columns().get(name, 0.0) - getattr(planned, name)
+        if more > 0:
+            heads = rows[-1] if rows[-1][0] == HEADS else [HEADS, *[""] * 6]
+            heads[3 + i] = text.scaled(more)
+            rows = [*(row for row in rows if row is not heads), heads]
+    return {"rows": rows, "drawing": drawing(planned, blocks)}
+
+
+def _measured(trial: Trial, names: Names) -> list[list[str]]:
+    """Label, short value, exact value and how it came about, of each column measured."""
+    newest: dict[str, Measurement] = {}
+    for measurement in trial.measurements:
+        newest[column(measurement, names.tasks, names.columns)] = measurement
+    rows = []
+    for name in names.columns:
+        if name in newest:
+            measurement = newest[name]
+            how = ", ".join(
+                part
+                for part in (measurement.split, measurement.evaluator, measurement.fidelity)
+                if part
+            )
+            short = text.human(name, measurement.value, measurement.spread)
+            rows.append(
+                [names.label(name), short, f"{text.exact(name, measurement.value)} · {how}"]
+            )
+    return rows
+
+
+def _values(trial: Trial, columns: Sequence[str]) -> list[float | None]:
+    """A trial's columns as numbers; None for what was not measured or is no number."""
+    values = trial.columns()
+    return [value if math.isfinite(value := values.get(c, math.nan)) else None for c in columns]
