@@ -116,6 +116,7 @@ def extract(
 @app.command(
     epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
     "nas retrain net --from-weights net   (on from the weights that it has)\n\n"
+    "nas retrain net --seeds 3 --teacher runs/first\n\n"
     "nas retrain runs/first --id 6d9e644c --id 14ddf09b --on ray"
 )
 def retrain(
@@ -127,18 +128,40 @@ def retrain(
         Path | None,
         typer.Option(help="A .safetensors file or a net's folder (its own too) to begin with."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="A net's folder, or a run's (its largest network): learn its answers."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings; the best by validation is kept, all are said.")
+    ] = 1,
+    train_on: Annotated[
+        str, typer.Option(help="train, or train+valid: then to the last epoch, unseen.")
+    ] = "train",
     on: On = "local",
     processes: Processes = 0,
     device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
     """Train networks fully; the best by validation is kept. Interrupted, it carries on."""
-    from nas.retrain import Curve, Retraining, retrain_trials, row_of
+    from nas.retrain import Curve, Retraining, retrain_seeds, retrain_trials, row_of
     from nas.retrain import retrain as train_again
 
-    options = Retraining(epochs, lr, from_weights, device, processes, on=on, trust_code=trust_code)
     with told(AGAIN):
+        options = Retraining(
+            epochs=epochs,
+            lr=lr,
+            weights=from_weights,
+            teacher=teacher,
+            train_on=train_on,
+            device=device,
+            processes=processes,
+            on=on,
+            trust_code=trust_code,
+        )
         with live() as listener:
+            if (folder / "run.toml").exists() and seeds > 1:
+                raise ValueError("--seeds is for one network: nas extract it, then retrain that")
             if (folder / "run.toml").exists():
                 rows = retrain_trials(folder, id or [], options, on=on, listener=listener)
             elif id or (on != "local" and processes < 2):
@@ -147,11 +170,15 @@ def retrain(
                     "several --processes"
                 )
             else:
-                _, after = train_again(folder, options, listener=listener)
+                if seeds > 1:
+                    after = retrain_seeds(folder, seeds, options, listener=listener)
+                else:
+                    _, after = train_again(folder, options, listener=listener)
                 rows = [row_of(folder, measured) for measured in after if measured.task]
         for net in dict.fromkeys(str(row["network"]) for row in rows):
             write(f"{net}: {Curve.load(Path(net))}")
-        columns_shown = ["network", "task", "metric", "before", "after", "without looking"]
+        over = ["mean", "deviation"] if seeds > 1 else []
+        columns_shown = ["network", "task", "metric", "before", "after", *over, "without looking"]
         show(rows, columns_shown, "On the test split")
 
 

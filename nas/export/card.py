@@ -57,6 +57,8 @@ def _figures(record: Record, facts: Mapping[str, Any]) -> str:
         _numbers(facts.get(name)) for name in ("columns", "test_before", "test_after", "trivial")
     )
     splits, rows = facts.get("splits"), list[tuple[str, ...]]()
+    seeds = over if isinstance(over := facts.get("seeds"), Mapping) else {}
+    means, deviations = (_numbers(seeds.get(name)) for name in ("mean", "deviation"))
     for task in record.tasks:
         prefix = f"{task.name.replace('-', '_')}_"
         names = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
@@ -70,10 +72,13 @@ def _figures(record: Record, facts: Mapping[str, Any]) -> str:
                     _figure(columns.get(f"{prefix}{name}")),
                     _figure(before.get(tested)),
                     _figure(after.get(tested)) + _interval(after.get(tested), n),
+                    *([_spread(means.get(tested), deviations.get(tested))] if means else []),
                     _figure(trivial.get(tested)),
                 )
             )
-    heads = ("metric", "validation, in the search", "test, as extracted", "test, retrained")
+    heads = ["metric", "validation, in the search", "test, as extracted", "test, retrained"]
+    if means:
+        heads.append(f"mean of {_plain(str(seeds.get('number')))} seeds")
     if not rows:
         return ""
     note = (
@@ -120,6 +125,10 @@ def _use(record: Record) -> str:
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(value: float | None, deviation: float | None) -> str:
+    return "" if value is None or deviation is None else f"{value:.4f} ± {deviation:.4f}"
 
 
 def _interval(share: float | None, n: int) -> str:

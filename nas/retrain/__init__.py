@@ -5,6 +5,7 @@ from __future__ import annotations
 from nas.retrain.curve import Curve
 from nas.retrain.net import figures, retrain, retrained
 from nas.retrain.options import Retraining
+from nas.retrain.seeds import retrain_seeds
 from nas.retrain.trials import front_of, retrain_trials, row_of
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "figures",
     "front_of",
     "retrain",
+    "retrain_seeds",
     "retrain_trials",
     "retrained",
     "row_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from nas.events import Event, Listener, StepDone
 from nas.export import load
 from nas.retrain.curve import Curve, Row, merit
 from nas.retrain.options import Retraining
+from nas.retrain.teacher import teacher_of
 from nas.supernet import Bank
 from nas.supernet.bank_file import facts_of, load_bank, save_bank
+from nas.task import Task
 from nas.train import Group, Recipe, Trainer, Turn, train
 
 CHECKPOINT, BEST = "training.safetensors", "training.best.safetensors"
@@ -50,7 +53,9 @@ class Fit:
         group: Group | None = None,
         kept: Kept | None = None,
     ):
-        network, self.tasks, recipe, _ = load(folder, trust_code=options.trust_code)
+        network, tasks, recipe, _ = load(folder, trust_code=options.trust_code)
+        self.tasks = [_with_validation(task) for task in tasks] if options.whole else tasks
+        self.whole = options.whole
         self.folder, self.listener, self.group, self.kept = folder, listener, group, kept
         self.recipe, self.derivation = options.changed(recipe), network.derivation
         self.weights = bank_of(network.plan, self.recipe, device)
@@ -59,7 +64,14 @@ class Fit:
         self.curve = Curve.read(self.facts.get("curve", "[]"))
         steps = self.recipe.steps(self.tasks)
         self.trainer = Trainer(
-            self.weights, self.tasks, self.recipe, steps, device, group=group, listener=listener
+            self.weights,
+            self.tasks,
+            self.recipe,
+            steps,
+            device,
+            group=group,
+            teacher=teacher_of(options, tasks, device),
+            listener=listener,
         )
         self.trainer.balance.restore(self.facts)
         self.epoch = max(1, round(steps / (self.recipe.epochs or 1)))  # in steps
@@ -93,8 +105,13 @@ class Fit:
         return False
 
     def look(self, done: int) -> None:
-        """Score validation, and keep the weights if they are the best so far."""
+        """Score validation, and keep the weights if they are the best so far; where validation is
+        learned from, keep them at the end."""
         weights = self.weights.averaged
+        if self.whole:
+            if done == self.trainer.steps:
+                save_bank(weights, self.folder / BEST)
+            return self.save()
         network = network_of(weights, self.derivation, self.conditions, SAMPLES)
         fidelity = Fidelity(steps=done)
         measured = network_scores(
@@ -123,6 +140,12 @@ class Fit:
         facts = {**self.facts, **self.trainer.balance.facts, "curve": self.curve.text}
         save_bank(self.weights, self.folder / CHECKPOINT, state=True, facts=facts)
         self.saved = time.perf_counter()
+
+
+def _with_validation(task: Task) -> Task:
+    """The task, with what validation has in training too."""
+    splits = task.splits().with_validation()
+    return replace(task, loader=lambda: splits)
 
 
 def _column(task: str, metric: str, tasks: int) -> str:

@@ -17,7 +17,7 @@ from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.evaluate.alone import STATISTICS
 from nas.events import Listener, Told, silent
 from nas.export import ExportError, load, note, save_weights
-from nas.export.folder import WEIGHTS, fill_by_name
+from nas.export.folder import WEIGHTS, fill_by_name, read_record
 from nas.files import sweep, write
 from nas.journal import JSON
 from nas.network import Network
@@ -150,7 +150,8 @@ def _end(
 ) -> tuple[list[Measurement], list[Measurement]]:
     """Say in architecture.json what the weights' own file says already, and drop the checkpoint."""
     before, after = figures
-    note(folder, test_before=_values(before), test_after=_values(after))
+    over: dict[str, JSON] = {"seeds": {}} if "seeds" in read_record(folder).source else {}
+    note(folder, test_before=_values(before), test_after=_values(after), **over)
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)
     return figures
@@ -174,7 +175,7 @@ def _same(last: Path, training: dict[str, str]) -> dict[str, str]:
     is asked for."""
     before = facts_of(last)
     for name, value in training.items():
-        if before.get(name) != value:
+        if before.get(name, "") != value:
             raise ExportError(
                 f"{last} is of an interrupted retraining with {name} {before.get(name)}, and "
                 f"{value} is asked for: repeat that one's options, or remove the file"
@@ -189,7 +190,7 @@ def retrained(folder: Path, options: Retraining = BY_RECIPE) -> list[Measurement
     None where there was none, or it has not ended."""
     _, _, recipe, facts = load(folder, trust_code=options.trust_code)
     training = options.facts(options.changed(recipe), folder)
-    if any(facts.get(k) != v for k, v in training.items()) or (folder / CHECKPOINT).exists():
+    if any(facts.get(k, "") != v for k, v in training.items()) or (folder / CHECKPOINT).exists():
         return None
     return [m for m in figures(facts)[1] if m.task]
 

@@ -12,17 +12,34 @@ from nas.train import Recipe
 
 @dataclass(frozen=True)
 class Retraining:
-    """epochs, lr: in place of the recipe's. weights: a file, or a network's folder, with whose
-    weights it begins; by default with new ones. processes: that train together, 0 for one a GPU.
+    """epochs, lr, seed: in place of the recipe's. weights: a file, or a network's folder, with
+    whose weights it begins; by default with new ones. teacher: a network's folder, or a run's with
+    shared weights (their largest network), whose answers it learns beside the labels. train_on:
+    train, or train+valid, where it learns to the last epoch. processes: that train together, 0 for
+    one a GPU.
     """
 
     epochs: float | None = None
     lr: float | None = None
     weights: Path | None = None
+    teacher: Path | None = None
+    train_on: str = "train"
+    seed: int | None = None
     device: str = "auto"
     processes: int = 0
     on: str = "local"  # where those are: local, ray, or ray:ADDRESS
     trust_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.train_on not in ("train", "train+valid"):
+            raise ExportError(
+                f"train on {self.train_on!r}: it is train, or train+valid; test is never learned"
+            )
+
+    @property
+    def whole(self) -> bool:
+        """Whether it learns from validation too."""
+        return self.train_on == "train+valid"
 
     def changed(self, recipe: Recipe) -> Recipe:
         """The recipe with what is asked for; raises ExportError where that cannot be."""
@@ -30,6 +47,7 @@ class Retraining:
             recipe,
             epochs=recipe.epochs if self.epochs is None else self.epochs,
             lr=recipe.lr if self.lr is None else self.lr,
+            seed=recipe.seed if self.seed is None else self.seed,
         )
         if not 0 < recipe.epochs < inf or not 0 < recipe.lr <= 10:
             raise ExportError(
@@ -46,7 +64,12 @@ class Retraining:
         if self.weights is not None:
             own = self.weights.resolve() == folder.resolve()
             scratch = "False" if own else str(self.weights.resolve())
-        return {"recipe": f"{recipe}", "from_scratch": scratch}
+        return {
+            "recipe": f"{recipe}",
+            "from_scratch": scratch,
+            "teacher": "" if self.teacher is None else str(self.teacher.resolve()),
+            "train_on": "" if self.train_on == "train" else self.train_on,
+        }
 
 
 BY_RECIPE = Retraining()

@@ -93,15 +93,21 @@ def front_of(folders: Sequence[Path], objectives: Sequence[str] = ()) -> ParetoF
 
 def row_of(net: Path, after: Measurement) -> dict[str, Any]:
     known = facts(net)
-    before, trivial = (
+    before, trivial, seeds = (
         noted if isinstance(noted := known.get(name), dict) else {}
-        for name in ("test_before", "trivial")
+        for name in ("test_before", "trivial", "seeds")
     )
+    name = f"{after.task}_{after.name}"
+    means, deviations = (
+        noted if isinstance(noted := seeds.get(of), dict) else {} for of in ("mean", "deviation")
+    )
+    over = {"mean": means[name], "deviation": deviations.get(name)} if name in means else {}
     return {
         "network": str(net),
         "task": after.task,
         "metric": after.name,
         "before": before.get(f"{after.task}_{after.name}"),
         "after": after.value,
+        **over,
         "without looking": trivial.get(f"{after.task}_{after.name}"),
     }

@@ -136,6 +136,14 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.raw if self.at is None else self.at)
 
+    def and_those_of(self, other: Inputs) -> Inputs:
+        """These samples, and then those of another split of the same task."""
+        if self.raw is other.raw:
+            both = [np.arange(len(i.raw)) if i.at is None else i.at for i in (self, other)]
+            return Inputs(self.raw, self.preparation, np.concatenate(both))
+        parts = [i.raw if i.at is None else i.raw[i.at] for i in (self, other)]
+        return Inputs(np.concatenate(parts), self.preparation)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample, prepared."""

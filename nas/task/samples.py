@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -104,6 +104,12 @@ class Splits:
     @property
     def every(self) -> tuple[Split, Split, Split]:
         return self.train, self.valid, self.test
+
+    def with_validation(self) -> Splits:
+        """These, with what validation has in training too."""
+        x = self.train.inputs.and_those_of(self.valid.inputs)
+        y = torch.cat([self.train.stored_y, self.valid.stored_y])
+        return replace(self, train=Split(x, y))
 
     @cached_property
     def content(self) -> str:

@@ -30,6 +30,7 @@ from nas.train.update import Lease, update
 
 Params = Sequence[Mapping[str, Tensor]]  # of a plan, a step each
 Logits = dict[str, Tensor]  # by task
+LESSON = 0.5  # of a loss, the share of what a teacher says (Hinton et al. 2015, arXiv 1503.02531)
 
 
 class Weights(Protocol):
@@ -54,7 +55,8 @@ class Trainer:
     Where tasks have inputs of their own, a batch holds some of each: the network is one, and so are
     the statistics that it normalises by, in training as in use. In a turn that teaches, the others
     learn the first's logits alone (in-place distillation, Yu et al. 2020, BigNAS, section 3).
-    Where memory is short a batch goes through a network in pieces, as few as will do.
+    A `teacher` is asked about every batch that is trained on, and its logits are learned beside the
+    labels. Where memory is short a batch goes through a network in pieces, as few as will do.
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class Trainer:
         device: str = "cpu",
         *,
         group: Group | None = None,
+        teacher: Callable[[Tensor], Logits] | None = None,
         listener: Listener = silent,
     ):
         self.weights, self.recipe, self.steps = weights, recipe, steps
         self.device, self.tasks = torch.device(device), list(tasks)
         self.feed = Feed(tasks, recipe, self.device)
-        self.group, self.listener = group, listener
+        self.group, self.listener, self.teacher = group, listener, teacher
         self.balance = Balance(recipe.losses, [task.name for task in tasks])
         self.pieces = 1
         self._last: tuple[tuple[Turn, ...], list[list[Plan]], Lease] | None = None
@@ -248,6 +251,7 @@ class Trainer:
         x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
         with reduced(self.device):
             results = run(planned, params, x, BATCH)
+        lessons = self.teacher(x) if self.teacher else {}
         smoothing = self.recipe.label_smoothing
         losses, logits, first, names = {}, {}, 0, {task.name for task in tasks}
         for batch, group in zip(batches, self.feed.groups, strict=True):
@@ -262,6 +266,9 @@ class Trainer:
                 if batch.others is not None:
                     other = loss(task, answers, batch.others[task.name], label_smoothing=smoothing)
                     value = batch.share * value + (1 - batch.share) * other
+                if task.name in lessons:
+                    lesson = lessons[task.name][first : first + len(batch.x)]
+                    value = (1 - LESSON) * value + LESSON * soft_loss(task, answers, lesson)
                 losses[task.name] = value
             first += len(batch.x)
         return losses, logits
