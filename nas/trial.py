@@ -124,6 +124,12 @@ class _Bank:
 
 
 @dataclass(frozen=True)
+class _Loss:
+    step: Count
+    loss: float
+
+
+@dataclass(frozen=True)
 class _Training:
     steps: Count
     seconds: Seconds | None = None
@@ -204,6 +210,7 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "measure": _Measured,
     "bank": _Bank,
     "training": _Training,
+    "loss": _Loss,
     "finalist": _Finalist,
     "verdict": _Verdict,
     "scored": _Scored,

@@ -96,6 +96,9 @@ def extract(
     min: Least = None,
     task: Annotated[str, typer.Option(help="A network for one of several tasks alone.")] = "",
     to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Take it though it scores otherwise than it did.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Take a network out: model.py, its weights and architecture, a recipe, a card."""
@@ -106,7 +109,9 @@ def extract(
         bounds = [bound(text, "<=") for text in max or ()] + [
             bound(text, ">=") for text in min or ()
         ]
-        taken = chosen.save(id or chosen.pick(pick, bounds, task=task), to, task=task)
+        taken = chosen.save(
+            id or chosen.pick(pick, bounds, task=task), to, task=task, checked=not unchecked
+        )
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
         if not EVALUATORS[chosen.evaluator].keeps:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")

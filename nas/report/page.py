@@ -20,6 +20,7 @@ from nas.report.choices import choices
 from nas.report.details import details
 from nas.report.figures import figure, planes
 from nas.report.history import drawing, histories
+from nas.report.learning import curves
 from nas.report.names import Names, column
 from nas.report.trust import trust
 from nas.search import Run
@@ -83,6 +84,7 @@ def render(run: Run) -> str:
             for m in run.limits
         ],
         histories=[drawing(history) for history in histories(run, trials)],
+        curves=curves(run),
         choices=choices(run, fronts),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.retrain.curve import Curve
+from nas.export.curve import Curve
 from nas.retrain.net import figures, retrain, retrained
 from nas.retrain.options import Retraining
 from nas.retrain.seeds import retrain_seeds

@@ -13,7 +13,7 @@ import torch
 from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.events import Event, Listener, StepDone
 from nas.export import load
-from nas.retrain.curve import Curve, Row, merit
+from nas.export.curve import Curve, Row, merit
 from nas.retrain.options import Retraining
 from nas.retrain.teacher import teacher_of
 from nas.supernet import Bank

@@ -17,11 +17,11 @@ from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.evaluate.alone import STATISTICS
 from nas.events import Listener, Told, silent
 from nas.export import ExportError, load, note, save_weights
+from nas.export.curve import Curve
 from nas.export.folder import WEIGHTS, fill_by_name, read_record
 from nas.files import sweep, write
 from nas.journal import JSON
 from nas.network import Network
-from nas.retrain.curve import Curve
 from nas.retrain.fit import BEST, CHECKPOINT, Fit, Kept, bank_of, fit_in_child
 from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search.apart import members, usual_processes

@@ -10,10 +10,10 @@ from statistics import mean, stdev
 from nas.archive import Measurement
 from nas.events import Listener, Told, silent
 from nas.export import ExportError, load, note
+from nas.export.curve import CURVE, Curve
 from nas.export.folder import ARCHITECTURE, MODEL, RECIPE, WEIGHTS
 from nas.files import new_folder, write
 from nas.journal import JSON
-from nas.retrain.curve import CURVE, Curve
 from nas.retrain.net import BEFORE, retrain, retrained
 from nas.retrain.options import BY_RECIPE, Retraining
 

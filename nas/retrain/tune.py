@@ -18,7 +18,7 @@ from typing import Any
 
 from nas.archive import Measurement
 from nas.events import Listener, StepDone, silent
-from nas.retrain.curve import Row
+from nas.export.curve import Row
 from nas.retrain.net import retrain, retrained
 from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search import RunError

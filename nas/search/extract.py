@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.evaluate import EVALUATORS
+from nas.archive import Trial
+from nas.evaluate import EVALUATORS, SHARED, Fidelity, network_scores
 from nas.export import save as save_network
 from nas.grammar import Derivation
 from nas.measure.latency import threads
@@ -18,6 +20,7 @@ from nas.supernet.bank_file import load_bank
 from nas.task.samples import SPLITS
 from nas.train import chance
 
+ROUNDING, FLIPPED = 0.01, 3  # by which figures may differ: of them, and answers of all
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps
 
 
@@ -47,6 +50,31 @@ def network_of(
         network = record.network(derivation, _here(problem).conditions(bank))
     own = [known for known in problem.tasks if known.name == task]
     return network.only(own[0]) if own else network
+
+
+def check(network: Network, problem: Problem, trial: Trial) -> None:
+    """Evaluate a network of shared weights once more; raises RunError where it does not reach what
+    was measured of its trial, but for rounding. What runs in integers was measured so, and what was
+    trained alone is not told apart from its chance: neither is looked at."""
+    measured = {
+        (m.task, m.name): m.value for m in trial.measurements if m.evaluator == SHARED and m.task
+    }
+    if not measured or network.plan.precision.bits != 32:
+        return
+    tasks = [task for task in problem.tasks if task.name in network.plan.outputs]
+    conditions = replace(_here(problem).conditions(), tasks=tasks)
+    for again in network_scores(network, conditions, evaluator=SHARED, fidelity=Fidelity()):
+        before = measured.get((again.task or "", again.name))
+        task = next((task for task in tasks if task.name == again.task), None)
+        if before is None or task is None:
+            continue
+        allowed = max(ROUNDING * max(1.0, abs(before)), FLIPPED / len(task.splits().valid))
+        if not abs(again.value - before) <= allowed and again.value != before:
+            raise RunError(
+                f"trial {trial.id} was measured with {again.task} {again.name} {before:.4f}, and "
+                f"its network has {again.value:.4f} now: the data, or bank.safetensors, is not "
+                "what it was then. Put it back, or take the network as it is with --unchecked"
+            )
 
 
 def save(network: Network, folder: Path, problem: Problem, source: Mapping[str, Any]) -> None:

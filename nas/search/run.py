@@ -279,13 +279,16 @@ class Run:
 
         return plain(self.network(id, task))
 
-    def save(self, id: str, folder: str | Path, *, task: str = "") -> Network:
+    def save(self, id: str, folder: str | Path, *, task: str = "", checked: bool = True) -> Network:
         """Write a trial's network to a new folder: model.py, weights.safetensors,
         architecture.json, recipe.toml; with a task, a network for that one alone. Raises
-        ExportError where the folder is in the way."""
-        from nas.search.extract import save
+        ExportError where the folder is in the way, RunError where a network of shared weights is
+        evaluated again and is not as good as it was (unless it is not to be `checked`)."""
+        from nas.search.extract import check, save
 
         trial, network = self.trial(id), self.network(id, task)
+        if checked:
+            check(network, self.problem, trial)
         source = {"run": self.folder.name, "trial": trial.id, "columns": dict(trial.columns())}
         if says := self.verdict:
             source["verdict"] = says

@@ -30,6 +30,7 @@ from nas.supernet import STRATEGIES
 from nas.supernet.bank_file import facts_of
 
 UNTIMED = 10_000  # steps of a schedule by the clock where none may be timed beforehand
+NOTED = 60  # losses that a training leaves in the journal, if it has as many steps
 LEAST = 20  # steps of a schedule that was timed
 MOST_IN_A_ROW = 10  # steps that may fail one after the other, and a tenth of all
 
@@ -55,6 +56,7 @@ def train_supernet(run: Run, archive: Archive, listener: Listener, ends: float) 
     passed = {int(str(note["step"])) for note in archive.notes("passed")}
     last = run.folder / CHECKPOINT
     done, in_a_row = int(facts_of(last).get("version", 0)) if last.exists() else 0, 0
+    noted = max([0, *(int(str(note["step"])) for note in archive.notes("loss"))])
     lost = 0
     with closing(_trainings(run, steps, seconds, until, passed, listener)) as messages:
         for message in messages:
@@ -68,6 +70,9 @@ def train_supernet(run: Run, archive: Archive, listener: Listener, ends: float) 
             elif isinstance(message, StepTrained):
                 done, in_a_row = message.done, 0
                 loss = {"loss": message.loss}
+                if done > noted and (every := steps // NOTED) and done % every == 0:
+                    archive.note("loss", step=done, loss=message.loss)
+                    noted = done
                 listener(StepDone("supernet", done, max(steps, done), loss))
             elif isinstance(message, BankTrained):
                 archive.note("bank", version=message.version, seconds=message.seconds)

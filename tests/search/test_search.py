@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from nas.archive import Archive, ArchiveError
 from nas.evaluate import EVALUATORS, Conditions, Fidelity, network_scores
@@ -445,6 +448,29 @@ def test_what_is_extracted_is_what_was_measured(tmp_path: Path, tiny: Path, name
             (m.task, m.name, m.value) for m in wanted
         ]
     assert len(run.trials) == 4
+
+
+def test_a_network_that_is_not_what_was_measured_is_not_taken_out(
+    tmp_path: Path, tiny: Path
+) -> None:
+    words = {"trials": 4, "supernet": {"steps": 60, "samples": 64}, "generation": 4}
+    run = search(str(tiny), ["digits"], out=tmp_path / "run", **words)
+    run.save(run.pick(), tmp_path / "net")
+    path = run.folder / "bank.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        facts = file.metadata()
+    spoiled = {
+        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
+        if value.is_floating_point()
+        else value
+        for name, value in tensors.items()
+    }
+    save_file(spoiled, path, metadata=facts)
+    with pytest.raises(RunError, match="is not what it was then"):
+        run.save(run.pick(), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    run.save(run.pick(), tmp_path / "other", checked=False)
 
 
 def test_tasks_with_inputs_of_their_own_share_statistics_in_training_and_in_use(

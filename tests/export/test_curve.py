@@ -14,10 +14,10 @@ from nas.cli import app
 from nas.evaluate import Conditions, network_scores
 from nas.evaluate.base import Fidelity
 from nas.export import ExportError, load
+from nas.export.curve import CURVE, Curve
 from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.retrain import Retraining, retrain
-from nas.retrain.curve import CURVE, Curve
 from nas.supernet import Bank
 
 SPACE = Grammar.parse(
