@@ -48,8 +48,8 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder, a new one.")]
 Sampler = Annotated[
     str | None,
     typer.Option(
-        help="predicted, tree, evolution, nsga2, tpe, gp or random; "
-        "auto is predicted, or tree where children inherit. \\[auto]"
+        help="predicted, tree, evolution, nsga2, tpe, gp or random; auto is predicted, or tree "
+        "where children inherit; ./file.py:name is an Optuna sampler of your own. \\[auto]"
     ),
 ]
 Objectives = Annotated[str | None, typer.Option(help="Columns, as accuracy,flops,latency_ms.")]

@@ -32,7 +32,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
             f"The training loss fell from {digits(smooth[0])} to {digits(smooth[-1])} in "
             f"{losses[-1][0]:,.0f} steps"
         )
-        if smooth[-1] < smooth[len(smooth) // 2] * 0.98:
+        if smooth[-1] < smooth[len(smooth) // 2] * 0.95:
             words += ", and was still falling in their second half: longer training may pay"
         drawn.append(_drawing("Shared weights", [s for s, _ in losses], smooth, f"{words}."))
     nets = run.folder / "nets"

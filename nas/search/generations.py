@@ -28,7 +28,7 @@ from nas.search.lessons import kept
 from nas.search.parent_weights import ParentWeights
 from nas.search.preferred import preferred
 from nas.search.problem import Problem
-from nas.search.propose import Proposal, Proposer, resolved
+from nas.search.propose import Proposal, Proposer, check_sampler, resolved
 from nas.search.recorded import Recorded
 from nas.search.run import Run
 
@@ -57,6 +57,7 @@ class Search:
         self.pool = pool
         if evaluator == TRUTH and settings.standalone.rungs > 1:
             self.pool = HalvingPool(pool, archive, settings.standalone, self.problem.aims)
+        check_sampler(resolved(settings.sampler), run.trust_code)
         self.listed = listed(self.problem, self.alone)
         self.proposer = Proposer(
             self.problem.space,

@@ -3,7 +3,7 @@ network is run whose latency is measured, and what a search measures of its eval
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,17 @@ class Strict(BaseModel):
 
 def setting(default: Any, description: str, **bounds: Any) -> Any:
     return Field(default, description=description, **bounds)
+
+
+SAMPLERS = ("auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random")
+
+
+def known_or_own(value: str, known: Iterable[str]) -> str:
+    """A name of a table, or code of the user's own by its whole path; raises ValueError."""
+    source, _, name = value.rpartition(":")
+    if value not in known and not source:
+        raise ValueError(f"is none of {', '.join(known)}; one of your own is ./file.py:name")
+    return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
 
 
 class Adam(Strict):
@@ -90,11 +101,7 @@ class Supernet(Adam):
     @field_validator("strategy")
     @classmethod
     def _known(cls, value: str) -> str:
-        source, _, name = value.rpartition(":")
-        if value not in STRATEGIES and not source:
-            known = ", ".join(STRATEGIES)
-            raise ValueError(f"is none of {known}; one of your own is ./file.py:name")
-        return f"{Path(source).resolve()}:{name}" if source.endswith(".py") else value
+        return known_or_own(value, STRATEGIES)
 
     def recipe(self, seed: int, **changed: float) -> Recipe:
         return super().recipe(seed, parts=self.parts or 1, **changed)

@@ -15,7 +15,7 @@ from nas.search.columns import column_clash
 from nas.search.folder import RunError
 from nas.search.parts import SettingsError
 from nas.search.problem import Problem, same_input
-from nas.search.propose import PARENTED, PER_TASK, breeds, resolved
+from nas.search.propose import PARENTED, PER_TASK, breeds, check_sampler, resolved
 from nas.search.settings import Settings
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
@@ -48,6 +48,7 @@ def check(problem: Problem, trust_code: bool) -> None:
     """Raise for objectives, limits and heads that cannot be, with a first derivation."""
     _ = problem.aims
     sampler = resolved(problem.settings.sampler, inherits=problem.inherits)
+    check_sampler(sampler, trust_code)
     if problem.settings.per_task:
         check_per_task(problem, sampler)
     if problem.inherits and sampler not in PARENTED:

@@ -22,11 +22,14 @@ from nas.search.breed import DerivationSampler, Lineage, choose_with
 from nas.search.columns import Aim, finer
 from nas.search.earlier import Lessons
 from nas.search.evolve import EvolutionSampler, RandomDerivations
+from nas.search.folder import RunError
 from nas.search.judge import Goal, Wanted
+from nas.search.parts import SAMPLERS, SettingsError
 from nas.search.predicted import COLUMNS, PredictedSampler
 from nas.search.told import attribute
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
+from nas.user_code import user_attribute
 
 DRAWN = 20  # of so many proposals one is drawn at random
 DRAWS = 20  # times at most, until it is one that was not proposed before
@@ -76,6 +79,35 @@ def resolved(sampler: str, *, inherits: bool = False) -> str:
     if sampler != "auto":
         return sampler
     return "tree" if inherits else "predicted"
+
+
+def own_sampler(sampler: str, seed: int, population: int) -> BaseSampler:
+    """One of Optuna's, or one that a function of the user's own gives for a seed and the trials of
+    a generation, which is run; raises SettingsError where that is none."""
+    if sampler in FIXED:
+        return FIXED[sampler](seed, population)
+    try:
+        given = user_attribute(sampler)(seed, population)
+    except Exception as error:  # of the user's own code, whatever it raises
+        raise SettingsError(
+            f"sampler {sampler}: {type(error).__name__}: {error}; it is a function of a seed and "
+            "the trials of a generation that gives an optuna sampler"
+        ) from None
+    if not isinstance(given, BaseSampler):
+        raise SettingsError(f"sampler {sampler} gives a {type(given).__name__}, no optuna sampler")
+    return given
+
+
+def check_sampler(sampler: str, trust_code: bool) -> None:
+    """Raise RunError for a sampler that is code and not trusted, SettingsError where it is none."""
+    if sampler in SAMPLERS:
+        return
+    if not trust_code:
+        raise RunError(
+            f"the sampler is code of the user's own ({sampler}), not run unasked: read it, "
+            "then allow it with --trust-code"
+        )
+    own_sampler(sampler, 0, 2)
 
 
 def breeds(sampler: str, grammar: Grammar) -> bool:
@@ -151,7 +183,7 @@ class Proposer:
                     Bred(seed, population, start, self._keeping(key), space.size, self._wanted())
                 )
                 if bred
-                else FIXED[sampler](seed, population)
+                else own_sampler(sampler, seed, population)
             )
             if isinstance(own, DerivationSampler) and self.lessons.earlier:
                 own.learned = lambda first: self.lessons.weigh(*self._told_before(first))

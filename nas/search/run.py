@@ -105,7 +105,8 @@ class Run:
     def trust(self) -> str:
         """What commands on this run need said: " --trust-code" where it names code, or ""."""
         uses = re.search(r"^use ", (self.folder / "space.grammar").read_text(), flags=re.M)
-        named = (*self.settings.tasks, f"={self.settings.supernet.strategy}")
+        settings = self.settings
+        named = (*settings.tasks, f"={settings.supernet.strategy}", f"={settings.sampler}")
         code = any(re.search(r"=(?!hf:).*:\w+$", spec.partition("?")[0]) for spec in named)
         return " --trust-code" if uses or code else ""
 

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from nas.evaluate import EVALUATORS, TRUTH
 from nas.grammar import Grammar
 from nas.search.parts import (
+    SAMPLERS,
     Latency,
     Retrain,
     SettingsError,
@@ -21,6 +22,7 @@ from nas.search.parts import (
     Strict,
     Supernet,
     Trust,
+    known_or_own,
     setting,
 )
 from nas.train import resolved
@@ -41,8 +43,10 @@ class Settings(Strict):
     )
     budget_s: float | None = setting(None, "seconds for the run; `budget` says it as 10m", gt=0)
     seed: int = setting(0, "the same seed, the same proposals", ge=0)
-    sampler: Literal["auto", "predicted", "gp", "tree", "evolution", "nsga2", "tpe", "random"] = (
-        setting("auto", "who proposes; auto is predicted, or tree where children inherit weights")
+    sampler: str = setting(
+        "auto",
+        f"who proposes: {', '.join(SAMPLERS)}, or ./file.py:name of an Optuna sampler; auto is "
+        "predicted, or tree where children inherit weights",
     )
     per_task: bool = setting(
         False, "each task finds an architecture of its own, where there are several"
@@ -92,6 +96,11 @@ class Settings(Strict):
     def _as_many_as_fit(cls, given: Any) -> Any:
         budgeted = isinstance(given, Mapping) and given.get("budget_s") is not None
         return {"trials": 0, **given} if budgeted else given
+
+    @field_validator("sampler")
+    @classmethod
+    def _sampler(cls, value: str) -> str:
+        return known_or_own(value, SAMPLERS)
 
     @field_validator("latency", mode="before")
     @classmethod
