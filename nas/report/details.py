@@ -18,6 +18,7 @@ from nas.search import Run
 
 DRAWN_NETWORKS = 300  # of a front, by their blocks
 SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
+LARGEST = 10_000  # operators of a network that is drawn
 HEADS = "heads of the tasks"
 
 
@@ -81,12 +82,15 @@ def _operators(derivation: str, grammar: Grammar | None) -> str:
 
 
 def _network(trial: Trial, grammar: Grammar | None) -> dict[str, Any] | None:
-    """A trial's network by its blocks, heads left out; None where the space cannot be read, or a
-    trial has an architecture for each task."""
+    """A trial's network by its blocks, heads left out; None where the space cannot be read, a trial
+    has an architecture for each task, or it is too large to be looked at."""
     if grammar is None or "" not in trial.derivations:
         return None
     try:
-        planned = plan(Derivation.read(trial.text, grammar))
+        derivation = Derivation.read(trial.text, grammar)
+        if derivation.size > LARGEST:
+            return None
+        planned = plan(derivation)
     except (GrammarError, ShapeError):
         return None
     blocks = blocks_of(planned)

@@ -21,6 +21,7 @@ from nas.report.details import details
 from nas.report.figures import figure, planes
 from nas.report.history import drawing, histories
 from nas.report.learning import curves
+from nas.report.matters import matters
 from nas.report.names import Names, column
 from nas.report.trust import trust
 from nas.search import Run
@@ -85,6 +86,8 @@ def render(run: Run) -> str:
         ],
         histories=[drawing(history) for history in histories(run, trials)],
         curves=curves(run),
+        matters=list(filter(None, [matters(run, trials, next(iter(fronts.values())))])),
+        label=names.label,
         choices=choices(run, fronts),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),
