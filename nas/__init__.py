@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from nas.network import Network
     from nas.plan import nontrivial
-    from nas.report import plot_front, plot_history
+    from nas.report import plot_architecture, plot_front, plot_history
     from nas.search import EvolutionSampler, Run, TreeSampler, choose_with, load, resume, search
     from nas.supernet import Bank
     from nas.task import Task
@@ -54,6 +54,7 @@ _HOMES = {
     "EvolutionSampler": "nas.search",
     "nontrivial": "nas.plan",
     "space_of": "nas.around",
+    "plot_architecture": "nas.report",
     "plot_front": "nas.report",
     "plot_history": "nas.report",
 }
@@ -76,6 +77,7 @@ __all__ = [
     "load",
     "mutate",
     "nontrivial",
+    "plot_architecture",
     "plot_front",
     "plot_history",
     "read_network",

@@ -80,7 +80,7 @@ Size = Annotated[
 ]
 Track = Annotated[
     list[str] | None,
-    typer.Option(help="tensorboard, mlflow or optuna; mlflow=PLACE says where (repeatable)."),
+    typer.Option(help="tensorboard, mlflow, wandb or optuna; mlflow=PLACE: where (repeatable)."),
 ]
 Config = Annotated[
     Path | None, typer.Option(help="A TOML file with any of these; or einspace, einspace-cpu.")

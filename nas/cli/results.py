@@ -122,7 +122,7 @@ def extract(
     epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
     "nas retrain net --from-weights net   (on from the weights that it has)\n\n"
     "nas retrain net --seeds 3 --teacher runs/first\n\n"
-    "nas retrain runs/first --id 6d9e644c --id 14ddf09b --on ray"
+    "nas retrain runs/first --id 6d9e644c --id 14ddf09b --id 3924a908 --on ray --asha"
 )
 def retrain(
     folder: Annotated[Path, typer.Argument(help="A network's folder, or a run's with --id.")],
@@ -144,6 +144,9 @@ def retrain(
         str, typer.Option(help="train, or train+valid: then to the last epoch, unseen.")
     ] = "train",
     on: On = "local",
+    asha: Annotated[
+        bool, typer.Option("--asha", help="On Ray: stop those of several that fall behind.")
+    ] = False,
     processes: Processes = 0,
     device: Device = "auto",
     trust_code: TrustCode = False,
@@ -168,7 +171,9 @@ def retrain(
             if (folder / "run.toml").exists() and seeds > 1:
                 raise ValueError("--seeds is for one network: nas extract it, then retrain that")
             if (folder / "run.toml").exists():
-                rows = retrain_trials(folder, id or [], options, on=on, listener=listener)
+                rows = retrain_trials(
+                    folder, id or [], options, on=on, asha=asha, listener=listener
+                )
             elif id or (on != "local" and processes < 2):
                 raise ValueError(
                     f"{folder} is no run: --id belongs to a run's folder, and so does --on but for "
@@ -192,6 +197,12 @@ def export(
     folder: NetFolder,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, checked in onnxruntime.")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="torch.export's model.pt2.")] = False,
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="OpenVINO's model.xml, in floats.")
+    ] = False,
+    executorch: Annotated[
+        bool, typer.Option("--executorch", help="ExecuTorch's model.pte, with XNNPACK.")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="ONNX in integers, and what that does to the metrics.")
     ] = False,
@@ -205,19 +216,20 @@ def export(
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
     with told():
-        if not (onnx or torch or int8):
+        if not (onnx or torch or openvino or executorch or int8):
             raise ValueError(f"say what to write: nas export {folder} --onnx")
         if low is not None and not int8:
             raise ValueError("--low says how many weights have four bits: with --int8")
-        from nas.export import to_int8, to_onnx, to_torch_export
+        from nas.export import to_executorch, to_int8, to_onnx, to_openvino, to_torch_export
 
         written = []
         if onnx:
             with live() as listener:
                 path = to_onnx(folder, prepared=prepared, trust_code=trust_code, listener=listener)
             written.append(path)
-        if torch:
-            written.append(to_torch_export(folder, prepared=prepared, trust_code=trust_code))
+        others = {to_torch_export: torch, to_openvino: openvino, to_executorch: executorch}
+        for export_to in (other for other, asked in others.items() if asked):
+            written.append(export_to(folder, prepared=prepared, trust_code=trust_code))
         for path in written:
             write(f"wrote {path}, outputs equal to PyTorch's")
         if int8:

@@ -9,9 +9,10 @@ from nas.export.code import ExportError, model_source
 from nas.export.folder import facts, load, note, save, save_weights
 from nas.export.integers import InIntegers, to_int8
 from nas.export.label import Teacher, label, module_teacher, network_teacher
-from nas.export.onnx import to_onnx, to_torch_export
+from nas.export.onnx import to_onnx
 from nas.export.plain import plain
 from nas.export.predict import Prediction, draw, predict
+from nas.export.programs import to_executorch, to_openvino, to_torch_export
 from nas.train import Recipe
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "predict",
     "save",
     "save_weights",
+    "to_executorch",
     "to_int8",
     "to_onnx",
+    "to_openvino",
     "to_torch_export",
 ]

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.events import Listener, Told
-from nas.export.code import ExportError
 from nas.export.folder import MODEL, load
+from nas.export.helpers import ExportError
 from nas.export.plain import difference, outputs, plain
 from nas.export.preparing import Raw, one_preparation, preparing_onnx
 from nas.files import write
@@ -30,7 +30,7 @@ from nas.task import Task
 from nas.task.preparation import BYTES, Preparation
 
 TOLERANCE = 1e-4  # in shares of the largest output, where that is above 1
-BATCHES = (1, 5)
+BATCHES = (1, 2, 7)
 
 Runs = Callable[[Tensor], dict[str, Tensor]]
 
@@ -72,11 +72,11 @@ def to_onnx(
     """
     import onnx
 
-    taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
+    taken, path = plain_of(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
     batch = None if dynamic_batch else 1
-    with _quiet(), teaching(folder, "ONNX"):
+    with quiet(), teaching(folder, "ONNX"):
         try:
-            model = _written(taken, batch, opset)
+            model = written(taken, batch, opset)
         except NoOnnxForm as reason:
             listener(Told(f"{reason}: torch's exporter writes the file, which takes longer"))
             model = _by_torch(taken, batch, opset)
@@ -91,12 +91,12 @@ def to_onnx(
             f"{path} is not written: it can be of opset {known}, and {opset} was asked for, into "
             f"which this model cannot be converted; ask for {known}"
         )
-    _check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
+    check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
     write(path, data)
     return path
 
 
-def _written(taken: Plain, batch: int | None, opset: int) -> Any:
+def written(taken: Plain, batch: int | None, opset: int) -> Any:
     """The model as its operators write themselves, in `opset` or the least that holds them."""
     network, preparation = taken.network, taken.preparation
     before = None if preparation is None else preparing_onnx(preparation, taken.input, taken.bytes)
@@ -121,35 +121,9 @@ def _by_torch(taken: Plain, batch: int | None, opset: int) -> Any:
         verbose=False,
         input_names=[taken.input_name],
         output_names=list(taken.names),
-        dynamic_shapes=_dynamic(batch is None),
+        dynamic_shapes=dynamic(batch is None),
     )
     return program.model_proto
-
-
-def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
-    """Write model.pt2, a program for torch.export.load, of the network as model.py computes it.
-
-    Its input is as of `to_onnx`; its results are a tuple in the order of the tasks. Raises
-    ExportError where torch cannot export the model, or what is read back differs by more than 1e-4.
-    """
-    taken, path = _plain(Path(folder), trust_code, prepared), Path(folder) / "model.pt2"
-    buffer = BytesIO()
-    with _quiet(), teaching(folder, "torch.export"):
-        example = taken.batch(2)
-        program = torch.export.export(
-            Named(taken.model).eval(), (example,), dynamic_shapes=_dynamic(True)
-        )
-        torch.export.save(program, buffer)
-        buffer.seek(0)
-        back = torch.export.load(buffer).module()
-
-    def runs(x: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return dict(zip(taken.names, back(x), strict=True))
-
-    _check(path, "torch.export", runs, taken, BATCHES)
-    write(path, buffer.getvalue())
-    return path
 
 
 class Plain(NamedTuple):
@@ -190,7 +164,7 @@ class Plain(NamedTuple):
         return torch.randn(n, *self.input.dims, generator=generator)
 
 
-def _plain(folder: Path, trust_code: bool, prepared: bool) -> Plain:
+def plain_of(folder: Path, trust_code: bool, prepared: bool) -> Plain:
     """The folder's network as architecture.json and the weights have it; no code of it is run."""
     network, tasks, _, _ = load(folder, trust_code=trust_code)
     return as_plain(network, tasks, prepared)
@@ -208,7 +182,7 @@ def as_plain(network: Network, tasks: Sequence[Task], prepared: bool = False) ->
     return Plain(network, model, preparation, facts)
 
 
-def _dynamic(batch: bool) -> Any:
+def dynamic(batch: bool) -> Any:
     return ({0: torch.export.Dim("batch", min=1)},) if batch else None
 
 
@@ -225,7 +199,7 @@ def teaching(folder: Path, format: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress, no warnings and no log from the exporter; its errors come through."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -237,7 +211,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence[int]) -> None:
+def check(path: Path, runtime: str, runs: Runs, taken: Plain, batches: Sequence[int]) -> None:
     """Raise ExportError where a runtime's results on random batches are not the model's."""
     generator = torch.Generator().manual_seed(0)
     for batch in batches:

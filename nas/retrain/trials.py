@@ -23,14 +23,18 @@ def retrain_trials(
     options: Retraining = BY_RECIPE,
     *,
     on: str = "local",
+    asha: bool = False,
     listener: Listener = silent,
 ) -> list[dict[str, Any]]:
     """Extract trials of a run to its `nets/ID`, retrain them, and add their test metrics to the
     archive. What comes back is a row a network and metric, with its values before and after. One
     that was retrained by the same recipe is not again.
 
-    Raises ValueError without ids, ArchiveError for unknown ones.
+    With `asha`, on Ray, those that fall behind are stopped and have no row. Raises ValueError
+    without ids, and for `asha` elsewhere; ArchiveError for unknown ones.
     """
+    if asha and on == "local":
+        raise ValueError("asha compares trainings that run side by side: say --on ray")
     if not ids:
         raise ValueError(f"say which trials: nas retrain {folder} --id ID (see nas front {folder})")
     run = load(folder, trust_code=options.trust_code)
@@ -58,7 +62,7 @@ def retrain_trials(
             from nas.retrain.tune import retrain_on_ray
 
             by_net = retrain_on_ray(
-                nets, options, on=on, listener=listener, storage=folder / "tune"
+                nets, options, on=on, listener=listener, storage=folder / "tune", asha=asha
             )
             for net in nets:
                 measured(net, by_net[net])

@@ -13,12 +13,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
 from nas.archive import Measurement
 from nas.events import Listener, StepDone, silent
 from nas.export.curve import Row
+from nas.export.folder import RECIPE
+from nas.export.recipe import read_recipe
 from nas.retrain.net import retrain, retrained
 from nas.retrain.options import BY_RECIPE, Retraining
 from nas.search import RunError
@@ -34,20 +37,23 @@ def retrain_on_ray(
     listener: Listener = silent,
     storage: Path,
     again: bool = False,
+    asha: bool = False,
 ) -> dict[Path, list[Measurement]]:
     """Retrain the networks of some `net` folders side by side, a Tune trial each; their test
     metrics. Folders and `storage`, where Tune keeps its files, are seen by all machines of a
     cluster under the same path.
 
     Interrupted ones carry on from their `training.safetensors`; those that have been retrained
-    by the same recipe are not again, unless `again`. Raises RunError naming those that failed,
-    after the others have finished.
+    by the same recipe are not again, unless `again`. With `asha` (Li et al. 2020, arXiv 1810.05934)
+    those that are behind by validation after a ninth, and a third, of the epochs are stopped, two
+    of three each time: they have no metrics, and carry on if they are asked for again. Raises
+    RunError naming those that failed, after the others have finished.
     """
     options = replace(options, processes=1)  # each trial is one
     todo = [f for f in folders if again or retrained(f, options) is None]
     if todo:
         with connected(on, min(len(todo), os.cpu_count() or 1)):
-            failed = _tune(todo, options, listener, storage)
+            failed = _tune(todo, options, listener, storage, asha)
         if failed:
             reasons = "; ".join(f"{folder}: {reason}" for folder, reason in failed.items())
             raise RunError(
@@ -57,7 +63,7 @@ def retrain_on_ray(
 
 
 def _tune(
-    folders: Sequence[Path], options: Retraining, listener: Listener, storage: Path
+    folders: Sequence[Path], options: Retraining, listener: Listener, storage: Path, asha: bool
 ) -> dict[str, str]:
     """Run the trials; the reasons of those that failed, by folder."""
     from ray import tune
@@ -75,7 +81,8 @@ def _tune(
             "options": words,
         },
         tune_config=tune.TuneConfig(
-            trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id)
+            trial_dirname_creator=lambda trial: _safe(trial.config["folder"], trial.trial_id),
+            scheduler=_halving(folders, options) if asha else None,
         ),
         run_config=tune.RunConfig(
             name=name,
@@ -100,6 +107,20 @@ def _tune(
         _forget(storage / name)
 
 
+def _halving(folders: Sequence[Path], options: Retraining) -> Any:
+    """ASHA over epochs, by validation; the report of the test metrics comes after the last one."""
+    from ray.tune.schedulers import ASHAScheduler
+
+    epochs = max(options.changed(read_recipe(folder / RECIPE)).epochs for folder in folders)
+    return ASHAScheduler(
+        metric="merit",
+        mode="max",
+        max_t=ceil(epochs) + 1,
+        grace_period=max(1, round(epochs / 9)),
+        reduction_factor=3,
+    )
+
+
 def _forget(experiment: Path) -> None:
     """Remove what Tune would restore from: pickles, which a run has none of. Checkpoints stay."""
     for path in [*experiment.glob("*"), *experiment.glob("*/error.*")]:
@@ -118,7 +139,10 @@ def _trial(config: dict[str, Any]) -> None:
 
     settle(config["where"])
 
+    merits = [-inf]
+
     def kept(checkpoint: Path, done: int, total: int, row: Row) -> None:
+        merits.append(row["merit"])
         with tempfile.TemporaryDirectory(prefix="nas-") as copy:
             shutil.copy(checkpoint, copy)
             facts = {"steps": done, "of": total, "merit": row["merit"], "loss": row["loss"]}
@@ -128,7 +152,8 @@ def _trial(config: dict[str, Any]) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
     _, after = retrain(folder, Retraining(**config["options"]), kept=kept)
-    tune.report({f"{m.task}_test_{m.name}": m.value for m in after if m.task})
+    tested = {f"{m.task}_test_{m.name}": m.value for m in after if m.task}
+    tune.report({**tested, "merit": merits[-1]})
 
 
 def _progress(listener: Listener, count: int) -> Any:

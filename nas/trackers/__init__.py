@@ -9,12 +9,14 @@ from nas.events import Event, Listener, Told
 from nas.trackers.mlflow import mlflow
 from nas.trackers.study import study
 from nas.trackers.tensorboard import tensorboard
+from nas.trackers.wandb import wandb
 
 # what makes a tool's listener, of a run's folder and of where the tool keeps things ("": as usual)
 TRACKERS: dict[str, Callable[[Path, str], Listener]] = {
     "tensorboard": tensorboard,
     "mlflow": mlflow,
     "optuna": study,
+    "wandb": wandb,
 }
 
 
@@ -45,4 +47,4 @@ def parsed(text: str, folder: Path) -> Listener:
     return TRACKERS[name](folder, place)
 
 
-__all__ = ["TRACKERS", "mlflow", "parsed", "study", "tensorboard", "tracked"]
+__all__ = ["TRACKERS", "mlflow", "parsed", "study", "tensorboard", "tracked", "wandb"]

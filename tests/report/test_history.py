@@ -10,7 +10,9 @@ import pytest
 
 import nas
 from nas.archive import Archive
-from nas.report import plot_front, plot_history, render
+from nas.plan import plan
+from nas.report import plot_architecture, plot_front, plot_history, render
+from nas.report.blocks import blocks_of
 from nas.report.history import History, drawing, histories
 from nas.search import Run, RunError, search
 
@@ -65,6 +67,10 @@ def test_notebooks_show_fronts_and_figures(run: Run, tmp_path: Path) -> None:
     assert "mbconv" in shown and "<script" not in shown
     figure = plot_front(run)
     assert [trace.name for trace in figure.data] == ["all trials", "best so far", "front"]
+    id = front.trials[0].id
+    names = ["input", *(block.name for block in blocks_of(plan(run.derivation(id))))]
+    drawn = plot_architecture(run, id).data
+    assert all(trace.text[0].startswith(n) for trace, n in zip(drawn, names, strict=True))
     (curve,) = plot_history(run).data
     assert tuple(curve.y) == histories(run)[0].volumes
     assert nas.plot_front is plot_front

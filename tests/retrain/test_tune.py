@@ -59,6 +59,26 @@ def test_finalists_are_tune_trials_and_are_not_done_twice(
     assert sorted((tmp_path / "run").rglob("*")) == files
 
 
+def test_what_falls_behind_is_stopped_and_carries_on_if_it_is_asked_for(
+    cluster: None, tmp_path: Path
+) -> None:
+    """Two networks of one channel beside one of sixteen, which every epoch is ahead."""
+    task, nets = Task.load("digits"), []
+    for index, width in enumerate((16, 1, 1)):
+        grammar = Grammar.parse(f"net = conv({width}) batchnorm relu output(coarse)")
+        derivation = derive(grammar, lambda site, options: 0, input=task.input)
+        network = Network(derivation, heads=[task], seed=index).eval()
+        nets.append(tmp_path / f"net{index}")
+        save(network, nets[-1], tasks=[task], recipe=Recipe(epochs=9), source={})
+    words: dict[str, Any] = {"on": "ray", "storage": tmp_path / "tune"}
+    done = retrain_on_ray(nets, asha=True, **words)
+    assert done[nets[0]]
+    stopped = [net for net in nets if not done[net]]
+    assert stopped
+    assert all((net / "training.safetensors").exists() for net in stopped)
+    assert values(retrain(stopped[0])[1])["accuracy"] < values(done[nets[0]])["accuracy"]
+
+
 def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
     cluster: None, nets: list[Path], tmp_path: Path
 ) -> None:

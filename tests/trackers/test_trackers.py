@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nas.events import Event, StepDone, Told
+from nas.events import Event, RunEnded, StepDone, Told, TrialDone
 from nas.search import Run, search
 from nas.trackers import parsed, tracked
 
@@ -140,4 +142,44 @@ def test_a_tracker_that_fails_is_left_out_and_said(tmp_path: Path) -> None:
     (told,) = [event for event in heard if isinstance(event, Told)]
     assert "the search goes on: OSError: the server is gone" in told.text
     with pytest.raises(ValueError, match="tracks nothing: there are tensorboard, mlflow, optuna"):
-        parsed("wandb", tmp_path)
+        parsed("comet", tmp_path)
+
+
+def logged(data: bytes) -> Iterator[bytes]:
+    """The records of a log in LevelDB's format, after a header of seven bytes."""
+    at, parts, block = 7, b"", 1 << 15
+    while at + 7 <= len(data):
+        if (left := block - at % block) < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def test_wandb_keeps_every_trial_offline(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is an extra")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    hear = parsed(f"wandb={tmp_path}", run.folder)
+    hear(StepDone("supernet", 10, 10, {"loss": 0.5}))
+    for trial in run.trials:
+        hear(TrialDone("trials", trial.number + 1, len(run.trials), {}, trial))
+    hear(RunEnded(run.folder, len(run.trials)))
+    (log,) = tmp_path.rglob("*.wandb")
+    rows = []
+    for data in logged(log.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        if record.HasField("history"):
+            items = record.history.item
+            rows.append({".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in items})
+    losses = [row["supernet/loss"] for row in rows if "supernet/loss" in row]
+    accuracies = {
+        row["trial/number"]: row["trial/accuracy"] for row in rows if "trial/number" in row
+    }
+    assert losses == [0.5]
+    assert accuracies == {trial.number: trial.value("accuracy") for trial in run.trials}

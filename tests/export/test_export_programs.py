@@ -1,0 +1,56 @@
+"""Claims about files of other runtimes: each is run, and gives what torch gives."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.export import ExportError, Recipe, save, to_executorch, to_openvino
+from nas.export.plain import plain
+from nas.grammar import Grammar, sample
+from nas.network import Network
+from nas.task import Task
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Network]:
+    folder, task = tmp_path_factory.mktemp("programs") / "net", Task.load("digits")
+    derivation = sample(Grammar.load("mobile"), random.Random(0), input=task.input)
+    network = Network(derivation, heads=[task]).eval()
+    save(network, folder, tasks=[task], recipe=Recipe(), source={})
+    return folder, network
+
+
+def test_openvino_runs_what_was_written(net: tuple[Path, Network]) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is an extra")
+    path = to_openvino(net[0], prepared=True)
+    ways = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", ways)
+    for batch in (1, 2, 7):
+        x = torch.randn(batch, 1, 8, 8)
+        with torch.no_grad():
+            wanted = plain(net[1])(x)
+        assert torch.allclose(torch.from_numpy(compiled([x.numpy()])[0]), wanted, atol=1e-4)
+
+
+def test_executorch_runs_what_was_written(net: tuple[Path, Network]) -> None:
+    pytest.importorskip("executorch.runtime", reason="executorch is an extra")
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(to_executorch(net[0], prepared=True)).load_method("forward")
+    for batch in (1, 2, 7):
+        x = torch.randn(batch, 1, 8, 8)
+        with torch.no_grad():
+            wanted = plain(net[1])(x)
+        assert torch.allclose(method.execute([x])[0], wanted, atol=1e-4)
+
+
+def test_a_runtime_that_is_not_installed_is_named(
+    net: tuple[Path, Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "executorch", None)
+    with pytest.raises(ExportError, match=r"pip install 'nas-engine\[executorch\]'"):
+        to_executorch(net[0])
