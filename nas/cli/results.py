@@ -212,6 +212,9 @@ def export(
     prepared: Annotated[
         bool, typer.Option("--prepared", help="It takes prepared samples, not samples as found.")
     ] = False,
+    tested: Annotated[
+        bool, typer.Option("--tested", help="Its metrics on the test split too, onto the card.")
+    ] = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
@@ -222,14 +225,15 @@ def export(
             raise ValueError("--low says how many weights have four bits: with --int8")
         from nas.export import to_executorch, to_int8, to_onnx, to_openvino, to_torch_export
 
+        words = {"prepared": prepared, "tested": tested, "trust_code": trust_code}
         written = []
         if onnx:
             with live() as listener:
-                path = to_onnx(folder, prepared=prepared, trust_code=trust_code, listener=listener)
+                path = to_onnx(folder, **words, listener=listener)
             written.append(path)
         others = {to_torch_export: torch, to_openvino: openvino, to_executorch: executorch}
         for export_to in (other for other, asked in others.items() if asked):
-            written.append(export_to(folder, prepared=prepared, trust_code=trust_code))
+            written.append(export_to(folder, **words))
         for path in written:
             write(f"wrote {path}, outputs equal to PyTorch's")
         if int8:

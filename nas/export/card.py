@@ -30,6 +30,7 @@ def card(record: Record, facts: Mapping[str, Any], digests: Mapping[str, str]) -
         *map(_task, record.tasks),
         _figures(record, facts),
         _cost(record, facts),
+        _exports(record, facts),
         _found(record, facts),
         _use(record),
         _table("Files", ("file", "SHA-256"), [(n, f"`{d}`") for n, d in digests.items()]),
@@ -95,6 +96,21 @@ def _cost(record: Record, facts: Mapping[str, Any]) -> str:
         if cost and name.partition("@")[0] in ("latency_ms", "size_mb", "memory_kb"):
             rows.append((_plain(name), f"{value:.4g} {cost.unit}"))
     return _table("Cost", ("what", "how much"), rows)
+
+
+def _exports(record: Record, facts: Mapping[str, Any]) -> str:
+    """Metrics of exported files beside torch's, of as many samples of the test split."""
+    files, rows = facts.get("exports"), list[tuple[str, ...]]()
+    for name, figures in files.items() if isinstance(files, Mapping) else ():
+        for metric, values in figures.items() if isinstance(figures, Mapping) else ():
+            if isinstance(values, list | tuple) and len(values) == 3:
+                numbers = [v for v in values if isinstance(v, int | float)]
+                if len(numbers) == 3:
+                    by_file, by_torch, n = map(float, numbers)
+                    row = _figure(by_file), _figure(by_torch), f"{n:.0f}"
+                    rows.append((_plain(name), _plain(metric), *row))
+    heads = ("file", "metric", "by the file", "by torch", "test samples")
+    return _table("Exported files", heads, rows) if rows else ""
 
 
 def _found(record: Record, facts: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nas.events import Listener, Told
 from nas.export.folder import MODEL, load
 from nas.export.helpers import ExportError
+from nas.export.judge import judge
 from nas.export.plain import difference, outputs, plain
 from nas.export.preparing import Raw, one_preparation, preparing_onnx
 from nas.files import write
@@ -57,6 +58,7 @@ def to_onnx(
     opset: int = OPSET,
     dynamic_batch: bool = True,
     prepared: bool = False,
+    tested: bool = False,
     trust_code: bool = False,
     listener: Listener = lambda event: None,
 ) -> Path:
@@ -68,6 +70,7 @@ def to_onnx(
     `prepared`, and where tasks differ in their preparation, as model.py takes them. The outputs
     have the names of the tasks; classes and preparation are in the metadata. Where an operator of
     the user's own has no form in ONNX torch's exporter writes the file, and `listener` hears of it.
+    With `tested` its metrics on the test split come onto the card beside torch's.
     Raises ExportError where it cannot, or ONNX Runtime differs from torch by more than 1e-4.
     """
     import onnx
@@ -93,6 +96,8 @@ def to_onnx(
         )
     check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
     write(path, data)
+    if tested:
+        judge(path, runs, taken)
     return path
 
 
@@ -134,6 +139,7 @@ class Plain(NamedTuple):
     model: nn.Module
     preparation: Preparation | None
     facts: dict[str, str]
+    tasks: Sequence[Task]
 
     @property
     def input(self) -> Shape:
@@ -179,7 +185,7 @@ def as_plain(network: Network, tasks: Sequence[Task], prepared: bool = False) ->
     if preparation is not None:
         facts["preparation"] = json.dumps(asdict(preparation))
         model = Raw(model, preparation).eval()
-    return Plain(network, model, preparation, facts)
+    return Plain(network, model, preparation, facts, tasks)
 
 
 def dynamic(batch: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,22 @@ import torch
 from torch import Tensor
 
 from nas.export.helpers import ExportError
+from nas.export.judge import judge
 from nas.export.onnx import BATCHES, Named, check, dynamic, plain_of, quiet, teaching, written
-from nas.files import new_folder, write
+from nas.files import write
 from nas.op.graph import OPSET
 
 LARGEST_BATCH = 64  # for which ExecuTorch plans memory
 
 
-def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
+def to_torch_export(
+    folder: Path, *, prepared: bool = False, tested: bool = False, trust_code: bool = False
+) -> Path:
     """Write model.pt2, a program for torch.export.load, of the network as model.py computes it.
 
-    Its input is as of `to_onnx`; its results are a tuple in the order of the tasks. Raises
-    ExportError where torch cannot export the model, or what is read back differs by more than 1e-4.
+    Its input, and `tested`, are as of `to_onnx`; its results are a tuple in the order of the tasks.
+    Raises ExportError where torch cannot export the model, or what is read back differs by more
+    than 1e-4.
     """
     taken, path = plain_of(Path(folder), trust_code, prepared), Path(folder) / "model.pt2"
     buffer = BytesIO()
@@ -40,13 +45,17 @@ def to_torch_export(folder: Path, *, prepared: bool = False, trust_code: bool = 
 
     check(path, "torch.export", runs, taken, BATCHES)
     write(path, buffer.getvalue())
+    if tested:
+        judge(path, runs, taken)
     return path
 
 
-def to_openvino(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
+def to_openvino(
+    folder: Path, *, prepared: bool = False, tested: bool = False, trust_code: bool = False
+) -> Path:
     """Write openvino/model.xml and model.bin, of the network's ONNX form, run by OpenVINO on the
-    CPU and compared; the .xml's path. Input and outputs are as of `to_onnx`. Raises ExportError
-    where OpenVINO is not installed, or differs from torch by more than 1e-4.
+    CPU and compared; the .xml's path. Input, outputs and `tested` are as of `to_onnx`. Raises
+    ExportError where OpenVINO is not installed, or differs from torch by more than 1e-4.
     """
     openvino: Any = _needed("openvino")
     taken, target = plain_of(Path(folder), trust_code, prepared), Path(folder) / "openvino"
@@ -61,16 +70,23 @@ def to_openvino(folder: Path, *, prepared: bool = False, trust_code: bool = Fals
         return {name: torch.from_numpy(results[name].copy()) for name in taken.names}
 
     check(target, "OpenVINO", runs, taken, BATCHES)
-    with new_folder(target) as part:
-        openvino.save_model(model, part / "model.xml", compress_to_fp16=False)
+    with tempfile.TemporaryDirectory(prefix="nas-") as made:
+        openvino.save_model(model, Path(made) / "model.xml", compress_to_fp16=False)
+        target.mkdir(exist_ok=True)
+        for name in ("model.bin", "model.xml"):
+            write(target / name, (Path(made) / name).read_bytes())
+    if tested:
+        judge(target, runs, taken)
     return target / "model.xml"
 
 
-def to_executorch(folder: Path, *, prepared: bool = False, trust_code: bool = False) -> Path:
+def to_executorch(
+    folder: Path, *, prepared: bool = False, tested: bool = False, trust_code: bool = False
+) -> Path:
     """Write model.pte, for ExecuTorch with XNNPACK, for batches of up to 64; it is run in the
-    runtime and compared. Its input is as of `to_onnx`, its results are in the order of the tasks.
-    Raises ExportError where ExecuTorch is not installed or cannot take the network, or differs from
-    torch by more than 1e-4.
+    runtime and compared. Its input, and `tested`, are as of `to_onnx`, its results are in the order
+    of the tasks. Raises ExportError where ExecuTorch is not installed or cannot take the network,
+    or differs from torch by more than 1e-4.
     """
     _needed("executorch")
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -94,6 +110,8 @@ def to_executorch(folder: Path, *, prepared: bool = False, trust_code: bool = Fa
 
     check(path, "ExecuTorch", runs, taken, BATCHES)
     write(path, data)
+    if tested:
+        judge(path, runs, taken)
     return path
 
 

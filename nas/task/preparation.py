@@ -176,20 +176,21 @@ class Inputs:
             return self.whole(device)[at.to(device)]
         if device.type != "cpu" and self._bytes <= ON_DEVICE:
             if device not in self._found:
-                self._found[device] = self._as_found(np.arange(len(self))).to(device)
+                self._found[device] = self.as_found(np.arange(len(self))).to(device)
             return self.preparation(self._found[device][at.to(device)])
-        return self.preparation(self._as_found(at.numpy()).to(device))
+        return self.preparation(self.as_found(at.numpy()).to(device))
 
     def whole(self, device: Device = "cpu") -> Tensor:
         """All of them, prepared and kept: for few."""
         device = torch.device(device)
         if device not in self._prepared:
             with torch.inference_mode(False):  # it may be trained on after it was scored
-                prepared = self.preparation(self._as_found(np.arange(len(self))).to(device))
+                prepared = self.preparation(self.as_found(np.arange(len(self))).to(device))
             self._prepared[device] = prepared.contiguous()
         return self._prepared[device]
 
-    def _as_found(self, at: Array) -> Tensor:
+    def as_found(self, at: Array) -> Tensor:
+        """(len(at), channels, …): the samples of those numbers, in their own type."""
         places = at if self.at is None else self.at[at]
         array = np.ascontiguousarray(self.raw[places])
         direct = array.dtype.name in DIRECT and array.dtype.isnative

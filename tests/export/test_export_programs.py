@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.export import ExportError, Recipe, save, to_executorch, to_openvino
+from nas.export import (
+    ExportError,
+    Recipe,
+    load,
+    save,
+    to_executorch,
+    to_onnx,
+    to_openvino,
+    to_torch_export,
+)
 from nas.export.plain import plain
 from nas.grammar import Grammar, sample
 from nas.network import Network
-from nas.task import Task
+from nas.task import Task, score
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,19 @@ def test_executorch_runs_what_was_written(net: tuple[Path, Network]) -> None:
         with torch.no_grad():
             wanted = plain(net[1])(x)
         assert torch.allclose(method.execute([x])[0], wanted, atol=1e-4)
+
+
+def test_the_card_has_what_each_file_says_of_the_test_split(net: tuple[Path, Network]) -> None:
+    folder, network = net
+    for export in (to_onnx, to_torch_export, to_openvino, to_openvino):
+        export(folder, tested=True)
+    (task,) = load(folder)[1]
+    with torch.no_grad():
+        accuracy = score(task, network(task.splits().test.x)["digits"], task.splits().test.y)
+    rows = [line for line in (folder / "card.md").read_text().splitlines() if "| 359 |" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| model.onnx", "| model.pt2", "| openvino"]
+    figure = f"{accuracy['accuracy']:.4f}"
+    assert all(row.split(" | ")[2:4] == [figure, figure] for row in rows)
 
 
 def test_a_runtime_that_is_not_installed_is_named(
