@@ -55,12 +55,15 @@ def figure(
         "data": [
             _dots("all", "all trials", points, {"size": 6, "color": MUTED, "opacity": 0.35}),
             _line(stairs(list(best.values()), y.maximize)),
-            _dots(
-                "front",
-                "front",
-                best,
-                {"size": 10, "color": ACCENT, "line": {"width": 1.5, "color": PAPER}},
-            ),
+            {
+                **_dots(
+                    "front",
+                    "front",
+                    best,
+                    {"size": 10, "color": ACCENT, "line": {"width": 1.5, "color": PAPER}},
+                ),
+                **_bars([trials[i] for i in best], y.name, x),
+            },
         ],
         "layout": _layout(
             label(y.name),
@@ -96,6 +99,17 @@ def _dots(role: str, name: str, points: Mapping[int, Point], marker: Any) -> dic
         "y": [y for _, y in points.values()],
         "customdata": list(points),
     }
+
+
+def _bars(trials: Sequence[Trial], y: str, x: str) -> dict[str, Any]:
+    """Bars as long as the spreads of what was measured more than once; none where nothing was."""
+    bars = dict[str, Any]()
+    for side, name in (("error_y", y), ("error_x", x)):
+        newest = [trial.newest().get(name) for trial in trials]
+        spreads = [(one.spread if one else None) or 0.0 for one in newest]
+        if any(spreads):
+            bars[side] = {"type": "data", "array": spreads, "thickness": 1, "width": 0}
+    return bars
 
 
 def _line(points: Sequence[Point]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ function between(figure, x, y, chosen) {
   const points = trials.map((trial, i) => i).filter(i => trials[i] && finite(trials[i].values[at]) && finite(trials[i].values[up]));
   for (const trace of made.data) {
     const kept = trace.meta === "line" ? [] : trace.meta === "front" ? points.filter(i => chosen.has(i)) : points;
-    Object.assign(trace, { x: kept.map(i => trials[i].values[at]), y: kept.map(i => trials[i].values[up]), customdata: kept });
+    Object.assign(trace, { error_x: null, error_y: null, x: kept.map(i => trials[i].values[at]), y: kept.map(i => trials[i].values[up]), customdata: kept });
   }
   const positive = points.every(i => trials[i].values[at] > 0) && columns[at][2];
   made.layout.xaxis = { ...made.layout.xaxis, title: { text: plain(columns[at][1]) }, type: positive ? "log" : "linear", tickmode: "auto", tickvals: null, tickformat: "" };
@@ -39,7 +39,7 @@ function within(figure, front, x, bound) {
   const kept = all.customdata.map((i, n) => n).filter(n => front.has(all.customdata[n]));
   for (const trace of made.data) {
     if (trace.meta === "line") Object.assign(trace, { x: [], y: [] });
-    if (trace.meta === "front") Object.assign(trace, { x: kept.map(n => all.x[n]), y: kept.map(n => all.y[n]), customdata: kept.map(n => all.customdata[n]) });
+    if (trace.meta === "front") Object.assign(trace, { error_x: null, error_y: null, x: kept.map(n => all.x[n]), y: kept.map(n => all.y[n]), customdata: kept.map(n => all.customdata[n]) });
   }
   made.layout.shapes = [...made.layout.shapes, { type: "line", xref: "x", yref: "paper", x0: bound, x1: bound, y0: 0, y1: 1, line: { width: 1.5 } }];
   return made;
@@ -55,6 +55,7 @@ function drawn(figure, chosen) {
   const { data, layout } = structuredClone(figure);
   for (const trace of data) {
     if (trace.line) trace.line.color = accent;
+    for (const bar of [trace.error_x, trace.error_y]) if (bar) bar.color = muted;
     if (!trace.marker) continue;
     trace.marker.color = trace.meta === "front" ? accent : muted;
     if (trace.marker.line) trace.marker.line.color = paper;

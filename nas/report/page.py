@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
-from nas.front import ParetoFront
+from nas.front import Objective, ParetoFront
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
@@ -53,17 +53,22 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [
-        _section(number, name, front, run, drawn, names)
-        for number, (name, front) in enumerate(fronts.items())
+    titled = [
+        (f"The front for {name}" if name else "The front", name, front)
+        for name, front in fronts.items()
     ]
-    columns = _columns(drawn, fronts.values(), names)
+    titled += _retrained(run, trials)
+    sections = [
+        _section(number, title, name, front, run, drawn, names)
+        for number, (title, name, front) in enumerate(titled)
+    ]
+    columns = _columns(drawn, [front for _, _, front in titled], names)
     data = {
         "trials": details(run, drawn, fronts, names, [name for name, *_ in columns]),
         "figures": [section.pop("figures") for section in sections],
-        "first": [front.trials[0].id if front.trials else None for front in fronts.values()],
+        "first": [front.trials[0].id if front.trials else None for _, _, front in titled],
         "columns": columns,
-        "fronts": [_rule(name, front, run, drawn) for name, front in fronts.items()],
+        "fronts": [_rule(name, front, run, drawn) for _, name, front in titled],
     }
     return here.get_template("page.html").render(
         space=_space(run),
@@ -99,6 +104,23 @@ def render(run: Run) -> str:
         data=data,
         plotly=_plotly(),
     )
+
+
+def _retrained(run: Run, trials: Sequence[Trial]) -> list[tuple[str, str, ParetoFront]]:
+    """The fronts of what was retrained, by the test split and FLOPs: title, aim and front of each
+    task of which two trials and more were."""
+    known = {name for trial in trials for name in trial.columns()}
+    alone, titled = len(run.named) == 1, list[tuple[str, str, ParetoFront]]()
+    for task in run.named:
+        prefix = "" if alone else task.name.replace("-", "_") + "_"
+        column = f"{prefix}test_{task.metric}"
+        tested = [trial for trial in trials if trial.value(column) is not None]
+        if len(tested) > 1:
+            objectives = [Objective.named(name, known) for name in (column, "flops")]
+            aim = task.name if run.settings.per_task else ""
+            title = "What was retrained, on the test split" + ("" if alone else f": {task.name}")
+            titled.append((title, aim, ParetoFront.of(tested, objectives)))
+    return titled
 
 
 def _columns(
@@ -185,7 +207,13 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
 
 
 def _section(
-    number: int, name: str, front: ParetoFront, run: Run, trials: Sequence[Trial], names: Names
+    number: int,
+    title: str,
+    name: str,
+    front: ParetoFront,
+    run: Run,
+    trials: Sequence[Trial],
+    names: Names,
 ) -> dict[str, Any]:
     """A front: its figures by plane, and its table."""
     limits = run.aim(name).limits
@@ -194,7 +222,7 @@ def _section(
         "number": number,
         "name": name,
         "size": len(front.trials),
-        "title": f"The front for {name}" if name else "The front",
+        "title": title,
         "objectives": text.listed([names.label(objective.name) for objective in front.objectives]),
         "ys": {y.name: names.label(y.name) for y, _ in shown},
         "xs": {x: names.label(x) for _, x in shown},

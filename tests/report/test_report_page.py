@@ -6,6 +6,7 @@ import errno
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,28 @@ def test_a_retrained_figure_stands_beside_and_never_instead(tmp_path: Path) -> N
     assert "None has been measured on the test split" not in page.said
     y = page.data["figures"][0]["accuracy flops"]["data"][0]["y"]
     assert y == [0.91, 0.95, 0.90]
+
+
+def test_what_was_retrained_has_a_front_of_its_own_beside_the_estimates(tmp_path: Path) -> None:
+    def after(number: int, accuracy: float, tested: float) -> Trial:
+        known = trial(number, accuracy, 1e5 * (number + 1))
+        found = metric("accuracy", tested, "digits", "test", "retrained")
+        return replace(known, measurements=(*known.measurements, found))
+
+    both = [after(0, 0.90, 0.97), after(1, 0.95, 0.96), trial(2, 0.99, 9e6)]
+    page = read(made(tmp_path / "run", both))
+    assert "What was retrained, on the test split" in page.said
+    assert [front["members"] for front in page.data["fronts"]] == [[2, 1, 0], [0]]
+    assert page.data["fronts"][1]["objectives"] == [["test_accuracy", -1], ["flops", 1]]
+    alone = read(made(tmp_path / "other", [both[0], trial(2, 0.99, 9e6)]))
+    assert "What was retrained" not in alone.said
+
+
+def test_spreads_are_bars_on_the_front(page: Reader) -> None:
+    figure = page.data["figures"][0]["accuracy latency_ms"]
+    (front,) = [trace for trace in figure["data"] if trace["meta"] == "front"]
+    assert set(front["error_x"]["array"]) == {0.0421}
+    assert "error_x" not in page.data["figures"][0]["accuracy flops"]["data"][2]
 
 
 def test_several_tasks_have_a_front_each_with_their_own_columns(tmp_path: Path) -> None:
