@@ -138,7 +138,7 @@ class Comparison:
                 begin(folder)
             begun = time.process_time()
             weights = folder if own else None
-            options = Retraining(recipe.epochs, recipe.lr, weights, "cpu")
+            options = Retraining(recipe.epochs, recipe.lr, weights, device="cpu")
             _, after = retrain(folder, options)
             (accuracy,) = (m.value for m in after if m.name == "accuracy")
             return [accuracy, time.process_time() - begun]

@@ -168,6 +168,8 @@ def retrain(
             trust_code=trust_code,
         )
         with live() as listener:
+            if asha and not (folder / "run.toml").exists():
+                raise ValueError("--asha compares trials of a run: give its folder, and their --id")
             if (folder / "run.toml").exists() and seeds > 1:
                 raise ValueError("--seeds is for one network: nas extract it, then retrain that")
             if (folder / "run.toml").exists():

@@ -39,11 +39,11 @@ class Classes:
             _Run(prefix, list(run), self.signatures)
             for prefix, run in groupby(lines, lambda line: line.place[:depth])
         ]
-        times, names = Counter(run.prefix for run in runs), {line.name for line in lines}
+        flats, names = Counter(run.flat for run in runs), {line.name for line in lines}
         read = readers(lines, results)
         alike = defaultdict[Any, list[_Run]](list)
         for run in runs:
-            alone = times[run.prefix] == 1 and run.flat not in names
+            alone = flats[run.flat] == 1 and run.flat not in names
             if alone and run.may_be_a_class(depth):
                 run.look(read)
                 alike[run.rule, run.key].append(run)
@@ -55,7 +55,9 @@ class Classes:
     def _define(self, members: Sequence[_Run]) -> None:
         """Write the class of runs that are alike, and make each an instance of it."""
         first, name = members[0], self._named(members[0].rule)
-        parameters = Parameters(first.holes, first.last, [run.numbers for run in members])
+        parameters = Parameters(
+            first.holes, first.last, [run.numbers for run in members], self.taken
+        )
         for run, numbers in zip(members, parameters.arguments, strict=True):
             first_argument = [ast.Constant(value) for value in numbers[:1]]
             words = zip(parameters.names[1:], numbers[1:], strict=True)
@@ -82,7 +84,7 @@ class Classes:
         read, names = readers(lines, results), {line.name for line in lines}
         chained, i = list[Line](), 0
         while i < len(lines):
-            chain = list(self._chain(lines[i:], read))
+            chain = list(self._chain(lines, i, read))
             base = chain[0].name.removesuffix("_0") if chain else ""
             if len(chain) > 1 and base not in names and _is_attribute(base):
                 modules = [line.module for line in chain if line.module]
@@ -95,18 +97,19 @@ class Classes:
                 i += 1
         return chained
 
-    def _chain(self, lines: Sequence[Line], read: Mapping[int, int]) -> Iterator[Line]:
-        """The instances with which lines begin that follow each other and count from nought."""
-        base = lines[0].name.removesuffix("_0")
-        for number, line in enumerate(lines):
+    def _chain(self, lines: Sequence[Line], first: int, read: Mapping[int, int]) -> Iterator[Line]:
+        """The instances from one on that follow each other and count from nought."""
+        base = lines[first].name.removesuffix("_0")
+        for number in range(len(lines) - first):
+            line, before = lines[first + number], lines[first + number - 1]
             instance = isinstance(line.module, ast.Call) and ast.unparse(line.module.func)
             if (
                 instance not in self.own
                 or line.name != f"{base}_{number}"
                 or line.call != "{m}({0})"
                 or len(line.outputs) != 1
-                or line.place != lines[0].place
-                or (number and line.inputs != lines[number - 1].outputs)
+                or line.place != lines[first].place
+                or (number and line.inputs != before.outputs)
                 or (number and read[line.inputs[0]] > 1)
             ):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -27,9 +28,10 @@ def model_source(plan: Plan, *, title: str, beside: Sequence[str] = ()) -> str:
     helpers = Helpers(codes)
     lines, same = lines_of(plan, codes)
     results = {name: same[value] for name, value in plan.outputs.items()}
-    taken = {*helpers.names, *OWN_IMPORTS, *PARTS}
+    taken = {*helpers.names, *OWN_IMPORTS, *PARTS, *dir(builtins)}
     classes = Classes({"range": ["repeats"], **helpers.parameters()}, taken)
-    lines = classes.collapse(lines, results.values())
+    if _told_apart(plan):
+        lines = classes.collapse(lines, results.values())
     shapes = {same[value]: shape for value, shape in enumerate(plan.shapes)}
     model = _model(lines, results, shapes, plan.input, taken)
     parts = [*helpers.definitions.values(), *classes.texts, model, _load(plan), *beside]
@@ -37,6 +39,13 @@ def model_source(plan: Plan, *, title: str, beside: Sequence[str] = ()) -> str:
     first = ast.parse(body).body[0]
     gap = "\n\n\n" if isinstance(first, ast.ClassDef | ast.FunctionDef) else "\n\n"
     return f"{_docstring(plan, title)}\n\n{helpers.header(body)}{gap}{body}\n"
+
+
+def _told_apart(plan: Plan) -> bool:
+    """Whether tensors have different names with underscores in place of dots, by which those of a
+    model with classes are found; a user's operators may have any."""
+    names = [f"{step.name}.{tensor.name}" for step in plan.steps for tensor in step.params]
+    return len({name.replace(".", "_") for name in names}) == len(names)
 
 
 def _docstring(plan: Plan, title: str) -> str:

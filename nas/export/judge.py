@@ -17,10 +17,12 @@ from nas.task import Scorer
 if TYPE_CHECKING:
     from nas.export.onnx import Plain
 
-MOST, AT_ONCE = 2_000, 50  # test samples that are looked at, and that go through together
+MOST = 2_000  # test samples that are looked at
 
 
-def judge(path: Path, runs: Callable[[Tensor], dict[str, Tensor]], taken: Plain) -> None:
+def judge(
+    path: Path, runs: Callable[[Tensor], dict[str, Tensor]], taken: Plain, at_once: int = 50
+) -> None:
     """Note, in the network's folder, each task's metric by a file and by torch, on at most 2,000
     samples of the test split, as the file takes them. Raises TaskError where the data cannot be
     read."""
@@ -28,7 +30,7 @@ def judge(path: Path, runs: Callable[[Tensor], dict[str, Tensor]], taken: Plain)
     for task in taken.tasks:
         split = task.splits().test
         by_file, by_torch, n = Scorer(task), Scorer(task), min(MOST, len(split))
-        for at in torch.arange(n).split(AT_ONCE):
+        for at in torch.arange(n).split(at_once):
             found = taken.preparation is not None
             x = split.inputs.as_found(at.numpy()) if found else split.x_at(at)
             y = split.y_at(at)

@@ -78,11 +78,7 @@ def to_onnx(
     taken, path = plain_of(Path(folder), trust_code, prepared), Path(folder) / "model.onnx"
     batch = None if dynamic_batch else 1
     with quiet(), teaching(folder, "ONNX"):
-        try:
-            model = written(taken, batch, opset)
-        except NoOnnxForm as reason:
-            listener(Told(f"{reason}: torch's exporter writes the file, which takes longer"))
-            model = _by_torch(taken, batch, opset)
+        model = written(taken, batch, opset, listener)
         onnx.helper.set_model_props(model, taken.facts)
         known = next(each.version for each in model.opset_import if not each.domain)
         if known == opset:
@@ -97,12 +93,23 @@ def to_onnx(
     check(path, "ONNX Runtime", runs, taken, BATCHES if dynamic_batch else (1,))
     write(path, data)
     if tested:
-        judge(path, runs, taken)
+        judge(path, runs, taken, at_once=50 if dynamic_batch else 1)
     return path
 
 
-def written(taken: Plain, batch: int | None, opset: int) -> Any:
-    """The model as its operators write themselves, in `opset` or the least that holds them."""
+def written(
+    taken: Plain, batch: int | None, opset: int, listener: Listener = lambda event: None
+) -> Any:
+    """The model as its operators write themselves, in `opset` or the least that holds them; where
+    one has no form, which is told, as torch's exporter writes it."""
+    try:
+        return _by_operators(taken, batch, opset)
+    except NoOnnxForm as reason:
+        listener(Told(f"{reason}: torch's exporter writes the file, which takes longer"))
+        return _by_torch(taken, batch, opset)
+
+
+def _by_operators(taken: Plain, batch: int | None, opset: int) -> Any:
     network, preparation = taken.network, taken.preparation
     before = None if preparation is None else preparing_onnx(preparation, taken.input, taken.bytes)
     graph = onnx_graph(network.plan, network.tensors(), before=before)

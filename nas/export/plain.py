@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -27,16 +28,28 @@ def plain(network: Network) -> nn.Module:
 
 def _class_of(text: str) -> Any:
     """The class `Model` of a model.py's text, whose instances can be pickled and copied."""
+    return _module_of(text).Model
+
+
+@lru_cache(maxsize=16)
+def _module_of(text: str) -> Any:
+    """A model.py's text as a module, whose classes' instances are pickled with it."""
     module = ModuleType("model")
     exec(compile(text, "<model.py>", "exec"), module.__dict__)
-    model = module.Model
-    model.__reduce_ex__ = lambda self, protocol: (_bare, (text,), self.__dict__)
-    return model
+
+    def reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
+        return _bare, (text, type(self).__name__), self.__dict__
+
+    for kind in list(vars(module).values()):
+        own = isinstance(kind, type) and kind.__module__ == module.__name__
+        if own and issubclass(kind, nn.Module):
+            kind.__reduce_ex__ = reduce
+    return module
 
 
-def _bare(text: str) -> nn.Module:
-    """A `Model` without content, to be filled as it is unpickled."""
-    kind = _class_of(text)
+def _bare(text: str, name: str = "Model") -> nn.Module:
+    """A module of that class without content, to be filled as it is unpickled."""
+    kind = getattr(_module_of(text), name)
     model: nn.Module = kind.__new__(kind)
     return model
 

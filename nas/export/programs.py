@@ -61,7 +61,9 @@ def to_openvino(
     taken, target = plain_of(Path(folder), trust_code, prepared), Path(folder) / "openvino"
     with teaching(folder, "OpenVINO"):
         core = openvino.Core()
-        model = core.read_model(written(taken, None, OPSET).SerializeToString())
+        with quiet():
+            data = written(taken, None, OPSET).SerializeToString()
+        model = core.read_model(data)
         precise = {"INFERENCE_PRECISION_HINT": "f32"}  # where bf16 is quick it would be taken
         compiled = core.compile_model(model, "CPU", precise)
 
@@ -88,7 +90,8 @@ def to_executorch(
     of the tasks. Raises ExportError where ExecuTorch is not installed or cannot take the network,
     or differs from torch by more than 1e-4.
     """
-    _needed("executorch")
+    for part in ("runtime", "exir", "backends.xnnpack.partition.xnnpack_partitioner"):
+        _needed("executorch", part)
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
     from executorch.runtime import Runtime
@@ -115,10 +118,12 @@ def to_executorch(
     return path
 
 
-def _needed(package: str) -> Any:
+def _needed(package: str, part: str = "") -> Any:
     from importlib import import_module
 
     try:
-        return import_module(package)
-    except ImportError:
-        raise ExportError(f"{package} is not here: pip install 'nas-engine[{package}]'") from None
+        return import_module(f"{package}.{part}".strip("."))
+    except ImportError as error:
+        raise ExportError(
+            f"{package} is not here ({error}): pip install 'nas-engine[{package}]'"
+        ) from None

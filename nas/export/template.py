@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import keyword
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -70,7 +71,14 @@ class Parameters:
     kernel in each is written so.
     """
 
-    def __init__(self, holes: Sequence[Hole], last: str, numbers: Sequence[Sequence[int]]):
+    def __init__(
+        self,
+        holes: Sequence[Hole],
+        last: str,
+        numbers: Sequence[Sequence[int]],
+        taken: Collection[str],
+    ):
+        self.taken = {*taken, *dir(builtins), "self", "nn"}
         columns = list(zip(*numbers, strict=True))
         self.fillings = dict[str, ast.expr]()
         self.names = list[str]()
@@ -100,8 +108,10 @@ class Parameters:
         if argument != "padding":
             return None
         for j in range(i):
-            odd = all(k % 2 and p == k // 2 for k, p in zip(columns[j], columns[i], strict=True))
-            if holes[j] == (module, "kernel_size") and odd and len(set(columns[j])) > 1:
+            if holes[j] != (module, "kernel_size") or len(set(columns[j])) == 1:
+                continue
+            pairs = zip(columns[j], columns[i], strict=True)
+            if all(kernel % 2 and padding == kernel // 2 for kernel, padding in pairs):
                 return j + 1
         return None
 
@@ -110,11 +120,12 @@ class Parameters:
         of the last module too."""
         name = SHORT.get(argument, argument)
         if argument in CHANNELS:
-            others = "out_channels" if ends else "hidden"
-            name = others if "channels" in self.names else "channels"
+            next_one = "out_channels" if ends else "hidden"
+            name = next_one if "channels" in self.names else "channels"
         base, number = name if name.isidentifier() else "size", 2
         name = base
-        while name in self.names or name in ("self", module) or keyword.iskeyword(name):
+        others = {*self.names, *self.taken, module}
+        while name in others or keyword.iskeyword(name):
             name, number = f"{base}{number}", number + 1
         return name
 

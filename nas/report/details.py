@@ -98,7 +98,7 @@ def _network(trial: Trial, grammar: Grammar | None) -> dict[str, Any] | None:
     for i, name in enumerate(("params", "flops")):
         more = trial.columns().get(name, 0.0) - getattr(planned, name)
         if more > 0:
-            heads = rows[-1] if rows[-1][0] == HEADS else [HEADS, *[""] * 6]
+            heads = rows[-1] if rows and rows[-1][0] == HEADS else [HEADS, *[""] * 6]
             heads[3 + i] = text.scaled(more)
             rows = [*(row for row in rows if row is not heads), heads]
     return {"rows": rows, "drawing": drawing(planned, blocks)}

@@ -14,7 +14,7 @@ from nas.report.text import digits
 from nas.search import Run
 
 SMOOTHED = 5  # losses of single steps of which the mean is drawn
-MOST = 12  # retrained networks that are drawn
+MOST, LONGEST = 12, 300  # retrained networks, and points of each curve, that are drawn
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
@@ -24,12 +24,12 @@ def curves(run: Run) -> list[dict[str, Any]]:
     with Archive.open(run.folder) as archive:
         notes = archive.notes("loss")
     losses = [(float(str(n["step"])), float(str(n["loss"]))) for n in notes]
-    losses = [(step, loss) for step, loss in losses if isfinite(loss)]
+    losses = [(s, loss) for s, loss in losses if isfinite(s) and isfinite(loss)][:LONGEST]
     if len(losses) > 2:
         values = [loss for _, loss in losses]
         smooth = [mean(values[max(0, i - SMOOTHED + 1) : i + 1]) for i in range(len(values))]
         words = (
-            f"The training loss fell from {digits(smooth[0])} to {digits(smooth[-1])} in "
+            f"The training loss went from {digits(smooth[0])} to {digits(smooth[-1])} in "
             f"{losses[-1][0]:,.0f} steps"
         )
         if smooth[-1] < smooth[len(smooth) // 2] * 0.95:
@@ -37,10 +37,11 @@ def curves(run: Run) -> list[dict[str, Any]]:
         drawn.append(_drawing("Shared weights", [s for s, _ in losses], smooth, f"{words}."))
     nets = run.folder / "nets"
     folders = sorted(nets.iterdir()) if nets.is_dir() and not nets.is_symlink() else []
-    for folder in folders[:MOST]:
+    for folder in folders:
         curve = Curve.load(folder)
-        rows = [row for row in curve.rows if isfinite(row["merit"])]
-        if len(rows) > 2 and curve.best:
+        rows = [row for row in curve.rows if isfinite(row["merit"]) and isfinite(row["epoch"])]
+        rows = rows[:: max(1, len(rows) // LONGEST)]
+        if len(rows) > 2 and curve.best and len(drawn) <= MOST:
             words = (
                 f"On validation from {digits(rows[0]['merit'])} to {digits(rows[-1]['merit'])}, "
                 f"the best {digits(curve.best['merit'])} at epoch {curve.best['epoch']:g}."

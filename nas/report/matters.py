@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def matters(run: Run, trials: Sequence[Trial], front: ParetoFront) -> dict[str, 
         pairs = [
             (derivation.by_site, value)
             for trial, derivation in read
-            if (value := trial.value(metric.name)) is not None
+            if isfinite(value := trial.columns().get(metric.name, nan))
         ]
         rows = sites(pairs, metric)[:MOST]
         return {"metric": metric.name, "sites": rows, "options": []} if rows else None

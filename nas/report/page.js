@@ -1,5 +1,5 @@
 "use strict";
-const { trials, figures, first, columns, fronts } = JSON.parse(document.getElementById("data").textContent);
+const { trials, figures, first, columns, fronts, thinned } = JSON.parse(document.getElementById("data").textContent);
 const byId = new Map(trials.map((trial, i) => [trial && trial.id, i]));
 const narrow = matchMedia("(max-width: 40rem)"), dark = matchMedia("(prefers-color-scheme: dark)");
 const coarse = matchMedia("(pointer: coarse)");
@@ -184,7 +184,7 @@ for (const section of document.querySelectorAll("[data-front]")) {
     const whole = slider.value === slider.max, bound = values[Number(slider.value)];
     const now = whole ? mine : front(x, bound);
     const out = section.querySelector(".most output"), ids = section.querySelector(".most .ids");
-    out.textContent = whole ? "no further limit" : `${columns[place(x)][1]} at most ${Number(bound.toPrecision(4)).toLocaleString("en")}: ${now.size} on the front`;
+    out.textContent = whole ? "no further limit" : `${columns[place(x)][1]} at most ${bound.toLocaleString("en", { maximumSignificantDigits: 4 })}: ${now.size} on the front${thinned ? " of those drawn" : ""}`;
     ids.replaceChildren(...(whole ? [] : [...now].slice(0, 30).map(i => element("button", trials[i].id, { type: "button" }))));
     for (const row of section.querySelectorAll("tr[data-id]")) row.classList.toggle("beyond", !now.has(byId.get(row.dataset.id)));
     const base = known || between(Object.values(figures[number])[0], x, y, mine);

@@ -27,7 +27,7 @@ from nas.report.trust import trust
 from nas.search import Run
 
 PACKAGES = ("nas-engine", "python", "torch")
-DRAWN = 3_000  # trials that are drawn beside those of a front
+DRAWN = 1_000  # trials that are drawn beside those of a front
 NOTED = {
     "bank": "training shared weights",
     "scored": "calibrating",
@@ -44,7 +44,12 @@ def render(run: Run) -> str:
     """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
     trials, fronts = run.trials, run.fronts()
     names = Names.of(run, trials, fronts.values())
-    chosen = {trial.id for front in fronts.values() for trial in front.trials}
+    titled = [
+        (f"The front for {name}" if name else "The front", name, front)
+        for name, front in fronts.items()
+    ]
+    titled += _retrained(run, trials)
+    chosen = {trial.id for _, _, front in titled for trial in front.trials}
     drawn = _thinned(trials, chosen)
     here = Environment(
         loader=PackageLoader("nas.report", ""),
@@ -53,11 +58,6 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    titled = [
-        (f"The front for {name}" if name else "The front", name, front)
-        for name, front in fronts.items()
-    ]
-    titled += _retrained(run, trials)
     sections = [
         _section(number, title, name, front, run, drawn, names)
         for number, (title, name, front) in enumerate(titled)
@@ -68,6 +68,7 @@ def render(run: Run) -> str:
         "figures": [section.pop("figures") for section in sections],
         "first": [front.trials[0].id if front.trials else None for _, _, front in titled],
         "columns": columns,
+        "thinned": len(drawn) < len(trials),
         "fronts": [_rule(name, front, run, drawn) for _, name, front in titled],
     }
     return here.get_template("page.html").render(

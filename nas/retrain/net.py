@@ -17,7 +17,7 @@ from nas.evaluate import Conditions, Fidelity, network_of, network_scores
 from nas.evaluate.alone import STATISTICS
 from nas.events import Listener, Told, silent
 from nas.export import ExportError, load, note, save_weights
-from nas.export.curve import Curve
+from nas.export.curve import CURVE, Curve
 from nas.export.folder import WEIGHTS, fill_by_name, read_record
 from nas.files import sweep, write
 from nas.journal import JSON
@@ -106,6 +106,7 @@ def _begin(
         weights.fill(start.plan, start.tensors())
     known = {**training, "training": token_hex(8), "before": json.dumps([*map(plain, before)])}
     write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
+    (folder / CURVE).unlink(missing_ok=True)
     save_bank(weights, folder / CHECKPOINT, state=True, facts=known)
     return known
 
@@ -150,7 +151,8 @@ def _end(
 ) -> tuple[list[Measurement], list[Measurement]]:
     """Say in architecture.json what the weights' own file says already, and drop the checkpoint."""
     before, after = figures
-    over: dict[str, JSON] = {"seeds": {}} if "seeds" in read_record(folder).source else {}
+    stale = {"seeds", "exports"} & read_record(folder).source.keys()  # of the weights before
+    over: dict[str, JSON] = {name: {} for name in stale}
     note(folder, test_before=_values(before), test_after=_values(after), **over)
     for name in (CHECKPOINT, BEST):
         (folder / name).unlink(missing_ok=True)

@@ -22,13 +22,13 @@ class Retraining:
     epochs: float | None = None
     lr: float | None = None
     weights: Path | None = None
-    teacher: Path | None = None
-    train_on: str = "train"
-    seed: int | None = None
     device: str = "auto"
     processes: int = 0
     on: str = "local"  # where those are: local, ray, or ray:ADDRESS
     trust_code: bool = False
+    teacher: Path | None = None
+    train_on: str = "train"
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.train_on not in ("train", "train+valid"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -24,9 +25,10 @@ def retrain_seeds(
     folder: Path, number: int, options: Retraining = BY_RECIPE, *, listener: Listener = silent
 ) -> list[Measurement]:
     """Retrain a network with `number` seeds, the recipe's and those that follow it, each in a
-    folder of its own below `seeds`; the best by validation, of equal ones the first, is kept, and
-    its test metrics come back. Their mean and deviation over seeds are noted with it. Interrupted,
-    it goes on; seeds that were trained by the same recipe are not again.
+    folder of its own below `seeds`, from what there was before any retraining; the best by
+    validation, of equal ones the first, is kept, and its test metrics come back. Their mean and
+    deviation over seeds are noted with it. Interrupted, it goes on; seeds that were trained by the
+    same recipe are not again.
 
     Raises ExportError for less than two, and what `retrain` raises.
     """
@@ -35,19 +37,26 @@ def retrain_seeds(
     _, _, recipe, _ = load(folder, trust_code=options.trust_code)
     first = options.changed(recipe).seed
     nets, measured = list[Path](), list[list[Measurement]]()
+    before, recipe_toml = folder / BEFORE, (folder / RECIPE).read_bytes()
+    from_own = options.weights is not None and options.weights.resolve() == folder.resolve()
     for seed in range(first, first + number):
-        net, own = folder / SEEDS / str(seed), replace(options, seed=seed)
+        net = folder / SEEDS / str(seed)
+        own = replace(options, seed=seed, weights=net if from_own else options.weights)
         if not net.exists():
             with new_folder(net) as part:
-                for name in (MODEL, WEIGHTS, ARCHITECTURE, RECIPE):
+                for name in (MODEL, ARCHITECTURE):
                     write(part / name, (folder / name).read_bytes())
+                start = before if before.exists() else folder / WEIGHTS
+                write(part / WEIGHTS, start.read_bytes())
+        if not (net / RECIPE).exists() or (net / RECIPE).read_bytes() != recipe_toml:
+            write(net / RECIPE, recipe_toml)
         listener(Told(f"seed {seed}, {seed - first + 1} of {number}"))
         known = retrained(net, own)
         measured.append(retrain(net, own, listener=listener)[1] if known is None else known)
         nets.append(net)
     best = max(range(number), key=lambda n: (_merit(nets[n]), -n))
-    if not (folder / BEFORE).exists():
-        write(folder / BEFORE, (folder / WEIGHTS).read_bytes())
+    if not before.exists():
+        write(before, (folder / WEIGHTS).read_bytes())
     for name in (WEIGHTS, CURVE):
         if (nets[best] / name).exists():
             write(folder / name, (nets[best] / name).read_bytes())
@@ -58,9 +67,9 @@ def retrain_seeds(
 
 
 def _merit(net: Path) -> float:
-    """The best of a network's validation, 0 where nothing was seen of it."""
+    """The best of a network's validation, the least there is where nothing was seen of it."""
     best = Curve.load(net).best
-    return best["merit"] if best else 0.0
+    return best["merit"] if best else -inf
 
 
 def _over_seeds(measured: Sequence[Sequence[Measurement]]) -> dict[str, JSON]:

@@ -32,15 +32,14 @@ def teacher_of(
     answers = {
         name
         for name, task in zip(names, tasks, strict=True)
-        if name in known
-        and (known[name].target, known[name].classes) == (task.target, task.classes)
+        if name in known and _alike(known[name], task)
     }
     if network.plan.input.dims != tasks[0].input or not answers:
         raise ExportError(
             f"{options.teacher} takes {network.plan.input} and answers "
             f"{', '.join(network.plan.outputs)}; the network learns {', '.join(names)} of "
             f"{'x'.join(map(str, tasks[0].input))}: a teacher is for a task of that name with the "
-            "same classes and the same input"
+            "same classes, the same input and the same preparation of it"
         )
 
     def logits(x: Tensor) -> Logits:
@@ -49,6 +48,13 @@ def teacher_of(
         return {name: value.float() for name, value in given.items() if name in answers}
 
     return logits
+
+
+def _alike(own: Task, other: Task) -> bool:
+    """Whether tasks ask the same of samples that are prepared alike."""
+    if (own.target, own.classes) != (other.target, other.classes) or own.units != other.units:
+        return False
+    return own.preparation.numbers == other.preparation.numbers
 
 
 def _network(path: Path, trust_code: bool) -> tuple[Network, list[Task]]:

@@ -13,13 +13,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
 from nas.archive import Measurement
 from nas.events import Listener, StepDone, silent
-from nas.export.curve import Row
+from nas.export.curve import Curve, Row
 from nas.export.folder import RECIPE
 from nas.export.recipe import read_recipe
 from nas.retrain.net import retrain, retrained
@@ -47,8 +46,11 @@ def retrain_on_ray(
     by the same recipe are not again, unless `again`. With `asha` (Li et al. 2020, arXiv 1810.05934)
     those that are behind by validation after a ninth, and a third, of the epochs are stopped, two
     of three each time: they have no metrics, and carry on if they are asked for again. Raises
-    RunError naming those that failed, after the others have finished.
+    RunError naming those that failed, after the others have finished, and for `asha` where
+    validation is learned from.
     """
+    if asha and options.whole:
+        raise RunError("asha compares by validation, which train+valid learns: say one of both")
     options = replace(options, processes=1)  # each trial is one
     todo = [f for f in folders if again or retrained(f, options) is None]
     if todo:
@@ -112,12 +114,15 @@ def _halving(folders: Sequence[Path], options: Retraining) -> Any:
     from ray.tune.schedulers import ASHAScheduler
 
     epochs = max(options.changed(read_recipe(folder / RECIPE)).epochs for folder in folders)
+    first = max(1, round(epochs / 9))
     return ASHAScheduler(
+        time_attr="epoch",
         metric="merit",
         mode="max",
-        max_t=ceil(epochs) + 1,
-        grace_period=max(1, round(epochs / 9)),
+        max_t=5 * first,  # so that there are two rungs, at `first` and thrice that
+        grace_period=first,
         reduction_factor=3,
+        stop_last_trials=False,
     )
 
 
@@ -139,13 +144,11 @@ def _trial(config: dict[str, Any]) -> None:
 
     settle(config["where"])
 
-    merits = [-inf]
-
     def kept(checkpoint: Path, done: int, total: int, row: Row) -> None:
-        merits.append(row["merit"])
         with tempfile.TemporaryDirectory(prefix="nas-") as copy:
             shutil.copy(checkpoint, copy)
-            facts = {"steps": done, "of": total, "merit": row["merit"], "loss": row["loss"]}
+            names = ("epoch", "merit", "loss")
+            facts = {"steps": done, "of": total, **{name: row[name] for name in names}}
             tune.report(facts, checkpoint=tune.Checkpoint.from_directory(copy))
 
     folder = Path(config["folder"])
@@ -153,7 +156,8 @@ def _trial(config: dict[str, Any]) -> None:
         raise FileNotFoundError(f"{folder} is not seen by this machine of the cluster")
     _, after = retrain(folder, Retraining(**config["options"]), kept=kept)
     tested = {f"{m.task}_test_{m.name}": m.value for m in after if m.task}
-    tune.report({**tested, "merit": merits[-1]})
+    best = Curve.load(folder).best or {"epoch": 0, "merit": 0}
+    tune.report({**tested, "epoch": best["epoch"], "merit": best["merit"]})
 
 
 def _progress(listener: Listener, count: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,13 @@ def check(network: Network, problem: Problem, trial: Trial) -> None:
         if before is None or task is None:
             continue
         allowed = max(ROUNDING * max(1.0, abs(before)), FLIPPED / len(task.splits().valid))
-        if not abs(again.value - before) <= allowed and again.value != before:
+        same = again.value == before or (isnan(again.value) and isnan(before))
+        if not same and not abs(again.value - before) <= allowed:
             raise RunError(
                 f"trial {trial.id} was measured with {again.task} {again.name} {before:.4f}, and "
                 f"its network has {again.value:.4f} now: the data, or bank.safetensors, is not "
-                "what it was then. Put it back, or take the network as it is with --unchecked"
+                "what it was then. Put it back, or take the network as it is: nas extract "
+                "--unchecked"
             )
 
 

@@ -1,5 +1,7 @@
 """Claims about model.py: plain PyTorch that computes what the network computes."""
 
+import copy
+import io
 import random
 import re
 import subprocess
@@ -281,3 +283,66 @@ def test_a_space_with_code_is_refused_where_code_is_not_trusted(tmp_path) -> Non
     (tmp_path / "own.grammar").write_text(NET)
     with pytest.raises(GrammarError, match="trust"):
         Grammar.load(tmp_path / "own.grammar", trust_code=False)
+
+
+def test_a_plain_model_with_classes_is_pickled_and_copied() -> None:
+    network = shaken(Network(sample(Grammar.parse(BLOCKS), random.Random(0), input=(3, 16, 16))))
+    model, x = plain(network), torch.randn(2, 3, 16, 16)
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    back = torch.load(buffer, weights_only=False)
+    with torch.no_grad():
+        assert torch.equal(back(x), model(x))
+        assert torch.equal(copy.deepcopy(model)(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "net = a_b a\na_b = c c\na = b_c b_c\nc = conv(8) batchnorm\nb_c = conv(8) batchnorm\n",
+        "net = a_b a__b\na_b = c c\na__b = c c\nc = conv(8) batchnorm relu\n",
+        "net = valueError{2} super{2} forward{2}\nvalueError = conv(8) batchnorm\n"
+        "super = conv(4) batchnorm\nforward = conv(6) relu\n",
+    ],
+)
+def test_names_of_rules_may_be_odd_and_alike(text: str) -> None:
+    network = shaken(Network(sample(Grammar.parse(text), random.Random(0), input=(3, 8, 8))))
+    assert gap(network) <= 1e-6
+    assert "class ValueError(" not in model_source(network.plan, title="odd")
+
+
+CLASHING = """
+import torch
+from torch import nn
+
+
+class Attn(nn.Module):
+    def __init__(self, shape, nn: int = 3, super: int = 1):
+        from torch.nn import Conv2d
+
+        torch.nn.Module.__init__(self)
+        self.proj = Conv2d(shape[0], shape[0], nn, padding=nn // 2)
+
+    def forward(self, x):
+        return self.proj(x)
+
+
+class Proj(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape[0], 1, 1))
+
+    def forward(self, x):
+        return x * self.weight
+"""
+
+
+def test_names_of_a_users_operators_may_clash_with_those_of_parts(tmp_path: Path) -> None:
+    (tmp_path / "clash.py").write_text(CLASHING)
+    uses = f"use {tmp_path}/clash.py:Attn as attn\nuse {tmp_path}/clash.py:Proj as attn_proj\n"
+    for rule in ("blk(n) = attn(nn=n) attn_proj relu", "blk(n) = attn(nn=n) batchnorm relu"):
+        text = f"{uses}net = conv(8) blk(3) blk(5)\n{rule}\n"
+        grammar = Grammar.parse(text, trust_code=True)
+        network = shaken(Network(sample(grammar, random.Random(0), input=(3, 8, 8))))
+        assert gap(network) <= 1e-6

@@ -29,7 +29,7 @@ def test_the_page_draws_what_shared_weights_and_retrained_networks_learned(tmp_p
     assert [step for step, _ in losses] == list(range(2, 121, 2))
     retrain_trials(run.folder, [run.pick()], Retraining(epochs=4.0))
     shared, net = curves(run)
-    assert shared["words"].startswith("The training loss fell from ")
+    assert shared["words"].startswith("The training loss went from ")
     assert shared["path"].count("L") == len(losses) - 1
     assert net["path"].count("L") == 3
     page = report(run).read_text(encoding="utf-8")

@@ -31,6 +31,26 @@ def test_the_site_that_decides_comes_first_and_its_best_label_too() -> None:
     assert all(site.told < 0.1 for site in others)
 
 
+def test_a_value_that_is_no_number_is_passed_over(tmp_path: Path) -> None:
+    grammar, rng = Grammar.load("mobile"), random.Random(5)
+    words = {"space": "mobile", "tasks": ("digits",), "objectives": ("accuracy", "flops")}
+    create(tmp_path / "run", Settings.of(words), grammar)
+    with Archive.create(tmp_path / "run") as archive:
+        for number in range(30):
+            derivation = sample(grammar, rng, input=(1, 8, 8))
+            best = float(derivation.by_site["stage.0:c"] == "c=16") if number else float("nan")
+            figures = (
+                Measurement("accuracy", best, "fraction", "digits", "valid", "shared", 1),
+                Measurement("flops", float(number), "FLOPs", evaluator="arithmetic"),
+            )
+            texts = {"": str(derivation)}
+            archive.record(Trial(number, f"{number:08x}", texts, "finished", measurements=figures))
+    run = load(tmp_path / "run")
+    said = matters(run, run.trials, run.front())
+    assert said is not None
+    assert said["sites"][0].name == "stage.0:c"
+
+
 def test_what_tells_nothing_is_told_to_tell_nothing() -> None:
     rng = random.Random(1)
     shares = [omega([[rng.gauss(0, 1) for _ in range(20)] for _ in range(4)]) for _ in range(200)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ import pytest
 
 import nas.report
 from nas.archive import Archive, Measurement, Trial
-from nas.grammar import Grammar
+from nas.grammar import Grammar, sample
 from nas.report import report
 from nas.search import Run, Settings, load
 from nas.search.folder import create
@@ -237,6 +238,35 @@ def test_what_was_retrained_has_a_front_of_its_own_beside_the_estimates(tmp_path
     assert page.data["fronts"][1]["objectives"] == [["test_accuracy", -1], ["flops", 1]]
     alone = read(made(tmp_path / "other", [both[0], trial(2, 0.99, 9e6)]))
     assert "What was retrained" not in alone.said
+
+
+def test_what_was_retrained_is_drawn_however_many_trials_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nas.report.page, "DRAWN", 10)
+    found = metric("accuracy", 0.5, "digits", "test", "retrained")
+    trials = [trial(number, 0.9 - number / 1000, 1e5 + number) for number in range(100)]
+    for number in (43, 57):
+        known = trials[number]
+        trials[number] = replace(known, measurements=(*known.measurements, found))
+    data = read(made(tmp_path / "run", trials)).data
+    ids = [detail["id"] for detail in data["trials"]]
+    assert [ids[i] for i in data["fronts"][1]["members"]] == [f"{43:08x}"]
+    assert data["thinned"]
+
+
+def test_what_is_no_number_leaves_the_page_as_it_is(tmp_path: Path) -> None:
+    grammar = Grammar.parse("net = identity output(coarse)\n", name="mobile")
+    odd = str(sample(grammar, random.Random(0), input=(1, 8, 8)))
+    one = trial(0, 0.9, 1e5, derivations={"": odd})
+    spread = Measurement("latency_ms", 0.1, "ms", evaluator="clock", device=CLOCK, spread=math.nan)
+    one = replace(one, measurements=(*one.measurements, spread))
+    settings = Settings.of({"space": "mobile", "tasks": ("digits",)})
+    create(tmp_path / "run", settings, grammar)
+    with Archive.create(tmp_path / "run") as archive:
+        archive.record(one)
+    data = read(load(tmp_path / "run")).data  # which holds no constant that is no JSON
+    assert [row[0] for row in data["trials"][0]["network"]["rows"]] == ["heads of the tasks"]
 
 
 def test_spreads_are_bars_on_the_front(page: Reader) -> None:

@@ -78,6 +78,17 @@ def test_a_taught_network_comes_nearer_to_its_teachers_answers(
     assert distance(taught, "taught") < distance(Retraining(epochs=2, seed=5), "alone")
 
 
+def test_seeds_begin_with_what_there_was_before_any_retraining(
+    folder: Path, tmp_path: Path
+) -> None:
+    net = copied(folder, tmp_path / "net")
+    first, _ = retrain(net, Retraining(epochs=2.0))
+    retrain_seeds(net, 2, Retraining(epochs=0.5))
+    assert load(net)[3]["test_before"]["digits_accuracy"] == next(
+        m.value for m in first if m.name == "accuracy"
+    )
+
+
 def test_a_teacher_of_something_else_is_refused(folder: Path) -> None:
     with pytest.raises(ExportError, match="a teacher is for a task of that name"):
         teacher_of(Retraining(teacher=folder / "net"), [Task.load("scenes-classify")], "cpu")
@@ -122,5 +133,9 @@ def test_seeds_say_how_much_chance_matters_and_the_best_by_validation_is_kept(
     assert result.exit_code == 0, result.output
     assert "deviation" in result.output
     assert before == {one: (one / "weights.safetensors").read_bytes() for one in nets}
+    recipe = net / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("momentum = 0.9", "momentum = 0.8"))
+    retrain_seeds(net, 2, Retraining(epochs=1.0))
+    assert before[nets[0]] != (nets[0] / "weights.safetensors").read_bytes()
     retrain(net, Retraining(epochs=0.5))
     assert "seeds" not in (net / "card.md").read_text()
