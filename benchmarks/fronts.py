@@ -212,7 +212,13 @@ def main() -> None:
         figure=said(rows),
         rows=rows,
         seeds=list(range(words.seeds)),
+        **({} if "supernet" in words.problems else {"space": "tables", "words": command(words)}),
     )
+
+
+def command(words: argparse.Namespace) -> str:
+    """The words of a call for tables alone, whose rows lie in a file of their own."""
+    return f"--problems {' '.join(words.problems)} --samplers {' '.join(words.samplers)}"
 
 
 def row(problem: str, sampler: str, runs: Sequence[Any]) -> dict[str, Any]:
