@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+MANY = 1_000  # points, beyond which all fronts at once are quicker than one after the other
+
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether a is nowhere larger than b and somewhere smaller (minimisation)."""
@@ -32,11 +34,31 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
 def sorted_fronts(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
     """Indices front by front: what none dominates, then what none dominates of the rest, and so on.
     Points with NaN are on none."""
+    if len(points) > MANY:
+        yield from _sorted_many(points)
+        return
     left = list(range(len(points)))
     while front := [left[i] for i in nondominated([points[i] for i in left])]:
         yield front
         gone = set(front)
         left = [i for i in left if i not in gone]
+
+
+def _sorted_many(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
+    """The same at once: a point's front is the one after the last of those that dominate it, all of
+    which come before it where points are sorted."""
+    import numpy as np
+
+    array = np.asarray(points, dtype=float).reshape(len(points), -1)
+    kept = np.flatnonzero(~np.isnan(array).any(axis=1))
+    order = kept[np.lexsort(array[kept].T[::-1])]
+    rows, fronts = array[order], np.zeros(len(order), dtype=int)
+    for i, row in enumerate(rows):
+        dominating = (rows[:i] <= row).all(axis=1) & (rows[:i] < row).any(axis=1)
+        if dominating.any():
+            fronts[i] = fronts[:i][dominating].max() + 1
+    for number in range(fronts.max(initial=-1) + 1):
+        yield sorted(order[fronts == number].tolist())
 
 
 def beyond_noise(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nas.dominance
 from nas.archive import Measurement, Trial
 from nas.dominance import beyond_noise, crowding, dominates, growth, hypervolume, nondominated
 from nas.front import Limit, Objective, ParetoFront
@@ -84,6 +85,23 @@ def test_hypervolume_equals_inclusion_exclusion(
 ) -> None:
     reference = tuple(corner[: len(points[0])])
     assert hypervolume(points, reference) == inclusion_exclusion(points, reference)
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda n: st.lists(
+            st.tuples(*[st.sampled_from([0.0, 1.0, 2.0, math.inf, math.nan])] * n),
+            min_size=1,
+            max_size=30,
+        )
+    )
+)
+def test_many_points_are_sorted_into_fronts_as_few_are(points: list[tuple[float, ...]]) -> None:
+    few = list(nas.dominance.sorted_fronts(points))
+    assert list(nas.dominance._sorted_many(points)) == few
+    assert sorted(itertools.chain(*few)) == [
+        i for i, point in enumerate(points) if not any(map(math.isnan, point))
+    ]
 
 
 def test_hypervolume_at_its_edges() -> None:

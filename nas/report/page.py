@@ -27,7 +27,7 @@ from nas.report.trust import trust
 from nas.search import Run
 
 PACKAGES = ("nas-engine", "python", "torch")
-DRAWN = 1_000  # trials that are drawn beside those of a front
+DRAWN = 800  # trials that are drawn beside those of a front
 NOTED = {
     "bank": "training shared weights",
     "scored": "calibrating",
