@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from nas.export import facts, save
 from nas.grammar import Grammar, derive
 from nas.network import Network
 from nas.retrain import Retraining, retrain, retrained
-from nas.retrain.tune import retrain_on_ray
+from nas.retrain.tune import _halving, retrain_on_ray
 from nas.search import RunError
 from nas.task import Task
 from nas.train import Recipe
@@ -59,24 +61,35 @@ def test_finalists_are_tune_trials_and_are_not_done_twice(
     assert sorted((tmp_path / "run").rglob("*")) == files
 
 
-def test_what_falls_behind_is_stopped_and_carries_on_if_it_is_asked_for(
-    cluster: None, tmp_path: Path
+def test_what_falls_behind_at_a_ninth_and_a_third_of_the_epochs_is_stopped(
+    nets: list[Path],
 ) -> None:
-    """Two networks of one channel beside one of sixteen, which every epoch is ahead."""
-    task, nets = Task.load("digits"), []
-    for index, width in enumerate((16, 1, 1)):
-        grammar = Grammar.parse(f"net = conv({width}) batchnorm relu output(coarse)")
-        derivation = derive(grammar, lambda site, options: 0, input=task.input)
-        network = Network(derivation, heads=[task], seed=index).eval()
-        nets.append(tmp_path / f"net{index}")
-        save(network, nets[-1], tasks=[task], recipe=Recipe(epochs=9), source={})
-    words: dict[str, Any] = {"on": "ray", "storage": tmp_path / "tune"}
-    done = retrain_on_ray(nets, asha=True, **words)
-    assert done[nets[0]]
-    stopped = [net for net in nets if not done[net]]
-    assert stopped
-    assert all((net / "training.safetensors").exists() for net in stopped)
-    assert values(retrain(stopped[0])[1])["accuracy"] < values(done[nets[0]])["accuracy"]
+    """Its rule, told of nine trainings in turn; none is stopped later, however far behind it is."""
+    scheduler = _halving(nets, Retraining(epochs=9.0))
+    trials = [SimpleNamespace(trial_id=str(number)) for number in range(9)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+
+    def said(number: int, epoch: float, merit: float) -> str:
+        facts = {"epoch": epoch, "merit": merit}
+        return str(scheduler.on_trial_result(None, trials[number], facts))
+
+    assert [said(n, 1.0, 0.9 - n / 100) for n in range(9)] == ["CONTINUE", *["STOP"] * 8]
+    assert said(0, 2.0, 0.1) == "CONTINUE"
+    assert [said(n, 3.0, n / 100) for n in (8, 7)] == ["CONTINUE", "STOP"]
+    assert [said(8, epoch, 0.0) for epoch in (4.0, 8.0, 9.0)] == ["CONTINUE"] * 3
+
+
+def test_with_asha_each_is_finished_or_may_go_on(
+    cluster: None, nets: list[Path], tmp_path: Path
+) -> None:
+    nets = [Path(shutil.copytree(net, tmp_path / net.name)) for net in nets]
+    words: dict[str, Any] = {"on": "ray", "storage": tmp_path / "tune", "asha": True}
+    done = retrain_on_ray(nets, Retraining(epochs=2.0), **words)
+    assert any(done.values())
+    assert all(done[net] or (net / "training.safetensors").exists() for net in nets)
+    with pytest.raises(RunError, match="say one of both"):
+        retrain_on_ray(nets, Retraining(train_on="train+valid"), **words)
 
 
 def test_a_trial_carries_on_and_one_that_fails_is_named_after_the_others(
