@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-MANY = 1_000  # points, beyond which all fronts at once are quicker than one after the other
-
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     """Whether a is nowhere larger than b and somewhere smaller (minimisation)."""
@@ -33,23 +31,14 @@ def nondominated(points: Sequence[Sequence[float]]) -> list[int]:
 
 def sorted_fronts(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
     """Indices front by front: what none dominates, then what none dominates of the rest, and so on.
-    Points with NaN are on none."""
-    if len(points) > MANY:
-        yield from _sorted_many(points)
-        return
-    left = list(range(len(points)))
-    while front := [left[i] for i in nondominated([points[i] for i in left])]:
-        yield front
-        gone = set(front)
-        left = [i for i in left if i not in gone]
+    Points with NaN are on none.
 
-
-def _sorted_many(points: Sequence[Sequence[float]]) -> Iterator[list[int]]:
-    """The same at once: a point's front is the one after the last of those that dominate it, all of
-    which come before it where points are sorted."""
+    A point's front is the one after the last of those that dominate it, all of which come before it
+    where points are sorted.
+    """
     import numpy as np
 
-    array = np.asarray(points, dtype=float).reshape(len(points), -1)
+    array = np.asarray(points, dtype=float).reshape(len(points), len(points[0]) if points else 1)
     kept = np.flatnonzero(~np.isnan(array).any(axis=1))
     order = kept[np.lexsort(array[kept].T[::-1])]
     rows, fronts = array[order], np.zeros(len(order), dtype=int)

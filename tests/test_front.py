@@ -13,9 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import nas.dominance
 from nas.archive import Measurement, Trial
-from nas.dominance import beyond_noise, crowding, dominates, growth, hypervolume, nondominated
+from nas.dominance import (
+    beyond_noise,
+    crowding,
+    dominates,
+    growth,
+    hypervolume,
+    nondominated,
+    sorted_fronts,
+)
 from nas.front import Limit, Objective, ParetoFront
 
 inf, nan = math.inf, math.nan
@@ -96,12 +103,12 @@ def test_hypervolume_equals_inclusion_exclusion(
         )
     )
 )
-def test_many_points_are_sorted_into_fronts_as_few_are(points: list[tuple[float, ...]]) -> None:
-    few = list(nas.dominance.sorted_fronts(points))
-    assert list(nas.dominance._sorted_many(points)) == few
-    assert sorted(itertools.chain(*few)) == [
-        i for i, point in enumerate(points) if not any(map(math.isnan, point))
-    ]
+def test_fronts_are_what_none_dominates_of_what_is_left(points: list[tuple[float, ...]]) -> None:
+    fronts, left = list(sorted_fronts(points)), list(range(len(points)))
+    for front in fronts:
+        assert front == [left[i] for i in nondominated([points[i] for i in left])]
+        left = [i for i in left if i not in front]
+    assert all(any(map(math.isnan, points[i])) for i in left)
 
 
 def test_hypervolume_at_its_edges() -> None:

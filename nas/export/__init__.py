@@ -5,7 +5,8 @@ network, tasks, recipe, source = load(Path("net"))
 to_onnx(Path("net"))                       # net/model.onnx, checked against torch
 """
 
-from nas.export.code import ExportError, model_source
+from nas.export.code import model_source
+from nas.export.error import ExportError
 from nas.export.folder import facts, load, note, save, save_weights
 from nas.export.integers import InIntegers, to_int8
 from nas.export.label import Teacher, label, module_teacher, network_teacher

@@ -62,8 +62,7 @@ class Classes:
             first_argument = [ast.Constant(value) for value in numbers[:1]]
             words = zip(parameters.names[1:], numbers[1:], strict=True)
             rest = [ast.keyword(word, ast.Constant(value)) for word, value in words]
-            made = ast.Call(ast.Name(name), list[ast.expr](first_argument), rest)
-            run.become(made)
+            run.become(ast.Call(ast.Name(name), list[ast.expr](first_argument), rest))
         self.signatures[name] = parameters.names
         self.own.add(name)
         title = f"{first.rule} of the search space, of which there are {len(members)}."
@@ -88,9 +87,9 @@ class Classes:
             base = chain[0].name.removesuffix("_0") if chain else ""
             if len(chain) > 1 and base not in names and _is_attribute(base):
                 modules = [line.module for line in chain if line.module]
-                made = ast.Call(expression("nn.Sequential"), modules, [])
+                sequence = short(ast.Call(expression("nn.Sequential"), modules, []))
                 ends = chain[0].inputs, chain[-1].outputs
-                chained.append(Line(base, short(made), "{m}({0})", *ends, chain[0].place))
+                chained.append(Line(base, sequence, "{m}({0})", *ends, chain[0].place))
                 i += len(chain)
             else:
                 chained.append(lines[i])
@@ -165,11 +164,11 @@ class _Run:
         self.results = [value for value in inner if read[value] > within[value]]
         self.key = tuple(rows), tuple(number[value] for value in self.results)
 
-    def become(self, made: ast.Call) -> None:
-        """Be an instance of a class."""
+    def become(self, making: ast.Call) -> None:
+        """Be an instance of a class, which that call makes."""
         call = ", ".join(f"{{{i}}}" for i in range(len(self.given)))
         ends = tuple(self.given), tuple(self.results)
-        self.instance = Line(self.flat, made, f"{{m}}({call})", *ends, self.prefix[:-1])
+        self.instance = Line(self.flat, making, f"{{m}}({call})", *ends, self.prefix[:-1])
 
     def class_text(
         self, name: str, title: str, parameters: Parameters, taken: Iterable[str]

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from nas.export.classes import Classes
-from nas.export.helpers import OWN_IMPORTS, PARTS, ExportError, Helpers
+from nas.export.helpers import OWN_IMPORTS, PARTS, Helpers
 from nas.export.lines import Line, assignment, codes_of, lines_of, making, method, variables
 from nas.op import Shape
 from nas.plan import Plan
-
-__all__ = ["ExportError", "model_source"]
 
 
 def model_source(plan: Plan, *, title: str, beside: Sequence[str] = ()) -> str:

@@ -11,7 +11,7 @@ from math import inf, isfinite, isnan
 from pathlib import Path
 
 from nas.archive import Measurement
-from nas.export.helpers import ExportError
+from nas.export.error import ExportError
 from nas.files import write
 from nas.task import METRICS, TARGETS, Task
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from nas.export.error import ExportError
 from nas.op import Code
 
 OWN_IMPORTS = {
@@ -23,10 +24,6 @@ PARTS = (
     *("Model", "load", "prepare", "CLASSES", "PREPARATIONS", "open_picture", "_middle"),
     *("open_sound", "spectrum", "spectrum1", "spectrum2", "SPECTRA"),
 )
-
-
-class ExportError(ValueError):
-    """A network that cannot leave as asked; the message names the value, the rule and the fix."""
 
 
 class Helpers:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nas.evaluate import Conditions, Fidelity
 from nas.evaluate.scoring import scores, statistics_inputs
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.export.folder import load
 from nas.export.onnx import Plain, as_plain, teaching
 from nas.export.preparing import preparing_onnx

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.events import Listener, Progress, silent
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.export.folder import load
 from nas.plan import run
 from nas.task import TARGETS, Task

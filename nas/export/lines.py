@@ -50,12 +50,12 @@ def lines_of(plan: Plan, codes: Sequence[Code]) -> tuple[list[Line], dict[int, i
             same[step.outputs[0]] = inputs[0]
             continue
         module = ast.parse(code.module, mode="eval").body if code.module else None
-        lines.append(Line(step.name, module, code.call, inputs, step.outputs, _place(step)))
+        lines.append(Line(step.name, module, code.call, inputs, step.outputs, place_of(step)))
     return lines, same
 
 
-def _place(step: Step) -> tuple[str, ...]:
-    """The path of a step, its operator left out."""
+def place_of(step: Step) -> tuple[str, ...]:
+    """The rules that a step stands in, its operator left out."""
     *folder, last = step.slot.partition(":")[0].split("/")
     if folder:
         return tuple(folder)

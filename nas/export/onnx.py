@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.events import Listener, Told
+from nas.export.error import ExportError
 from nas.export.folder import MODEL, load
-from nas.export.helpers import ExportError
 from nas.export.judge import judge
 from nas.export.plain import difference, outputs, plain
 from nas.export.preparing import Raw, one_preparation, preparing_onnx

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.export.folder import load
 from nas.files import write
 from nas.network import Network

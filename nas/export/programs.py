@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.export.helpers import ExportError
+from nas.export.error import ExportError
 from nas.export.judge import judge
 from nas.export.onnx import BATCHES, Named, check, dynamic, plain_of, quiet, teaching, written
 from nas.files import write
@@ -72,11 +72,11 @@ def to_openvino(
         return {name: torch.from_numpy(results[name].copy()) for name in taken.names}
 
     check(target, "OpenVINO", runs, taken, BATCHES)
-    with tempfile.TemporaryDirectory(prefix="nas-") as made:
-        openvino.save_model(model, Path(made) / "model.xml", compress_to_fp16=False)
+    with tempfile.TemporaryDirectory(prefix="nas-") as scratch:
+        openvino.save_model(model, Path(scratch) / "model.xml", compress_to_fp16=False)
         target.mkdir(exist_ok=True)
         for name in ("model.bin", "model.xml"):
-            write(target / name, (Path(made) / name).read_bytes())
+            write(target / name, (Path(scratch) / name).read_bytes())
     if tested:
         judge(target, runs, taken)
     return target / "model.xml"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.train import OPTIMIZERS, Recipe
 from nas.train.balance import METHODS
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.task import METRICS, TARGETS, Head, Splits, Task
 from nas.task.augment import AUGMENTATIONS
 from nas.task.preparation import Preparation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
 import keyword
 from collections.abc import Collection, Mapping, Sequence
@@ -78,18 +77,18 @@ class Parameters:
         numbers: Sequence[Sequence[int]],
         taken: Collection[str],
     ):
-        self.taken = {*taken, *dir(builtins), "self", "nn"}
+        self.taken = {*taken, "self"}
         columns = list(zip(*numbers, strict=True))
         self.fillings = dict[str, ast.expr]()
         self.names = list[str]()
         by_column = dict[tuple[int, ...], str]()
         for i, column in enumerate(columns):
             module, argument = holes[i]
-            half = self._half(i, holes, columns)
+            kernel = self._kernel_of(i, holes, columns)
             if len(set(column)) == 1:
                 self.fillings[f"__hole{i}"] = ast.Constant(column[0])
-            elif half:
-                self.fillings[f"__hole{i}"] = expression(f"{by_column[columns[half - 1]]} // 2")
+            elif kernel:
+                self.fillings[f"__hole{i}"] = expression(f"{by_column[kernel]} // 2")
             else:
                 if column not in by_column:
                     same = [j for j, other in enumerate(columns) if other == column]
@@ -102,8 +101,10 @@ class Parameters:
         self.arguments = [[column[j] for column in by_column] for j in range(len(numbers))]
 
     @staticmethod
-    def _half(i: int, holes: Sequence[Hole], columns: Sequence[tuple[int, ...]]) -> int | None:
-        """One more than the number of the kernel whose half a padding is, None where it is none."""
+    def _kernel_of(
+        i: int, holes: Sequence[Hole], columns: Sequence[tuple[int, ...]]
+    ) -> tuple[int, ...] | None:
+        """The column of the kernel whose half a padding is, None where it is none."""
         module, argument = holes[i]
         if argument != "padding":
             return None
@@ -112,7 +113,7 @@ class Parameters:
                 continue
             pairs = zip(columns[j], columns[i], strict=True)
             if all(kernel % 2 and padding == kernel // 2 for kernel, padding in pairs):
-                return j + 1
+                return columns[j]
         return None
 
     def _name(self, module: str, argument: str, ends: bool) -> str:
@@ -120,8 +121,8 @@ class Parameters:
         of the last module too."""
         name = SHORT.get(argument, argument)
         if argument in CHANNELS:
-            next_one = "out_channels" if ends else "hidden"
-            name = next_one if "channels" in self.names else "channels"
+            further = "out_channels" if ends else "hidden"
+            name = further if "channels" in self.names else "channels"
         base, number = name if name.isidentifier() else "size", 2
         name = base
         others = {*self.names, *self.taken, module}

@@ -11,6 +11,7 @@ from typing import Any
 
 import networkx as nx
 
+from nas.export.lines import place_of
 from nas.op import Shape
 from nas.plan import Plan, Step
 from nas.plan.memory import alive
@@ -51,7 +52,7 @@ class Block:
 def blocks_of(plan: Plan) -> list[Block]:
     """The blocks of a plan: by the innermost rules by which there are at most two dozen, and at
     least by the outermost."""
-    places = [_place(step) for step in plan.steps]
+    places = [place_of(step) or (step.name,) for step in plan.steps]
     deepest = max(map(len, places), default=0)
     blocks = _at(plan, places, 1)
     for depth in range(2, deepest + 1):
@@ -60,11 +61,6 @@ def blocks_of(plan: Plan) -> list[Block]:
             break
         blocks = finer
     return blocks
-
-
-def _place(step: Step) -> tuple[str, ...]:
-    path = step.slot.partition(":")[0].split("/")
-    return tuple(path[:-1]) or (re.split(r"\.(?!\d)", path[-1])[0],)
 
 
 def _at(plan: Plan, places: Sequence[tuple[str, ...]], depth: int) -> list[Block]:

@@ -30,7 +30,7 @@ def details(
     columns: Sequence[str],
 ) -> list[dict[str, Any] | None]:
     """What a click on a point shows, a trial each; None for one that failed."""
-    grammar = _grammar(run)
+    grammar, trust = _grammar(run), run.trust
     whose = dict[str, list[str]]()
     for task, front in fronts.items():
         for trial in front.trials:
@@ -38,30 +38,36 @@ def details(
     chosen = set(whose)
     spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
     blocked = set([trial.id for trial in trials if trial.id in chosen][:DRAWN_NETWORKS])
-    return [
-        {
-            "id": trial.id,
-            "number": trial.number,
-            "seconds": text.duration(trial.seconds),
-            "front": trial.id in chosen,
-            "columns": _measured(trial, names),
-            "values": _values(trial, columns),
-            "derivations": list(trial.derivations.items()),
-            "operators": [_operators(text_of, grammar) for text_of in trial.derivations.values()]
-            if trial.id in spelled
-            else [],
-            "network": _network(trial, grammar) if trial.id in blocked else None,
-            "commands": text.commands(
-                run.folder,
-                trial.id,
-                run.trust,
-                whose.get(trial.id, list(fronts)) if run.settings.per_task else [""],
-            ),
-        }
-        if trial.state == "finished"
-        else None
-        for trial in trials
-    ]
+    listed = list[dict[str, Any] | None]()
+    for trial in trials:
+        if trial.state != "finished":
+            listed.append(None)
+            continue
+        looked = trial.id in spelled or trial.id in blocked
+        read = [_read(t, grammar) if looked else None for t in trial.derivations.values()]
+        shown = trial.id in blocked and "" in trial.derivations
+        listed.append(
+            {
+                "id": trial.id,
+                "number": trial.number,
+                "seconds": text.duration(trial.seconds),
+                "front": trial.id in chosen,
+                "columns": _measured(trial, names),
+                "values": _values(trial, columns),
+                "derivations": list(trial.derivations.items()),
+                "operators": [derivation.network_text if derivation else "" for derivation in read]
+                if trial.id in spelled
+                else [],
+                "network": _network(trial, read[0]) if shown else None,
+                "commands": text.commands(
+                    run.folder,
+                    trial.id,
+                    trust,
+                    whose.get(trial.id, list(fronts)) if run.settings.per_task else [""],
+                ),
+            }
+        )
+    return listed
 
 
 def _grammar(run: Run) -> Grammar | None:
@@ -72,26 +78,24 @@ def _grammar(run: Run) -> Grammar | None:
         return None
 
 
-def _operators(derivation: str, grammar: Grammar | None) -> str:
+def _read(text_of: str, grammar: Grammar | None) -> Derivation | None:
+    """A derivation; None where the space, or it, cannot be read."""
     if grammar is None:
-        return ""
-    try:
-        return Derivation.read(derivation, grammar).network_text
-    except GrammarError:
-        return ""
-
-
-def _network(trial: Trial, grammar: Grammar | None) -> dict[str, Any] | None:
-    """A trial's network by its blocks, heads left out; None where the space cannot be read, a trial
-    has an architecture for each task, or it is too large to be looked at."""
-    if grammar is None or "" not in trial.derivations:
         return None
     try:
-        derivation = Derivation.read(trial.text, grammar)
-        if derivation.size > LARGEST:
-            return None
+        return Derivation.read(text_of, grammar)
+    except GrammarError:
+        return None
+
+
+def _network(trial: Trial, derivation: Derivation | None) -> dict[str, Any] | None:
+    """A trial's network by its blocks, heads left out; None where its derivation was not read, or
+    is too large to be looked at."""
+    if derivation is None or derivation.size > LARGEST:
+        return None
+    try:
         planned = plan(derivation)
-    except (GrammarError, ShapeError):
+    except ShapeError:
         return None
     blocks = blocks_of(planned)
     rows = table(planned, blocks)

@@ -106,7 +106,7 @@ def _bars(trials: Sequence[Trial], y: str, x: str) -> dict[str, Any]:
     bars = dict[str, Any]()
     for side, name in (("error_y", y), ("error_x", x)):
         newest = [trial.newest().get(name) for trial in trials]
-        spreads = [one.spread if one and one.spread else 0.0 for one in newest]
+        spreads = [known.spread if known and known.spread else 0.0 for known in newest]
         spreads = [spread if math.isfinite(spread) else 0.0 for spread in spreads]
         if any(spreads):
             bars[side] = {"type": "data", "array": spreads, "thickness": 1, "width": 0}

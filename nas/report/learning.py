@@ -30,11 +30,9 @@ def curves(run: Run) -> list[dict[str, Any]]:
         smooth = [mean(values[max(0, i - SMOOTHED + 1) : i + 1]) for i in range(len(values))]
         words = (
             f"The training loss went from {digits(smooth[0])} to {digits(smooth[-1])} in "
-            f"{losses[-1][0]:,.0f} steps"
+            f"{losses[-1][0]:,.0f} steps."
         )
-        if smooth[-1] < smooth[len(smooth) // 2] * 0.95:
-            words += ", and was still falling in their second half: longer training may pay"
-        drawn.append(_drawing("Shared weights", [s for s, _ in losses], smooth, f"{words}."))
+        drawn.append(_drawing("Shared weights", [step for step, _ in losses], smooth, words))
     nets = run.folder / "nets"
     folders = sorted(nets.iterdir()) if nets.is_dir() and not nets.is_symlink() else []
     for folder in folders:

@@ -6,13 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
-from nas.front import Objective, ParetoFront
+from nas.front import Limit, Objective, ParetoFront
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
 from nas.report import text
@@ -40,16 +40,26 @@ RETRAINED = {
 MEANS = {**{e.name: e.means for e in EVALUATORS.values()}, **RETRAINED, **MEANINGS}
 
 
+class Shown(NamedTuple):
+    """A front with its figures and table: its title, the task it is of ("" for all together), and
+    the limits that it keeps."""
+
+    title: str
+    task: str
+    front: ParetoFront
+    limits: Sequence[Limit]
+
+
 def render(run: Run) -> str:
     """The page as HTML. It is whole: it asks for nothing from anywhere, and works from a file."""
     trials, fronts = run.trials, run.fronts()
     names = Names.of(run, trials, fronts.values())
-    titled = [
-        (f"The front for {name}" if name else "The front", name, front)
-        for name, front in fronts.items()
+    shown = [
+        Shown(f"The front for {task}" if task else "The front", task, front, run.aim(task).limits)
+        for task, front in fronts.items()
     ]
-    titled += _retrained(run, trials)
-    chosen = {trial.id for _, _, front in titled for trial in front.trials}
+    shown += _retrained(run, trials)
+    chosen = {trial.id for entry in shown for trial in entry.front.trials}
     drawn = _thinned(trials, chosen)
     here = Environment(
         loader=PackageLoader("nas.report", ""),
@@ -58,18 +68,15 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [
-        _section(number, title, name, front, run, drawn, names)
-        for number, (title, name, front) in enumerate(titled)
-    ]
-    columns = _columns(drawn, [front for _, _, front in titled], names)
+    sections = [_section(number, entry, drawn, names) for number, entry in enumerate(shown)]
+    columns = _columns(drawn, [entry.front for entry in shown], names)
     data = {
         "trials": details(run, drawn, fronts, names, [name for name, *_ in columns]),
         "figures": [section.pop("figures") for section in sections],
-        "first": [front.trials[0].id if front.trials else None for _, _, front in titled],
+        "first": [e.front.trials[0].id if e.front.trials else None for e in shown],
         "columns": columns,
         "thinned": len(drawn) < len(trials),
-        "fronts": [_rule(name, front, run, drawn) for _, name, front in titled],
+        "fronts": [_rule(entry, drawn) for entry in shown],
     }
     return here.get_template("page.html").render(
         space=_space(run),
@@ -107,11 +114,11 @@ def render(run: Run) -> str:
     )
 
 
-def _retrained(run: Run, trials: Sequence[Trial]) -> list[tuple[str, str, ParetoFront]]:
-    """The fronts of what was retrained, by the test split and FLOPs: title, aim and front of each
+def _retrained(run: Run, trials: Sequence[Trial]) -> list[Shown]:
+    """The fronts of what was retrained, by the test split and FLOPs, whatever the limits: of each
     task of which two trials and more were."""
     known = {name for trial in trials for name in trial.columns()}
-    alone, titled = len(run.named) == 1, list[tuple[str, str, ParetoFront]]()
+    alone, shown = len(run.named) == 1, list[Shown]()
     for task in run.named:
         prefix = "" if alone else task.name.replace("-", "_") + "_"
         column = f"{prefix}test_{task.metric}"
@@ -120,8 +127,8 @@ def _retrained(run: Run, trials: Sequence[Trial]) -> list[tuple[str, str, Pareto
             objectives = [Objective.named(name, known) for name in (column, "flops")]
             aim = task.name if run.settings.per_task else ""
             title = "What was retrained, on the test split" + ("" if alone else f": {task.name}")
-            titled.append((title, aim, ParetoFront.of(tested, objectives)))
-    return titled
+            shown.append(Shown(title, aim, ParetoFront.of(tested, objectives), ()))
+    return shown
 
 
 def _columns(
@@ -137,20 +144,20 @@ def _columns(
     ]
 
 
-def _rule(task: str, front: ParetoFront, run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
+def _rule(shown: Shown, trials: Sequence[Trial]) -> dict[str, Any]:
     """By what a front is chosen, from which trials, and which are on it: objectives with the sign
     by which less is better, trials by their place among those drawn."""
     place = {trial.id: i for i, trial in enumerate(trials)}
-    asked, limits = [objective.name for objective in front.objectives], run.aim(task).limits
+    asked = [objective.name for objective in shown.front.objectives]
     return {
-        "objectives": [(o.name, -1 if o.maximize else 1) for o in front.objectives],
+        "objectives": [(o.name, -1 if o.maximize else 1) for o in shown.front.objectives],
         "candidates": [
             place[trial.id]
             for trial in _finished(trials)
             if all(math.isfinite(trial.columns().get(name, math.nan)) for name in asked)
-            and all(limit.keeps(trial.columns()) for limit in limits)
+            and all(limit.keeps(trial.columns()) for limit in shown.limits)
         ],
-        "members": [place[trial.id] for trial in front.trials],
+        "members": [place[trial.id] for trial in shown.front.trials],
     }
 
 
@@ -207,30 +214,24 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-def _section(
-    number: int,
-    title: str,
-    name: str,
-    front: ParetoFront,
-    run: Run,
-    trials: Sequence[Trial],
-    names: Names,
-) -> dict[str, Any]:
+def _section(number: int, shown: Shown, trials: Sequence[Trial], names: Names) -> dict[str, Any]:
     """A front: its figures by plane, and its table."""
-    limits = run.aim(name).limits
-    shown = [plane for plane in planes(front, trials) if _finished(trials)]
+    front = shown.front
+    looked_at = [plane for plane in planes(front, trials) if _finished(trials)]
     return {
         "number": number,
-        "name": name,
+        "name": shown.task,
         "size": len(front.trials),
-        "title": title,
+        "title": shown.title,
+        "limited": bool(shown.limits),
         "objectives": text.listed([names.label(objective.name) for objective in front.objectives]),
-        "ys": {y.name: names.label(y.name) for y, _ in shown},
-        "xs": {x: names.label(x) for _, x in shown},
+        "ys": {y.name: names.label(y.name) for y, _ in looked_at},
+        "xs": {x: names.label(x) for _, x in looked_at},
         "figures": {
-            f"{y.name} {x}": figure(front, trials, y, x, limits, names.label) for y, x in shown
+            f"{y.name} {x}": figure(front, trials, y, x, shown.limits, names.label)
+            for y, x in looked_at
         },
-        **_table(front, name, names),
+        **_table(front, shown.task, names),
     }
 
 

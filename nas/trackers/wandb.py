@@ -12,9 +12,8 @@ PROJECT = "nas"
 
 
 def wandb(folder: Path, place: str = "") -> Listener:
-    """Writes below `place`, by default the run's folder beside it in `wandb`; `wandb sync` sends
-    that. With WANDB_MODE=online it is sent as it goes. Raises ValueError where wandb is not
-    installed."""
+    """Writes below `place`, by default `wandb` beside the run's folder; `wandb sync` sends it. With
+    WANDB_MODE=online it is sent as it goes. Raises ValueError where wandb is not installed."""
     try:
         import wandb as tool
     except ImportError:

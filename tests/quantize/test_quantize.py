@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,18 +97,6 @@ def by_hand(graph: Graph, x: np.ndarray) -> np.ndarray:
     return np.asarray(values["coarse"])
 
 
-def saturates() -> bool:
-    """Whether ONNX Runtime's sums of two products of bytes may overflow 16 bits here: on x86 with
-    AVX2 and without VNNI (its documentation on quantization says so)."""
-    path = Path("/proc/cpuinfo")
-    flags = path.read_text(encoding="utf-8") if path.exists() else ""
-    return "avx2" in flags and "vnni" not in flags
-
-
-exact = pytest.mark.skipif(saturates(), reason="ONNX Runtime saturates in 16 bits on this CPU")
-
-
-@exact
 @pytest.mark.parametrize("low", [0, 50, 100])
 def test_the_runtime_computes_what_the_integers_say(low: int) -> None:
     made, x = network(), samples()
@@ -208,7 +195,6 @@ def test_what_lies_between_maps_runs(pool: str) -> None:
     assert float((ours - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()) < 0.06
 
 
-@exact
 @pytest.mark.parametrize("text", ["conv(4)", "linear(4) relu", "pool linear(3)", "conv(4) relu"])
 def test_networks_of_one_map_run(text: str) -> None:
     made, x = network(f"net = {text}"), samples(8)

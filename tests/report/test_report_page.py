@@ -236,6 +236,8 @@ def test_what_was_retrained_has_a_front_of_its_own_beside_the_estimates(tmp_path
     assert "What was retrained, on the test split" in page.said
     assert [front["members"] for front in page.data["fronts"]] == [[2, 1, 0], [0]]
     assert page.data["fronts"][1]["objectives"] == [["test_accuracy", -1], ["flops", 1]]
+    limited = read(made(tmp_path / "limited", both, limits=("flops=150k",)))
+    assert [front["candidates"] for front in limited.data["fronts"]] == [[0], [0, 1]]
     alone = read(made(tmp_path / "other", [both[0], trial(2, 0.99, 9e6)]))
     assert "What was retrained" not in alone.said
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from nas.cli import app
 from nas.evaluate.scoring import statistics_inputs
 from nas.export import save, to_int8
-from nas.export.code import ExportError
+from nas.export.error import ExportError
 from nas.grammar import Grammar, GrammarError, derive
 from nas.measure.runtime import RUNTIMES
 from nas.network import Network
