@@ -24,6 +24,7 @@ __all__ = [
     "live",
     "out",
     "show",
+    "show_answer",
     "show_front",
     "show_run",
     "show_trust",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from nas.archive import Trial
     from nas.front import ParetoFront
     from nas.search import Run
+    from nas.search.steer import Answer
 
 TRUST = {
     "tau": "τ",
@@ -45,6 +47,7 @@ TRUST = {
     "behind": "behind the best",
 }
 
+SELDOM = ("activations",)  # costs that another one tells well enough
 out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
@@ -141,6 +144,14 @@ def show_trust(facts: Mapping[str, Any]) -> None:
             f"ceiling, one seed with another: τ {estimate(task_facts['ceiling'])}\n", markup=False
         )
     out.print(printable(facts["verdict"]["says"]), markup=False, soft_wrap=True)
+
+
+def show_answer(answer: Answer) -> None:
+    """The network that preferences and a budget came to, and what is to be said of these."""
+    columns = [name for name in answer.columns if name not in SELDOM]
+    show([answer.columns], columns, "On the validation split")
+    if answer.note:
+        out.print(answer.note, markup=False, soft_wrap=True)
 
 
 def show_run(run: Run) -> None:

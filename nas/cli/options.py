@@ -72,6 +72,9 @@ Most = Annotated[
     list[str] | None, typer.Option("--max", help="At most, as latency_ms=1 or flops=2M.")
 ]
 Least = Annotated[list[str] | None, typer.Option("--min", help="At least, as accuracy=0.9.")]
+Prefer = Annotated[
+    str, typer.Option(help="What tasks are worth to you, as segment=0.7,classify=0.3.")
+]
 Layout = Annotated[
     str | None, typer.Option(help="Axes of your own arrays: nf, nhw, ncl, nlc, nchw, nhwc.")
 ]
@@ -96,6 +99,18 @@ def carry_on(folder: Path) -> str:
 def columns(text: str) -> list[str]:
     """Column names written with commas between."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def preferences(text: str) -> dict[str, float]:
+    """What tasks are worth, written as a=0.7,b=0.3; raises ValueError."""
+    worth = {}
+    for part in columns(text):
+        name, sign, number = part.rpartition("=")
+        try:
+            worth[name if sign else part] = float(number)
+        except ValueError:
+            raise ValueError(f"--prefer {part!r} is not like segment=0.7") from None
+    return worth
 
 
 def bound(text: str, sign: str) -> str:

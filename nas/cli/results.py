@@ -17,6 +17,7 @@ from nas.cli.options import (
     Most,
     NetFolder,
     On,
+    Prefer,
     Processes,
     Profiles,
     RunFolder,
@@ -24,8 +25,9 @@ from nas.cli.options import (
     app,
     bound,
     columns,
+    preferences,
 )
-from nas.terminal import live, show, show_front, show_fronts, show_trivial, told, write
+from nas.terminal import live, show, show_answer, show_front, show_fronts, show_trivial, told, write
 
 
 @app.command(
@@ -84,7 +86,8 @@ def report(run: RunFolder, trust_code: TrustCode = False) -> None:
 @app.command(
     epilog="Examples:\n\nnas extract runs/first --id 6d9e644c --to net\n\n"
     "nas extract runs/first --pick knee --max latency_ms=1 --to net\n\n"
-    "nas extract runs/each --task scenes-segment --to net     (for one of several tasks alone)"
+    "nas extract runs/each --task scenes-segment --to net     (for one of several tasks alone)\n\n"
+    "nas extract runs/steered --prefer scenes-segment=0.7,scenes-classify=0.3 --max flops=20M"
 )
 def extract(
     run: RunFolder,
@@ -95,6 +98,7 @@ def extract(
     max: Most = None,
     min: Least = None,
     task: Annotated[str, typer.Option(help="A network for one of several tasks alone.")] = "",
+    prefer: Prefer = "",
     to: Annotated[Path, typer.Option(help="The new folder.")] = Path("net"),
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Take it though it scores otherwise than it did.")
@@ -109,13 +113,43 @@ def extract(
         bounds = [bound(text, "<=") for text in max or ()] + [
             bound(text, ">=") for text in min or ()
         ]
-        taken = chosen.save(
-            id or chosen.pick(pick, bounds, task=task), to, task=task, checked=not unchecked
-        )
+        if prefer and id:
+            raise ValueError("--prefer chooses a network, and so does --id: leave one out")
+        if prefer:
+            answer = chosen.steer(preferences(prefer), bounds)
+            show_answer(answer)
+        wanted = answer if prefer else id or chosen.pick(pick, bounds, task=task)
+        taken = chosen.save(wanted, to, task=task, checked=not unchecked)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
         if not EVALUATORS[chosen.evaluator].keeps:
             write("its weights are fresh: this run trains candidates from scratch and keeps none")
         write(f"next: nas retrain {to} --epochs 20   ·   nas export {to} --onnx")
+
+
+@app.command(
+    epilog="Examples:\n\nnas steer runs/steered --prefer scenes-segment=0.7,scenes-classify=0.3\n\n"
+    "nas steer runs/steered --prefer scenes-classify=1 --max flops=5M --json"
+)
+def steer(run: RunFolder, prefer: Prefer = "", max: Most = None, as_json: Json = False) -> None:
+    """Show the network that preferences and a budget come to; at once, without a search. Where
+    nothing is preferred, all tasks alike are.
+
+    Of a run whose space has a decoder for each task, as the shipped `steered` has.
+    """
+    import json
+
+    from nas.search.steer import Steering
+
+    with told():
+        bounds = [bound(text, "<=") for text in max or ()]
+        answer = Steering.load(run).answer(preferences(prefer), bounds)
+        if as_json:
+            write(json.dumps({**answer.columns, "total": answer.total}))
+            return
+        show_answer(answer)
+        words = ["nas", "extract", str(run), *(["--prefer", prefer] if prefer else [])]
+        words += [word for text in max or () for word in ("--max", text)]
+        write(f"next: {shlex.join(words)} --to net")
 
 
 @app.command(

@@ -19,6 +19,7 @@ from nas.grammar.walk import Walk
 from nas.op import Shape, ShapeError
 
 Input = tuple[int, ...] | Shape
+Labels = tuple[tuple[str, str], ...]  # of some sites, in order, what was chosen
 
 
 class Chosen(NamedTuple):

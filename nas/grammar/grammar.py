@@ -80,8 +80,8 @@ class Grammar:
     def text(self) -> str:
         return self.written(self.rules.values())
 
-    def written(self, rules: Iterable[Rule]) -> str:
-        """The text of the space with rules in place of its own."""
+    def written(self, rules: Iterable[Rule | str]) -> str:
+        """The text of the space with rules in place of its own, the first its start."""
         uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
         helpers: dict[str, Rule] = {}
         seeds = []
@@ -89,9 +89,9 @@ class Grammar:
             start, *rest = network.rules.values()
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}
-        rules = [*rules, *seeds, *helpers.values()]
+        lines = map(str, [*rules, *seeds, *helpers.values()])
         policy = [f"share {self._share}"] if self._share else []
-        return "\n".join([*uses, *policy, *map(str, rules)]) + "\n"
+        return "\n".join([*uses, *policy, *lines]) + "\n"
 
     @property
     def share(self) -> str:

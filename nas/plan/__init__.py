@@ -6,6 +6,16 @@ A Network runs it on its own parameters, a subnet on views of a bank; costs and 
 from __future__ import annotations
 
 from nas.plan.plan import FLOAT, Plan, Precision, Step, run
-from nas.plan.writer import nontrivial, plan
+from nas.plan.writer import FEATURES, nontrivial, own_output, plan
 
-__all__ = ["FLOAT", "Plan", "Precision", "Step", "nontrivial", "plan", "run"]
+__all__ = [
+    "FEATURES",
+    "FLOAT",
+    "Plan",
+    "Precision",
+    "Step",
+    "nontrivial",
+    "own_output",
+    "plan",
+    "run",
+]

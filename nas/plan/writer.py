@@ -21,6 +21,7 @@ from nas.plan.plan import FLOAT, Plan, Precision, Step, alive
 if TYPE_CHECKING:
     from nas.task import Task
 
+FEATURES = "features"  # the name of the trunk's output that the decoders of tasks read
 LONGEST = 60  # letters of a step's name that is written out with its place
 RESERVED = frozenset(keyword.kwlist) | frozenset(
     """
@@ -39,12 +40,17 @@ RESERVED = frozenset(keyword.kwlist) | frozenset(
 
 
 def plan(
-    derivation: Derivation, input: Input | None = None, heads: Iterable[Task] | None = None
+    derivation: Derivation,
+    input: Input | None = None,
+    heads: Iterable[Task] | None = None,
+    *,
+    features: int | None = None,
 ) -> Plan:
     """The plan of a derivation, at its own input shape or another, with the heads of tasks.
 
-    What no result reads is left out. Raises ShapeError where the derivation does not fit the
-    input, ValueError where a head reads an output that the trunk does not name.
+    features: what the trunk names so is a result too, as it is with 0, else mapped linearly to so
+    many channels. What no result reads is left out. Raises ShapeError where the derivation does not
+    fit the input, ValueError where what is read is no output that the trunk names.
     """
     shape = derivation.input if input is None else Shape.of(input)
     writer = _Writer(shape)
@@ -52,7 +58,8 @@ def plan(
     outputs = writer.named or _unnamed(last)
     if heads is not None:
         attached = [(task, writer.head(task, outputs, derivation.grammar)) for task in heads]
-        outputs = {task.name: value for task, value in attached}
+        given = {} if features is None else {FEATURES: writer.mapped(outputs, features)}
+        outputs = {task.name: value for task, value in attached} | given
     steps = alive(writer.steps, outputs.values())
     return Plan(shape, steps, tuple(writer.shapes), outputs, writer.precision)
 
@@ -63,6 +70,11 @@ def _unnamed(values: Sequence[int]) -> dict[str, int]:
         return {"coarse": values[0]}
     named = {f"stream{i}": value for i, value in enumerate(values)}
     return {**named, "fine": values[0], "coarse": values[-1]}
+
+
+def own_output(task: str) -> str:
+    """The name of the output that a task's own decoder has."""
+    return "for_" + re.sub(r"\W", "_", task)
 
 
 @lru_cache(maxsize=256)
@@ -182,18 +194,39 @@ class _Writer:
         """Attach a task's head; what comes back is the value of its logits."""
         if isinstance(task, str):
             raise TypeError(f"heads are tasks: nas.Task.load({task!r}), not the name alone")
-        missing = [name for name in task.head.reads if name not in outputs]
+        reads, term = task.head.reads, task.head.term
+        if own_output(task.name) in outputs:
+            if not task.head.own and len(reads) > 1:
+                raise ValueError(
+                    f"the head of task {task.name!r} reads {', '.join(reads)}, and {grammar.name} "
+                    "has a decoder for the task, which has one result: give the head a term for "
+                    "that, as own"
+                )
+            reads, term = (own_output(task.name),), task.head.own or term
+        missing = [name for name in reads if name not in outputs]
         if missing:
             raise ValueError(
                 f"the head of task {task.name!r} reads {missing[0]!r}, and {grammar.name} names "
                 f"{', '.join(outputs)}: put output({missing[0]}) into the grammar, or let the "
                 "task's head read another"
             )
-        streams = [outputs[name] for name in task.head.reads]
+        streams = [outputs[name] for name in reads]
         space = [*task.input[1:], 1, 1]
-        head = _head_grammar(task.head.term, len(streams), len(task.classes), space[0], space[1])
+        head = _head_grammar(term, len(streams), len(task.classes), space[0], space[1])
         terms = derive_fixed(head, tuple(self.shapes[i] for i in streams))
         (value,) = self.write(terms, streams, scope=f"head/{task.name}/")
+        return value
+
+    def mapped(self, outputs: Mapping[str, int], channels: int) -> int:
+        """What the trunk names `features`, mapped to so many channels if any are asked for."""
+        if FEATURES not in outputs:
+            raise ValueError(f"the space names no output({FEATURES})")
+        value = outputs[FEATURES]
+        if channels:
+            term = "pointwise" if self.shapes[value].kind == "image" else "linear"
+            head = _head_grammar(f"{term}({channels})", 1, 0, 1, 1)
+            terms = derive_fixed(head, (self.shapes[value],))
+            (value,) = self.write(terms, [value], scope=f"{FEATURES}/")
         return value
 
 

@@ -1,21 +1,41 @@
-"""The search: proposals, evaluation here or on Ray, the archive as the only truth, and the run."""
+"""The search: proposals, evaluation here or on Ray, the archive as the only truth, and the run.
+
+The names here are loaded when first used, so that what only looks at a run begins at once.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas.search.breed import choose_with
-from nas.search.choose_evaluator import trust
-from nas.search.evolve import EvolutionSampler
-from nas.search.folder import RunError
-from nas.search.loop import resume, search
-from nas.search.parts import SettingsError
-from nas.search.predicted import PredictedSampler
-from nas.search.run import Run, load
-from nas.search.settings import Settings
-from nas.search.tree import TreeSampler
+if TYPE_CHECKING:
+    from nas.search.breed import choose_with
+    from nas.search.choose_evaluator import trust
+    from nas.search.error import RunError
+    from nas.search.evolve import EvolutionSampler
+    from nas.search.loop import resume, search
+    from nas.search.parts import SettingsError
+    from nas.search.predicted import PredictedSampler
+    from nas.search.run import Run, load
+    from nas.search.settings import Settings
+    from nas.search.tree import TreeSampler
+
+_HOMES = {
+    "EvolutionSampler": "evolve",
+    "PredictedSampler": "predicted",
+    "Run": "run",
+    "RunError": "error",
+    "Settings": "settings",
+    "SettingsError": "parts",
+    "TreeSampler": "tree",
+    "choose_with": "breed",
+    "load": "run",
+    "resume": "loop",
+    "search": "loop",
+    "trust": "choose_evaluator",
+}
 
 __all__ = [
     "EvolutionSampler",
@@ -33,11 +53,21 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas.search' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"nas.search.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
 class _Callable(ModuleType):
     """`nas.search` is this package and also the function that users call: importing the package
     binds its name in `nas`, so the package itself can be called."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Run:
+        from nas.search.loop import search
+
         return search(*args, **kwargs)
 
 

@@ -14,7 +14,7 @@ import torch
 from nas.search.child import START_S, Died
 from nas.search.course import Course, Message, StepBegun, StepFailed, training
 from nas.search.crew import crew
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.job import longest_s
 from nas.search.parts import SettingsError
 from nas.search.run import Run

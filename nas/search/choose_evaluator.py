@@ -16,7 +16,7 @@ from nas.evaluate import BANKED, INHERITED, SHORT
 from nas.events import Listener, Progress, Told, silent
 from nas.files import write as write_file
 from nas.search.calibration import Scores, architectures, batches, inherited, spent
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.job import Pool
 from nas.search.pools import make_pool
 from nas.search.problem import Problem

@@ -17,7 +17,7 @@ from nas.events import Event, Listener, Told, silent
 from nas.files import write
 from nas.measure.latency import threads
 from nas.plan import plan
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.problem import Problem
 from nas.search.run import PREFERENCES, Run
 from nas.search.schedule import Schedule

@@ -14,7 +14,7 @@ from nas.export import save as save_network
 from nas.grammar import Derivation
 from nas.measure.latency import threads
 from nas.network import Network
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.problem import Problem
 from nas.supernet import Bank
 from nas.supernet.bank_file import load_bank
@@ -53,13 +53,20 @@ def network_of(
     return network.only(own[0]) if own else network
 
 
-def check(network: Network, problem: Problem, trial: Trial) -> None:
-    """Evaluate a network of shared weights once more; raises RunError where it does not reach what
-    was measured of its trial, but for rounding. What runs in integers was measured so, and what was
-    trained alone is not told apart from its chance: neither is looked at."""
-    measured = {
+Measured = Mapping[tuple[str, str], float]  # by task and metric
+
+
+def measured_of(trial: Trial) -> Measured:
+    """What was measured of a trial with shared weights."""
+    return {
         (m.task, m.name): m.value for m in trial.measurements if m.evaluator == SHARED and m.task
     }
+
+
+def check(network: Network, problem: Problem, measured: Measured, called: str) -> None:
+    """Evaluate a network of shared weights once more; raises RunError where it does not reach what
+    was measured, but for rounding. What runs in integers was measured so, and what was trained
+    alone is not told apart from its chance: neither is looked at."""
     if not measured or network.plan.precision.bits != 32:
         return
     tasks = [task for task in problem.tasks if task.name in network.plan.outputs]
@@ -73,7 +80,7 @@ def check(network: Network, problem: Problem, trial: Trial) -> None:
         same = again.value == before or (isnan(again.value) and isnan(before))
         if not same and not abs(again.value - before) <= allowed:
             raise RunError(
-                f"trial {trial.id} was measured with {again.task} {again.name} {before:.4f}, and "
+                f"{called} was measured with {again.task} {again.name} {before:.4f}, and "
                 f"its network has {again.value:.4f} now: the data, or bank.safetensors, is not "
                 "what it was then. Put it back, or take the network as it is: nas extract "
                 "--unchecked"

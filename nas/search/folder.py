@@ -14,6 +14,7 @@ from typing import Any
 from nas.files import write
 from nas.grammar import Grammar
 from nas.search.columns import PRIMARY, TaskName
+from nas.search.error import RunError
 from nas.search.settings import Settings
 from nas.task import Task, trivial_score
 
@@ -33,10 +34,6 @@ class Facts:
     machine: dict[str, str | int] = field(default_factory=dict)
     tasks: tuple[TaskName, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
-
-
-class RunError(ValueError):
-    """A run folder that is none, of a newer version, or in the way."""
 
 
 def create(folder: Path, settings: Settings, grammar: Grammar, tasks: Sequence[Task] = ()) -> None:

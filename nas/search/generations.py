@@ -7,7 +7,7 @@ not evaluated again, and a resumed search ends as it would have without the inte
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nas.archive import Archive, Measurement, Trial
@@ -15,6 +15,7 @@ from nas.evaluate import EVALUATORS, INHERITED, TRUTH
 from nas.events import Listener, Progress, TrialDone
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
+from nas.grammar.derivation import Labels
 from nas.measure.cost import CLOCK
 from nas.measure.latency import same_way
 from nas.plan import plan
@@ -28,9 +29,11 @@ from nas.search.lessons import kept
 from nas.search.parent_weights import ParentWeights
 from nas.search.preferred import preferred
 from nas.search.problem import Problem
-from nas.search.propose import Proposal, Proposer, check_sampler, resolved
+from nas.search.propose import Candidate, Proposal, Proposer, check_sampler, resolved
 from nas.search.recorded import Recorded
 from nas.search.run import Run
+from nas.search.vary_decoders import MOST, completions, steering_of
+from nas.supernet.decoders import decoders_of
 
 STALE_GENERATIONS = 30
 SMALL = 1_000  # architectures that a search enumerates, where it may have as many trials
@@ -49,7 +52,7 @@ class Search:
         evaluator: str,
         ends: float = float("inf"),
     ):
-        self.problem, self.archive, self.listener = run.problem, archive, listener
+        self.run, self.problem, self.archive, self.listener = run, run.problem, archive, listener
         self.settings = settings = run.settings
         self.alone = EVALUATORS[evaluator].alone
         self.inherits = run.problem.inherits
@@ -93,6 +96,8 @@ class Search:
         self._measure_latencies()
         if self.inherits:
             self._train_finalists()
+        if decoders_of(self.problem.grammar):
+            self._vary_decoders()
         self.latencies.measure_front(self.clock.over)
 
     def _generation(self) -> bool:
@@ -126,7 +131,7 @@ class Search:
             self.weights.keep(self.proposer.population())
         return True
 
-    def _jobs(self, numbers: dict[str, int], first: dict[str, Proposal]) -> list[Job]:
+    def _jobs(self, numbers: dict[str, int], first: Mapping[str, Candidate]) -> list[Job]:
         """What is to be evaluated of a generation's new trials, in number order."""
         jobs = []
         for key, number in numbers.items():
@@ -142,7 +147,7 @@ class Search:
                 self._record(failure, key, first[key])
         return jobs
 
-    def _job(self, number: int, proposal: Proposal) -> Job:
+    def _job(self, number: int, proposal: Candidate) -> Job:
         """An evaluation, with the weights of its parents where all are kept."""
         lineage, seed = proposal.lineage, self.settings.seed
         kept = self.weights.of(lineage.parents) if lineage else ()
@@ -153,7 +158,7 @@ class Search:
         """Note that an evaluation begins which may take the search down with it."""
         self.archive.note("begun", derivation=job.derivation)
 
-    def _record(self, outcome: Outcome, key: str, proposal: Proposal) -> None:
+    def _record(self, outcome: Outcome, key: str, proposal: Candidate) -> None:
         derivation = proposal.derivation
         if outcome.weights:
             self.weights.put(str(derivation), outcome.weights)
@@ -161,7 +166,7 @@ class Search:
         self.latencies.add(trial, derivation)
         self._note_best(trial)
         done = len(self.recorded)
-        expected = self.clock.expected(done, self.wanted)
+        expected = max(done, self.clock.expected(done, self.wanted))
         predicted = {f"τ {name}": tau for name, tau in self.proposer.agreement.items()}
         self.listener(TrialDone("trials", done, expected, self.best | predicted, trial))
 
@@ -207,6 +212,25 @@ class Search:
                 self.listener(Progress("finalists", len(tried), most))
                 if self.clock.over():
                     break
+
+    def _vary_decoders(self) -> None:
+        """Measure encoders that somebody's preferences and budget may come to with decoders of
+        every size, and keep what all of it tells."""
+        done = set[Labels]()
+        while not self.clock.over():
+            steering = steering_of(self.run, self.archive.trials)
+            steering.save(self.run.folder)
+            more = completions(steering, self.problem.grammar, done)
+            if not more:
+                return
+            proposals = {self._key(d): Candidate(d) for d in more if self.problem.keeps(d)}
+            numbers = self.recorded.numbers(list(proposals), len(self.recorded))
+            by_number = {number: key for key, number in numbers.items()}
+            jobs = self._jobs(numbers, proposals)
+            for outcome in self.pool.evaluate(jobs, begun=self._begin, ends=self.clock.end):
+                key = by_number[outcome.number]
+                self._record(outcome, key, proposals[key])
+            self.listener(Progress("encoders", len(done), MOST))
 
     def _over(self) -> bool:
         """Whether time is over, but for what timing the evaluated networks takes, and training the

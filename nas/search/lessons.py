@@ -19,7 +19,8 @@ from nas.grammar.derivation import Input
 from nas.grammar.weighted import structure, weighted
 from nas.search.columns import TaskName, column, finer
 from nas.search.earlier import Earlier, Lessons
-from nas.search.folder import EARLIER, RunError
+from nas.search.error import RunError
+from nas.search.folder import EARLIER
 from nas.search.inner import evenly_spaced
 from nas.search.parts import SettingsError
 from nas.search.predictor import FEWEST

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas.search.child import START_S, Child, Died
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.job import Job, Outcome, longest_s, risky
 from nas.search.settings import Settings
 from nas.search.worker import Worker

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nas.archive import Trial
 from nas.front import Limit, ParetoFront, losses_of
-from nas.search.folder import RunError
+from nas.search.error import RunError
 
 
 def picked(front: ParetoFront, how: str, limits: Sequence[str] = ()) -> Trial:

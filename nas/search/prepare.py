@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,17 +13,18 @@ from nas.measure.latency import Deployment
 from nas.measure.runtime import RUNTIMES
 from nas.plan import plan
 from nas.search.columns import column_clash
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.parts import SettingsError
-from nas.search.problem import Problem, same_input
+from nas.search.problem import Problem
 from nas.search.propose import PARENTED, PER_TASK, breeds, check_sampler, resolved
 from nas.search.settings import Settings
 from nas.search.trial_run import tried
 from nas.supernet import STRATEGIES, Bank
 from nas.supernet.bank_file import check_names
+from nas.supernet.decoders import decoders_of, with_decoders
 from nas.supernet.slots import named
-from nas.supernet.strategies import FINITE, LEARNING, of_user
-from nas.task import TaskError, check_shape, load_tasks
+from nas.supernet.strategies import ALIGNED, FINITE, LEARNING, of_user
+from nas.task import Task, TaskError, check_shape, load_tasks
 from nas.train import Feed, Recipe
 
 TRIED = 4  # networks with operators of the user's own, of which one must run
@@ -39,9 +41,22 @@ def prepare(
         raise TaskError(f"task names must differ, and these are {', '.join(names)}")
     if fault := column_clash(tasks) or same_input(tasks):
         raise TaskError(fault)
+    grammar = with_decoders(grammar, names)
     problem = Problem(settings.suited(grammar), grammar, tuple(tasks))
     check(problem, trust_code)
     return problem
+
+
+def same_input(tasks: Sequence[Task]) -> str:
+    """Why some tasks cannot share a trunk, "" where they can."""
+    for task in tasks[1:]:
+        if task.input != tasks[0].input:
+            return (
+                f"tasks of one run share their input's shape: {tasks[0].name} takes "
+                f"{tasks[0].input}, {task.name} takes {task.input}; pictures of as many channels "
+                "as each other, or of one, are enlarged to the largest, and nothing else"
+            )
+    return ""
 
 
 def check(problem: Problem, trust_code: bool) -> None:
@@ -168,6 +183,12 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
         raise RunError(
             f"the strategy {given.strategy} learns what each task wants within a budget: say "
             "per_task (--per-task) and what a network may cost, as --max flops=20M"
+        )
+    if given.strategy == ALIGNED and not decoders_of(grammar):
+        raise RunError(
+            f"the strategy {ALIGNED} holds the features alike that decoders of tasks read, and "
+            f"{grammar.name} has none: say net = encoder decoder, with a rule for each, as the "
+            "space steered does"
         )
     if grammar.finite:
         empty = Bank(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,13 +16,14 @@ from nas.measure import COSTS, costs
 from nas.measure.latency import Deployment
 from nas.measure.profile import Profile, ProfileError, loaded
 from nas.measure.runtime import usual as usual_runtime
-from nas.plan import Plan, plan
+from nas.plan import FEATURES, Plan, plan
 from nas.search.columns import Aim, aims_of, column, counted, counted_by_any, kept_by_any
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.settings import Settings
 from nas.supernet import Bank, Space, chain
 from nas.supernet.chain import ends_first
 from nas.supernet.nested import nest
+from nas.supernet.strategies import ALIGNED
 from nas.task import Task
 
 PROFILED = 20  # networks that are drawn to see whether a profile knows a space
@@ -282,7 +283,16 @@ class Problem:
     def covering(self, *, largest: bool = True) -> list[Plan]:
         """Networks of a finite space with all its slots, each as large, or as small, as any."""
         derivations = cover(self.grammar, input=self.input, largest=largest)
-        return [plan(derivation, heads=self.tasks) for derivation in derivations]
+        features = self.features
+        return [plan(d, heads=self.tasks, features=features) for d in derivations]
+
+    @cached_property
+    def features(self) -> int | None:
+        """The channels that features are mapped to where a training holds them alike; else None."""
+        if self.settings.supernet.strategy != ALIGNED:
+            return None
+        whole = plan(self.space.largest, heads=(), features=0)
+        return whole.output_shapes()[FEATURES].channels
 
     def bank(self, *, trained: bool = False) -> Bank:
         """The untrained bank of the space with the heads of all tasks; of a recursive space an
@@ -331,15 +341,3 @@ def within(bounds: Mapping[str, int]) -> Limits:
     """What derivations of a recursive grammar may cost at most: what is given, and otherwise what
     can be trained from scratch in reasonable time."""
     return Limits(OPEN_TERMINALS, **(OPEN_LIMITS | dict(bounds)))
-
-
-def same_input(tasks: Sequence[Task]) -> str:
-    """Why some tasks cannot share a trunk, "" where they can."""
-    for task in tasks[1:]:
-        if task.input != tasks[0].input:
-            return (
-                f"tasks of one run share their input's shape: {tasks[0].name} takes "
-                f"{tasks[0].input}, {task.name} takes {task.input}; pictures of as many channels "
-                "as each other, or of one, are enlarged to the largest, and nothing else"
-            )
-    return ""

@@ -21,8 +21,8 @@ from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, choose_with
 from nas.search.columns import Aim, finer
 from nas.search.earlier import Lessons
+from nas.search.error import RunError
 from nas.search.evolve import EvolutionSampler, RandomDerivations
-from nas.search.folder import RunError
 from nas.search.judge import Goal, Wanted
 from nas.search.parts import SAMPLERS, SettingsError
 from nas.search.predicted import COLUMNS, PredictedSampler
@@ -116,14 +116,20 @@ def breeds(sampler: str, grammar: Grammar) -> bool:
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """A derivation that Optuna asks for, the trial to answer with, and where it comes from: the
-    parents, or a random draw that is not the sampler's."""
+class Candidate:
+    """A derivation to evaluate, and where it comes from: parents, or a random draw that is not the
+    sampler's."""
 
     derivation: Derivation
-    trial: optuna.Trial
     lineage: Lineage | None = None
     drawn: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal(Candidate):
+    """A candidate that Optuna asks for, and the trial to answer with."""
+
+    trial: optuna.Trial
 
 
 class Proposer:
@@ -278,7 +284,7 @@ class Proposer:
                 self.grammar, choose_with(trial), input=self.space.input, limits=self.space.limits
             )
         lineage = Lineage.of(self.study, trial, self.grammar)
-        return Proposal(derivation, trial, lineage, drawn)
+        return Proposal(derivation, lineage, drawn, trial=trial)
 
     def _draw(self) -> bool:
         """Have every twentieth proposal drawn at random; whether this is one."""

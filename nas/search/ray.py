@@ -27,7 +27,7 @@ import torch
 
 from nas.evaluate import EVALUATORS
 from nas.files import alive
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.job import Job, Outcome, longest_s
 from nas.search.settings import Settings
 from nas.search.worker import Worker

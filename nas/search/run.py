@@ -21,11 +21,13 @@ from nas.measure import cost_named
 from nas.measure.profile import Profile
 from nas.plan import plan
 from nas.search.columns import Aim, Named, aims_of, column, columns_of, own_column
-from nas.search.folder import RunError, read_facts
+from nas.search.error import RunError
+from nas.search.folder import read_facts
 from nas.search.gain import Gain, gain
 from nas.search.pick import picked
 from nas.search.problem import Problem
 from nas.search.settings import EXECUTION, Settings
+from nas.search.steer import Answer, Steering
 from nas.task import Task, TaskError, load_tasks
 
 if TYPE_CHECKING:
@@ -274,23 +276,44 @@ class Run:
         derivation = self.derivation(id)
         return network_of(self.problem, self.folder, self.evaluator, derivation, task)
 
+    def steer(self, prefer: Mapping[str, float], limits: Sequence[str] = ()) -> Answer:
+        """The network that preferences and limits on costs come to, where the run's space has a
+        decoder for each task: at once, from what was measured. prefer: by task what it is worth
+        beside the others; {} is all alike. limits: as flops<=2M. Raises RunError for what cannot
+        be."""
+        return Steering.load(self.folder).answer(prefer, limits)
+
     def extract(self, id: str, task: str = "") -> nn.Module:
         """A trial's network as a plain torch module that needs nothing of nas; eval mode."""
         from nas.export import plain
 
         return plain(self.network(id, task))
 
-    def save(self, id: str, folder: str | Path, *, task: str = "", checked: bool = True) -> Network:
-        """Write a trial's network to a new folder: model.py, weights.safetensors,
-        architecture.json, recipe.toml; with a task, a network for that one alone. Raises
-        ExportError where the folder is in the way, RunError where a network of shared weights is
-        evaluated again and is not as good as it was (unless it is not to be `checked`)."""
-        from nas.search.extract import check, save
+    def save(
+        self, id: str | Answer, folder: str | Path, *, task: str = "", checked: bool = True
+    ) -> Network:
+        """Write a trial's network, or one that preferences came to, to a new folder: model.py,
+        weights.safetensors, architecture.json, recipe.toml; with a task, a network for that one
+        alone. Raises ExportError where the folder is in the way, RunError where a network of shared
+        weights is evaluated again and is not as good as it was (unless it is not to be `checked`).
+        """
+        from nas.search.extract import check, measured_of, network_of, save
 
-        trial, network = self.trial(id), self.network(id, task)
+        source: dict[str, Any] = {"run": self.folder.name}
+        if isinstance(id, Answer):
+            derivation, columns = id.derivation(self.grammar), dict(id.columns)
+            called, scores = "what preferences came to", id.scores
+            measured = {(t.name, t.own_metric or t.metric): scores[t.name] for t in self.named}
+        else:
+            trial = self.trial(id)
+            derivation, columns = self.derivation(trial.id), dict(trial.columns())
+            called, measured = f"trial {trial.id}", dict(measured_of(trial))
+            source["trial"] = trial.id
+        self.aim(task)
+        network = network_of(self.problem, self.folder, self.evaluator, derivation, task)
         if checked:
-            check(network, self.problem, trial)
-        source = {"run": self.folder.name, "trial": trial.id, "columns": dict(trial.columns())}
+            check(network, self.problem, measured, called)
+        source["columns"] = columns
         if says := self.verdict:
             source["verdict"] = says
         save(network, Path(folder), self.problem, source)

@@ -25,6 +25,8 @@ from nas.search.parts import (
     known_or_own,
     setting,
 )
+from nas.supernet.decoders import decoders_of
+from nas.supernet.strategies import ALIGNED
 from nas.train import resolved
 
 EXECUTION = ("on", "workers", "processes", "device")  # how a run is carried on, no part of it
@@ -165,8 +167,14 @@ class Settings(Strict):
         return value
 
     def suited(self, grammar: Grammar) -> Settings:
-        """With AdamW wherever nothing is said of optimizer and lr, for a finite space in which
-        networks attend: SGD trains those slowly. Otherwise as they are."""
+        """What suits a space, where nothing else is said: AdamW for a finite space in which
+        networks attend, which SGD trains slowly; features held alike where tasks have decoders."""
+        if decoders_of(grammar) and "strategy" not in self.supernet.model_fields_set:
+            supernet = self.supernet.model_copy(update={"strategy": ALIGNED})
+            return self.model_copy(update={"supernet": supernet})._of_transformers(grammar)
+        return self._of_transformers(grammar)
+
+    def _of_transformers(self, grammar: Grammar) -> Settings:
         if not (grammar.finite and "attention" in grammar.calls):
             return self
         parts = {name: getattr(self, name) for name in ("supernet", "standalone", "retrain")}

@@ -23,7 +23,7 @@ from nas.search.course import (
     training,
 )
 from nas.search.crew import MOST_LOST
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.run import Run
 from nas.search.schedule import Schedule
 from nas.supernet import STRATEGIES

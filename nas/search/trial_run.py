@@ -12,7 +12,7 @@ import torch
 from nas.grammar import Derivation, Grammar
 from nas.network import Network
 from nas.search.child import START_S, Child, Died
-from nas.search.folder import RunError
+from nas.search.error import RunError
 from nas.search.job import longest_s
 from nas.search.settings import Settings
 

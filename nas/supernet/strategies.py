@@ -81,6 +81,14 @@ def sandwich(space: Space, steps: int, *, between: int = 2) -> Choice:
     return lambda step, rng: Turn((*ends, *(space.draw(rng) for _ in range(between))), teach=True)
 
 
+def aligned(space: Space, steps: int, *, between: int = 2, weight: float = 1.0) -> Choice:
+    """The largest, the smallest and some at random `between` them, all by the labels; the features
+    that decoders read are held to the largest's (configuration-invariant distillation, Aich et al.
+    2023, arXiv 2308.11744, with `weight` its alpha)."""
+    ends = space.largest, space.smallest
+    return lambda step, rng: Turn((*ends, *(space.draw(rng) for _ in range(between))), align=weight)
+
+
 def progressive(space: Space, steps: int) -> Choice:
     """One derivation at a step, from the largest alone to all: at equal parts of the training
     kernels, then depth, then width begin to be drawn (Once-for-all, Cai et al. 2020, section 3.3).
@@ -167,15 +175,18 @@ STRATEGIES: dict[str, Callable[[Space, int], Choice | Strategy]] = {
     "spread": spread,
     "fair": fair,
     "sandwich": sandwich,
+    "aligned": aligned,
     "progressive": progressive,
     "sorted": sorted_nested,
     "by-task": by_task,
     "fbnetv5": partial(by_task, weighted=True),
 }
+ALIGNED = "aligned"  # the one that holds features alike
 LEARNING = ("by-task", "fbnetv5")  # those that learn what tasks want
 FINITE = (
     "fair",
     "sandwich",
+    ALIGNED,
     "progressive",
     "sorted",
     *LEARNING,

@@ -17,7 +17,7 @@ from torch import Tensor
 from nas.events import Listener, Told, silent
 from nas.grammar import Derivation
 from nas.op import BATCH
-from nas.plan import Plan, plan, run
+from nas.plan import FEATURES, Plan, plan, run
 from nas.task import Task, loss, soft_loss
 from nas.task.augment import Batch
 from nas.train.balance import Balance
@@ -146,7 +146,8 @@ class Trainer:
                 tasks = self._trained(turn, number)
                 key = id(derivation), tuple(task.name for task in tasks)
                 if key not in known:
-                    known[key] = plan(derivation, heads=tasks)
+                    features = _features(plans[-1]) if turn.align else None
+                    known[key] = plan(derivation, heads=tasks, features=features)
                 plans[-1].append(known[key])
         lease = self.weights.lease([planned for some in plans for planned in some])
         self._last = turns, plans, lease
@@ -176,10 +177,10 @@ class Trainer:
                         batches = self.feed.batch(first + i, self._after(first + i, some))
                     weights = self._weights(turn, i)
                     by_task, logits = self._gradients(
-                        planned, params[i], batches, weights, taught, len(turns) * some
+                        planned, params[i], batches, weights, turn, taught, len(turns) * some
                     )
                     losses.append(by_task)
-                    if turn.teach and i == 0:
+                    if i == 0 and (turn.teach or turn.align):
                         taught = logits
         return StepLosses((*losses, *self._scores(step, first, turn)))
 
@@ -217,20 +218,26 @@ class Trainer:
         params: Params,
         batches: Sequence[Batch],
         weights: Mapping[Task, float],  # of the losses of the tasks that it is trained for
-        taught: Sequence[Logits],  # a teacher's by piece, or none
+        turn: Turn,
+        taught: Sequence[Logits],  # its first derivation's by piece, where that teaches
         divisor: int,  # of the gradients
     ) -> tuple[dict[str, float], list[Logits]]:
         """Add the gradients of a derivation; each task's loss, and logits by piece."""
         losses, logits = dict.fromkeys([task.name for task in weights], 0.0), list[Logits]()
         pieces = zip(*(batch.pieces(self.pieces) for batch in batches), strict=True)
         for number, piece in enumerate(pieces):
-            by_task, answers = self._losses(planned, params, piece, list(weights), taught[number:])
+            by_task, answers = self._losses(
+                planned, params, piece, list(weights), taught[number:], turn.teach
+            )
             share = len(piece[0].x) / len(batches[0].x)
             for name, value in by_task.items():
                 losses[name] += share * float(value.detach())
             if not all(map(isfinite, losses.values())):
                 raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
             parts = [weight * by_task[task.name] for task, weight in weights.items()]
+            if turn.align and taught:
+                apart = answers[FEATURES] - taught[number][FEATURES]
+                parts.append(turn.align * apart.square().mean())
             total = torch.stack(parts).sum()
             total = total if share == 1 else total * share
             total = total if divisor == 1 else total / divisor
@@ -246,8 +253,10 @@ class Trainer:
         batches: Sequence[Batch],
         tasks: Sequence[Task],
         taught: Sequence[Logits] = (),
+        teach: bool = False,
     ) -> tuple[dict[str, Tensor], Logits]:
-        """Each task's loss of its own inputs, and its logits."""
+        """Each task's loss of its own inputs, and its logits; and features where they are asked
+        for."""
         x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
         with reduced(self.device):
             results = run(planned, params, x, BATCH)
@@ -258,7 +267,7 @@ class Trainer:
             for task in (task for task in group if task.name in names):
                 answers = results[task.name][first : first + len(batch.x)].float()
                 logits[task.name] = answers
-                if taught:
+                if taught and teach:
                     losses[task.name] = soft_loss(task, answers, taught[0][task.name])
                     continue
                 y = batch.y[task.name]
@@ -271,6 +280,8 @@ class Trainer:
                     value = (1 - LESSON) * value + LESSON * soft_loss(task, answers, lesson)
                 losses[task.name] = value
             first += len(batch.x)
+        if FEATURES in results:
+            logits[FEATURES] = results[FEATURES].float()
         return losses, logits
 
     def _smaller(self) -> bool:
@@ -287,6 +298,12 @@ class Trainer:
             )
         )
         return True
+
+
+def _features(plans: Sequence[Plan]) -> int:
+    """The channels that features are mapped to: those of the first, which are as they are."""
+    first = plans[0] if plans else None
+    return first.shapes[first.outputs[FEATURES]].channels if first else 0
 
 
 def _alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:

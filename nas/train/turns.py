@@ -18,7 +18,9 @@ class Turn:
     al. 2019, algorithm 1) and BigNAS: what a single derivation touches moves as in a step of its
     own. Over batches of their own the losses are averaged, as over one larger batch. tasks: the
     names of those that each derivation is trained for, by default all. weights: of each trained
-    derivation's losses, by task, beside those that tasks have themselves.
+    derivation's losses, by task, beside those that tasks have themselves. align: the weight of how
+    far the others' features, mapped linearly, are from the first's (Aich et al. 2023, arXiv
+    2308.11744: configuration-invariant distillation).
 
     scored: so many of the derivations, the last, are not trained: their losses are told on one
     batch of the validation split, as the weights are before the step.
@@ -30,10 +32,11 @@ class Turn:
     tasks: tuple[tuple[str, ...], ...] = ()
     weights: tuple[Mapping[str, float], ...] = ()
     scored: int = 0
+    align: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.teach and self.batches == "each":
-            raise ValueError("a turn that teaches sees one batch: what is taught are its logits")
+        if (self.teach or self.align) and self.batches == "each":
+            raise ValueError("a turn that teaches sees one batch: what is taught is of that")
         if self.tasks and len(self.tasks) != len(self.derivations):
             raise ValueError("a turn names the tasks of each of its derivations, or of none")
         if self.teach and self.tasks:

@@ -36,10 +36,12 @@ LOSS = Metric("detection_loss", "", larger_is_better=False)  # where what is los
 
 @dataclass(frozen=True)
 class Head:
-    """What turns the trunk's outputs into logits."""
+    """What turns the trunk's outputs into logits. `own`: the term that follows a decoder which the
+    space has for the task alone; "" is `term`, which must then read one output."""
 
     reads: tuple[str, ...]  # names of the trunk's outputs, as ("coarse",)
     term: str  # in the grammar language; may use classes, height, width
+    own: str = ""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
 

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
-HEAD = (
-    "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
-    "depthwise(kernel=3) batchnorm relu pointwise(classes + 4, bias=1)"
-)
+LAST = "depthwise(kernel=3) batchnorm relu pointwise(classes + 4, bias=1)"
+HEAD = f"[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu {LAST}"
 SELDOM = -4.6  # added to the logits of classes: most cells hold nothing (Lin et al. 2017, 4.1)
 NEAR = 1.5  # cells from a box's middle within which a cell is asked for it
 FOCUS, BALANCE = 2.0, 0.25  # γ and α of the focal loss
@@ -41,7 +39,7 @@ class Boxes(Target):
     name = "boxes"
     y = "(n, most, 5) boxes: class, left, top, right, bottom in pixels, or a class of -1"
     metrics = (Metric("map"), LOSS, Metric("map50"))
-    head = Head(("fine", "middle", "coarse"), HEAD)
+    head = Head(("fine", "middle", "coarse"), HEAD, own=LAST)
     boxed, counted = True, "boxes"
 
     def recognises(self, y: Array) -> bool:

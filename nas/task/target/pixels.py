@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from nas.task.samples import Array
 
-DENSE_HEAD = (
-    "[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu "
-    "pointwise(classes, bias=1) upsample_to(height, width)"
+LAST = "pointwise(classes, bias=1) upsample_to(height, width)"
+DENSE_HEAD = Head(
+    ("fine", "middle", "coarse"),
+    f"[pointwise(32); pointwise(32); pointwise(32)] upsample_add batchnorm relu {LAST}",
+    own=LAST,
 )
 IGNORED = 255  # the value of a mask that belongs to no class
 
@@ -43,7 +45,7 @@ class Pixels(Target):
     name = "pixels"
     y = "(n, height, width) classes, as whole numbers or strings"
     metrics = (Metric("mean_iou"), NLL, Metric("pixel_accuracy"))
-    head = Head(("fine", "middle", "coarse"), DENSE_HEAD)
+    head = DENSE_HEAD
     counted = "pixels"
     weighted = dense = True
 

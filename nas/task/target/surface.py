@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.lazy import F, np, torch
 from nas.task.error import TaskError
-from nas.task.target.base import NO_CLASS, Encoded, Head, Meter, Target
+from nas.task.target.base import NO_CLASS, Encoded, Meter, Target
 from nas.task.target.numbers import ERRORS
 from nas.task.target.pixels import DENSE_HEAD
 
@@ -24,7 +24,7 @@ class Surface(Target):
 
     name, y = "surface", "(n, height, width) numbers, NaN where nothing is known"
     metrics = ERRORS
-    head = Head(("fine", "middle", "coarse"), DENSE_HEAD)
+    head = DENSE_HEAD
     merit, scaled, dense, counted = "r2", True, True, "pixels"
 
     def recognises(self, y: Array) -> bool:
