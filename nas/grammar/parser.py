@@ -30,7 +30,7 @@ def fault(text: str, name: str, where: Where, reason: str) -> GrammarError:
     return GrammarError(f"{name}:{where.line}:{where.column}: {reason}{shown}")
 
 
-SHARES = ("path", "index", "stage", "operator")
+SHARES = ("path", "tasks", "index", "stage", "operator")
 
 
 class Import(NamedTuple):

@@ -22,6 +22,7 @@ from nas.op.base import (
     output_shapes,
 )
 from nas.op.conv import Conv, Depthwise, MBConv, Pointwise, SqueezeExcite
+from nas.op.experts import Experts
 from nas.op.fuse import Fuse
 from nas.op.linear import Cosine, Flatten, Linear
 from nas.op.norm import BatchNorm, ChannelNorm, GroupNorm, LayerNorm, LayerScale, Norm
@@ -89,6 +90,7 @@ OPERATORS: dict[str, Operator] = {
         Attention(),
         ClassToken(),
         Item(),
+        Experts(),
     )
 }
 

@@ -44,7 +44,8 @@ class Arg(NamedTuple):
 class Param(NamedTuple):
     """One trained tensor. A smaller one is the leading slice of a larger one on each axis, but
     on the last `centred` axes (a kernel's) the middle slice, and on an axis along which joined
-    streams lie (`segments`, their sizes by axis) the leading slice of each stream's."""
+    streams lie (`segments`, their sizes by axis) the leading slice of each stream's. `own`: of a
+    task alone where tasks share weights."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,18 +54,21 @@ class Param(NamedTuple):
     decay: bool = True
     centred: int = 0
     segments: tuple[Segments, ...] = ()
+    own: bool = False
 
 
 class Phase(NamedTuple):
     """How an operator with statistics runs.
 
     training: normalise with this batch's statistics, and update running ones if there are any
-    with `momentum` (None: to those of this batch and `seen` earlier samples together).
+    with `momentum` (None: to those of this batch and `seen` earlier samples together). heard: where
+    given, gates add what they answer, (places, experts), in the order of a plan's steps.
     """
 
     training: bool = False
     momentum: float | None = 0.1
     seen: int = 0
+    heard: list[Tensor] | None = None
 
 
 EVAL = Phase()
@@ -104,6 +108,7 @@ class Operator(ABC):
     even: ClassVar[bool] = False  # it takes streams alike, so what fits one fits all
     splits: ClassVar[bool] = False  # its arguments say how many streams come out
     in_place: ClassVar[bool] = False  # each number that comes out may lie where one was read
+    gated: ClassVar[bool] = False  # a gate of its own takes some of its parts
     keeps: ClassVar[bool] = False  # what comes out has the channels that enter, in their order
 
     def __eq__(self, other: object) -> bool:

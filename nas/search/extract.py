@@ -10,6 +10,8 @@ from typing import Any
 
 from nas.archive import Trial
 from nas.evaluate import EVALUATORS, SHARED, Fidelity, network_scores
+from nas.evaluate.alone import STATISTICS
+from nas.evaluate.scoring import statistics_inputs
 from nas.export import save as save_network
 from nas.grammar import Derivation
 from nas.measure.latency import threads
@@ -18,6 +20,7 @@ from nas.search.error import RunError
 from nas.search.problem import Problem
 from nas.supernet import Bank
 from nas.supernet.bank_file import load_bank
+from nas.supernet.experts import without_idle
 from nas.task.samples import SPLITS
 from nas.train import chance
 
@@ -44,13 +47,19 @@ def network_of(
 ) -> Network:
     """An architecture as an evaluator of a run in `folder` measured it: its subnet's weights and
     statistics, where weights are shared (trained on alone once more, where it was); freshly
-    initialised ones otherwise. With a task, what that one takes of it."""
+    initialised ones otherwise. With a task, what that one takes of it, of
+    experts that tasks share those that it takes on training samples."""
     record = EVALUATORS[evaluator]
     bank = trained_bank(problem, folder) if record.needs_bank else None
     with threads(1), chance(problem.settings.seed, derivation):  # as it was measured
         network = record.network(derivation, _here(problem).conditions(bank))
     own = [known for known in problem.tasks if known.name == task]
-    return network.only(own[0]) if own else network
+    if not own:
+        return network
+    alone = network.only(own[0])
+    if problem.grammar.share != "tasks":
+        return alone
+    return without_idle(alone, own, statistics_inputs(own, STATISTICS, problem.settings.seed))
 
 
 Measured = Mapping[tuple[str, str], float]  # by task and metric

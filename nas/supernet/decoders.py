@@ -26,8 +26,9 @@ from nas.grammar.rules import Rule, calls_in
 from nas.op import Shape
 from nas.plan import FEATURES, own_output, plan
 from nas.supernet.chain import follow, shrinking
+from nas.supernet.slots import OWN
 
-ENCODER, DECODER, OWN = "encoder", "decoder", "for_"
+ENCODER, DECODER = "encoder", "decoder"
 LEVELS = 8  # sizes of a decoder at most that are told apart
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from nas.op import Param
-from nas.plan import Plan, Step
+from nas.plan import Plan, Step, own_output
 
+OWN = own_output("")  # how the rules begin that are decoders of tasks
 Box = tuple[slice, ...]
 Keys = list[list[tuple[Param, str]]]
 
@@ -23,7 +24,8 @@ class BankError(ValueError):
 def named(plan: Plan, share: str = "path") -> Keys:
     """For each step its parameters with their slots' keys, as steps share weights by a policy.
 
-    path: a slot for each place in the grammar. stage: one for each operator, with its shape
+    path: a slot for each place in the grammar. tasks: the same, but the decoders of tasks share
+    theirs, except what is a task's own. stage: one for each operator, with its shape
     arguments, at each stage of a network, which is the kind and the resolution of what enters.
     index: the same, but the first such operator of a network, the second and so on apart.
     operator: one for each operator, whatever the resolution. Parts of a composite operator and
@@ -31,6 +33,8 @@ def named(plan: Plan, share: str = "path") -> Keys:
     """
     if share == "path":
         return [keys(step) for step in plan.steps]
+    if share == "tasks":
+        return [[(param, _of_tasks(param, key)) for param, key in keys(s)] for s in plan.steps]
     met: Counter[str] = Counter()
     slots: Keys = []
     for step in plan.steps:
@@ -51,6 +55,13 @@ def _whole(param: Param) -> Param:
 def keys(step: Step) -> list[tuple[Param, str]]:
     """Each parameter of a step with the key of a slot of its own."""
     return [(param, f"{step.slot}.{param.name}") for param in step.params]
+
+
+def _of_tasks(param: Param, key: str) -> str:
+    """A slot's key, the same in the decoders of all tasks where tasks share it."""
+    if param.own or not key.startswith(OWN):
+        return key
+    return f"{OWN}all/{key.partition('/')[2]}"
 
 
 def _shared(step: Step, share: str) -> str:

@@ -22,20 +22,24 @@ from nas.task import Task, loss, soft_loss
 from nas.task.augment import Batch
 from nas.train.balance import Balance
 from nas.train.device import reduced, released, short_of_memory
+from nas.train.experts import MUTUAL, mutual_information
 from nas.train.feed import Feed
 from nas.train.recipe import Recipe
 from nas.train.together import Group
-from nas.train.turns import StepError, StepLosses, TrainingError, Turn
+from nas.train.turns import StepError, StepLosses, TrainingError, Turn, alike
 from nas.train.update import Lease, update
 
 Params = Sequence[Mapping[str, Tensor]]  # of a plan, a step each
 Logits = dict[str, Tensor]  # by task
+EXPERTS = "experts"  # what is told of them, beside the logits of tasks
 LESSON = 0.5  # of a loss, the share of what a teacher says (Hinton et al. 2015, arXiv 1503.02531)
 
 
 class Weights(Protocol):
     """What can be trained: it leases the tensors of some plans, and shows those of one."""
 
+    @property
+    def share(self) -> str: ...
     def lease(self, plans: Sequence[Plan]) -> Lease: ...
     def views(self, plan: Plan) -> Params: ...
 
@@ -134,7 +138,7 @@ class Trainer:
     def _leased(self, turns: tuple[Turn, ...]) -> tuple[list[list[Plan]], Lease]:
         """The plans of each turn and what they touch; of the same turns as in the last step the
         same, with gradients of nothing."""
-        if self._last and _alike(self._last[0], turns) and self._last[2].direct:
+        if self._last and alike(self._last[0], turns) and self._last[2].direct:
             for leaf in self._last[2].leaves:
                 leaf.grad = None
             return self._last[1:]
@@ -238,6 +242,8 @@ class Trainer:
             if turn.align and taught:
                 apart = answers[FEATURES] - taught[number][FEATURES]
                 parts.append(turn.align * apart.square().mean())
+            if EXPERTS in answers:
+                parts.append(-MUTUAL * answers[EXPERTS])
             total = torch.stack(parts).sum()
             total = total if share == 1 else total * share
             total = total if divisor == 1 else total / divisor
@@ -255,11 +261,12 @@ class Trainer:
         taught: Sequence[Logits] = (),
         teach: bool = False,
     ) -> tuple[dict[str, Tensor], Logits]:
-        """Each task's loss of its own inputs, and its logits; and features where they are asked
-        for."""
+        """Each task's loss of its own inputs, and its logits; beside these features where they are
+        asked for, and what tasks tell of experts that they share."""
         x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
+        heard = list[Tensor]() if self.weights.share == "tasks" else None
         with reduced(self.device):
-            results = run(planned, params, x, BATCH)
+            results = run(planned, params, x, BATCH._replace(heard=heard))
         lessons = self.teacher(x) if self.teacher else {}
         smoothing = self.recipe.label_smoothing
         losses, logits, first, names = {}, {}, 0, {task.name for task in tasks}
@@ -282,6 +289,8 @@ class Trainer:
             first += len(batch.x)
         if FEATURES in results:
             logits[FEATURES] = results[FEATURES].float()
+        if heard:
+            logits[EXPERTS] = mutual_information(planned, heard)
         return losses, logits
 
     def _smaller(self) -> bool:
@@ -304,16 +313,6 @@ def _features(plans: Sequence[Plan]) -> int:
     """The channels that features are mapped to: those of the first, which are as they are."""
     first = plans[0] if plans else None
     return first.shapes[first.outputs[FEATURES]].channels if first else 0
-
-
-def _alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
-    """Whether turns train the same derivations, by identity, for the same tasks."""
-    return len(turns) == len(others) and all(
-        a.tasks == b.tasks
-        and len(a.trained) == len(b.trained)
-        and all(x is y for x, y in zip(a.trained, b.trained, strict=True))
-        for a, b in zip(turns, others, strict=True)
-    )
 
 
 @contextmanager

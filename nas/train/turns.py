@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -53,6 +53,16 @@ class Turn:
     def trains(self, number: int, task: str) -> bool:
         """Whether its derivation of that number is trained, or scored, for a task."""
         return not self.tasks or task in self.tasks[number]
+
+
+def alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
+    """Whether turns train the same derivations, by identity, for the same tasks."""
+    return len(turns) == len(others) and all(
+        a.tasks == b.tasks
+        and len(a.trained) == len(b.trained)
+        and all(x is y for x, y in zip(a.trained, b.trained, strict=True))
+        for a, b in zip(turns, others, strict=True)
+    )
 
 
 class StepLosses(NamedTuple):
