@@ -23,6 +23,7 @@ from nas.report.history import drawing, histories
 from nas.report.learning import curves
 from nas.report.matters import matters
 from nas.report.names import Names, column
+from nas.report.steered import steered
 from nas.report.trust import trust
 from nas.search import Run
 
@@ -102,6 +103,7 @@ def render(run: Run) -> str:
         matters=list(filter(None, [matters(run, trials, next(iter(fronts.values())))])),
         label=names.label,
         choices=choices(run, fronts),
+        steered=steered(run, names),
         trust=trust(run.folder / "trust.json"),
         provenance=_provenance(trials, names),
         reading=_reading(trials),

@@ -250,8 +250,9 @@ class Steering:
             note,
         )
 
-    def asked(self) -> Iterator[Answer]:
-        """What some preferences and budgets, over all that there are, come to."""
+    def asked(self) -> Iterator[tuple[Mapping[str, float], float, Answer]]:
+        """What some preferences and budgets of FLOPs, over all that there are, come to: both, and
+        the answer."""
         tasks, (least, most) = list(self.scales), self.bounds[ADDED[0]]
         others = (1 - FIRST) / max(1, len(tasks) - 1)
         prefers = [dict.fromkeys(tasks, 1.0)]
@@ -259,4 +260,4 @@ class Steering:
         for i in range(BUDGETS + 1):
             bound = least * (most / least) ** (i / BUDGETS) * (1 + 1e-9)
             for prefer in prefers:
-                yield self.answer(prefer, [Limit(ADDED[0], bound)])
+                yield prefer, bound, self.answer(prefer, [Limit(ADDED[0], bound)])

@@ -71,7 +71,7 @@ def completions(steering: Steering, grammar: Grammar, done: set[Labels]) -> list
     that is none of those that are `done`, which it joins; none where all are, or enough."""
     if not steering.encoders or len(done) >= MOST:
         return []
-    for answer in steering.asked():
+    for _, _, answer in steering.asked():
         if answer.encoder not in done:
             done.add(answer.encoder)
             return list(decoder_levels(answer.derivation(grammar)))

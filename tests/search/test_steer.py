@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from nas.evaluate import EVALUATORS
 from nas.events import Event, TrialDone
 from nas.front import Limit
 from nas.plan import plan
+from nas.report import report
+from nas.report.text import human
 from nas.search import Run, RunError, load, resume, search
 from nas.search.steer import ADDED, STEERING, Encoder, Scale, Sized, Steering
 from nas.search.vary_decoders import part_costs
@@ -32,6 +35,7 @@ decoder  = layer({2, 6}) (layer(4) | identity)
 layer(c, s=1) = conv(c, kernel=3, stride=s) batchnorm relu
 """
 TASKS = ("scenes-classify", "scenes-segment")
+COLUMNS = ("scenes_classify_average_precision", "scenes_segment_mean_iou", "flops", "params")
 WORDS: dict[str, Any] = {
     "trials": 8,
     "generation": 8,
@@ -154,7 +158,7 @@ def test_a_network_that_was_not_measured_is_what_its_answer_says(run: Run) -> No
 
 def test_encoders_that_are_answered_were_measured_with_decoders_of_every_size(run: Run) -> None:
     known = Steering.load(run.folder)
-    for answer in known.asked():
+    for _, _, answer in known.asked():
         encoder = next(e for e in known.encoders if e.labels == answer.encoder)
         assert {len(own) for own in encoder.decoders.values()} == {4}
     assert len(run.trials) > 8
@@ -253,6 +257,19 @@ def test_the_command_answers_and_takes_a_network_out(run: Run, tmp_path: Path) -
     assert wrong.exit_code == 1
     unread = CliRunner().invoke(app, ["steer", str(run.folder), "--prefer", "a=b"])
     assert unread.exit_code == 1
+
+
+def test_the_page_says_what_preferences_come_to(run: Run) -> None:
+    page = report(run).read_text(encoding="utf-8")
+    section = page.partition("<h2>What preferences come to</h2>")[2].partition("</section>")[0]
+    rows = [row for row in section.split("<tr>") if "<code>nas extract" in row]
+    assert len(rows) > 3
+    for row in rows:
+        worth, flops = re.findall(r"--prefer (\S+) --max flops=(\d+) --to net", row)[0]
+        prefer = {name: float(n) for name, _, n in (w.partition("=") for w in worth.split(","))}
+        answer = run.steer(prefer, [f"flops<={flops}"])
+        cells = re.findall(r"<td class=.number.>(.*?)</td>", row)
+        assert cells == [human(name, answer.columns[name]) for name in COLUMNS]
 
 
 def test_weights_that_are_not_what_was_measured_are_not_taken(run: Run, tmp_path: Path) -> None:
