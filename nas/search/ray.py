@@ -36,6 +36,7 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ENVIRONMENT = {  # Ray reads some of it on import
     LOOPBACK: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 as it comes: where others work, workers hardly begin
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # printed here, else; told below
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints, however quiet it is asked to be

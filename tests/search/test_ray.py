@@ -171,6 +171,12 @@ def test_a_worker_that_dies_or_hangs_fails_its_trial_alone(
     assert all(trial.value("accuracy") for trial in run.trials if trial.state == "finished")
 
 
+def test_workers_are_as_urgent_as_the_search(cluster: None) -> None:
+    """Ray gives them the lowest priority but four: beside other work they would hardly begin."""
+    niceness = on_ray.ray.remote(lambda: __import__("os").nice(0))
+    assert on_ray.ray.get(niceness.remote()) == os.nice(0)
+
+
 def test_what_a_worker_raises_on_loading_the_run_comes_back(cluster: None, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(HURT)
     settings = Settings(space="own", tasks=("digits",), on="ray", workers=1)
