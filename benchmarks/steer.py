@@ -1,6 +1,6 @@
 """One network for several tasks, steered by preferences and budgets after training.
 
-Scenes of 64 pixels: which digits occur, whose each pixel is, where they are. The space `steered`,
+Scenes of 32 pixels: which digits occur, whose each pixel is, where they are. The space `steered`,
 one run each way, and then for every preference (the simplex in quarters) and budget (four, from the
 smallest network to the largest) what the run answers, judged on the test split. Ways:
 
@@ -237,8 +237,8 @@ def by_rule(known: Steering, worth: Mapping[str, float], budget: float) -> Answe
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))

@@ -38,6 +38,7 @@ VERBS = [
     ["resume", "RUN", "--trials", "5"],
     ["front", "RUN"],
     ["report", "RUN"],
+    ["steer", "RUN"],
     ["trust", "RUN", "--standalone", "8", "--epochs", "0.05"],
     ["extract", "RUN", "--to", "OUT"],
     ["retrain", "RUN", "--id", "ID", "--epochs", "0.05"],

@@ -66,6 +66,9 @@ def activation_ranges(
     made = [name for name in names if name != input[0]]
     for results in Runner(graph, input, made).parts(x) if made else ():
         for name, value in zip(made, results, strict=True):
+            if not value.size:  # of an expert that no place takes: 0 is in every range
+                ranges.setdefault(name, (0.0, 0.0))
+                continue
             low, high = float(value.min()), float(value.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise ValueError(f"{name} is not finite on the samples that ranges are taken from")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nas.archive import Archive, Measurement, Trial
-from nas.evaluate import EVALUATORS, INHERITED, TRUTH
+from nas.evaluate import EVALUATORS, INHERITED, SHARED, TRUTH
 from nas.events import Listener, Progress, TrialDone
 from nas.grammar import Derivation
 from nas.grammar.count import enumerate_all
@@ -96,7 +96,7 @@ class Search:
         self._measure_latencies()
         if self.inherits:
             self._train_finalists()
-        if decoders_of(self.problem.grammar):
+        if self.evaluator == SHARED and decoders_of(self.problem.grammar):
             self._vary_decoders()
         self.latencies.measure_front(self.clock.over)
 
@@ -217,11 +217,11 @@ class Search:
         """Measure encoders that somebody's preferences and budget may come to with decoders of
         every size, and keep what all of it tells."""
         done = set[Labels]()
-        while not self.clock.over():
+        while True:
             steering = steering_of(self.run, self.archive.trials)
             steering.save(self.run.folder)
             more = completions(steering, self.problem.grammar, done)
-            if not more:
+            if self.clock.over() or not more:
                 return
             proposals = {self._key(d): Candidate(d) for d in more if self.problem.keeps(d)}
             numbers = self.recorded.numbers(list(proposals), len(self.recorded))

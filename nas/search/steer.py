@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from nas.dominance import nondominated
-from nas.files import write
+from nas.files import refuse_links, write
 from nas.front import Limit
 from nas.grammar import Derivation, Grammar
 from nas.grammar.derivation import Labels
@@ -92,17 +92,21 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Steering:
-    """What is known of a run's encoders and decoders."""
+    """What is known of a run's encoders and decoders. limits: those of the run that add up, which
+    every answer keeps."""
 
     input: tuple[int, ...]
     scales: dict[str, Scale]  # by task
     encoders: tuple[Encoder, ...]
+    limits: Costs = field(default_factory=dict)
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @staticmethod
     def load(folder: Path) -> Steering:
         """What a run's folder says; raises RunError where it says nothing, or what is no such."""
         path = folder / STEERING
+        if folder.is_dir():
+            refuse_links(folder)
         if not path.exists():
             raise RunError(
                 f"{folder} cannot be steered: its space has no decoder for each task, or it has "
@@ -122,7 +126,11 @@ class Steering:
         """Whether an encoder has decoders for all tasks, and all of it costs that add up."""
         costs = [encoder.costs, *(d.costs for own in encoder.decoders.values() for d in own)]
         tasks = encoder.decoders.keys() == self.scales.keys() and all(encoder.decoders.values())
-        return tasks and all(cost.keys() == set(ADDED) for cost in costs)
+        return (
+            tasks
+            and self.limits.keys() <= set(ADDED)
+            and all(cost.keys() == set(ADDED) for cost in costs)
+        )
 
     def save(self, folder: Path) -> None:
         write(folder / STEERING, json.dumps(asdict(self)).encode())
@@ -153,6 +161,7 @@ class Steering:
         weights = self._weights(prefer or dict.fromkeys(self.scales, 1.0))
         bounds = [x if isinstance(x, Limit) else Limit.parse(x, COSTS) for x in limits]
         note = self._allowed(bounds)
+        bounds += [Limit(name, bound) for name, bound in self.limits.items()]
         by_promise = sorted(
             ((self._promise(encoder, weights), i) for i, encoder in enumerate(self.encoders)),
             key=lambda pair: (-pair[0], pair[1]),

@@ -49,7 +49,8 @@ def steering_of(run: Run, trials: Sequence[Trial]) -> Steering:
         task: _scale(o, [scores[task] for scores in scored], run.trivial)
         for task, o in objectives.items()
     }
-    return Steering(input, scales if scored else {}, tuple(found.values()))
+    limits = {limit.name: limit.bound for limit in run.limits if limit.name in ADDED}
+    return Steering(input, scales if scored else {}, tuple(found.values()), limits)
 
 
 def part_costs(whole: Plan, tasks: Sequence[Task]) -> dict[str, Costs]:

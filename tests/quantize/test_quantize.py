@@ -127,7 +127,7 @@ def test_every_tensor_is_rounded_once_and_a_relu_is_part_of_what_is_before_it() 
     assert set(whole.constants) <= read
 
 
-@pytest.mark.parametrize("space", ["mobile", "fbnetv5-small", "vit"])
+@pytest.mark.parametrize("space", ["mobile", "fbnetv5-small", "vit", "experts"])
 def test_shipped_spaces_are_written_in_integers(space: str) -> None:
     from nas.grammar import sample
 
@@ -253,6 +253,20 @@ def test_a_range_that_is_not_finite_is_named() -> None:
     graph, input = graph_of(made)
     with pytest.raises(ValueError, match="is not finite on the samples"):
         activation_ranges(graph, input, x)
+
+
+def test_an_expert_that_nothing_takes_has_a_range() -> None:
+    made = network("net = conv(4) experts(4, 1, 4) pool linear(4)")
+    with torch.no_grad():
+        for step, tensors in zip(made.plan.steps, made.tensors(), strict=True):
+            if step.operator.gated:  # one expert is taken, or another
+                tensors["gate.weight"].zero_()[1:3] = torch.tensor([[1.0], [-1.0]])
+    (graph, input), x = graph_of(made), samples()
+    ranges = activation_ranges(graph, input, x)
+    assert (0.0, 0.0) in ranges.values()
+    whole = quantized(graph, ranges, fill(graph, input, ["coarse"], x, 0))
+    (integers,), (floats,) = (Runner(each, input, ["coarse"])(x) for each in (whole, graph))
+    assert np.square(integers - floats).mean() < 0.01 * np.square(floats).mean()
 
 
 def test_one_sample_and_constant_ones_have_ranges() -> None:

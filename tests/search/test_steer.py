@@ -184,6 +184,25 @@ def test_a_search_cut_among_decoders_ends_as_the_whole_one(run: Run, tmp_path: P
     assert json.loads(written.read_bytes()) == json.loads(whole.read_bytes())
 
 
+def test_answers_keep_the_limits_of_the_search(run: Run, tmp_path: Path) -> None:
+    most = 0.6 * Steering.load(run.folder).bounds["flops"][1]
+    words = {**WORDS, "limits": (f"flops<={most}",)}
+    space = str(run.folder.parent / "own.grammar")
+    narrow = search(space, list(TASKS), out=tmp_path / "run", **words)
+    assert all(trial.columns()["flops"] <= most for trial in narrow.trials)
+    for worth in (0.0, 0.5, 1.0):
+        answer = narrow.steer({TASKS[0]: worth, TASKS[1]: 1 - worth})
+        assert answer.columns["flops"] <= most
+
+
+def test_networks_that_are_trained_alone_tell_nothing_of_others(run: Run, tmp_path: Path) -> None:
+    words = {**WORDS, "trials": 2, "generation": 2, "evaluator": "standalone"}
+    words["standalone"] = {"epochs": 0.05}
+    space = str(run.folder.parent / "own.grammar")
+    alone = search(space, list(TASKS), out=tmp_path / "run", **words)
+    assert not (alone.folder / STEERING).exists()
+
+
 @pytest.mark.parametrize(
     ("prefer", "limits", "words"),
     [

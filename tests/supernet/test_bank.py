@@ -18,6 +18,7 @@ from nas.plan import plan, run
 from nas.supernet import STRATEGIES, Bank, BankError, Space, Subnet, strategy_of
 from nas.supernet.bank_file import load_bank, save_bank
 from nas.supernet.slots import slices
+from nas.supernet.strategies import ALIGNED
 from nas.task import Task, loss
 from nas.train import OPTIMIZERS, Recipe, Trainer, TrainingError, Turn, train, update
 
@@ -69,7 +70,7 @@ def touched(bank: Bank, derivations: Sequence[Derivation]) -> dict[str, torch.Te
     return masks
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - {ALIGNED}))  # mobile has no features
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_leaves_everything_outside_its_slices_bit_identical(
     optimizer: str, name: str

@@ -70,7 +70,8 @@ def test_a_space_says_by_what_its_weights_are_shared() -> None:
     [
         (
             "share place\nnet = relu",
-            "test:1:1: weights are shared by path, index, stage, operator, and 'place' is none",
+            "test:1:1: weights are shared by path, tasks, index, stage, operator, "
+            "and 'place' is none",
         ),
         ("share path\nnet = relu\nshare stage", "test:3:1: weights are shared by path already"),
     ],

@@ -22,7 +22,7 @@ from nas.task import Task, loss
 from nas.train import Batches, Recipe, Trainer, Turn
 
 TINY = Grammar.parse(
-    "net = conv({4, 8}) batchnorm relu (block | identity){2} output(coarse)\n"
+    "net = conv({4, 8}) batchnorm relu output(features) (block | identity){2} output(coarse)\n"
     "block = conv({4, 8}, kernel={1, 3}) batchnorm relu\n"
 )
 ELASTIC = Grammar.parse("""
@@ -203,7 +203,7 @@ def test_a_strategy_of_the_users_yields_derivations(tmp_path: Path) -> None:
 def test_training_by_any_strategy_teaches_the_subnets(name: str) -> None:
     turn = strategy_of(name, SPACE, 60)
     planned, split = plan(SPACE.largest, heads=[DIGITS]), DIGITS.splits().train
-    bank = Bank.of([planned])
+    bank = Bank.of([planned, plan(SPACE.largest, heads=[DIGITS], features=8)])
     trainer = Trainer(bank, [DIGITS], Recipe(lr=0.3, label_smoothing=0), 60)
     losses = []
     for step in range(61):
