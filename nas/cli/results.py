@@ -144,7 +144,7 @@ def steer(run: RunFolder, prefer: Prefer = "", max: Most = None, as_json: Json =
         bounds = [bound(text, "<=") for text in max or ()]
         answer = Steering.load(run).answer(preferences(prefer), bounds)
         if as_json:
-            write(json.dumps({**answer.columns, "total": answer.total}))
+            write(json.dumps({**answer.columns, "total": answer.total, "note": answer.note}))
             return
         show_answer(answer)
         words = ["nas", "extract", str(run), *(["--prefer", prefer] if prefer else [])]

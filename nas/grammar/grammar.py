@@ -80,12 +80,13 @@ class Grammar:
     def text(self) -> str:
         return self.written(self.rules.values())
 
-    def written(self, rules: Iterable[Rule | str]) -> str:
-        """The text of the space with rules in place of its own, the first its start."""
+    def written(self, rules: Iterable[Rule | str], *, seeded: bool = True) -> str:
+        """The text of the space with rules in place of its own, the first its start; with its
+        seeds, or without."""
         uses = [f"use {_quoted(target)} as {local}" for local, target in self.used.items()]
         helpers: dict[str, Rule] = {}
         seeds = []
-        for network in self.networks.values():
+        for network in self.networks.values() if seeded else ():
             start, *rest = network.rules.values()
             seeds.append(replace(start, seed=True))
             helpers |= {rule.name: rule for rule in rest if rule.name not in self.rules}

@@ -56,7 +56,8 @@ class Experts(nn.Module):
             at, place = chosen(taken, e, len(self.inner))
             hidden = F.gelu(F.linear(rows[at], self.inner[e], self.inner_bias[e]))
             given = F.linear(hidden, self.outer[e], self.outer_bias[e])
-            result = result.index_add(0, at, given * shares[at, place, None])
+            weighted = (given * shares[at, place, None]).to(result.dtype)
+            result = result.index_add(0, at, weighted)
         return result.view(last.shape).movedim(-1, 1)
 
 
@@ -108,7 +109,8 @@ def chosen(taken, e, n):
             at, place = _chosen(taken, e, n)
             hidden = F.gelu(F.linear(rows[at], p["inner"][e], p["inner_bias"][e]))
             given = F.linear(hidden, p["outer"][e], p["outer_bias"][e])
-            result = result.index_add(0, at, given * shares[at, place, None])
+            weighted = (given * shares[at, place, None]).to(result.dtype)
+            result = result.index_add(0, at, weighted)
         return (result.view(last.shape).movedim(-1, 1),)
 
     def code(self, xs: Shapes, a: Args) -> Code:

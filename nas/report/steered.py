@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.report import text
 from nas.report.names import Names
-from nas.search import Run
+from nas.search import Run, RunError
 from nas.search.steer import STEERING, Steering
 
 
@@ -16,18 +16,21 @@ def steered(run: Run, names: Names) -> dict[str, Any] | None:
     the smallest budget that it is the answer to. None of a run that cannot be steered."""
     if not (run.folder / STEERING).exists():
         return None
-    known = Steering.load(run.folder)
+    try:
+        known = Steering.load(run.folder)
+    except RunError:  # of another's making: nas steer says what is wrong with it
+        return None
     columns = [*(scale.column for scale in known.scales.values()), "flops", "params"]
     rows, met = list[dict[str, Any]](), set[tuple[Any, ...]]()
     for prefer, bound, answer in sorted(known.asked(), key=lambda asked: list(asked[0].values())):
-        worth = {task: round(share / sum(prefer.values()), 2) for task, share in prefer.items()}
+        worth = {task: share / sum(prefer.values()) for task, share in prefer.items()}
         key = (*worth.values(), answer.encoder, *answer.decoders.items())
         if key in met:
             continue
         met.add(key)
         words = ["nas", "extract", text.shown(run.folder), "--prefer"]
-        words += [",".join(f"{task}={share:g}" for task, share in worth.items())]
-        words += ["--max", f"flops={bound:.0f}", "--to", "net"]
+        words += [",".join(f"{task}={share:.6g}" for task, share in worth.items())]
+        words += ["--max", f"flops={int(bound)}", "--to", "net"]
         rows.append(
             {
                 "worth": ", ".join(f"{task} {share:.0%}" for task, share in worth.items()),

@@ -37,6 +37,7 @@ from nas.supernet.decoders import decoders_of
 
 STALE_GENERATIONS = 30
 SMALL = 1_000  # architectures that a search enumerates, where it may have as many trials
+STEERED = 0.2  # of a budget, for decoders of every size
 FINALISTS = 0.3  # of a budget at most, for training them from scratch
 
 
@@ -57,6 +58,8 @@ class Search:
         self.alone = EVALUATORS[evaluator].alone
         self.inherits = run.problem.inherits
         self.evaluator = INHERITED if self.inherits else evaluator
+        self.steered = evaluator == SHARED and not settings.per_task
+        self.steered = self.steered and bool(decoders_of(run.grammar))
         self.pool = pool
         if evaluator == TRUTH and settings.standalone.rungs > 1:
             self.pool = HalvingPool(pool, archive, settings.standalone, self.problem.aims)
@@ -93,11 +96,11 @@ class Search:
             if spent or not whole:
                 break
             stale = stale + 1 if len(self.told) == before else 0
+        if self.steered:
+            self._vary_decoders()
         self._measure_latencies()
         if self.inherits:
             self._train_finalists()
-        if self.evaluator == SHARED and decoders_of(self.problem.grammar):
-            self._vary_decoders()
         self.latencies.measure_front(self.clock.over)
 
     def _generation(self) -> bool:
@@ -215,22 +218,25 @@ class Search:
 
     def _vary_decoders(self) -> None:
         """Measure encoders that somebody's preferences and budget may come to with decoders of
-        every size, and keep what all of it tells."""
-        done = set[Labels]()
-        while True:
-            steering = steering_of(self.run, self.archive.trials)
-            steering.save(self.run.folder)
-            more = completions(steering, self.problem.grammar, done)
-            if self.clock.over() or not more:
-                return
-            proposals = {self._key(d): Candidate(d) for d in more if self.problem.keeps(d)}
-            numbers = self.recorded.numbers(list(proposals), len(self.recorded))
+        every size, and keep what all trials tell. Which ones follows from what was told."""
+        done, known = set[Labels](), list(self.told.values())
+        while not self.clock.over():
+            more = completions(steering_of(self.run, known), self.problem.grammar, done)
+            if not more:
+                break
+            candidates = {self._key(d): Candidate(d) for d in more if self.problem.keeps(d)}
+            fresh = [key for key in candidates if key not in self.recorded.trials]
+            numbers = self.recorded.numbers(fresh, len(self.recorded))
             by_number = {number: key for key, number in numbers.items()}
-            jobs = self._jobs(numbers, proposals)
+            jobs = self._jobs(numbers, candidates)
             for outcome in self.pool.evaluate(jobs, begun=self._begin, ends=self.clock.end):
                 key = by_number[outcome.number]
-                self._record(outcome, key, proposals[key])
+                self._record(outcome, key, candidates[key])
+            known += [
+                self.recorded.trials[key] for key in candidates if key in self.recorded.trials
+            ]
             self.listener(Progress("encoders", len(done), MOST))
+        steering_of(self.run, self.archive.trials).save(self.run.folder)
 
     def _over(self) -> bool:
         """Whether time is over, but for what timing the evaluated networks takes, and training the
@@ -240,6 +246,8 @@ class Search:
             alone = [t.seconds for t in self.recorded.trials.values() if not went_on(t)]
             each_s = sum(alone) / max(len(alone), 1)
             spare_s += min(self.settings.standalone.finalists * each_s, FINALISTS * budget_s)
+        if self.steered and budget_s:
+            spare_s += STEERED * budget_s
         return self.clock.over(spare_s)
 
     def _wanted(self) -> int:

@@ -11,6 +11,7 @@ import torch
 from nas.grammar import Grammar, sample
 from nas.measure.latency import Deployment
 from nas.measure.runtime import RUNTIMES
+from nas.plan import ALIGNED as ALIGNED_RESULT
 from nas.plan import plan
 from nas.search.columns import column_clash
 from nas.search.error import RunError
@@ -115,11 +116,26 @@ def check_data(problem: Problem) -> None:
     Feed(problem.tasks, Recipe(augment=True), torch.device("cpu"), ahead=False)
 
 
+def check_features(problem: Problem) -> None:
+    """Raise RunError where encoders differ in the size of what the decoders of tasks read."""
+    sizes = {planned.output_shapes()[ALIGNED_RESULT].space for planned in problem.covering()}
+    if len(sizes) > 1:
+        raise RunError(
+            f"the encoders of {problem.grammar.name} end in features of {sorted(sizes)}, and "
+            "decoders of tasks read one size: let none of its choices change it"
+        )
+
+
 def check_precision(problem: Problem) -> None:
     """Raise where a space says in how many bits networks run, and something here runs none of
     integers."""
     if "precision" not in problem.grammar.calls:
         return
+    if decoders_of(problem.grammar):
+        raise RunError(
+            f"{problem.grammar.name} has a decoder for each task, whose bits would hang on each "
+            "other: leave precision out, and quantize what is taken home (nas export --int8)"
+        )
     if problem.grammar.used:
         names = ", ".join(problem.grammar.used)
         raise RunError(
@@ -190,6 +206,8 @@ def check_supernet(problem: Problem, trust_code: bool) -> None:
             f"{grammar.name} has none: say net = encoder decoder, with a rule for each, as the "
             "space steered does"
         )
+    if problem.features is not None:
+        check_features(problem)
     if grammar.finite:
         empty = Bank(
             {}, optimizer=given.optimizer, share=grammar.share, memory_mb=given.memory_mb or None

@@ -16,14 +16,14 @@ from nas.measure import COSTS, costs
 from nas.measure.latency import Deployment
 from nas.measure.profile import Profile, ProfileError, loaded
 from nas.measure.runtime import usual as usual_runtime
-from nas.plan import FEATURES, Plan, plan
+from nas.plan import ALIGNED, Plan, plan
 from nas.search.columns import Aim, aims_of, column, counted, counted_by_any, kept_by_any
 from nas.search.error import RunError
 from nas.search.settings import Settings
 from nas.supernet import Bank, Space, chain
 from nas.supernet.chain import ends_first
+from nas.supernet.decoders import decoders_of
 from nas.supernet.nested import nest
-from nas.supernet.strategies import ALIGNED
 from nas.task import Task
 
 PROFILED = 20  # networks that are drawn to see whether a profile knows a space
@@ -288,11 +288,11 @@ class Problem:
 
     @cached_property
     def features(self) -> int | None:
-        """The channels that features are mapped to where a training holds them alike; else None."""
-        if self.settings.supernet.strategy != ALIGNED:
+        """The channels that features are mapped to where tasks have decoders, else None."""
+        if not decoders_of(self.grammar):
             return None
         whole = plan(self.space.largest, heads=(), features=0)
-        return whole.output_shapes()[FEATURES].channels
+        return whole.output_shapes()[ALIGNED].channels
 
     def bank(self, *, trained: bool = False) -> Bank:
         """The untrained bank of the space with the heads of all tasks; of a recursive space an

@@ -27,7 +27,8 @@ from nas.search.gain import Gain, gain
 from nas.search.pick import picked
 from nas.search.problem import Problem
 from nas.search.settings import EXECUTION, Settings
-from nas.search.steer import Answer, Steering
+from nas.search.steer import STEERING, Answer, Steering
+from nas.supernet.decoders import parts
 from nas.task import Task, TaskError, load_tasks
 
 if TYPE_CHECKING:
@@ -303,6 +304,8 @@ class Run:
         if isinstance(id, Answer):
             derivation, columns = id.derivation(self.grammar), dict(id.columns)
             called, scores = "what preferences came to", id.scores
+            if parts(derivation) != (id.encoder, id.decoders):
+                raise RunError(f"{self.folder / STEERING} names choices that the space has not")
             measured = {(t.name, t.own_metric or t.metric): scores[t.name] for t in self.named}
         else:
             trial = self.trial(id)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from nas.evaluate import EVALUATORS, TRUTH
+from nas.evaluate import EVALUATORS, SHARED, TRUTH
 from nas.grammar import Grammar
 from nas.search.parts import (
     SAMPLERS,
@@ -169,10 +169,12 @@ class Settings(Strict):
     def suited(self, grammar: Grammar) -> Settings:
         """What suits a space, where nothing else is said: AdamW for a finite space in which
         networks attend, which SGD trains slowly; features held alike where tasks have decoders."""
+        changed: dict[str, Any] = {}
         if decoders_of(grammar) and "strategy" not in self.supernet.model_fields_set:
-            supernet = self.supernet.model_copy(update={"strategy": ALIGNED})
-            return self.model_copy(update={"supernet": supernet})._of_transformers(grammar)
-        return self._of_transformers(grammar)
+            changed["supernet"] = self.supernet.model_copy(update={"strategy": ALIGNED})
+        if decoders_of(grammar) and self.evaluator == "auto":
+            changed["evaluator"] = SHARED  # by which alone tasks' scores hang on their own decoder
+        return self.model_copy(update=changed)._of_transformers(grammar)
 
     def _of_transformers(self, grammar: Grammar) -> Settings:
         if not (grammar.finite and "attention" in grammar.calls):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +33,9 @@ from nas.search.error import RunError
 STEERING = "steering.json"
 ADDED = tuple(name for name, cost in COSTS.items() if cost.counted)  # costs that add up over parts
 BUDGETS, FIRST = 6, 0.8  # between the smallest and the largest; the share of one that is preferred
+LARGEST = 10**8  # bytes of such a file
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Costs = dict[str, Number]
+Costs = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,12 @@ class Encoder:
 @dataclass(frozen=True)
 class Scale:
     """A task's score, and what is nothing and all on it: what always the training prior comes to,
-    or the worst where that is not known; and the best of all networks that were measured."""
+    or the worst of all networks where none betters that, or it is not known; and the best."""
 
     column: str
     nothing: Number
     best: Number
+    maximize: bool = True
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def share(self, score: float) -> float:
@@ -93,12 +96,13 @@ class Answer(NamedTuple):
 @dataclass(frozen=True)
 class Steering:
     """What is known of a run's encoders and decoders. limits: those of the run that add up, which
-    every answer keeps."""
+    every answer keeps; unkept: those that do not."""
 
     input: tuple[int, ...]
     scales: dict[str, Scale]  # by task
     encoders: tuple[Encoder, ...]
     limits: Costs = field(default_factory=dict)
+    unkept: tuple[str, ...] = ()
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @staticmethod
@@ -112,6 +116,8 @@ class Steering:
                 f"{folder} cannot be steered: its space has no decoder for each task, or it has "
                 "not come to its end (nas resume). nas search steered --task … makes one that can"
             )
+        if path.stat().st_size > LARGEST:
+            raise RunError(f"{path} is larger than any run writes")
         try:
             known = TypeAdapter(Steering).validate_json(path.read_bytes())
         except ValueError as error:
@@ -120,6 +126,9 @@ class Steering:
             raise RunError(f"{folder}: no network was measured yet, so there is none to choose")
         if not all(map(known.whole, known.encoders)):
             raise RunError(f"{path}: holds an encoder without a decoder for each task")
+        scales = (s for s in known.scales.values() if s.best != s.nothing)
+        if any((scale.best > scale.nothing) != scale.maximize for scale in scales):
+            raise RunError(f"{path}: holds a score whose best is worse than nothing")
         return known
 
     def whole(self, encoder: Encoder) -> bool:
@@ -133,7 +142,7 @@ class Steering:
         )
 
     def save(self, folder: Path) -> None:
-        write(folder / STEERING, json.dumps(asdict(self)).encode())
+        write(folder / STEERING, json.dumps(asdict(self), allow_nan=False).encode())
 
     @cached_property
     def bounds(self) -> Mapping[str, tuple[float, float]]:
@@ -209,6 +218,8 @@ class Steering:
                 )
             if limit.bound > most:
                 notes.append(f"{limit} bounds nothing: the largest here has {most:,.6g}")
+        if self.unkept:
+            notes.append(f"of the search's limits {', '.join(self.unkept)} cannot be added up")
         return "; ".join(notes)
 
     def _promise(self, encoder: Encoder, weights: Mapping[str, float]) -> float:
@@ -234,8 +245,11 @@ class Steering:
         ]
         for task in weights:
             more = list[tuple[tuple[float, ...], tuple[Sized, ...]]]()
+            own = encoder.decoders[task]
+            judged = [(-self._worth(task, weights, d), *(d.costs[n] for n in bounded)) for d in own]
+            own = tuple(own[i] for i in nondominated(judged))
             for (lost, *costs), decoders in partial:
-                for sized in encoder.decoders[task]:
+                for sized in own:
                     sums = [c + sized.costs[n] for c, n in zip(costs, bounded, strict=True)]
                     if all(a <= b for a, b in zip(sums, most, strict=True)):
                         key = lost - self._worth(task, weights, sized), *sums
@@ -267,6 +281,7 @@ class Steering:
         prefers = [dict.fromkeys(tasks, 1.0)]
         prefers += [{t: FIRST if t == first else others for t in tasks} for first in tasks]
         for i in range(BUDGETS + 1):
-            bound = least * (most / least) ** (i / BUDGETS) * (1 + 1e-9)
+            bound = max(least, 1) * (most / max(least, 1)) ** (i / BUDGETS) * (1 + 1e-9)
             for prefer in prefers:
-                yield prefer, bound, self.answer(prefer, [Limit(ADDED[0], bound)])
+                with suppress(RunError):  # another limit leaves none so small
+                    yield prefer, bound, self.answer(prefer, [Limit(ADDED[0], bound)])

@@ -3,6 +3,7 @@ with decoders of every size."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from nas.grammar import Derivation, Grammar
 from nas.grammar.derivation import Labels
 from nas.measure import COSTS
 from nas.plan import Plan, own_output, plan
+from nas.search.columns import column
 from nas.search.steer import ADDED, Costs, Encoder, Scale, Sized, Steering
 from nas.supernet.decoders import decoder_levels, parts
 from nas.task import Task
@@ -25,20 +27,20 @@ MOST = 24  # encoders that are measured with decoders of every size
 
 def steering_of(run: Run, trials: Sequence[Trial]) -> Steering:
     """What trials of a run tell."""
-    objectives = {task.name: run.aim(task.name).objectives[0] for task in run.tasks}
-    found = dict[Labels, Encoder]()
+    metrics = {t.name: column(t, run.named, t.own_metric) for t in run.named}
+    objectives = {task: Objective.named(name, [name]) for task, name in metrics.items()}
+    encoders = dict[Labels, Encoder]()
     scored = list[dict[str, float]]()
     input: tuple[int, ...] = ()
     for trial in trials:
-        columns = trial.columns()
-        if not all(objective.name in columns for objective in objectives.values()):
+        scores = {task: trial.columns().get(name, math.nan) for task, name in metrics.items()}
+        if not all(map(math.isfinite, scores.values())):
             continue
         derivation = Derivation.read(trial.text, run.grammar)
         input = derivation.input.dims
         encoder, decoders = parts(derivation)
         costs = part_costs(plan(derivation, heads=run.tasks), run.tasks)
-        known = found.setdefault(encoder, Encoder(encoder, costs[""], {}))
-        scores = {name: columns[o.name] for name, o in objectives.items()}
+        known = encoders.setdefault(encoder, Encoder(encoder, costs[""], {}))
         scored.append(scores)
         for task, score in scores.items():
             sized = Sized(decoders[own_output(task)], costs[task], score)
@@ -46,11 +48,16 @@ def steering_of(run: Run, trials: Sequence[Trial]) -> Steering:
             if all(sized.labels != other.labels for other in others):
                 known.decoders[task] = (*others, sized)
     scales = {
-        task: _scale(o, [scores[task] for scores in scored], run.trivial)
-        for task, o in objectives.items()
+        task: _scale(objective, [scores[task] for scores in scored], run.trivial)
+        for task, objective in objectives.items()
+        if scored
     }
-    limits = {limit.name: limit.bound for limit in run.limits if limit.name in ADDED}
-    return Steering(input, scales if scored else {}, tuple(found.values()), limits)
+    limits = dict[str, float]()
+    for limit in run.limits:
+        if limit.name in ADDED:
+            limits[limit.name] = min(limit.bound, limits.get(limit.name, limit.bound))
+    unkept = tuple(str(limit) for limit in run.limits if limit.name not in ADDED)
+    return Steering(input, scales, tuple(encoders.values()), limits, unkept)
 
 
 def part_costs(whole: Plan, tasks: Sequence[Task]) -> dict[str, Costs]:
@@ -81,4 +88,7 @@ def completions(steering: Steering, grammar: Grammar, done: set[Labels]) -> list
 
 def _scale(objective: Objective, scores: Sequence[float], trivial: Mapping[str, float]) -> Scale:
     worst, best = (min(scores), max(scores)) if objective.maximize else (max(scores), min(scores))
-    return Scale(objective.name, trivial.get(objective.name, worst), best)
+    nothing = trivial.get(objective.name, worst)
+    if not (best > nothing if objective.maximize else best < nothing):
+        nothing = worst
+    return Scale(objective.name, nothing, best, objective.maximize)

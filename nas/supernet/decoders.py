@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nas.grammar import Derivation, Grammar, derive
+from nas.grammar import Derivation, Grammar, GrammarError, derive
 from nas.grammar.check import reachable
 from nas.grammar.count import count, enumerate_all, extreme
 from nas.grammar.derivation import Labels
 from nas.grammar.rules import Rule, calls_in
 from nas.op import Shape
-from nas.plan import FEATURES, own_output, plan
+from nas.plan import ALIGNED, FEATURES, own_output, plan
 from nas.supernet.chain import follow, shrinking
 from nas.supernet.slots import OWN
 
@@ -40,30 +40,40 @@ class Parts(NamedTuple):
 
 
 def with_decoders(grammar: Grammar, tasks: Sequence[str]) -> Grammar:
-    """The space with a decoder for each task, where it says `encoder decoder`; any other as it is.
-    tasks: their names."""
+    """The space with a decoder for each task, where it says `encoder decoder` and is finite; any
+    other as it is. Its seeds, which have none, are left out. tasks: their names.
+
+    Raises GrammarError where it cannot be rewritten so.
+    """
     start, *rest = grammar.rules.values()
-    if str(start).partition("=")[2].split() != [ENCODER, DECODER]:
+    if str(start).partition("=")[2].split() != [ENCODER, DECODER] or not grammar.finite:
         return grammar
     own = [own_output(task) for task in tasks]
     branches = f"clone({len(own)}) [{'; '.join(own)}]" if len(own) > 1 else own[0]
     whole = [f"{start.name} = {ENCODER} output({FEATURES}) {branches}"]
     decoders = [f"{name} = {DECODER} output({name})" for name in own]
-    return _again(grammar, [*whole, *decoders, *rest])
+    try:
+        return _again(grammar, [*whole, *decoders, *rest])
+    except GrammarError as error:
+        raise GrammarError(
+            f"{grammar.name} says {ENCODER} {DECODER}, so each task gets a decoder, which reads "
+            f"the encoder's one result: {error}"
+        ) from None
 
 
 def _again(grammar: Grammar, rules: Sequence[Rule | str]) -> Grammar:
     """A grammar of the same name that has these rules; of its code only what was allowed."""
-    return Grammar.parse(grammar.written(rules), name=grammar.name, trust_code=True, alone=True)
+    text = grammar.written(rules, seeded=False)
+    return Grammar.parse(text, name=grammar.name, trust_code=True, alone=True)
 
 
 def decoders_of(grammar: Grammar) -> tuple[str, ...]:
     """The rules that are decoders of tasks, () in a space that is not steered."""
     start = next(iter(grammar.rules.values()))
+    if not str(start).partition("=")[2].lstrip().startswith(f"{ENCODER} output({FEATURES}) "):
+        return ()
     called = [call.name for call in calls_in(start.body)]
-    return tuple(n for n in called if n.startswith(OWN) and n in grammar.rules) * (
-        ENCODER in called
-    )
+    return tuple(name for name in called if name.startswith(OWN) and name in grammar.rules)
 
 
 def parts(derivation: Derivation) -> Parts:
@@ -91,7 +101,7 @@ def decoder_levels(derivation: Derivation) -> Iterator[Derivation]:
     some from the largest evenly down to the smallest."""
     grammar, (encoder, decoders) = derivation.grammar, parts(derivation)
     first = next(iter(decoders))
-    features = plan(derivation, heads=(), features=0).output_shapes()[FEATURES]
+    features = plan(derivation, heads=(), features=0).output_shapes()[ALIGNED]
     within = reachable(grammar.rules, first)
     others = [rule for name, rule in grammar.rules.items() if name in within]
     alone = _again(grammar, [f"{grammar.start} = {first}", *others])

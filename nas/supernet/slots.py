@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.op import Param
-from nas.plan import Plan, Step, own_output
+from nas.plan import FEATURES, Plan, Step, own_output
 
 OWN = own_output("")  # how the rules begin that are decoders of tasks
 Box = tuple[slice, ...]
@@ -65,7 +65,7 @@ def _of_tasks(param: Param, key: str) -> str:
 
 
 def _shared(step: Step, share: str) -> str:
-    if step.slot.startswith("head/"):
+    if step.slot.startswith(("head/", f"{FEATURES}/")):
         return step.slot
     words, shape = step.slot.partition(":")[2], step.shapes[0]
     sizes = "x".join(map(str, shape.space)) if share != "operator" else f"{len(shape.dims)}"

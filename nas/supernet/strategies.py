@@ -81,7 +81,7 @@ def sandwich(space: Space, steps: int, *, between: int = 2) -> Choice:
     return lambda step, rng: Turn((*ends, *(space.draw(rng) for _ in range(between))), teach=True)
 
 
-def aligned(space: Space, steps: int, *, between: int = 2, weight: float = 1.0) -> Choice:
+def aligned(space: Space, steps: int, *, between: int = 2, weight: float = 0.1) -> Choice:
     """The largest, the smallest and some at random `between` them, all by the labels; the features
     that decoders read are held to the largest's (configuration-invariant distillation, Aich et al.
     2023, arXiv 2308.11744, with `weight` its alpha)."""

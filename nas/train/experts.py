@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.plan import Plan
+from nas.plan import Plan, own_output
 
 MUTUAL = 0.5  # weight of the information in nats beside the tasks' losses
 
 
 def mutual_information(
     planned: Plan,
-    heard: Sequence[Tensor],  # of each gate of the plan its answers: (places, experts)
+    heard: Sequence[Tensor],  # of each gate of the plan its answers: (samples * places, experts)
+    spans: Mapping[str, slice],  # the samples of each task
+    samples: int,
 ) -> Tensor:
     """How much a task tells of the experts that it takes, in nats, the mean over layers:
 
@@ -27,9 +29,12 @@ def mutual_information(
     """
     steps = [step for step in planned.steps if step.operator.gated]
     layers = dict[str, list[Tensor]]()
+    own = {own_output(task): span for task, span in spans.items()}
     for step, answers in zip(steps, heard, strict=True):
-        place = step.slot.partition("/")[2]  # within the decoder of a task
-        layers.setdefault(place, []).append(answers.float().softmax(1).mean(0))
+        decoder, _, place = step.slot.partition("/")
+        if decoder in own:
+            of_task = answers.view(samples, -1, answers.shape[1])[own[decoder]]
+            layers.setdefault(place, []).append(of_task.float().softmax(2).mean((0, 1)))
     several = [shares for shares in layers.values() if len(shares) > 1]
     if not several:
         return torch.zeros((), device=heard[0].device)

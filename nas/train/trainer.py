@@ -17,7 +17,7 @@ from torch import Tensor
 from nas.events import Listener, Told, silent
 from nas.grammar import Derivation
 from nas.op import BATCH
-from nas.plan import FEATURES, Plan, plan, run
+from nas.plan import ALIGNED, Plan, plan, run
 from nas.task import Task, loss, soft_loss
 from nas.task.augment import Batch
 from nas.train.balance import Balance
@@ -31,7 +31,7 @@ from nas.train.update import Lease, update
 
 Params = Sequence[Mapping[str, Tensor]]  # of a plan, a step each
 Logits = dict[str, Tensor]  # by task
-EXPERTS = "experts"  # what is told of them, beside the logits of tasks
+EXPERTS = "/experts"  # what is told of them, beside the logits of tasks: none is called so
 LESSON = 0.5  # of a loss, the share of what a teacher says (Hinton et al. 2015, arXiv 1503.02531)
 
 
@@ -240,7 +240,10 @@ class Trainer:
                 raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
             parts = [weight * by_task[task.name] for task, weight in weights.items()]
             if turn.align and taught:
-                apart = answers[FEATURES] - taught[number][FEATURES]
+                ours, wanted = answers[ALIGNED], taught[number][ALIGNED]
+                if ours.shape != wanted.shape:
+                    raise TrainingError(f"features {[*ours.shape]} held to {[*wanted.shape]}")
+                apart = ours - wanted
                 parts.append(turn.align * apart.square().mean())
             if EXPERTS in answers:
                 parts.append(-MUTUAL * answers[EXPERTS])
@@ -270,9 +273,11 @@ class Trainer:
         lessons = self.teacher(x) if self.teacher else {}
         smoothing = self.recipe.label_smoothing
         losses, logits, first, names = {}, {}, 0, {task.name for task in tasks}
+        spans = dict[str, slice]()
         for batch, group in zip(batches, self.feed.groups, strict=True):
             for task in (task for task in group if task.name in names):
-                answers = results[task.name][first : first + len(batch.x)].float()
+                spans[task.name] = slice(first, first + len(batch.x))
+                answers = results[task.name][spans[task.name]].float()
                 logits[task.name] = answers
                 if taught and teach:
                     losses[task.name] = soft_loss(task, answers, taught[0][task.name])
@@ -287,10 +292,10 @@ class Trainer:
                     value = (1 - LESSON) * value + LESSON * soft_loss(task, answers, lesson)
                 losses[task.name] = value
             first += len(batch.x)
-        if FEATURES in results:
-            logits[FEATURES] = results[FEATURES].float()
+        if ALIGNED in results:
+            logits[ALIGNED] = results[ALIGNED].float()
         if heard:
-            logits[EXPERTS] = mutual_information(planned, heard)
+            logits[EXPERTS] = mutual_information(planned, heard, spans, len(x))
         return losses, logits
 
     def _smaller(self) -> bool:
@@ -312,7 +317,7 @@ class Trainer:
 def _features(plans: Sequence[Plan]) -> int:
     """The channels that features are mapped to: those of the first, which are as they are."""
     first = plans[0] if plans else None
-    return first.shapes[first.outputs[FEATURES]].channels if first else 0
+    return first.shapes[first.outputs[ALIGNED]].channels if first else 0
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def alike(turns: Sequence[Turn], others: Sequence[Turn]) -> bool:
     """Whether turns train the same derivations, by identity, for the same tasks."""
     return len(turns) == len(others) and all(
         a.tasks == b.tasks
+        and a.align == b.align
         and len(a.trained) == len(b.trained)
         and all(x is y for x, y in zip(a.trained, b.trained, strict=True))
         for a, b in zip(turns, others, strict=True)

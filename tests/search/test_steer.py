@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 from nas.cli import app
 from nas.evaluate import EVALUATORS
 from nas.events import Event, TrialDone
-from nas.front import Limit
+from nas.front import Limit, Objective
 from nas.plan import plan
 from nas.report import report
 from nas.report.text import human
 from nas.search import Run, RunError, load, resume, search
 from nas.search.steer import ADDED, STEERING, Encoder, Scale, Sized, Steering
-from nas.search.vary_decoders import part_costs
+from nas.search.vary_decoders import _scale, part_costs, steering_of
 
 TEXT = """
 net      = encoder decoder
@@ -136,6 +136,36 @@ def test_less_is_better_of_a_metric_that_says_so() -> None:
     assert Scale("rmse", 1.0, 1.0).share(1.0) == 0.0
 
 
+def test_where_nothing_betters_the_trivial_predictor_the_better_is_still_preferred() -> None:
+    objective = Objective("accuracy", True)
+    scale = _scale(objective, [0.3, 0.4], {"accuracy": 0.5})
+    assert (scale.nothing, scale.best) == (0.3, 0.4)
+    assert scale.share(0.4) > scale.share(0.3)
+    less = _scale(Objective("rmse", False), [0.3, 0.4], {"rmse": 0.9})
+    assert (less.nothing, less.best, less.share(0.3)) == (0.9, 0.3, 1.0)
+
+
+def test_budgets_that_another_limit_leaves_nothing_of_are_passed_over() -> None:
+    sizes = [({"flops": 1.0, "params": 100.0}, 0.2), ({"flops": 20.0, "params": 1.0}, 0.4)]
+    own = tuple(
+        Sized(names("a", i), {**costs(1), **given}, score) for i, (given, score) in enumerate(sizes)
+    )
+    known = Steering(
+        (1, 8, 8),
+        {"a": Scale("a", 0.0, 1.0), "b": Scale("b", 0.0, 1.0)},
+        (Encoder((), costs(10), {"a": own, "b": own}),),
+        {"params": 115.0},
+    )
+    answered = [answer.columns["params"] for _, _, answer in known.asked()]
+    assert answered and max(answered) <= 115
+
+
+def test_a_search_of_which_nothing_was_scored_tells_so(run: Run, tmp_path: Path) -> None:
+    steering_of(run, []).save(tmp_path)
+    with pytest.raises(RunError, match="no network was measured yet"):
+        Steering.load(tmp_path)
+
+
 def test_a_network_that_was_not_measured_is_what_its_answer_says(run: Run) -> None:
     """To the bit: scores of tasks from different trials, costs from parts."""
     measured, new = {trial.text for trial in run.trials}, 0
@@ -164,18 +194,21 @@ def test_encoders_that_are_answered_were_measured_with_decoders_of_every_size(ru
     assert len(run.trials) > 8
 
 
-def test_a_search_cut_among_decoders_ends_as_the_whole_one(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [9, 11, 12])
+def test_a_search_cut_among_decoders_ends_as_the_whole_one(
+    run: Run, tmp_path: Path, at: int
+) -> None:
     class Cut(Exception):
         pass
 
     def cut(event: Event) -> None:
-        if isinstance(event, TrialDone) and event.done == 11:
+        if isinstance(event, TrialDone) and event.done == at:
             raise Cut
 
     space = str(run.folder.parent / "own.grammar")
     with pytest.raises(Cut):
         search(space, list(TASKS), out=tmp_path / "run", listener=cut, **WORDS)
-    assert len(load(tmp_path / "run").trials) == 11
+    assert len(load(tmp_path / "run").trials) == at
     again = resume(tmp_path / "run", workers=1)
     assert [(t.number, t.id, t.columns()) for t in again.trials] == [
         (t.number, t.id, t.columns()) for t in run.trials
@@ -263,7 +296,7 @@ def test_the_command_answers_and_takes_a_network_out(run: Run, tmp_path: Path) -
     shown = CliRunner().invoke(app, ["steer", *words, "--json"])
     assert shown.exit_code == 0
     answer = run.steer({TASKS[1]: 0.7, TASKS[0]: 0.3}, [f"flops<={bound}"])
-    assert json.loads(shown.output) == {**answer.columns, "total": answer.total}
+    assert json.loads(shown.output) == {**answer.columns, "total": answer.total, "note": ""}
     table = CliRunner().invoke(app, ["steer", *words])
     assert "scenes_segment_mean_iou" in table.output
     assert f"nas extract {run.folder} --prefer {worth} --max flops={bound} --to net" in table.output

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.grammar import Derivation, Grammar, choose_at_random, derive
+from nas.grammar import Derivation, Grammar, GrammarError, choose_at_random, derive
 from nas.grammar.count import cover
 from nas.op import BATCH
-from nas.plan import FEATURES, plan, run
+from nas.plan import ALIGNED, plan, run
+from nas.search import RunError, search
 from nas.supernet import Bank, Space, strategy_of
 from nas.supernet.decoders import decoder_levels, decoders_of, joined, parts, with_decoders
 from nas.task import load_tasks
@@ -107,13 +110,54 @@ def test_a_head_of_the_users_own_says_what_follows_a_decoder() -> None:
     assert plan(drawn(0), heads=[given]).output_shapes()["scenes-classify"].dims == (10,)
 
 
+def test_only_what_is_written_so_has_decoders() -> None:
+    named = Grammar.parse("net = encoder for_x\nencoder = conv(4)\nfor_x = conv(4) output(coarse)")
+    assert not decoders_of(named)
+    endless = Grammar.parse(
+        "net = encoder decoder\nencoder = conv(4)\ndecoder = relu | relu decoder"
+    )
+    assert with_decoders(endless, ["a"]) is endless
+    seeded = Grammar.parse(
+        f"{TEXT}\nseed first = conv(4, kernel=3, stride=2) batchnorm relu conv(2) batchnorm relu"
+    )
+    assert "first" not in with_decoders(seeded, ["a", "b"]).seeds
+    several = Grammar.parse("net = encoder decoder\nencoder = conv(4) clone(2)\ndecoder = add")
+    with pytest.raises(GrammarError, match="says encoder decoder, so each task gets a decoder"):
+        with_decoders(several, ["a"])
+
+
+def test_encoders_whose_features_differ_in_size_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.grammar").write_text(TEXT.replace("stride=s", "stride={1, 2}"))
+    with pytest.raises(RunError, match="end in features of"):
+        search(str(tmp_path / "own.grammar"), ["digits"], out=tmp_path / "run")
+    (tmp_path / "bits.grammar").write_text(TEXT.replace("decoder  =", "decoder  = precision(8)"))
+    with pytest.raises(RunError, match="whose bits would hang on each other"):
+        search(str(tmp_path / "bits.grammar"), ["digits"], out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["features", "experts"])
+def test_tasks_may_be_called_as_results_of_training_are(name: str, tmp_path: Path) -> None:
+    (tmp_path / "own.grammar").write_text(f"share tasks\n{TEXT}")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", x=rng.normal(size=(60, 8, 8)).astype("f4"), y=np.arange(60) % 2)
+    run = search(
+        str(tmp_path / "own.grammar"),
+        [f"{name}={tmp_path / 'd.npz'}"],
+        out=tmp_path / "run",
+        trials=2,
+        generation=2,
+        supernet={"steps": 2, "batch": 8, "samples": 8},
+    )
+    assert all(trial.state == "finished" for trial in run.trials)
+
+
 def test_features_are_a_result_where_they_are_asked_for() -> None:
     derivation = drawn(0)
     whole = plan(derivation, heads=TASKS, features=0)
-    assert set(whole.outputs) == {"scenes-classify", "scenes-segment", FEATURES}
+    assert set(whole.outputs) == {"scenes-classify", "scenes-segment", ALIGNED}
     mapped = plan(derivation, heads=TASKS, features=8)
-    assert mapped.output_shapes()[FEATURES].channels == 8
-    assert mapped.params == whole.params + 8 * whole.output_shapes()[FEATURES].channels
+    assert mapped.output_shapes()[ALIGNED].channels == 8
+    assert mapped.params == whole.params + 8 * whole.output_shapes()[ALIGNED].channels
     mobile = derive(Grammar.load("mobile"), lambda site, options: 0, input=INPUT)
     with pytest.raises(ValueError, match=r"names no output\(features\)"):
         plan(mobile, heads=TASKS, features=0)
@@ -123,7 +167,7 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
     """Beside the labels': the map of features moves by that alone, and the first is not moved."""
     space = Space(SPACE, INPUT)
     large, small = space.largest, space.smallest
-    channels = plan(large, heads=(), features=0).output_shapes()[FEATURES].channels
+    channels = plan(large, heads=(), features=0).output_shapes()[ALIGNED].channels
     plans = [plan(d, heads=TASKS, features=channels) for d in (large, small)]
     recipe = Recipe(lr=0.1, momentum=0, weight_decay=0, clip=1e9, batch=16, warmup=0)
     place = [i for i, step in enumerate(plans[1].steps) if step.slot.startswith("features/")]
@@ -148,8 +192,8 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
     raw = plan(large, heads=TASKS, features=0)
     x = batches[0].x
     with torch.no_grad():
-        wanted = run(raw, fresh.views(raw), x, BATCH)[FEATURES]
-    apart = (run(plans[1], views, x, BATCH)[FEATURES] - wanted).square().mean()
+        wanted = run(raw, fresh.views(raw), x, BATCH)[ALIGNED]
+    apart = (run(plans[1], views, x, BATCH)[ALIGNED] - wanted).square().mean()
     (slope,) = torch.autograd.grad(2.0 * apart, [views[at]["weight"]])
     assert torch.allclose(moved, before - rate * slope, atol=1e-6)
     assert float(slope.abs().max()) > 1e-3
@@ -166,7 +210,7 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
 
 def test_held_alike_the_smallest_has_features_nearer_to_the_largests() -> None:
     space, distances = Space(SPACE, INPUT), list[float]()
-    channels = plan(space.largest, heads=(), features=0).output_shapes()[FEATURES].channels
+    channels = plan(space.largest, heads=(), features=0).output_shapes()[ALIGNED].channels
     for name in ("aligned", "free"):
         every = [plan(d, heads=TASKS, features=channels) for d in cover(SPACE, input=INPUT)]
         bank, strategy = Bank.of(every), strategy_of("aligned", space, 30)
@@ -179,7 +223,7 @@ def test_held_alike_the_smallest_has_features_nearer_to_the_largests() -> None:
         small = plan(space.smallest, heads=TASKS, features=channels)
         x = trainer.feed.batch(99, 0)[0].x
         with torch.no_grad():
-            wanted = run(raw, bank.views(raw), x, BATCH)[FEATURES]
-            found = run(small, bank.views(small), x, BATCH)[FEATURES]
+            wanted = run(raw, bank.views(raw), x, BATCH)[ALIGNED]
+            found = run(small, bank.views(small), x, BATCH)[ALIGNED]
         distances.append(float((found - wanted).square().mean() / wanted.square().mean()))
     assert distances[0] < 0.7 * distances[1]

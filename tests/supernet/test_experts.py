@@ -41,8 +41,11 @@ def largest(grammar: Grammar = SPACE) -> Derivation:
     return derive(grammar, lambda site, options: len(options) - 1, input=INPUT)
 
 
+SPANS = {task.name: slice(0, 5) for task in TASKS}
+
+
 def answers(shares: list[list[float]]) -> list[Tensor]:
-    """What gates answer that take experts by these shares everywhere."""
+    """What gates answer that take experts by these shares everywhere, of five samples."""
     return [torch.tensor(row).clamp(min=1e-9).log().expand(5, -1) for row in shares]
 
 
@@ -72,23 +75,39 @@ def test_what_one_task_teaches_shared_experts_another_task_has() -> None:
     assert not any(key.startswith(("for_scenes_segment/", "head/scenes-segment")) for key in moved)
 
 
+def told(shares: list[list[float]], tasks: int = 2) -> float:
+    planned = plan(largest(), heads=TASKS[:tasks])
+    return float(mutual_information(planned, answers(shares), SPANS, 5))
+
+
 def test_mutual_information_is_that_of_known_shares() -> None:
+    apart = [[1.0, 0, 0, 0, 0, 0], [0.0, 1, 0, 0, 0, 0]]
+    assert told(apart) == pytest.approx(math.log(2), abs=1e-5)
+    assert told([[0.5, 0.5, 0, 0, 0, 0]] * 2) == pytest.approx(0, abs=1e-5)
+    half = [[0.5, 0.5, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0, 0]]
+    assert told(half) == pytest.approx(0.5 * math.log(2), abs=1e-5)
+    assert told(apart[:1], tasks=1) == 0
+
+
+def test_of_tasks_with_samples_of_their_own_each_tells_of_those() -> None:
     planned = plan(largest(), heads=TASKS)
-    apart = answers([[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]])
-    assert float(mutual_information(planned, apart)) == pytest.approx(math.log(2), abs=1e-5)
-    alike = answers([[0.5, 0.5, 0, 0, 0, 0]] * 2)
-    assert float(mutual_information(planned, alike)) == pytest.approx(0, abs=1e-5)
-    half = answers([[0.5, 0.5, 0, 0, 0, 0], [0, 0.5, 0.5, 0, 0, 0]])
-    assert float(mutual_information(planned, half)) == pytest.approx(0.5 * math.log(2), abs=1e-5)
-    one = plan(largest(), heads=TASKS[:1])
-    assert float(mutual_information(one, apart[:1])) == 0
+    mixed = [
+        torch.cat([first[:3], second[:2]])
+        for first, second in (
+            answers([[1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]]),
+            answers([[0, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0]]),
+        )
+    ]
+    spans = {TASKS[0].name: slice(0, 3), TASKS[1].name: slice(3, 5)}
+    value = float(mutual_information(planned, mixed, spans, 5))
+    assert value == pytest.approx(math.log(2), abs=1e-5)
 
 
 @given(seed=st.integers(0, 1000))
 def test_mutual_information_lies_between_nothing_and_what_tasks_can_tell(seed: int) -> None:
     chance = torch.Generator().manual_seed(seed)
-    heard = [3 * torch.randn(7, n, generator=chance) for n in (6, 3)]  # fewer count as not taken
-    value = float(mutual_information(plan(largest(), heads=TASKS), heard))
+    heard = [3 * torch.randn(10, n, generator=chance) for n in (6, 3)]  # fewer count as not taken
+    value = float(mutual_information(plan(largest(), heads=TASKS), heard, SPANS, 5))
     assert -1e-6 <= value <= math.log(2) + 1e-6
 
 
@@ -109,7 +128,8 @@ def test_training_makes_tasks_and_experts_tell_of_each_other() -> None:
             x = trainer.feed.batch(0, 0)[0].x
             with torch.no_grad():
                 run(planned, bank.views(planned), x, Phase(training=True, heard=heard))
-            told.append(float(mutual_information(planned, heard)))
+            spans = {task.name: slice(0, len(x)) for task in TASKS}
+            told.append(float(mutual_information(planned, heard, spans, len(x))))
     finally:
         module.MUTUAL = usual
     assert told[1] > told[0] + 0.1
