@@ -157,6 +157,7 @@ def show_answer(answer: Answer) -> None:
 def show_run(run: Run) -> None:
     """A run's fronts, and what may be done next."""
     from nas.measure import cost_named
+    from nas.search.steer import STEERING
 
     fronts = run.fronts()
     filled = [pair for pair in fronts.items() if pair[1].trials]
@@ -178,10 +179,14 @@ def show_run(run: Run) -> None:
     of_task = f" --task {shlex.quote(first)}" if first else ""
     best = shlex.quote(front.trials[0].id) + of_task
     cost = next((o.name for o in front.objectives if cost_named(o.name)), "flops")
+    steer = ""
+    if (run.folder / STEERING).exists():
+        worth = ",".join(f"{named.name}=1" for named in run.named)
+        steer = f"Prefer a task:   nas steer {folder} --prefer {worth}\n"
     out.print(
         f"\nLook at it:      nas report {folder}{run.trust}\n"
         f"Choose from it:  nas front {folder} --sort {cost}{of_task}\n"
-        f"Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
+        f"{steer}Take a network:  nas extract {folder} --id {best} --to net{run.trust}\n"
         f"Train it fully:  nas retrain net --epochs 20{run.trust}\n"
         f"Leave with ONNX: nas export net --onnx{run.trust}",
         markup=False,

@@ -142,12 +142,14 @@ def steer(run: RunFolder, prefer: Prefer = "", max: Most = None, as_json: Json =
 
     with told():
         bounds = [bound(text, "<=") for text in max or ()]
-        answer = Steering.load(run).answer(preferences(prefer), bounds)
+        known = Steering.load(run)
+        answer = known.answer(preferences(prefer), bounds)
         if as_json:
             write(json.dumps({**answer.columns, "total": answer.total, "note": answer.note}))
             return
         show_answer(answer)
-        words = ["nas", "extract", str(run), *(["--prefer", prefer] if prefer else [])]
+        worth = prefer or ",".join(f"{task}=1" for task in known.scales)
+        words = ["nas", "extract", str(run), "--prefer", worth]
         words += [word for text in max or () for word in ("--max", text)]
         write(f"next: {shlex.join(words)} --to net")
 

@@ -27,6 +27,7 @@ from nas.report.text import human
 from nas.search import Run, RunError, load, resume, search
 from nas.search.steer import ADDED, STEERING, Encoder, Scale, Sized, Steering
 from nas.search.vary_decoders import _scale, part_costs, steering_of
+from nas.terminal import show_run
 
 TEXT = """
 net      = encoder decoder
@@ -289,7 +290,9 @@ def test_a_file_from_somebody_else_is_read_by_a_schema(run: Run, tmp_path: Path,
         Steering.load(tmp_path).answer({})
 
 
-def test_the_command_answers_and_takes_a_network_out(run: Run, tmp_path: Path) -> None:
+def test_the_command_answers_and_takes_a_network_out(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     worth = f"{TASKS[1]}=0.7,{TASKS[0]}=0.3"
     bound = int(0.5 * Steering.load(run.folder).bounds["flops"][1])
     words = [str(run.folder), "--prefer", worth, "--max", f"flops={bound}"]
@@ -305,6 +308,10 @@ def test_the_command_answers_and_takes_a_network_out(run: Run, tmp_path: Path) -
     assert f"{answer.columns['params']:,.0f} params" in taken.output
     facts = json.loads((tmp_path / "net" / "architecture.json").read_bytes())
     assert facts["source"]["columns"] == answer.columns
+    alike = CliRunner().invoke(app, ["steer", str(run.folder)])
+    assert f"--prefer {TASKS[0]}=1,{TASKS[1]}=1 --to net" in alike.output
+    show_run(run)
+    assert f"nas steer {run.folder} --prefer {TASKS[0]}=1,{TASKS[1]}=1" in capsys.readouterr().out
     wrong = CliRunner().invoke(app, ["extract", *words, "--id", "ab", "--to", str(tmp_path / "b")])
     assert wrong.exit_code == 1
     unread = CliRunner().invoke(app, ["steer", str(run.folder), "--prefer", "a=b"])
