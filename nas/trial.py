@@ -148,6 +148,11 @@ class _Begun:
 
 
 @dataclass(frozen=True)
+class _Varied:
+    id: str
+
+
+@dataclass(frozen=True)
 class _Ended:
     trials: Count
     budget_s: float | None
@@ -216,6 +221,7 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "scored": _Scored,
     "passed": _Passed,
     "begun": _Begun,
+    "varied": _Varied,
     "ended": _Ended,
     "workers": _Workers,
     "runtime": _Runtime,

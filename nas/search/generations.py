@@ -232,6 +232,7 @@ class Search:
             for outcome in self.pool.evaluate(jobs, begun=self._begin, ends=self.clock.end):
                 key = by_number[outcome.number]
                 self._record(outcome, key, candidates[key])
+                self.archive.note("varied", id=self.recorded.trials[key].id)
             known += [
                 self.recorded.trials[key] for key in candidates if key in self.recorded.trials
             ]

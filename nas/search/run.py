@@ -204,7 +204,9 @@ class Run:
     @property
     def gain(self) -> Gain | None:
         """What the sampler brought over the search's own random draws, None of too few."""
-        return gain(self.trials, self.aims)
+        with Archive.open(self.folder) as archive:
+            varied = {str(note["id"]) for note in archive.notes("varied")}  # by no sampler
+        return gain([trial for trial in self.trials if trial.id not in varied], self.aims)
 
     @property
     def trivial(self) -> dict[str, float]:

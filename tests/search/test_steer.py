@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from nas.archive import Archive
 from nas.cli import app
 from nas.evaluate import EVALUATORS
 from nas.events import Event, TrialDone
@@ -185,6 +186,13 @@ def test_a_network_that_was_not_measured_is_what_its_answer_says(run: Run) -> No
         assert whole.flops <= bound
         new += str(derivation) not in measured
     assert new
+
+
+def test_what_no_sampler_proposed_is_none_of_its_gain(run: Run) -> None:
+    with Archive.open(run.folder) as archive:
+        varied = {note["id"] for note in archive.notes("varied")}
+    assert len(varied) == len(run.trials) - 8
+    assert varied == {trial.id for trial in run.trials if trial.number >= 8}
 
 
 def test_encoders_that_are_answered_were_measured_with_decoders_of_every_size(run: Run) -> None:
