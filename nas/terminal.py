@@ -47,7 +47,6 @@ TRUST = {
     "behind": "behind the best",
 }
 
-SELDOM = ("activations",)  # costs that another one tells well enough
 out = Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
@@ -148,7 +147,9 @@ def show_trust(facts: Mapping[str, Any]) -> None:
 
 def show_answer(answer: Answer) -> None:
     """The network that preferences and a budget came to, and what is to be said of these."""
-    columns = [name for name in answer.columns if name not in SELDOM]
+    from nas.measure import COSTS
+
+    columns = [name for name in answer.columns if name not in COSTS or not COSTS[name].seldom]
     show([answer.columns], columns, "On the validation split")
     if answer.note:
         out.print(answer.note, markup=False, soft_wrap=True)

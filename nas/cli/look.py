@@ -1,15 +1,26 @@
-"""The verbs that say how runs stand: status, list, compare."""
+"""The verbs that say how runs stand and what they offer: status, list, compare, steer."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.options import Json, RunFolder, TrustCode, app, columns
-from nas.terminal import err, out, show, told, write
+from nas.cli.options import (
+    Json,
+    Most,
+    Prefer,
+    RunFolder,
+    TrustCode,
+    app,
+    bound,
+    columns,
+    preferences,
+)
+from nas.terminal import err, out, show, show_answer, told, write
 
 if TYPE_CHECKING:
     from nas.report.standing import Standing
@@ -46,6 +57,34 @@ def status(
                     return
                 time.sleep(EVERY_S)
                 now = standing(run)
+
+
+@app.command(
+    epilog="Examples:\n\nnas steer runs/steered --prefer scenes-segment=0.7,scenes-classify=0.3\n\n"
+    "nas steer runs/steered --prefer scenes-classify=1 --max flops=5M --json"
+)
+def steer(run: RunFolder, prefer: Prefer = "", max: Most = None, as_json: Json = False) -> None:
+    """Show the network that preferences and a budget come to; at once, without a search. Where
+    nothing is preferred, all tasks alike are.
+
+    Of a run whose space has a decoder for each task, as the shipped `steered` has.
+    """
+    import json
+
+    from nas.search.steer import Steering
+
+    with told():
+        bounds = [bound(text, "<=") for text in max or ()]
+        known = Steering.load(run)
+        answer = known.answer(preferences(prefer), bounds)
+        if as_json:
+            write(json.dumps({**answer.columns, "total": answer.total, "note": answer.note}))
+            return
+        show_answer(answer)
+        worth = prefer or ",".join(f"{task}=1" for task in known.scales)
+        words = ["nas", "extract", str(run), "--prefer", worth]
+        words += [word for text in max or () for word in ("--max", text)]
+        write(f"next: {shlex.join(words)} --to net")
 
 
 def _lines(now: Standing) -> str:

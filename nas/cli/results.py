@@ -127,34 +127,6 @@ def extract(
 
 
 @app.command(
-    epilog="Examples:\n\nnas steer runs/steered --prefer scenes-segment=0.7,scenes-classify=0.3\n\n"
-    "nas steer runs/steered --prefer scenes-classify=1 --max flops=5M --json"
-)
-def steer(run: RunFolder, prefer: Prefer = "", max: Most = None, as_json: Json = False) -> None:
-    """Show the network that preferences and a budget come to; at once, without a search. Where
-    nothing is preferred, all tasks alike are.
-
-    Of a run whose space has a decoder for each task, as the shipped `steered` has.
-    """
-    import json
-
-    from nas.search.steer import Steering
-
-    with told():
-        bounds = [bound(text, "<=") for text in max or ()]
-        known = Steering.load(run)
-        answer = known.answer(preferences(prefer), bounds)
-        if as_json:
-            write(json.dumps({**answer.columns, "total": answer.total, "note": answer.note}))
-            return
-        show_answer(answer)
-        worth = prefer or ",".join(f"{task}=1" for task in known.scales)
-        words = ["nas", "extract", str(run), "--prefer", worth]
-        words += [word for text in max or () for word in ("--max", text)]
-        write(f"next: {shlex.join(words)} --to net")
-
-
-@app.command(
     epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
     "nas retrain net --from-weights net   (on from the weights that it has)\n\n"
     "nas retrain net --seeds 3 --teacher runs/first\n\n"

@@ -6,10 +6,10 @@ A Network runs it on its own parameters, a subnet on views of a bank; costs and 
 from __future__ import annotations
 
 from nas.plan.plan import FLOAT, Plan, Precision, Step, run
-from nas.plan.writer import ALIGNED, FEATURES, nontrivial, own_output, plan
+from nas.plan.writer import FEATURES, FEATURES_RESULT, nontrivial, own_output, plan
 
 __all__ = [
-    "ALIGNED",
+    "FEATURES_RESULT",
     "FEATURES",
     "FLOAT",
     "Plan",

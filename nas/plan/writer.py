@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nas.task import Task
 
 FEATURES = "features"  # the name of the trunk's output that the decoders of tasks read
-ALIGNED = "/features"  # and of the result that is made of it, which no task is called
+FEATURES_RESULT = "/features"  # and of the result that is made of it, which no task is called
 LONGEST = 60  # letters of a step's name that is written out with its place
 RESERVED = frozenset(keyword.kwlist) | frozenset(
     """
@@ -59,7 +59,7 @@ def plan(
     outputs = writer.named or _unnamed(last)
     if heads is not None:
         attached = [(task, writer.head(task, outputs, derivation.grammar)) for task in heads]
-        given = {} if features is None else {ALIGNED: writer.mapped(outputs, features)}
+        given = {} if features is None else {FEATURES_RESULT: writer.mapped(outputs, features)}
         outputs = {task.name: value for task, value in attached} | given
     steps = alive(writer.steps, outputs.values())
     return Plan(shape, steps, tuple(writer.shapes), outputs, writer.precision)

@@ -32,7 +32,7 @@ from nas.search.problem import Problem
 from nas.search.propose import Candidate, Proposal, Proposer, check_sampler, resolved
 from nas.search.recorded import Recorded
 from nas.search.run import Run
-from nas.search.vary_decoders import MOST, completions, steering_of
+from nas.search.vary_decoders import MOST, Read, completions, steering_of
 from nas.supernet.decoders import decoders_of
 
 STALE_GENERATIONS = 30
@@ -219,9 +219,9 @@ class Search:
     def _vary_decoders(self) -> None:
         """Measure encoders that somebody's preferences and budget may come to with decoders of
         every size, and keep what all trials tell. Which ones follows from what was told."""
-        done, known = set[Labels](), list(self.told.values())
+        done, known, read = set[Labels](), list(self.told.values()), Read()
         while not self.clock.over():
-            more = completions(steering_of(self.run, known), self.problem.grammar, done)
+            more = completions(steering_of(self.run, known, read), self.problem.grammar, done)
             if not more:
                 break
             candidates = {self._key(d): Candidate(d) for d in more if self.problem.keeps(d)}
@@ -237,7 +237,7 @@ class Search:
                 self.recorded.trials[key] for key in candidates if key in self.recorded.trials
             ]
             self.listener(Progress("encoders", len(done), MOST))
-        steering_of(self.run, self.archive.trials).save(self.run.folder)
+        steering_of(self.run, self.archive.trials, read).save(self.run.folder)
 
     def _over(self) -> bool:
         """Whether time is over, but for what timing the evaluated networks takes, and training the

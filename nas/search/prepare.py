@@ -11,8 +11,7 @@ import torch
 from nas.grammar import Grammar, sample
 from nas.measure.latency import Deployment
 from nas.measure.runtime import RUNTIMES
-from nas.plan import ALIGNED as ALIGNED_RESULT
-from nas.plan import plan
+from nas.plan import FEATURES_RESULT, plan
 from nas.search.columns import column_clash
 from nas.search.error import RunError
 from nas.search.parts import SettingsError
@@ -118,7 +117,7 @@ def check_data(problem: Problem) -> None:
 
 def check_features(problem: Problem) -> None:
     """Raise RunError where encoders differ in the size of what the decoders of tasks read."""
-    sizes = {planned.output_shapes()[ALIGNED_RESULT].space for planned in problem.covering()}
+    sizes = {planned.output_shapes()[FEATURES_RESULT].space for planned in problem.covering()}
     if len(sizes) > 1:
         raise RunError(
             f"the encoders of {problem.grammar.name} end in features of {sorted(sizes)}, and "

@@ -16,7 +16,7 @@ from nas.measure import COSTS, costs
 from nas.measure.latency import Deployment
 from nas.measure.profile import Profile, ProfileError, loaded
 from nas.measure.runtime import usual as usual_runtime
-from nas.plan import ALIGNED, Plan, plan
+from nas.plan import FEATURES_RESULT, Plan, plan
 from nas.search.columns import Aim, aims_of, column, counted, counted_by_any, kept_by_any
 from nas.search.error import RunError
 from nas.search.settings import Settings
@@ -292,7 +292,7 @@ class Problem:
         if not decoders_of(self.grammar):
             return None
         whole = plan(self.space.largest, heads=(), features=0)
-        return whole.output_shapes()[ALIGNED].channels
+        return whole.output_shapes()[FEATURES_RESULT].channels
 
     def bank(self, *, trained: bool = False) -> Bank:
         """The untrained bank of the space with the heads of all tasks; of a recursive space an

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from operator import add, le
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -244,16 +245,17 @@ class Steering:
             ((0.0, *(encoder.costs[name] for name in bounded)), ())
         ]
         for task in weights:
-            more = list[tuple[tuple[float, ...], tuple[Sized, ...]]]()
-            own = encoder.decoders[task]
-            judged = [(-self._worth(task, weights, d), *(d.costs[n] for n in bounded)) for d in own]
-            own = tuple(own[i] for i in nondominated(judged))
-            for (lost, *costs), decoders in partial:
-                for sized in own:
-                    sums = [c + sized.costs[n] for c, n in zip(costs, bounded, strict=True)]
-                    if all(a <= b for a, b in zip(sums, most, strict=True)):
-                        key = lost - self._worth(task, weights, sized), *sums
-                        more.append((key, (*decoders, sized)))
+            own = [
+                ((-self._worth(task, weights, sized), *(sized.costs[n] for n in bounded)), sized)
+                for sized in encoder.decoders[task]
+            ]
+            own = [own[i] for i in nondominated([key for key, _ in own])]
+            more = [
+                (tuple(map(add, key, part)), (*decoders, sized))
+                for key, decoders in partial
+                for part, sized in own
+            ]
+            more = [entry for entry in more if all(map(le, entry[0][1:], most))]
             partial = [more[i] for i in nondominated([key for key, _ in more])]
         yield from partial
 

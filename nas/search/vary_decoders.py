@@ -16,7 +16,7 @@ from nas.measure import COSTS
 from nas.plan import Plan, own_output, plan
 from nas.search.columns import column
 from nas.search.steer import ADDED, Costs, Encoder, Scale, Sized, Steering
-from nas.supernet.decoders import decoder_levels, parts
+from nas.supernet.decoders import Parts, decoder_levels, parts
 from nas.task import Task
 
 if TYPE_CHECKING:
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 MOST = 24  # encoders that are measured with decoders of every size
 
 
-def steering_of(run: Run, trials: Sequence[Trial]) -> Steering:
-    """What trials of a run tell."""
+Read = dict[str, tuple[Parts, dict[str, Costs]]]  # of derivations their parts, and what these cost
+
+
+def steering_of(run: Run, trials: Sequence[Trial], read: Read) -> Steering:
+    """What trials of a run tell; `read` keeps what was worked out of their derivations."""
     metrics = {t.name: column(t, run.named, t.own_metric) for t in run.named}
     objectives = {task: Objective.named(name, [name]) for task, name in metrics.items()}
     encoders = dict[Labels, Encoder]()
     scored = list[dict[str, float]]()
-    input: tuple[int, ...] = ()
     for trial in trials:
         scores = {task: trial.columns().get(name, math.nan) for task, name in metrics.items()}
         if not all(map(math.isfinite, scores.values())):
             continue
-        derivation = Derivation.read(trial.text, run.grammar)
-        input = derivation.input.dims
-        encoder, decoders = parts(derivation)
-        costs = part_costs(plan(derivation, heads=run.tasks), run.tasks)
+        if trial.text not in read:
+            derivation = Derivation.read(trial.text, run.grammar)
+            planned = plan(derivation, heads=run.tasks)
+            read[trial.text] = parts(derivation), part_costs(planned, run.tasks)
+        (encoder, decoders), costs = read[trial.text]
         known = encoders.setdefault(encoder, Encoder(encoder, costs[""], {}))
         scored.append(scores)
         for task, score in scores.items():
@@ -57,7 +60,7 @@ def steering_of(run: Run, trials: Sequence[Trial]) -> Steering:
         if limit.name in ADDED:
             limits[limit.name] = min(limit.bound, limits.get(limit.name, limit.bound))
     unkept = tuple(str(limit) for limit in run.limits if limit.name not in ADDED)
-    return Steering(input, scales, tuple(encoders.values()), limits, unkept)
+    return Steering(run.problem.input, scales, tuple(encoders.values()), limits, unkept)
 
 
 def part_costs(whole: Plan, tasks: Sequence[Task]) -> dict[str, Costs]:

@@ -24,7 +24,7 @@ from nas.grammar.count import count, enumerate_all, extreme
 from nas.grammar.derivation import Labels
 from nas.grammar.rules import Rule, calls_in
 from nas.op import Shape
-from nas.plan import ALIGNED, FEATURES, own_output, plan
+from nas.plan import FEATURES, FEATURES_RESULT, own_output, plan
 from nas.supernet.chain import follow, shrinking
 from nas.supernet.slots import OWN
 
@@ -101,7 +101,7 @@ def decoder_levels(derivation: Derivation) -> Iterator[Derivation]:
     some from the largest evenly down to the smallest."""
     grammar, (encoder, decoders) = derivation.grammar, parts(derivation)
     first = next(iter(decoders))
-    features = plan(derivation, heads=(), features=0).output_shapes()[ALIGNED]
+    features = plan(derivation, heads=(), features=0).output_shapes()[FEATURES_RESULT]
     within = reachable(grammar.rules, first)
     others = [rule for name, rule in grammar.rules.items() if name in within]
     alone = _again(grammar, [f"{grammar.start} = {first}", *others])

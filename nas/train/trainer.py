@@ -17,7 +17,7 @@ from torch import Tensor
 from nas.events import Listener, Told, silent
 from nas.grammar import Derivation
 from nas.op import BATCH
-from nas.plan import ALIGNED, Plan, plan, run
+from nas.plan import FEATURES_RESULT, Plan, plan, run
 from nas.task import Task, loss, soft_loss
 from nas.task.augment import Batch
 from nas.train.balance import Balance
@@ -240,7 +240,7 @@ class Trainer:
                 raise TrainingError(f"the loss is {sum(losses.values())}: lower the learning rate?")
             parts = [weight * by_task[task.name] for task, weight in weights.items()]
             if turn.align and taught:
-                ours, wanted = answers[ALIGNED], taught[number][ALIGNED]
+                ours, wanted = answers[FEATURES_RESULT], taught[number][FEATURES_RESULT]
                 if ours.shape != wanted.shape:
                     raise TrainingError(f"features {[*ours.shape]} held to {[*wanted.shape]}")
                 apart = ours - wanted
@@ -292,8 +292,8 @@ class Trainer:
                     value = (1 - LESSON) * value + LESSON * soft_loss(task, answers, lesson)
                 losses[task.name] = value
             first += len(batch.x)
-        if ALIGNED in results:
-            logits[ALIGNED] = results[ALIGNED].float()
+        if FEATURES_RESULT in results:
+            logits[FEATURES_RESULT] = results[FEATURES_RESULT].float()
         if heard:
             logits[EXPERTS] = mutual_information(planned, heard, spans, len(x))
         return losses, logits
@@ -317,7 +317,7 @@ class Trainer:
 def _features(plans: Sequence[Plan]) -> int:
     """The channels that features are mapped to: those of the first, which are as they are."""
     first = plans[0] if plans else None
-    return first.shapes[first.outputs[ALIGNED]].channels if first else 0
+    return first.shapes[first.outputs[FEATURES_RESULT]].channels if first else 0
 
 
 @contextmanager

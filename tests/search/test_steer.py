@@ -163,7 +163,7 @@ def test_budgets_that_another_limit_leaves_nothing_of_are_passed_over() -> None:
 
 
 def test_a_search_of_which_nothing_was_scored_tells_so(run: Run, tmp_path: Path) -> None:
-    steering_of(run, []).save(tmp_path)
+    steering_of(run, [], {}).save(tmp_path)
     with pytest.raises(RunError, match="no network was measured yet"):
         Steering.load(tmp_path)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nas.grammar import Derivation, Grammar, GrammarError, choose_at_random, derive
 from nas.grammar.count import cover
 from nas.op import BATCH
-from nas.plan import ALIGNED, plan, run
+from nas.plan import FEATURES_RESULT, plan, run
 from nas.search import RunError, search
 from nas.supernet import Bank, Space, strategy_of
 from nas.supernet.decoders import decoder_levels, decoders_of, joined, parts, with_decoders
@@ -154,10 +154,10 @@ def test_tasks_may_be_called_as_results_of_training_are(name: str, tmp_path: Pat
 def test_features_are_a_result_where_they_are_asked_for() -> None:
     derivation = drawn(0)
     whole = plan(derivation, heads=TASKS, features=0)
-    assert set(whole.outputs) == {"scenes-classify", "scenes-segment", ALIGNED}
+    assert set(whole.outputs) == {"scenes-classify", "scenes-segment", FEATURES_RESULT}
     mapped = plan(derivation, heads=TASKS, features=8)
-    assert mapped.output_shapes()[ALIGNED].channels == 8
-    assert mapped.params == whole.params + 8 * whole.output_shapes()[ALIGNED].channels
+    assert mapped.output_shapes()[FEATURES_RESULT].channels == 8
+    assert mapped.params == whole.params + 8 * whole.output_shapes()[FEATURES_RESULT].channels
     mobile = derive(Grammar.load("mobile"), lambda site, options: 0, input=INPUT)
     with pytest.raises(ValueError, match=r"names no output\(features\)"):
         plan(mobile, heads=TASKS, features=0)
@@ -167,7 +167,7 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
     """Beside the labels': the map of features moves by that alone, and the first is not moved."""
     space = Space(SPACE, INPUT)
     large, small = space.largest, space.smallest
-    channels = plan(large, heads=(), features=0).output_shapes()[ALIGNED].channels
+    channels = plan(large, heads=(), features=0).output_shapes()[FEATURES_RESULT].channels
     plans = [plan(d, heads=TASKS, features=channels) for d in (large, small)]
     recipe = Recipe(lr=0.1, momentum=0, weight_decay=0, clip=1e9, batch=16, warmup=0)
     place = [i for i, step in enumerate(plans[1].steps) if step.slot.startswith("features/")]
@@ -192,8 +192,8 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
     raw = plan(large, heads=TASKS, features=0)
     x = batches[0].x
     with torch.no_grad():
-        wanted = run(raw, fresh.views(raw), x, BATCH)[ALIGNED]
-    apart = (run(plans[1], views, x, BATCH)[ALIGNED] - wanted).square().mean()
+        wanted = run(raw, fresh.views(raw), x, BATCH)[FEATURES_RESULT]
+    apart = (run(plans[1], views, x, BATCH)[FEATURES_RESULT] - wanted).square().mean()
     (slope,) = torch.autograd.grad(2.0 * apart, [views[at]["weight"]])
     assert torch.allclose(moved, before - rate * slope, atol=1e-6)
     assert float(slope.abs().max()) > 1e-3
@@ -210,7 +210,7 @@ def test_features_are_held_to_the_firsts_by_the_gradient_of_their_distance() -> 
 
 def test_held_alike_the_smallest_has_features_nearer_to_the_largests() -> None:
     space, distances = Space(SPACE, INPUT), list[float]()
-    channels = plan(space.largest, heads=(), features=0).output_shapes()[ALIGNED].channels
+    channels = plan(space.largest, heads=(), features=0).output_shapes()[FEATURES_RESULT].channels
     for name in ("aligned", "free"):
         every = [plan(d, heads=TASKS, features=channels) for d in cover(SPACE, input=INPUT)]
         bank, strategy = Bank.of(every), strategy_of("aligned", space, 30)
@@ -223,7 +223,7 @@ def test_held_alike_the_smallest_has_features_nearer_to_the_largests() -> None:
         small = plan(space.smallest, heads=TASKS, features=channels)
         x = trainer.feed.batch(99, 0)[0].x
         with torch.no_grad():
-            wanted = run(raw, bank.views(raw), x, BATCH)[ALIGNED]
-            found = run(small, bank.views(small), x, BATCH)[ALIGNED]
+            wanted = run(raw, bank.views(raw), x, BATCH)[FEATURES_RESULT]
+            found = run(small, bank.views(small), x, BATCH)[FEATURES_RESULT]
         distances.append(float((found - wanted).square().mean() / wanted.square().mean()))
     assert distances[0] < 0.7 * distances[1]
