@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import sqrt
+from html import escape
+from math import prod, sqrt
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -17,6 +18,9 @@ from nas.plan import Plan, plan, run
 
 if TYPE_CHECKING:
     from nas.task import Task
+
+
+LISTED = 200  # steps at most that a notebook shows
 
 
 def initial(param: Param, key: str, seed: int) -> Tensor:
@@ -109,6 +113,25 @@ class Network(nn.Module):
     @property
     def params(self) -> int:
         return self.plan.params
+
+    def _repr_html_(self) -> str:
+        """The steps as a table, in a notebook."""
+        import pandas as pd
+
+        plan = self.plan
+        rows = [
+            (
+                step.name,
+                step.operator.name,
+                str(plan.shapes[step.outputs[0]]),
+                sum(prod(p.shape) for p in step.params),
+                step.flops,
+            )
+            for step in plan.steps
+        ]
+        heads = ["step", "operator", "gives", "params", "FLOPs"]
+        table = pd.DataFrame(rows, columns=heads).to_html(index=False, max_rows=LISTED)
+        return f"<p><code>{escape(self.extra_repr())}</code></p>{table}"
 
     def extra_repr(self) -> str:
         return f"{self.derivation}, {self.plan.params:,} params, {self.plan.flops:,} FLOPs"

@@ -58,6 +58,8 @@ class Trial:
     seconds: Seconds = 0.0
     cpu_s: Seconds = 0.0
     drawn: bool = False  # at random, to hold the sampler's proposals against
+    losses: tuple[float, ...] = ()  # of training alone, at equal distances from first step to last
+    traceback: str = ""  # where it failed, unless an earlier trial failed there too
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -211,6 +213,12 @@ class _Timed:
     id: Id
 
 
+@dataclass(frozen=True)
+class _Shares:
+    id: Id
+    steps: dict[str, Annotated[float, Field(ge=0, le=1)]]
+
+
 NOTES: dict[str, Any] = {  # what the library itself reads again; other notes may say anything
     "measure": _Measured,
     "bank": _Bank,
@@ -226,6 +234,7 @@ NOTES: dict[str, Any] = {  # what the library itself reads again; other notes ma
     "workers": _Workers,
     "runtime": _Runtime,
     "timed": _Timed,
+    "shares": _Shares,
     "rung": _Rung,
 }
 

@@ -1,4 +1,5 @@
-"""The verbs that say how runs stand and what they offer: status, list, compare, steer."""
+"""The verbs that say how runs stand and what they offer: status, list, compare, front,
+report, steer."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import nas
 from nas.cli.options import (
     Json,
     Most,
     Prefer,
+    Profiles,
     RunFolder,
     TrustCode,
     app,
@@ -20,7 +23,17 @@ from nas.cli.options import (
     columns,
     preferences,
 )
-from nas.terminal import err, out, show, show_answer, told, write
+from nas.terminal import (
+    err,
+    out,
+    show,
+    show_answer,
+    show_front,
+    show_fronts,
+    show_trivial,
+    told,
+    write,
+)
 
 if TYPE_CHECKING:
     from nas.report.standing import Standing
@@ -105,6 +118,59 @@ def _lines(now: Standing) -> str:
         words = f" for {task}" if task else ""
         rows.append(f"{'front':<12} {now.front[task]} networks{words}, hypervolume {volume:.3f}")
     return "\n".join(rows)
+
+
+@app.command(
+    epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
+    "nas front runs/first --objectives accuracy,params --csv > front.csv\n\n"
+    "nas front runs/first --profile pi4.json --objectives accuracy,latency_ms@pi4\n\n"
+    "nas front net-a net-b net-c     (networks on the test split, once retrained)"
+)
+def front(
+    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or those of networks.")],
+    where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
+    sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
+    objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
+    task: Annotated[str, typer.Option(help="The front of one of several tasks.")] = "",
+    profile: Profiles = None,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show the Pareto front of a run, or of networks that were retrained."""
+    with told():
+        from nas.retrain import front_of
+
+        run, *others = folders
+        if others or (run / "architecture.json").exists():
+            whole, chosen = None, front_of(folders, columns(objectives))
+        else:
+            whole = nas.load(run, trust_code=trust_code)
+            if profile:
+                whole = whole.on_devices(profile)
+            if whole.settings.per_task and not (task or where or sort or csv or objectives):
+                show_fronts(whole, whole.fronts())
+                show_trivial(whole)
+                return
+            chosen = whole.front(columns(objectives), task=task)
+        if where:
+            chosen = chosen.where(where)
+        if sort:
+            chosen = chosen.sort(sort)
+        if csv:
+            write(chosen.to_csv())
+        else:
+            show_front(chosen, task=task if whole and whole.settings.per_task else "")
+            if whole:
+                show_trivial(whole)
+
+
+@app.command(epilog="Example: nas report runs/first")
+def report(run: RunFolder, trust_code: TrustCode = False) -> None:
+    """Write one offline HTML page with the interactive front."""
+    from nas.report import report as write_report
+
+    with told():
+        write(f"wrote {write_report(nas.load(run, trust_code=trust_code))}")
 
 
 @app.command("list", epilog="Example: nas list runs/")

@@ -1,4 +1,4 @@
-"""The verbs that look at results and take networks home."""
+"""The verbs that take networks home and train, export and use them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from nas.cli.options import (
     On,
     Prefer,
     Processes,
-    Profiles,
     RunFolder,
     TrustCode,
     app,
@@ -27,60 +26,7 @@ from nas.cli.options import (
     columns,
     preferences,
 )
-from nas.terminal import live, show, show_answer, show_front, show_fronts, show_trivial, told, write
-
-
-@app.command(
-    epilog="Examples:\n\nnas front runs/first --where 'latency_ms < 1' --sort accuracy\n\n"
-    "nas front runs/first --objectives accuracy,params --csv > front.csv\n\n"
-    "nas front runs/first --profile pi4.json --objectives accuracy,latency_ms@pi4\n\n"
-    "nas front net-a net-b net-c     (networks on the test split, once retrained)"
-)
-def front(
-    folders: Annotated[list[Path], typer.Argument(help="A run's folder, or those of networks.")],
-    where: Annotated[str, typer.Option(help="As 'latency_ms < 1 and params < 1M'.")] = "",
-    sort: Annotated[str, typer.Option(help="A column; best first.")] = "",
-    objectives: Annotated[str, typer.Option(help="Other columns, as accuracy,params.")] = "",
-    task: Annotated[str, typer.Option(help="The front of one of several tasks.")] = "",
-    profile: Profiles = None,
-    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
-    trust_code: TrustCode = False,
-) -> None:
-    """Show the Pareto front of a run, or of networks that were retrained."""
-    with told():
-        from nas.retrain import front_of
-
-        run, *others = folders
-        if others or (run / "architecture.json").exists():
-            whole, chosen = None, front_of(folders, columns(objectives))
-        else:
-            whole = nas.load(run, trust_code=trust_code)
-            if profile:
-                whole = whole.on_devices(profile)
-            if whole.settings.per_task and not (task or where or sort or csv or objectives):
-                show_fronts(whole, whole.fronts())
-                show_trivial(whole)
-                return
-            chosen = whole.front(columns(objectives), task=task)
-        if where:
-            chosen = chosen.where(where)
-        if sort:
-            chosen = chosen.sort(sort)
-        if csv:
-            write(chosen.to_csv())
-        else:
-            show_front(chosen, task=task if whole and whole.settings.per_task else "")
-            if whole:
-                show_trivial(whole)
-
-
-@app.command(epilog="Example: nas report runs/first")
-def report(run: RunFolder, trust_code: TrustCode = False) -> None:
-    """Write one offline HTML page with the interactive front."""
-    from nas.report import report as write_report
-
-    with told():
-        write(f"wrote {write_report(nas.load(run, trust_code=trust_code))}")
+from nas.terminal import live, show, show_answer, told, write
 
 
 @app.command(
@@ -130,6 +76,7 @@ def extract(
     epilog="Examples:\n\nnas retrain net --epochs 20\n\n"
     "nas retrain net --from-weights net   (on from the weights that it has)\n\n"
     "nas retrain net --seeds 3 --teacher runs/first\n\n"
+    "nas retrain net --teacher ./mine.py:build --trust-code\n\n"
     "nas retrain runs/first --id 6d9e644c --id 14ddf09b --id 3924a908 --on ray --asha"
 )
 def retrain(
@@ -142,8 +89,11 @@ def retrain(
         typer.Option(help="A .safetensors file or a net's folder (its own too) to begin with."),
     ] = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(help="A net's folder, or a run's (its largest network): learn its answers."),
+        str | None,
+        typer.Option(
+            help="A net's folder, a run's (its largest network), or ./file.py:function of a module "
+            "(with --trust-code): learn its answers."
+        ),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Trainings; the best by validation is kept, all are said.")
@@ -213,6 +163,9 @@ def export(
     executorch: Annotated[
         bool, typer.Option("--executorch", help="ExecuTorch's model.pte, with XNNPACK.")
     ] = False,
+    litert: Annotated[
+        bool, typer.Option("--litert", help="LiteRT's model.tflite, for one sample at a time.")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="ONNX in integers, and what that does to the metrics.")
     ] = False,
@@ -229,25 +182,30 @@ def export(
 ) -> None:
     """Write a network for other runtimes, checked against PyTorch's outputs."""
     with told():
-        if not (onnx or torch or openvino or executorch or int8):
+        if not (onnx or torch or openvino or executorch or litert or int8):
             raise ValueError(f"say what to write: nas export {folder} --onnx")
         if low is not None and not int8:
             raise ValueError("--low says how many weights have four bits: with --int8")
-        from nas.export import to_executorch, to_int8, to_onnx, to_openvino, to_torch_export
+        from nas import export as to
 
         words = {"prepared": prepared, "tested": tested, "trust_code": trust_code}
         written = []
         if onnx:
             with live() as listener:
-                path = to_onnx(folder, **words, listener=listener)
+                path = to.to_onnx(folder, **words, listener=listener)
             written.append(path)
-        others = {to_torch_export: torch, to_openvino: openvino, to_executorch: executorch}
+        others = {
+            to.to_torch_export: torch,
+            to.to_openvino: openvino,
+            to.to_executorch: executorch,
+            to.to_litert: litert,
+        }
         for export_to in (other for other, asked in others.items() if asked):
             written.append(export_to(folder, **words))
         for path in written:
             write(f"wrote {path}, outputs equal to PyTorch's")
         if int8:
-            given = to_int8(folder, low=low, prepared=prepared, trust_code=trust_code)
+            given = to.to_int8(folder, low=low, prepared=prepared, trust_code=trust_code)
             show(
                 [row._asdict() for row in given.judged],
                 ["task", "metric", "floats", "integers"],

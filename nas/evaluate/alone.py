@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from statistics import mean
 
 from nas.evaluate.base import Conditions, Evaluated, Evaluator, Fidelity
 from nas.evaluate.scoring import network_scores, statistics_inputs
@@ -14,6 +17,7 @@ from nas.supernet import Bank, Subnet, inherit
 from nas.train import Recipe, Trainer, TrainingError, Turn, train
 
 STATISTICS = 2048  # training inputs from which a network of its own has its batch statistics
+PARTS = 20  # of a training, of each of which the mean loss is kept
 
 
 class Standalone(Evaluator):
@@ -29,11 +33,11 @@ class Standalone(Evaluator):
         return Fidelity(epochs=conditions.recipe.epochs)
 
     def measure(self, derivation: Derivation, conditions: Conditions) -> Evaluated:
-        network = fit(derivation, replace(conditions, recipe=self.recipe(conditions)))
-        fidelity = self.fidelity(conditions)
-        return Evaluated(
-            network_scores(network, conditions, evaluator=self.name, fidelity=fidelity)
-        )
+        losses = list[float]()
+        given = replace(conditions, recipe=self.recipe(conditions))
+        network, fidelity = fit(derivation, given, losses), self.fidelity(conditions)
+        measured = network_scores(network, conditions, evaluator=self.name, fidelity=fidelity)
+        return Evaluated(measured, losses=brief(losses))
 
 
 class Short(Standalone):
@@ -69,15 +73,25 @@ class Inherited(Evaluator):
         )
         if parents:
             inherit(weights, derivation, planned, parents, conditions.origin)
-        network = trained_network(weights, derivation, replace(conditions, recipe=recipe))
+        given, losses = replace(conditions, recipe=recipe), list[float]()
+        network = trained_network(weights, derivation, given, losses=losses)
         name = self.name if parents else Standalone.name
-        return Evaluated(
-            network_scores(network, conditions, evaluator=name, fidelity=fidelity), weights
-        )
+        measured = network_scores(network, conditions, evaluator=name, fidelity=fidelity)
+        return Evaluated(measured, weights, brief(losses))
 
 
-def fit(derivation: Derivation, conditions: Conditions) -> Network:
-    """A network trained from scratch; its weights are a bank that holds it alone.
+def brief(losses: Sequence[float]) -> tuple[float, ...]:
+    """Of the losses of a training's steps the means of so many parts of it, or fewer."""
+    parts = min(PARTS, len(losses))
+    bounds = [len(losses) * part // parts for part in range(parts + 1)] if parts else [0]
+    return tuple(float(f"{mean(losses[a:b]):.4g}") for a, b in pairwise(bounds))
+
+
+def fit(
+    derivation: Derivation, conditions: Conditions, losses: list[float] | None = None
+) -> Network:
+    """A network trained from scratch; its weights are a bank that holds it alone, and the loss of
+    each of its steps is put to `losses`.
 
     Raises TrainingError where the loss is no number, or training takes longer than the limit.
     """
@@ -88,20 +102,26 @@ def fit(derivation: Derivation, conditions: Conditions) -> Network:
         device=conditions.device,
         optimizer=recipe.optimizer,
     )
-    return trained_network(weights, derivation, conditions)
+    return trained_network(weights, derivation, conditions, losses=losses)
 
 
 def trained_network(
-    weights: Bank, derivation: Derivation, conditions: Conditions, samples: int = STATISTICS
+    weights: Bank,
+    derivation: Derivation,
+    conditions: Conditions,
+    samples: int = STATISTICS,
+    losses: list[float] | None = None,
 ) -> Network:
     """A derivation trained on a bank that holds it, as a network with batch statistics from so many
-    inputs; errors as of `fit`."""
+    inputs; `losses` and errors are as of `fit`."""
     limit_s, recipe = conditions.limit_s, conditions.recipe
     ends = float("inf") if limit_s is None else time.perf_counter() + limit_s
 
     def on_step(done: int, value: float) -> None:
         if time.perf_counter() > ends:
             raise TrainingError(f"it took longer than {limit_s:g} s, at step {done}")
+        if losses is not None:
+            losses.append(value)
 
     steps = recipe.steps(conditions.tasks)
     trainer = Trainer(weights, conditions.tasks, recipe, steps, conditions.device)

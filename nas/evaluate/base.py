@@ -80,11 +80,13 @@ class Conditions:
 
 
 class Evaluated(NamedTuple):
-    """Each task's metrics and the costs, or of a baseline its one figure; and the weights that
-    children may go on from, where they were trained for that."""
+    """Each task's metrics and the costs, or of a baseline its one figure; the weights that
+    children may go on from, where they were trained for that; and the training loss of an
+    architecture that was trained alone, at equal distances from its first step to its last."""
 
     measurements: list[Measurement]
     weights: Bank | None = None
+    losses: tuple[float, ...] = ()
 
 
 class Evaluator(ABC):

@@ -13,7 +13,7 @@ from nas.export.label import Teacher, label, module_teacher, network_teacher
 from nas.export.onnx import to_onnx
 from nas.export.plain import plain
 from nas.export.predict import Prediction, draw, predict
-from nas.export.programs import to_executorch, to_openvino, to_torch_export
+from nas.export.programs import to_executorch, to_litert, to_openvino, to_torch_export
 from nas.train import Recipe
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "save_weights",
     "to_executorch",
     "to_int8",
+    "to_litert",
     "to_onnx",
     "to_openvino",
     "to_torch_export",

@@ -91,7 +91,7 @@ def module_teacher(
 
     def logits(x: Tensor) -> Tensor:
         given = module(x.float() / 255 if x.dtype == torch.uint8 else x.float())
-        return _one_result(given, function)
+        return one_result(given, function)
 
     return Teacher(function, target, tuple(classes), logits)
 
@@ -232,15 +232,16 @@ def _fitted(x: Tensor, found: tuple[int, ...]) -> Tensor:
     return sized.repeat_interleave(found[0] // shape[0], dim=1)
 
 
-def _one_result(given: Any, function: str) -> Tensor:
+def one_result(given: Any, function: str) -> Tensor:
     """The logits among what a module gives: a tensor, `logits`, `out`, or the only one there is."""
     given = getattr(given, "logits", given)
+    kind = type(given).__name__
     if isinstance(given, Mapping):
+        kind += f" of {', '.join(map(str, given))}"
         only = next(iter(given.values())) if len(given) == 1 else None
         given = given.get("logits", given.get("out", only))
     if not isinstance(given, Tensor):
         raise ExportError(
-            f"{function} gives a {type(given).__name__}; let it give a tensor of logits, or a dict "
-            "of one"
+            f"{function} gives a {kind}; let it give a tensor of logits, or a dict of one"
         )
     return given

@@ -1,4 +1,5 @@
-"""A network as a file of other runtimes than ONNX's: torch.export's, OpenVINO's, ExecuTorch's."""
+"""A network as a file of other runtimes than ONNX's: torch.export's, OpenVINO's, ExecuTorch's,
+LiteRT's."""
 
 from __future__ import annotations
 
@@ -118,12 +119,47 @@ def to_executorch(
     return path
 
 
-def _needed(package: str, part: str = "") -> Any:
+def to_litert(
+    folder: Path, *, prepared: bool = False, tested: bool = False, trust_code: bool = False
+) -> Path:
+    """Write model.tflite, for LiteRT (TensorFlow Lite), for one sample at a time, with which it is
+    run in the runtime and compared. Its input, and `tested`, are as of `to_onnx`, its results are
+    in the order of the tasks. Raises ExportError where LiteRT is not installed or cannot take the
+    network, or differs from torch by more than 1e-4.
+    """
+    converter = _needed("litert_torch", extra="litert")
+    interpreters = _needed("ai_edge_litert", "interpreter", extra="litert")
+    taken, path = plain_of(Path(folder), trust_code, prepared), Path(folder) / "model.tflite"
+    with tempfile.TemporaryDirectory(prefix="nas-") as scratch:
+        file = Path(scratch) / path.name
+        with quiet(), teaching(folder, "LiteRT"):
+            converter.convert(Named(taken.model).eval(), (taken.batch(1),)).export(str(file))
+            loaded = interpreters.Interpreter(model_path=str(file), num_threads=1)
+            run_one = loaded.get_signature_runner()
+        data = file.read_bytes()
+        (input,) = run_one.get_input_details()
+        results = sorted(run_one.get_output_details(), key=lambda name: int(name.split("_")[-1]))
+
+    def runs(x: Tensor) -> dict[str, Tensor]:
+        answers = [run_one(**{input: one.numpy()}) for one in x.split(1)]
+        return {
+            name: torch.cat([torch.from_numpy(answer[result].copy()) for answer in answers])
+            for name, result in zip(taken.names, results, strict=True)
+        }
+
+    check(path, "LiteRT", runs, taken, BATCHES)
+    write(path, data)
+    if tested:
+        judge(path, runs, taken)
+    return path
+
+
+def _needed(package: str, part: str = "", extra: str = "") -> Any:
     from importlib import import_module
 
     try:
         return import_module(f"{package}.{part}".strip("."))
     except ImportError as error:
         raise ExportError(
-            f"{package} is not here ({error}): pip install 'nas-engine[{package}]'"
+            f"{package} is not here ({error}): pip install 'nas-engine[{extra or package}]'"
         ) from None

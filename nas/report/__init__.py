@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas.files import write
 from nas.plan import plan
 from nas.report.blocks import blocks_of, drawing, table
+from nas.report.details import shares_of
 from nas.report.figures import figure, planes
 from nas.report.history import histories
 from nas.report.page import render
@@ -41,7 +42,8 @@ def plot_front(run: Run, *, task: str = "") -> go.Figure:
     if not shown:
         raise RunError(f"{run.folder}: no trial has a metric and a cost yet")
     y, x = shown[0]
-    return go.Figure(figure(front, trials, y, x, run.aim(task).limits))
+    limits = run.aim(task).limits
+    return go.Figure(figure(front, trials, y, x, limits, trivial=run.trivial))
 
 
 def plot_architecture(run: Run, id: str) -> go.Figure:
@@ -51,12 +53,12 @@ def plot_architecture(run: Run, id: str) -> go.Figure:
 
     planned = plan(run.derivation(run.trial(id).id))
     blocks = blocks_of(planned)
-    drawn, rows = drawing(planned, blocks), table(planned, blocks)
+    drawn, rows = drawing(planned, blocks), table(planned, blocks, shares_of(run).get(id, {}))
     width, height = drawn["box"]
     figure = go.Figure()
     for path in drawn["lines"]:
         figure.add_shape(type="path", path=path, line={"width": 1, "color": "#666c75"})
-    heads = ("", "", "", " params", " FLOPs", "", " kB")
+    heads = ("", "", "", " params", " FLOPs", " of FLOPs", " kB", " of the time")
     for (x, y, name, shape), row in zip(drawn["boxes"], [None, *rows], strict=True):
         figure.add_shape(type="rect", x0=x, y0=y, x1=x + width, y1=y + height, fillcolor="#f6f6f7")
         cells = [cell + head for cell, head in zip(row or [name, shape], heads, strict=False)]

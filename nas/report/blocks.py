@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import networkx as nx
@@ -37,6 +38,7 @@ class Block:
     reads: frozenset[int]
     times: int = 1
     values: frozenset[int] = field(default_factory=frozenset)  # of the plan, that it makes
+    steps: tuple[str, ...] = ()  # their names, those of all repeats
 
     def repeats(self, before: Block) -> bool:
         """Whether it is what was before, once more."""
@@ -80,6 +82,7 @@ def _at(plan: Plan, places: Sequence[tuple[str, ...]], depth: int) -> list[Block
             max(memory.get(step.name, 0) for step in steps),
             frozenset(maker[v] for step in steps for v in step.inputs if v not in values),
             values=values,
+            steps=tuple(step.name for step in steps),
         )
         number = len(blocks)
         last = blocks[-1] if blocks else None
@@ -92,6 +95,7 @@ def _at(plan: Plan, places: Sequence[tuple[str, ...]], depth: int) -> list[Block
                 memory=max(last.memory, block.memory),
                 times=last.times + 1,
                 values=values,
+                steps=last.steps + block.steps,
             )
         else:
             blocks.append(block)
@@ -109,9 +113,14 @@ def _operator(step: Step) -> str:
     return step.part.partition(".")[0] or step.operator.name
 
 
-def table(plan: Plan, blocks: Sequence[Block]) -> list[list[str]]:
-    """A row for each block: name, operators, what comes out, params, FLOPs and their share, memory
-    in kB."""
+HEADS = ("block", "operators", "gives", "params", "FLOPs", "share", "memory kB", "time")
+
+
+def table(
+    plan: Plan, blocks: Sequence[Block], times: Mapping[str, float] = MappingProxyType({})
+) -> list[list[str]]:
+    """A row for each block, by `HEADS`: name, operators, what comes out, params, FLOPs and their
+    share, memory in kB; and the share of the latency, where `times` has that of each step."""
     from nas.report.text import digits, scaled
 
     whole = max(1, plan.flops)
@@ -125,6 +134,7 @@ def table(plan: Plan, blocks: Sequence[Block]) -> list[list[str]]:
             scaled(block.flops),
             f"{100 * block.flops / whole:.0f} %",
             digits(block.memory * kb),
+            *([f"{100 * sum(times.get(s, 0.0) for s in block.steps):.0f} %"] if times else []),
         ]
         for block in blocks
     ]

@@ -6,20 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.archive import Measurement, Trial
+from nas.archive import Archive, Measurement, Trial
 from nas.front import ParetoFront
 from nas.grammar import Derivation, Grammar, GrammarError
 from nas.op import ShapeError
 from nas.plan import plan
 from nas.report import text
-from nas.report.blocks import blocks_of, drawing, table
+from nas.report.blocks import HEADS, blocks_of, drawing, table
 from nas.report.names import Names, column
 from nas.search import Run
+from nas.trial import checked_event
 
 DRAWN_NETWORKS = 300  # of a front, by their blocks
 SPELLED_OUT = 1000  # more trials than these: operators are written for those of a front alone
 LARGEST = 10_000  # operators of a network that is drawn
-HEADS = "heads of the tasks"
+FOR_TASKS = "heads of the tasks"
 
 
 def details(
@@ -37,6 +38,7 @@ def details(
             whose.setdefault(trial.id, []).append(task)
     chosen = set(whose)
     spelled = {t.id for t in trials} if len(trials) <= SPELLED_OUT else chosen
+    shares = shares_of(run)
     blocked = set([trial.id for trial in trials if trial.id in chosen][:DRAWN_NETWORKS])
     listed = list[dict[str, Any] | None]()
     for trial in trials:
@@ -58,7 +60,7 @@ def details(
                 "operators": [derivation.network_text if derivation else "" for derivation in read]
                 if trial.id in spelled
                 else [],
-                "network": _network(trial, read[0]) if shown else None,
+                "network": _network(trial, read[0], shares.get(trial.id, {})) if shown else None,
                 "commands": text.commands(
                     run.folder,
                     trial.id,
@@ -88,7 +90,16 @@ def _read(text_of: str, grammar: Grammar | None) -> Derivation | None:
         return None
 
 
-def _network(trial: Trial, derivation: Derivation | None) -> dict[str, Any] | None:
+def shares_of(run: Run) -> dict[str, Mapping[str, float]]:
+    """Of trials whose network was profiled the share of its latency that each step takes."""
+    with Archive.open(run.folder) as archive:
+        notes = [checked_event(note) for note in archive.notes("shares")]
+    return {note.id: note.steps for note in notes}
+
+
+def _network(
+    trial: Trial, derivation: Derivation | None, times: Mapping[str, float]
+) -> dict[str, Any] | None:
     """A trial's network by its blocks, heads left out; None where its derivation was not read, or
     is too large to be looked at."""
     if derivation is None or derivation.size > LARGEST:
@@ -98,14 +109,17 @@ def _network(trial: Trial, derivation: Derivation | None) -> dict[str, Any] | No
     except ShapeError:
         return None
     blocks = blocks_of(planned)
-    rows = table(planned, blocks)
+    rows = table(planned, blocks, times)
+    beside = 1 - sum(times.get(step.name, 0.0) for step in planned.steps)
     for i, name in enumerate(("params", "flops")):
         more = trial.columns().get(name, 0.0) - getattr(planned, name)
         if more > 0:
-            heads = rows[-1] if rows and rows[-1][0] == HEADS else [HEADS, *[""] * 6]
+            last = [f"{100 * beside:.0f} %"] if times else []
+            heads = rows[-1] if rows and rows[-1][0] == FOR_TASKS else [FOR_TASKS, *[""] * 6, *last]
             heads[3 + i] = text.scaled(more)
             rows = [*(row for row in rows if row is not heads), heads]
-    return {"rows": rows, "drawing": drawing(planned, blocks)}
+    shown = HEADS if times else HEADS[:-1]
+    return {"heads": shown, "rows": rows, "drawing": drawing(planned, blocks)}
 
 
 def _measured(trial: Trial, names: Names) -> list[list[str]]:

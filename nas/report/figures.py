@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nas.archive import Trial
@@ -39,8 +40,10 @@ def figure(
     x: str,
     limits: Sequence[Limit] = (),
     label: Label = label,
+    trivial: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """A Plotly figure: all trials, the front's, and its step line in the plane of y against x.
+    """A Plotly figure: all trials, the front's, and its step line in the plane of y against x; and
+    what the `trivial` predictor comes to by column, where that lies near the trials.
 
     A point's customdata is its trial's index in `trials`.
     """
@@ -69,7 +72,10 @@ def figure(
             label(y.name),
             _decimals([value for _, value in points.values()]),
             _axis(x, [cost for cost, _ in points.values()], label),
-            [limit for limit in limits if limit.name == x],
+            [
+                *(_bound(limit) for limit in limits if limit.name == x),
+                *_level(trivial.get(y.name), [value for _, value in points.values()]),
+            ],
         ),
     }
 
@@ -162,13 +168,13 @@ def marks(low: float, high: float) -> list[float]:
 
 
 def _layout(
-    y: str, decimals: str, xaxis: dict[str, Any], limits: Sequence[Limit]
+    y: str, decimals: str, xaxis: dict[str, Any], shapes: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     quiet = {"gridcolor": LINE, "zeroline": False, "automargin": True, "ticks": ""}
     return {
         "xaxis": {**quiet, **xaxis},
         "yaxis": {**quiet, "title": {"text": html.escape(y, quote=False)}, "tickformat": decimals},
-        "shapes": [_bound(limit) for limit in limits],
+        "shapes": list(shapes),
         "showlegend": False,
         "hovermode": "closest",
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
@@ -179,20 +185,23 @@ def _layout(
 
 
 def _bound(limit: Limit) -> dict[str, Any]:
-    return {
-        "type": "line",
-        "xref": "x",
-        "yref": "paper",
-        "x0": limit.bound,
-        "x1": limit.bound,
-        "y0": 0,
-        "y1": 1,
-        "line": {"color": MUTED, "width": 1, "dash": "dot"},
-        "label": {
-            "text": f"limit {human(limit.name, limit.bound)}",
-            "textposition": "end",
-            "textangle": 0,
-            "xanchor": "right",
-            "yanchor": "top",
-        },
-    }
+    words = f"limit {human(limit.name, limit.bound)}"
+    ends = {"x0": limit.bound, "x1": limit.bound, "y0": 0, "y1": 1}
+    return _dotted(words, "top", xref="x", yref="paper", **ends)
+
+
+def _level(value: float | None, values: Sequence[float]) -> list[dict[str, Any]]:
+    """A line at what the trivial predictor comes to; none where that is far from all values, which
+    it would press together."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if value is None or not low - (high - low) / 2 <= value <= high + (high - low) / 2:
+        return []
+    ends = {"x0": 0, "x1": 1, "y0": value, "y1": value}
+    return [_dotted(f"trivial {value:.3g}", "bottom", xref="paper", yref="y", **ends)]
+
+
+def _dotted(words: str, anchor: str, **place: Any) -> dict[str, Any]:
+    """A dotted line with words at its end."""
+    at = {"textposition": "end", "textangle": 0, "xanchor": "right", "yanchor": anchor}
+    line = {"color": MUTED, "width": 1, "dash": "dot"}
+    return {"type": "line", **place, "line": line, "label": {"text": words, **at}}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import isfinite
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
-from nas.archive import Archive
+from nas.archive import Archive, Trial
 from nas.export.curve import Curve
 from nas.report.history import HEIGHT, WIDTH
 from nas.report.text import digits
@@ -15,11 +15,13 @@ from nas.search import Run
 
 SMOOTHED = 5  # losses of single steps of which the mean is drawn
 MOST, LONGEST = 12, 300  # retrained networks, and points of each curve, that are drawn
+TRAINED = 40  # networks trained alone that are drawn, of the fronts and of the others
+Line = tuple[Sequence[float], Sequence[float]]  # its xs and its ys
 
 
-def curves(run: Run) -> list[dict[str, Any]]:
-    """The curves of a run, each as a line of a picture and what stands beside it in words; none
-    where nothing was trained, or nothing noted."""
+def curves(run: Run, trials: Sequence[Trial], chosen: Collection[str]) -> list[dict[str, Any]]:
+    """The curves of a run, each as lines of a picture and what stands beside them in words; none
+    where nothing was trained, or nothing noted. `chosen`: the trials of its fronts, by id."""
     drawn = list[dict[str, Any]]()
     with Archive.open(run.folder) as archive:
         notes = archive.notes("loss")
@@ -32,7 +34,8 @@ def curves(run: Run) -> list[dict[str, Any]]:
             f"The training loss went from {digits(smooth[0])} to {digits(smooth[-1])} in "
             f"{losses[-1][0]:,.0f} steps."
         )
-        drawn.append(_drawing("Shared weights", [step for step, _ in losses], smooth, words))
+        drawn.append(_drawing("Shared weights", words, [([s for s, _ in losses], smooth)]))
+    drawn += _alone(trials, chosen)
     nets = run.folder / "nets"
     folders = sorted(nets.iterdir()) if nets.is_dir() and not nets.is_symlink() else []
     for folder in folders:
@@ -44,21 +47,51 @@ def curves(run: Run) -> list[dict[str, Any]]:
                 f"On validation from {digits(rows[0]['merit'])} to {digits(rows[-1]['merit'])}, "
                 f"the best {digits(curve.best['merit'])} at epoch {curve.best['epoch']:g}."
             )
-            xs, ys = [row["epoch"] for row in rows], [row["merit"] for row in rows]
-            drawn.append(_drawing(f"{folder.name}, retrained", xs, ys, words))
+            line = [row["epoch"] for row in rows], [row["merit"] for row in rows]
+            drawn.append(_drawing(f"{folder.name}, retrained", words, [line]))
     return drawn
 
 
-def _drawing(title: str, xs: Sequence[float], ys: Sequence[float], words: str) -> dict[str, Any]:
-    low, high = min(ys), max(ys)
-    last, span = max(xs) or 1.0, (high - low) or 1.0
-    places = [
-        (round(WIDTH * x / last, 1), round(HEIGHT * (1 - (y - low) / span), 1))
-        for x, y in zip(xs, ys, strict=True)
-    ]
+def _alone(trials: Sequence[Trial], chosen: Collection[str]) -> list[dict[str, Any]]:
+    """The losses of networks that were trained alone, those of a front before the others."""
+    known = [t for t in trials if len(t.losses) > 2 and all(map(isfinite, t.losses))]
+    if not known:
+        return []
+    front = [trial for trial in known if trial.id in chosen][:TRAINED]
+    others = [trial for trial in known if trial.id not in chosen]
+    others = others[:: max(1, -(-len(others) // TRAINED))]
+    first, last = (median(trial.losses[at] for trial in known) for at in (0, -1))
+    words = (
+        f"The training loss of networks trained alone, from the first step to the last; those of a "
+        f"front in colour. The median of {len(known)} went from {digits(first)} to {digits(last)}."
+    )
+    lines, faint = (
+        [([i / (len(t.losses) - 1) for i in range(len(t.losses))], t.losses) for t in some]
+        for some in (front, others)
+    )
+    return [_drawing("Networks trained alone", words, lines, faint)]
+
+
+def _drawing(
+    title: str, words: str, lines: Sequence[Line], faint: Sequence[Line] = ()
+) -> dict[str, Any]:
+    """Lines of one picture, on the same axes."""
+    every = [*lines, *faint]
+    low, high = (extreme(y for _, ys in every for y in ys) for extreme in (min, max))
+    last = max(max(xs) for xs, _ in every) or 1.0
+    span = (high - low) or 1.0
+
+    def path(line: Line) -> str:
+        places = (
+            f"{WIDTH * x / last:.1f} {HEIGHT * (1 - (y - low) / span):.1f}"
+            for x, y in zip(*line, strict=True)
+        )
+        return "M" + " L".join(places)
+
     return {
         "title": title,
-        "path": "M" + " L".join(f"{x} {y}" for x, y in places),
+        "paths": list(map(path, lines)),
+        "faint": list(map(path, faint)),
         "width": WIDTH,
         "height": HEIGHT,
         "words": words,

@@ -115,9 +115,9 @@ function picture({ width, height, box: [w, h], boxes, lines }) {
   return frame;
 }
 
-function blocks(rows) {
+function blocks(heads, rows) {
   const table = element("table", ""), head = table.createTHead().insertRow(), body = table.createTBody();
-  for (const [i, word] of ["block", "operators", "gives", "params", "FLOPs", "share", "memory kB"].entries()) head.append(element("th", word, { className: i > 2 ? "number" : "" }));
+  for (const [i, word] of heads.entries()) head.append(element("th", word, { className: i > 2 ? "number" : "" }));
   for (const row of rows) {
     const cells = body.insertRow();
     for (const [i, text] of row.entries()) cells.append(element("td", text, { className: i > 2 ? "number" : "" }));
@@ -153,7 +153,7 @@ function described(trial, other) {
   }
   const article = document.createElement("article"), text = (mine, his) => other && his ? marked(mine, his) : element("pre", mine);
   article.append(title, list, element("h3", "Take it out, train it fully"), ...trial.commands.map(command));
-  if (trial.network) article.append(element("h3", "The network by its blocks"), picture(trial.network.drawing), blocks(trial.network.rows));
+  if (trial.network) article.append(element("h3", "The network by its blocks"), picture(trial.network.drawing), blocks(trial.network.heads, trial.network.rows));
   trial.derivations.forEach(([task, words], i) => {
     article.append(element("h3", task ? `Derivation for ${task}` : "Derivation"), text(words, other && other.derivations[i] && other.derivations[i][1]));
     if (trial.operators[i]) article.append(element("h3", "As operators"), text(trial.operators[i], other && other.operators[i]));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from nas.measure.cost import MEANINGS
 from nas.report import text
 from nas.report.choices import choices
 from nas.report.details import details
+from nas.report.failures import failures
 from nas.report.figures import figure, planes
 from nas.report.history import drawing, histories
 from nas.report.learning import curves
@@ -69,7 +70,10 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [_section(number, entry, drawn, names) for number, entry in enumerate(shown)]
+    trivial = run.trivial
+    sections = [
+        _section(number, entry, drawn, names, trivial) for number, entry in enumerate(shown)
+    ]
     columns = _columns(drawn, [entry.front for entry in shown], names)
     data = {
         "trials": details(run, drawn, fronts, names, [name for name, *_ in columns]),
@@ -84,11 +88,12 @@ def render(run: Run) -> str:
         tasks=run.named,
         facts=_facts(run, trials),
         sections=sections,
-        failed=[trial for trial in trials if trial.state == "failed"][:DRAWN],
+        failures=failures(run, trials),
+        most=DRAWN,
         finished=_finished(trials),
         drawn=len(drawn) if len(drawn) < len(trials) else 0,
         gain=str(run.gain or ""),
-        trivial=[(names.label(k), text.human(k, value)) for k, value in run.trivial.items()],
+        trivial=[(names.label(k), text.human(k, value)) for k, value in trivial.items()],
         objectives=[(names.label(o.name), o.name, o.maximize) for o in run.objectives],
         limits=[
             (
@@ -99,7 +104,7 @@ def render(run: Run) -> str:
             for m in run.limits
         ],
         histories=[drawing(history) for history in histories(run, trials)],
-        curves=curves(run),
+        curves=curves(run, trials, chosen),
         matters=list(filter(None, [matters(run, trials, next(iter(fronts.values())))])),
         label=names.label,
         choices=choices(run, fronts),
@@ -216,7 +221,9 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-def _section(number: int, shown: Shown, trials: Sequence[Trial], names: Names) -> dict[str, Any]:
+def _section(
+    number: int, shown: Shown, trials: Sequence[Trial], names: Names, trivial: Mapping[str, float]
+) -> dict[str, Any]:
     """A front: its figures by plane, and its table."""
     front = shown.front
     looked_at = [plane for plane in planes(front, trials) if _finished(trials)]
@@ -230,7 +237,7 @@ def _section(number: int, shown: Shown, trials: Sequence[Trial], names: Names) -
         "ys": {y.name: names.label(y.name) for y, _ in looked_at},
         "xs": {x: names.label(x) for _, x in looked_at},
         "figures": {
-            f"{y.name} {x}": figure(front, trials, y, x, shown.limits, names.label)
+            f"{y.name} {x}": figure(front, trials, y, x, shown.limits, names.label, trivial)
             for y, x in looked_at
         },
         **_table(front, shown.task, names),

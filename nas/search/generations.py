@@ -102,6 +102,7 @@ class Search:
         if self.inherits:
             self._train_finalists()
         self.latencies.measure_front(self.clock.over)
+        self.latencies.share_front(self.clock.over)
 
     def _generation(self) -> bool:
         """Ask, evaluate, record and tell; whether it came to its end."""

@@ -107,6 +107,8 @@ class HalvingPool:
             sum(outcome.seconds for outcome in outcomes),
             cpu_s=sum(outcome.cpu_s for outcome in outcomes),
             stopped=last < len(self.rungs) - 1 and not outcomes[-1].reason,
+            losses=outcomes[-1].losses,
+            traceback=outcomes[-1].traceback,
         )
 
 

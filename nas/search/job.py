@@ -28,8 +28,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluation done; `reason` says why where it failed. `weights` are those that children
-    may go on from, where there will be any."""
+    """One evaluation done; `reason` says why where it failed, `traceback` where. `weights` are
+    those that children may go on from, where there will be any; `losses` are as of `Evaluated`."""
 
     number: int
     measurements: tuple[Measurement, ...]
@@ -38,6 +38,8 @@ class Outcome:
     weights: bytes = b""
     cpu_s: float = 0.0
     stopped: bool = False  # whether it was not trained to the end, since others were better
+    losses: tuple[float, ...] = ()
+    traceback: str = ""
 
 
 class Pool(Protocol):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from nas.archive import Archive, Measurement, Trial
-from nas.events import Listener, Told
+from nas.events import Listener, Progress, Told
 from nas.grammar import Derivation
+from nas.measure.by_step import latency_by_step
 from nas.measure.latency import ROUNDS, Deployment, latencies, same_way
 from nas.network import Network
+from nas.op.graph import NoOnnxForm
 from nas.search.columns import on_fronts
 from nas.search.problem import Problem
 
@@ -20,6 +24,7 @@ ROUNDS_AT_END = 2 * ROUNDS  # blocks of each network of the front, when all are 
 SETTLED = 8  # times at most that a front changes by being timed again
 AT_END = 10  # networks of a front, for whose timing a budget leaves time,
 SHARE_AT_END = 0.1  # but no more of it than this
+PROFILED, MOST_SHARED = "onnxruntime", 64  # the runtime that tells where time goes; of so many
 
 
 class Latencies:
@@ -76,6 +81,28 @@ class Latencies:
             for id in derivations:
                 self.archive.note("timed", id=id)
             timed |= set(derivations)
+
+    def share_front(self, over: Callable[[], bool]) -> None:
+        """Note where the latency of the front's members goes, where ONNX Runtime is what they are
+        timed by. Nothing when time is over."""
+        problem, by = self.problem, next((d for d in self.read if d.runtime == PROFILED), None)
+        if by is None or problem.settings.per_task:
+            return
+        known = {str(note["id"]) for note in self.archive.notes("shares")}
+        front = list(on_fronts(self.archive.trials, problem.aims))[:MOST_SHARED]
+        for number, trial in enumerate(front, 1):
+            if over():
+                return
+            if trial.id in known:
+                continue
+            network = Network(Derivation.read(trial.text, problem.grammar), heads=problem.tasks)
+            with suppress(NoOnnxForm):
+                shares = latency_by_step(
+                    network.plan, network.eval().tensors(), threads=by.threads, batch=by.batch
+                )
+                steps: Any = {name: round(share, 4) for name, share in shares.items()}
+                self.archive.note("shares", id=trial.id, steps=steps)
+            self.listener(Progress("profiling the front", number, len(front)))
 
     def _time(
         self, derivations: Mapping[str, Derivation], deployment: Deployment, rounds: int = ROUNDS

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
+from traceback import extract_tb
 
 from nas.evaluate import EVALUATORS, Evaluated
 from nas.grammar import Derivation, Grammar
@@ -17,6 +18,8 @@ from nas.supernet import Bank, Parent, trained
 from nas.supernet.bank_file import load_bank
 from nas.task import load_tasks
 from nas.train import chance
+
+DEEPEST, LONGEST = 12, 160  # calls that are told of an error, and letters of each
 
 
 class Worker:
@@ -33,7 +36,7 @@ class Worker:
             load_bank(self.bank, folder / "bank.safetensors")
 
     def __call__(self, job: Job) -> Outcome:
-        begun, cpu, reason = time.perf_counter(), time.process_time(), ""
+        begun, cpu, reason, traceback = time.perf_counter(), time.process_time(), "", ""
         evaluated, weights = Evaluated([]), b""
         try:
             with threads(1), chance(job.seed, job.derivation):
@@ -42,10 +45,18 @@ class Worker:
                 weights = trained(evaluated.weights)
             reason = self._undefined(evaluated)
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason, traceback = f"{type(error).__name__}: {error}", calls(error)
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
-        measurements = tuple(evaluated.measurements)
-        return Outcome(job.number, measurements, reason, seconds, weights, cpu_s)
+        return Outcome(
+            job.number,
+            tuple(evaluated.measurements),
+            reason,
+            seconds,
+            weights,
+            cpu_s,
+            losses=evaluated.losses,
+            traceback=traceback,
+        )
 
     def _measure(self, job: Job) -> Evaluated:
         grammar = self.problem.grammar
@@ -71,3 +82,12 @@ class Worker:
             if isnan(measurement.value) and (measurement.task, measurement.name) in primary:
                 return f"{measurement.name} is {measurement.value}"
         return ""
+
+
+def calls(error: BaseException) -> str:
+    """The calls in which an error was raised, the innermost last. Files are told by name alone: a
+    run is passed on, and where its maker keeps things is nobody's business."""
+    return "\n".join(
+        f"{Path(call.filename).name}:{call.lineno} in {call.name}: {call.line}"[:LONGEST]
+        for call in extract_tb(error.__traceback__)[-DEEPEST:]
+    )

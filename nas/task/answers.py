@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nas.lazy import torch
@@ -116,11 +117,22 @@ def check_logits(task: Task, logits: Tensor) -> None:
     check_shape(task, tuple(logits.shape[1:]))
 
 
+def asked_shape(task: Task) -> tuple[int, ...]:
+    """The shape of a sample's logits that the target asks for; -1 is any size."""
+    return TARGETS[task.target].logits(len(task.classes), task.input)
+
+
+def fits(task: Task, shape: Sequence[int]) -> bool:
+    """Whether logits of a sample have that shape."""
+    wanted = asked_shape(task)
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(asked in (-1, side) for side, asked in pairs)
+
+
 def check_shape(task: Task, shape: tuple[int, ...]) -> None:
     """Raises TaskError when the logits of a sample have not the shape that the target asks for."""
-    wanted = TARGETS[task.target].logits(len(task.classes), task.input)
-    pairs = zip(shape, wanted, strict=False)
-    if len(shape) != len(wanted) or not all(asked in (-1, side) for side, asked in pairs):
+    if not fits(task, shape):
+        wanted = asked_shape(task)
         raise TaskError(
             f"{task.name}: logits of shape [n, {', '.join(map(str, shape))}], but {task.target} of "
             f"{len(task.classes)} classes take [n, {', '.join(map(str, wanted))}]; "

@@ -95,14 +95,26 @@ class Preparation:
         if self.reshaped:
             x = self.reshaped.before(x)
         if self.mean:
-            across = (1, -1, *(1 for _ in x.shape[2:]))
-            mean, deviation = (
-                torch.tensor(values, dtype=torch.float32, device=x.device).reshape(across)
-                for values in (self.mean, self.deviation)
-            )
+            mean, deviation = self._moments(x)
             x -= mean
             x /= deviation
         return self.reshaped.after(x) if self.reshaped else x
+
+    def undone(self, x: Tensor) -> Tensor:
+        """Prepared samples (n, channels, ...) as they were found, in float32, bytes as shares of
+        255; of a preparation that gives them no other shape."""
+        if self.mean:
+            mean, deviation = self._moments(x)
+            x = x * deviation + mean
+        return x if self.scale in (1, BYTES) else x * self.scale
+
+    def _moments(self, x: Tensor) -> list[Tensor]:
+        """Mean and deviation, to be taken with x."""
+        across = (1, -1, *(1 for _ in x.shape[2:]))
+        return [
+            torch.tensor(values, dtype=torch.float32, device=x.device).reshape(across)
+            for values in (self.mean, self.deviation)
+        ]
 
     def __str__(self) -> str:
         numbers = [", ".join(f"{v:.4g}" for v in some[:4]) for some in (self.mean, self.deviation)]

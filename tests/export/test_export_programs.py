@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from nas.export import (
     load,
     save,
     to_executorch,
+    to_litert,
     to_onnx,
     to_openvino,
     to_torch_export,
@@ -57,6 +59,24 @@ def test_executorch_runs_what_was_written(net: tuple[Path, Network]) -> None:
         assert torch.allclose(method.execute([x])[0], wanted, atol=1e-4)
 
 
+def test_litert_runs_what_was_written(net: tuple[Path, Network]) -> None:
+    pytest.importorskip("litert_torch", reason="litert is an extra")
+    from ai_edge_litert.interpreter import Interpreter
+
+    loaded = Interpreter(model_path=str(to_litert(net[0], prepared=True)))
+    loaded.allocate_tensors()
+    (taken,), (given,) = loaded.get_input_details(), loaded.get_output_details()
+    for _ in range(3):
+        x = torch.randn(1, 1, 8, 8)
+        loaded.set_tensor(taken["index"], x.numpy())
+        loaded.invoke()
+        with torch.no_grad():
+            wanted = plain(net[1])(x)
+        assert torch.allclose(
+            torch.from_numpy(loaded.get_tensor(given["index"])), wanted, atol=1e-4
+        )
+
+
 def test_the_card_has_what_each_file_says_of_the_test_split(net: tuple[Path, Network]) -> None:
     folder, network = net
     for export in (to_onnx, to_torch_export, to_openvino, to_openvino):
@@ -73,6 +93,10 @@ def test_the_card_has_what_each_file_says_of_the_test_split(net: tuple[Path, Net
 def test_a_runtime_that_is_not_installed_is_named(
     net: tuple[Path, Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "executorch", None)
-    with pytest.raises(ExportError, match=r"pip install 'nas-engine\[executorch\]'"):
-        to_executorch(net[0])
+    for module, extra, export in (
+        ("executorch", "executorch", to_executorch),
+        ("litert_torch", "litert", to_litert),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ExportError, match=rf"pip install 'nas-engine\[{extra}\]'"):
+            export(net[0])

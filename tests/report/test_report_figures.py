@@ -57,6 +57,17 @@ def test_all_trials_are_muted_the_front_emphasised_and_its_plane_stepped() -> No
     assert line["line"]["shape"] == "hv"
 
 
+def test_the_trivial_predictor_is_a_line_where_it_is_near_the_trials() -> None:
+    near, far = (
+        figure(FRONT, TRIALS, ACCURACY, "flops", trivial={"accuracy": value, "f1": 0.7})
+        for value in (0.5, 0.1)
+    )
+    (line,) = near["layout"]["shapes"]
+    assert (line["y0"], line["y1"], line["yref"]) == (0.5, 0.5, "y")
+    assert line["label"]["text"] == "trivial 0.5"
+    assert far["layout"]["shapes"] == []
+
+
 def test_the_first_plane_is_the_first_metric_against_flops() -> None:
     assert planes(FRONT, TRIALS) == [(ACCURACY, "flops"), (ACCURACY, "latency_ms")]
     assert planes(ParetoFront((FLOPS, LATENCY), ()), TRIALS) == [(FLOPS, "latency_ms")]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -92,6 +93,69 @@ def test_seeds_begin_with_what_there_was_before_any_retraining(
 def test_a_teacher_of_something_else_is_refused(folder: Path) -> None:
     with pytest.raises(ExportError, match="a teacher is for a task of that name"):
         teacher_of(Retraining(teacher=folder / "net"), [Task.load("scenes-classify")], "cpu")
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Taught(nn.Module):
+    def forward(self, x):
+        return {answer}
+
+def build():
+    return Taught()
+"""
+
+
+def module(folder: Path, answer: str) -> str:
+    (folder / "mine.py").write_text(MODULE.replace("{answer}", answer))
+    return f"{folder / 'mine.py'}:build"
+
+
+def test_a_module_of_ones_own_teaches_from_samples_as_they_are_found(
+    folder: Path, tmp_path: Path
+) -> None:
+    task = Task.load("digits")
+    teacher = module(tmp_path, "{'digits': x.flatten(1)[:, :10], 'other': x}")
+    ask = teacher_of(Retraining(teacher=teacher, trust_code=True), [task], "cpu")
+    assert ask
+    split = task.splits().valid
+    answers = ask(split.x[:50])
+    assert answers.keys() == {"digits"}
+    found = split.inputs.as_found(np.arange(50)).float().flatten(1)[:, :10]
+    assert torch.allclose(answers["digits"], found, atol=1e-4)
+
+
+def test_a_network_learns_from_a_module(folder: Path, tmp_path: Path) -> None:
+    net = copied(folder, tmp_path / "net")
+    one_class = "nn.functional.one_hot(torch.full((len(x),), 3), 10) * 50."
+    teacher = module(tmp_path, one_class)
+    retrain(net, Retraining(epochs=2, teacher=teacher, trust_code=True))
+    x = Task.load("digits").splits().valid.x
+    with torch.no_grad():
+        taught = load(net)[0](x)["digits"].softmax(1)[:, 3].mean()
+        free = load(folder / "net")[0](x)["digits"].softmax(1)[:, 3].mean()
+    assert taught > 0.3 > free
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("x.flatten(1)", r"says \[2, 64\] of two samples for digits, whose head says \[2, 10\]"),
+        ("{'a': x, 'b': x}", "cannot teach digits: .*gives a dict of a, b"),
+        ("x.no_such_thing()", "cannot teach digits: AttributeError"),
+    ],
+)
+def test_a_module_that_cannot_teach_is_refused(tmp_path: Path, answer: str, message: str) -> None:
+    options = Retraining(teacher=module(tmp_path, answer), trust_code=True)
+    with pytest.raises(ExportError, match=message):
+        teacher_of(options, [Task.load("digits")], "cpu")
+
+
+def test_a_module_is_not_run_unless_its_code_is_trusted(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="allow it with --trust-code"):
+        Retraining(teacher=module(tmp_path, "x"))
 
 
 def test_what_is_learned_from_validation_too_has_no_look_at_it(

@@ -10,6 +10,9 @@ import torch
 
 from nas.events import Told
 from nas.measure.runtime import RUNTIMES, Runtime
+from nas.plan import plan
+from nas.report.details import details, shares_of
+from nas.report.names import Names
 from nas.search import SettingsError, load, resume, search
 from nas.search import choose_runtime as module
 
@@ -154,6 +157,25 @@ def test_a_latency_that_fails_is_said_and_costs_its_trials_their_place_alone(
     assert {t.value("flops") <= 100_000 for t in timed} == {True}
     assert len(timed) < len(run.trials) == 6
     assert any("latency_ms cannot be measured: RuntimeError: out of memory" in t for t in told)
+
+
+def test_of_a_front_that_is_timed_it_is_noted_where_the_time_goes(tmp_path: Path) -> None:
+    given = {**QUICK, "objectives": ("accuracy", "latency_ms")}
+    run = search("mobile", ["digits"], out=tmp_path / "run", **given)
+    shares = shares_of(run)
+    assert shares.keys() == {trial.id for trial in run.front()}
+    for id, steps in shares.items():
+        names = {step.name for step in plan(run.derivation(id), heads=run.tasks).steps}
+        assert steps.keys() <= names
+        assert sum(steps.values()) == pytest.approx(1, abs=0.01)
+    fronts = run.fronts()
+    names = Names.of(run, run.trials, fronts.values())
+    for detail in details(run, list(run.front()), fronts, names, []):
+        assert detail
+        network = detail["network"]
+        assert network["heads"][-1] == "time"
+        times = [int(row[-1].removesuffix(" %")) for row in network["rows"]]
+        assert sum(times) == pytest.approx(100, abs=len(times))
 
 
 @pytest.mark.parametrize(
