@@ -536,24 +536,27 @@ def test_a_bank_that_is_full_goes_on_with_what_it_has_room_for(tmp_path: Path) -
 
 
 def test_a_budget_is_kept(tmp_path: Path, tiny: Path) -> None:
-    begun = time.perf_counter()
     told = list[tuple[int, int]]()
 
     def listener(event: Event) -> None:
         if isinstance(event, TrialDone):
             told.append((event.done, event.total))
 
-    search(
-        "mobile",
-        ["digits"],
-        out=tmp_path / "run",
-        budget_s=6.0,
-        trials=0,
-        generation=4,
-        listener=listener,
-    )
-    assert time.perf_counter() - begun < 30
-    assert load(tmp_path / "run").trials
+    for budget_s in (12.0, 30.0, 90.0):  # on a busy machine there may be no trial in the first
+        begun, folder = time.perf_counter(), tmp_path / f"{budget_s:g}"
+        run = search(
+            "mobile",
+            ["digits"],
+            out=folder,
+            budget_s=budget_s,
+            trials=0,
+            generation=4,
+            listener=listener,
+        )
+        assert time.perf_counter() - begun < 5 * budget_s
+        if run.trials:
+            break
+    assert load(folder).trials
     assert told
     assert all(done <= total < 10_000 for done, total in told)  # an ETA, with no number of trials
 
