@@ -85,8 +85,11 @@ class Worker:
 
 
 def calls(error: BaseException) -> str:
-    """The calls in which an error was raised, the innermost last. Files are told by name alone: a
-    run is passed on, and where its maker keeps things is nobody's business."""
+    """The calls in which an error was raised, or the first of those that led to it, the innermost
+    last. Files are told by name alone: a run is passed on, and where its maker keeps things is
+    nobody's business."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return "\n".join(
         f"{Path(call.filename).name}:{call.lineno} in {call.name}: {call.line}"[:LONGEST]
         for call in extract_tb(error.__traceback__)[-DEEPEST:]

@@ -78,7 +78,7 @@ def test_trained_alone_it_fails_its_trials_with_the_reason(tmp_path: Path, name:
     if name == "raises":  # where is said once, and of no folder
         first, second = sorted(trial.traceback for trial in failed)
         assert first == ""
-        assert second.splitlines()[-1].startswith("bad.py:8 in bad: raise KeyError")
+        assert second.splitlines()[-1].startswith("bad.py:9 in bad: raise KeyError")
         assert str(tmp_path.name) not in second
     journal = (run.folder / "journal.jsonl").read_bytes()
     assert resume(run.folder, trust_code=True).trials == run.trials  # and none is met again
