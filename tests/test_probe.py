@@ -16,7 +16,7 @@ from nas.grammar import Grammar
 from nas.measure.profile import Profile, ProfileError
 from nas.plan import plan
 from nas.probe import probe
-from nas.search import Run, SettingsError, load, search
+from nas.search import Run, SettingsError, load, resume, search
 from nas.task import Task
 
 SPACE = (
@@ -100,6 +100,18 @@ def test_a_search_is_by_what_the_device_takes(profile: Path, tmp_path: Path) -> 
         )
         assert measurement.evaluator == "profile" and "median error" in measurement.device
     assert len(load(run.folder).front().trials) >= 1
+
+
+def test_a_run_is_carried_on_where_it_and_the_profile_moved(profile: Path, tmp_path: Path) -> None:
+    own = tmp_path / "devices" / profile.name
+    own.parent.mkdir()
+    own.write_bytes(profile.read_bytes())
+    before = searched(tmp_path, own, trials=2, generation=2)
+    own.unlink()
+    moved = before.folder.rename(tmp_path / "moved")
+    after = resume(moved, trials=4)
+    assert all(trial.value("latency_ms@pi4") for trial in after.trials)
+    assert len(after.trials) == 4
 
 
 def test_what_if_it_were_another_device(profile: Path, tmp_path: Path) -> None:

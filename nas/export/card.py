@@ -16,6 +16,7 @@ from nas.measure import cost_named
 CARD = "card.md"
 FILES = ("model.py", "weights.safetensors", "architecture.json", "recipe.toml")
 LISTED = 20  # classes that are named
+COSTED = ("latency_ms", "size_mb", "memory_kb", "energy_uj")
 
 
 def write_card(folder: Path, record: Record, facts: Mapping[str, Any]) -> None:
@@ -93,7 +94,7 @@ def _cost(record: Record, facts: Mapping[str, Any]) -> str:
     rows = [("parameters", f"{record.params:,}"), ("FLOPs (batch of one)", f"{record.flops:,}")]
     for name, value in columns.items():
         cost = cost_named(name)
-        if cost and name.partition("@")[0] in ("latency_ms", "size_mb", "memory_kb"):
+        if cost and name.partition("@")[0] in COSTED:
             rows.append((_plain(name), f"{value:.4g} {cost.unit}"))
     return _table("Cost", ("what", "how much"), rows)
 

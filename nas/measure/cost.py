@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from nas.archive import Measurement
+from nas.measure.energy import energy_uj
 
 if TYPE_CHECKING:
     from nas.plan import Plan
@@ -83,6 +84,7 @@ COSTS: dict[str, Cost] = {  # in the order of tables
             attrgetter("memory_kb"),
             seldom=True,
         ),
+        Cost("energy_uj", "µJ", "energy, estimated", COUNTED, energy_uj, seldom=True),
     )
 }
 MEANINGS = {  # of what their measurements name as evaluator

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from nas.archive import Trial
 from nas.dominance import nondominated
 from nas.front import Limit, Objective, ParetoFront
-from nas.measure import COSTS, cost_columns, cost_named
+from nas.measure import cost_columns, cost_named
 from nas.report.text import human, label, mark
 
 INK, MUTED, LINE, ACCENT, PAPER = "#1c1e21", "#666c75", "#e4e5e7", "#0a62a9", "#ffffff"
@@ -28,9 +28,17 @@ def planes(front: ParetoFront, trials: Sequence[Trial]) -> list[tuple[Objective,
     measured = {name for trial in trials if trial.state == "finished" for name in trial.columns()}
     asked = {objective.name for objective in front.objectives}
     metrics = [o for o in front.objectives if cost_named(o.name) is None] or [front.objectives[0]]
-    seldom = {name for name, cost in COSTS.items() if cost.seldom}
-    costs = [c for c in cost_columns(measured) if c.partition("@")[0] not in seldom or c in asked]
-    return [(y, x) for y in metrics for x in costs if x != y.name]
+    return [(y, x) for y in metrics for x in usual_costs(measured, asked) if x != y.name]
+
+
+def usual_costs(measured: Iterable[str], asked: Container[str]) -> list[str]:
+    """The costs among the columns measured, in the order of tables: of those that are seldom looked
+    at the ones that are `asked` for."""
+    return [
+        name
+        for name in cost_columns(measured)
+        if name in asked or not ((cost := cost_named(name)) and cost.seldom)
+    ]
 
 
 def figure(

@@ -19,7 +19,7 @@ from nas.report import text
 from nas.report.choices import choices
 from nas.report.details import details
 from nas.report.failures import failures
-from nas.report.figures import figure, planes
+from nas.report.figures import figure, planes, usual_costs
 from nas.report.history import drawing, histories
 from nas.report.learning import curves
 from nas.report.matters import matters
@@ -254,7 +254,8 @@ def _table(front: ParetoFront, task: str, names: Names) -> dict[str, Any]:
         for name in names.columns
         if name in names.after and name.startswith(prefix) and not name.endswith("nll")
     ]
-    metrics, costs = [name for name in asked if cost_named(name) is None], cost_columns(measured)
+    metrics = [name for name in asked if cost_named(name) is None]
+    costs = usual_costs(measured, asked)
     shown = [name for name in [*metrics, *after, *costs] if name in measured]
     heads = [(name, names.label(name), asked.get(name, name not in costs)) for name in shown]
     rows = [

@@ -40,8 +40,8 @@ def human(column: str, value: float | None, spread: float | None = None) -> str:
         number = digits(value)
         places = len(number.partition(".")[2])
         return f"{number} ms" if spread is None else f"{number} ± {spread:.{places}f} ms"
-    if cost is not None and cost.unit == "kB":
-        return f"{digits(value)} kB"
+    if cost is not None and cost.unit in ("kB", "µJ"):
+        return f"{digits(value)} {cost.unit}"
     if cost is not None and cost.unit == "MB":
         return f"{digits(value)} MB" if value >= 1 else f"{digits(value * 1e3)} kB"
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"

@@ -21,6 +21,7 @@ from nas.task import Task, trivial_score
 FORMAT = 1
 DATA = "data"  # arrays that were given as tasks, there before anything else
 EARLIER = "earlier.json"  # what is learned from earlier runs, there as early
+PROFILES = "profiles"  # of devices, as they were when the run began, there as early
 PACKAGES = ("nas-engine", "torch", "optuna", "ray", "numpy", "scikit-learn")
 
 
@@ -61,13 +62,28 @@ def vacant(folder: Path) -> None:
     """Raise RunError where a run cannot be written to a folder."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise RunError(f"{folder} is a file or a link: name a folder that does not exist yet")
-    if folder.exists() and any(path.name not in (DATA, EARLIER) for path in folder.iterdir()):
+    if folder.exists() and any(
+        path.name not in (DATA, EARLIER, PROFILES) for path in folder.iterdir()
+    ):
         known = (folder / "run.toml").exists()
         fix = f"nas resume {folder}" if known else "name another with --out"
         raise RunError(f"{folder} exists and is not empty: {fix}, or remove it first")
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(there, os.W_OK):
         raise RunError(f"{folder} cannot be written: {there} is read-only; name another with --out")
+
+
+def keep_profiles(folder: Path, paths: Sequence[str]) -> None:
+    """Copy profiles of devices into a run's folder, so that it may move and they may change."""
+    for path in map(Path, paths):
+        (folder / PROFILES).mkdir(parents=True, exist_ok=True)
+        write(folder / PROFILES / path.name, path.read_bytes())
+
+
+def kept_profiles(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    """The same as files of the folder, where they are there."""
+    kept = [folder / PROFILES / Path(path).name for path in paths]
+    return tuple(str(k) if k.is_file() else path for k, path in zip(kept, paths, strict=True))
 
 
 def save_settings(folder: Path, facts: Facts, settings: Settings) -> None:

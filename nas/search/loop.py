@@ -25,7 +25,7 @@ from nas.search.choose_evaluator import choose_evaluator
 from nas.search.choose_runtime import choose_runtime
 from nas.search.course import BANK, CHECKPOINT
 from nas.search.earlier import Lessons
-from nas.search.folder import create, save_settings, vacant
+from nas.search.folder import create, keep_profiles, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
 from nas.search.lessons import learned, save
@@ -78,6 +78,7 @@ def search(
             hear(Told(note))
         if chosen.learn_from:
             save(lessons, folder)
+        keep_profiles(folder, chosen.profiles)
         create(folder, chosen, problem.grammar, problem.tasks)  # run.toml is the last to be there
         Archive.create(folder).close()
         execution = {name: getattr(chosen, name) for name in EXECUTION}

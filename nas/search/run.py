@@ -22,7 +22,7 @@ from nas.measure.profile import Profile
 from nas.plan import plan
 from nas.search.columns import Aim, Named, aims_of, column, columns_of, own_column
 from nas.search.error import RunError
-from nas.search.folder import read_facts
+from nas.search.folder import kept_profiles, read_facts
 from nas.search.gain import Gain, gain
 from nas.search.pick import picked
 from nas.search.problem import Problem
@@ -60,7 +60,9 @@ class Run:
         for table in ("supernet", "standalone", "retrain"):  # runs of before did not augment
             if isinstance(known.get(table), dict):
                 known[table] = {"augment": False, **known[table]}
-        self.settings = Settings.of({**known, **changed}, str(folder / "run.toml"))
+        settings = Settings.of({**known, **changed}, str(folder / "run.toml"))
+        profiles = kept_profiles(folder, settings.profiles)
+        self.settings = settings.model_copy(update={"profiles": profiles})
 
     @cached_property
     def grammar(self) -> Grammar:
