@@ -1,4 +1,5 @@
-"""torch and numpy, imported when first touched: shapes and costs are read without them."""
+"""torch, numpy and parts of scipy, imported when first touched: shapes and costs are read without
+them, and most searches need no statistics."""
 
 from __future__ import annotations
 
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     import torch.nn.functional as F
+    from scipy import optimize, special, stats
+    from scipy.spatial import distance
 else:
     np = _Lazy("numpy")
     torch = _Lazy("torch")
     F = _Lazy("torch.nn.functional")
+    distance = _Lazy("scipy.spatial.distance")
+    optimize = _Lazy("scipy.optimize")
+    special = _Lazy("scipy.special")
+    stats = _Lazy("scipy.stats")
 
-__all__ = ["F", "np", "torch"]
+__all__ = ["F", "distance", "np", "optimize", "special", "stats", "torch"]

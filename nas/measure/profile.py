@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.optimize import nnls
-from scipy.stats import spearmanr
 
 from nas.archive import Measurement
+from nas.lazy import optimize, stats
 from nas.measure.cost import PROFILE
 from nas.op import Operator, Shape, Shapes, Value
 from nas.plan import Plan
@@ -165,7 +164,7 @@ class Profile(BaseModel):
                 weights = _fit(rows[folds != fold], ms[folds != fold], ridge)
                 predicted[folds == fold] = rows[folds == fold] @ weights
             errors = np.abs(predicted / ms - 1)
-            told[ridge] = float(np.median(errors)), float(spearmanr(predicted, ms).statistic)
+            told[ridge] = float(np.median(errors)), float(stats.spearmanr(predicted, ms).statistic)
         best = min(told, key=lambda ridge: told[ridge][0])
         weights = dict(zip(self.kinds, _fit(rows, ms, best).tolist(), strict=True))
         return weights, *told[best]
@@ -237,7 +236,7 @@ def _fit(rows: Any, ms: Any, ridge: float) -> Any:
     penalty = np.sqrt(ridge * len(ms)) * np.eye(count)
     stacked = np.vstack([relative / scale, penalty])
     wanted = np.concatenate([np.ones(len(ms)), np.zeros(count)])
-    weights, _ = nnls(stacked, wanted, maxiter=50 * count)
+    weights, _ = optimize.nnls(stacked, wanted, maxiter=50 * count)
     return weights / scale
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from scipy.stats import kendalltau
-
 from nas.grammar import Derivation, Option, Site
 from nas.grammar.derive import Weigh
 from nas.grammar.options import probabilities
+from nas.lazy import stats
 from nas.search.inner import Judged, batch_along
 from nas.search.predictor import FEWEST, Predictor, Seen, facts_of
 
@@ -95,7 +94,7 @@ class Lessons:
         taus = list[float]()
         for task in self.earlier:
             predicted = task.predictor(facts) if task.predictor else []
-            tau = float(kendalltau(predicted, measured)[0]) if len(predicted) > 1 else 0.0
+            tau = float(stats.kendalltau(predicted, measured)[0]) if len(predicted) > 1 else 0.0
             taus.append(0.0 if math.isnan(tau) else tau)
         return taus
 

@@ -12,12 +12,11 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from scipy.stats import kendalltau, norm, rankdata
 
 from nas.grammar import Derivation
 from nas.grammar.frames import Cost
 from nas.grammar.tokens import Apply
+from nas.lazy import distance, stats
 
 Facts = Mapping[str, float]
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -52,7 +51,7 @@ class Seen:
     @cached_property
     def apart(self) -> tuple[Array, float]:
         """Distances by what there is, and their mean, where they are not 0."""
-        apart = cdist(self.here[0], self.here[0], "cityblock")
+        apart = distance.cdist(self.here[0], self.here[0], "cityblock")
         return apart, float(apart[apart > 0].mean()) if apart.any() else 1.0
 
     @cached_property
@@ -70,7 +69,7 @@ class Seen:
     def kernel(self, facts: Sequence[Facts], rate: float, share: float) -> tuple[Array, Array]:
         """How alike other architectures are to these, (others, these), and each to itself."""
         others = _matrix(facts, self.others)
-        apart = cdist(others, self.here[0], "cityblock") / self.apart[1]
+        apart = distance.cdist(others, self.here[0], "cityblock") / self.apart[1]
         straight = self._straight(_matrix(facts, self.costs), others)
         alike: Array = (1 - share) * np.exp(-rate * apart) + share * (straight @ self.here[1].T)
         itself: Array = 1 - share + share * (straight**2).sum(1)
@@ -118,12 +117,12 @@ class Predictor:
             return None
         if len(known) < len(losses):
             seen = Seen([seen.facts[i] for i in known])
-        scores = norm.ppf((rankdata(y) - 0.5) / len(y))
+        scores = stats.norm.ppf((stats.rankdata(y) - 0.5) / len(y))
         best = max(
             (_fitted(seen, scores, rate, share) for rate, share in seen.spectra),
             key=attrgetter("likelihood"),
         )
-        tau, chance = kendalltau(best.left_out, y)
+        tau, chance = stats.kendalltau(best.left_out, y)
         if not (tau > 0 and chance < CHANCE):
             return None
         return Predictor(seen, best, np.sort(scores), np.sort(y), float(tau))
@@ -146,7 +145,7 @@ class Predictor:
         known = ((alike @ vectors) ** 2 / given.spread).sum(1) * free**2
         variance = given.variance * ((free * itself - known).clip(min=0) + given.noise)
         better = self.scores[0] - free * (alike @ given.weights)
-        chances: Array = norm.logcdf(better / np.sqrt(variance))
+        chances: Array = stats.norm.logcdf(better / np.sqrt(variance))
         return chances
 
     def values(self, facts: Sequence[Facts]) -> list[float]:

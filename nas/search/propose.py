@@ -12,11 +12,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
-from scipy.stats import rankdata
 
 from nas.grammar import Derivation, Grammar, derive
 from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
+from nas.lazy import stats
 from nas.measure import cost_named
 from nas.search.breed import DerivationSampler, Lineage, choose_with
 from nas.search.columns import Aim, finer
@@ -242,7 +242,7 @@ class Proposer:
         derivations, rows = [derivation for derivation, _ in told], [row for _, row in told]
         if not rows or len(rows[0]) == 1:
             return derivations, [row[0] for row in rows]
-        ranks = [rankdata(column, nan_policy="omit") for column in zip(*rows, strict=True)]
+        ranks = [stats.rankdata(column, nan_policy="omit") for column in zip(*rows, strict=True)]
         return derivations, [float(sum(column)) for column in zip(*ranks, strict=True)]
 
     def _taught(self, population: int) -> list[Derivation]:

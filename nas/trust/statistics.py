@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+
+from nas.lazy import special
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -140,7 +141,7 @@ def largest_normal(n: float) -> float:
     if n <= 1:
         return 0.0
     x, step = np.linspace(-12, 12, 24_001, retstep=True)
-    log = np.log(n) - x**2 / 2 - np.log(2 * pi) / 2 + (n - 1) * log_ndtr(x)
+    log = np.log(n) - x**2 / 2 - np.log(2 * pi) / 2 + (n - 1) * special.log_ndtr(x)
     return float((x * np.exp(log)).sum() * step)
 
 
