@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from measure import report
 
-from nas.export.plain import difference, plain
+from nas.export.plain_model import difference, plain
 from nas.grammar import Grammar, Limits, sample
 from nas.measure.runtime import RUNTIMES, onnx_bytes
 from nas.network import Network

@@ -5,8 +5,9 @@ The names here are loaded when first used, so that `import nas` is cheap.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nas.lazy import loaded_late
 
 if TYPE_CHECKING:
     from nas.around import space_of
@@ -31,33 +32,36 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Grammar": "nas.grammar",
-    "Derivation": "nas.grammar",
-    "Limits": "nas.grammar",
-    "derive": "nas.grammar",
-    "sample": "nas.grammar",
-    "mutate": "nas.grammar",
-    "cross": "nas.grammar",
-    "read_network": "nas.grammar",
-    "seed": "nas.grammar",
-    "Network": "nas.network",
-    "Bank": "nas.supernet",
-    "Task": "nas.task",
-    "ParetoFront": "nas.front",
-    "Run": "nas.search",
-    "search": "nas.search",
-    "resume": "nas.search",
-    "load": "nas.search",
-    "choose_with": "nas.search",
-    "TreeSampler": "nas.search",
-    "EvolutionSampler": "nas.search",
-    "nontrivial": "nas.plan",
-    "space_of": "nas.around",
-    "plot_architecture": "nas.report",
-    "plot_front": "nas.report",
-    "plot_history": "nas.report",
-}
+__getattr__ = loaded_late(
+    __name__,
+    {
+        "Grammar": "grammar",
+        "Derivation": "grammar",
+        "Limits": "grammar",
+        "derive": "grammar",
+        "sample": "grammar",
+        "mutate": "grammar",
+        "cross": "grammar",
+        "read_network": "grammar",
+        "seed": "grammar",
+        "Network": "network",
+        "Bank": "supernet",
+        "Task": "task",
+        "ParetoFront": "front",
+        "Run": "search",
+        "search": "search",
+        "resume": "search",
+        "load": "search",
+        "choose_with": "search",
+        "TreeSampler": "search",
+        "EvolutionSampler": "search",
+        "nontrivial": "plan",
+        "space_of": "around",
+        "plot_architecture": "report",
+        "plot_front": "report",
+        "plot_history": "report",
+    },
+)
 
 __all__ = [
     "Bank",
@@ -87,14 +91,6 @@ __all__ = [
     "seed",
     "space_of",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nas' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

@@ -138,10 +138,10 @@ def front(
 ) -> None:
     """Show the Pareto front of a run, or of networks that were retrained."""
     with told():
-        from nas.retrain import front_of
-
         run, *others = folders
         if others or (run / "architecture.json").exists():
+            from nas.retrain import front_of
+
             whole, chosen = None, front_of(folders, columns(objectives))
         else:
             whole = nas.load(run, trust_code=trust_code)

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from nas.evaluate.base import Conditions, Evaluated, Evaluator, Fidelity
 from nas.evaluate.scoring import network_scores, statistics_inputs
 from nas.grammar import Derivation
-from nas.network import Network
 from nas.plan import plan
 from nas.supernet import Bank, Subnet, inherit
 from nas.train import Recipe, Trainer, TrainingError, Turn, train
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 STATISTICS = 2048  # training inputs from which a network of its own has its batch statistics
 PARTS = 20  # of a training, of each of which the mean loss is kept

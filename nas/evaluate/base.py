@@ -6,15 +6,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from nas.archive import Measurement
 from nas.grammar import Derivation
-from nas.network import Network
 from nas.supernet import Bank, Parent
 from nas.supernet.inherit import Origin
 from nas.task import Task
 from nas.train import Recipe
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 SplitName = Literal["train", "valid", "test"]
 
@@ -116,5 +118,7 @@ class Evaluator(ABC):
 
     def network(self, derivation: Derivation, conditions: Conditions) -> Network:
         """The network that was measured, in eval mode; a fresh one where none is kept."""
+        from nas.network import Network
+
         network = Network(derivation, heads=conditions.tasks, seed=conditions.seed)
         return network.eval()

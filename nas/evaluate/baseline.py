@@ -4,16 +4,18 @@ them is trained, and more is better."""
 from __future__ import annotations
 
 from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from nas.archive import Measurement
 from nas.evaluate.base import Conditions, Evaluated, Evaluator
 from nas.grammar import Derivation
+from nas.lazy import torch
 from nas.measure import COSTS, costs
-from nas.network import Network
 from nas.op import OPERATORS
 from nas.plan import Plan, plan, run
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 NORMS = ("batchnorm", "layernorm")
 
@@ -44,6 +46,8 @@ class Synflow(Evaluator):
     trains = begins = False
 
     def measure(self, derivation: Derivation, conditions: Conditions) -> Evaluated:
+        from nas.network import Network
+
         network = Network(derivation, heads=conditions.tasks, seed=conditions.seed)
         value = synflow(network)
         return Evaluated([Measurement(self.name, value, evaluator=self.name, seed=conditions.seed)])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nas.archive import Measurement
 from nas.evaluate.base import Conditions, Fidelity
+from nas.lazy import torch
 from nas.measure import costs
 from nas.measure.runtime import RANGED, RUNTIMES, Forward
-from nas.network import Network
 from nas.plan import Plan
 from nas.task import METRICS, Scorer, Split, Task
 from nas.train import groups
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.network import Network
 
 LARGEST, FEWEST = 2**26, 128  # values of inputs at most, samples at least, for statistics
 MOST, AT_ONCE = 512, 2**20  # samples, and values of inputs, that go through a network together

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nas.evaluate.alone import network_of, trained_network
 from nas.evaluate.base import Conditions, Evaluated, Evaluator, Fidelity
 from nas.evaluate.scoring import scores, statistics_inputs
 from nas.grammar import Derivation
-from nas.network import Network
 from nas.plan import plan
 from nas.supernet import Bank, Subnet
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 
 def _bank(conditions: Conditions) -> Bank:

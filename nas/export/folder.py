@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nas.export.card import write_card
 from nas.export.code import model_source
 from nas.export.error import ExportError
-from nas.export.plain import COUNTER, difference, outputs, plain, under, weights_of
+from nas.export.plain_model import COUNTER, difference, outputs, plain, under, weights_of
 from nas.export.preparing import preparing_source
 from nas.export.recipe import read_recipe, recipe_text
 from nas.export.record import GrammarRecord, Record, TaskRecord, checked_record

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas.export.folder import note, read_record
-from nas.export.plain import outputs
+from nas.export.plain_model import outputs
 from nas.journal import JSON
 from nas.task import Scorer
 

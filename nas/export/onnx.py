@@ -19,7 +19,7 @@ from nas.events import Listener, Told
 from nas.export.error import ExportError
 from nas.export.folder import MODEL, load
 from nas.export.judge import judge
-from nas.export.plain import difference, outputs, plain
+from nas.export.plain_model import difference, outputs, plain
 from nas.export.preparing import Raw, one_preparation, preparing_onnx
 from nas.files import write
 from nas.measure.runtime import forward_of

@@ -12,15 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nas.archive import Measurement
+from nas.lazy import torch
 from nas.measure.cost import CLOCK
 from nas.measure.runtime import RUNTIMES, Forward, Params, device_name
 from nas.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_S = 0.001  # of runs that are timed together
 ROUNDS = 40  # blocks of each network

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor
-
+from nas.lazy import torch
 from nas.op.graph import Graph
 from nas.plan import Plan, run
 from nas.plan.onnx import input_name, onnx_graph, onnx_model, session
 from nas.quantize import activation_ranges, fill, quantized
 
-Params = Sequence[Mapping[str, Tensor]]
-Forward = Callable[[Tensor], dict[str, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params: TypeAlias = "Sequence[Mapping[str, Tensor]]"
+Forward: TypeAlias = "Callable[[Tensor], dict[str, Tensor]]"
 RANGED, JUDGED = 256, 16  # samples at most that ranges are taken from, and damage is told on
 DRAWN = 4  # random samples, where ranges are of none of anybody's
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nas.archive import Archive, Measurement, Trial
 from nas.evaluate import BANKED, EVALUATORS, SHARED
+from nas.files import write
 from nas.front import Limit, Objective, ParetoFront
 from nas.measure import cost_columns, cost_named
 from nas.measure.cost import MEANINGS
@@ -50,6 +51,18 @@ class Shown(NamedTuple):
     task: str
     front: ParetoFront
     limits: Sequence[Limit]
+
+
+def report(run: Run, path: Path | None = None) -> Path:
+    """Write the page of a run, by default to its folder's report.html; what comes back is where.
+
+    The file is whole or not there: an older page stays until the new one is complete.
+    """
+    path = run.folder / "report.html" if path is None else Path(path)
+    page = render(run).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, page)
+    return path
 
 
 def render(run: Run) -> str:
@@ -208,14 +221,16 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     spent["evaluating"] = sum(trial.seconds for trial in trials)
     dates = [str(note[key]) for note in notes for key in ("date", "started") if note.get(key)]
     machine = run.facts.get("machine", {})
-    where = machine.get("processor") if run.settings.device == "cpu" else None
+    scored = [m.device for trial in trials for m in trial.measurements if m.task and m.device]
+    device = scored[-1] if scored else ""
+    where = machine.get("processor") if device == "cpu" else None
     versions = run.facts.get("versions", {})
     return [
         f"{len(_finished(trials))} finished, {failed} failed" if trials else "no trials yet",
         *([f"{stopped} stopped early"] if stopped else []),
         *(f"{text.duration(spent_s)} of {words}" for words, spent_s in spent.items() if spent_s),
         *dates[:1],
-        run.settings.device + (f" ({where})" if where else ""),
+        *([device + (f" ({where})" if where else "")] if device else []),
         f"seed {run.settings.seed}",
         *(f"{name} {versions[name]}" for name in PACKAGES if name in versions),
     ]

@@ -13,7 +13,7 @@ from nas.dominance import growth, hypervolume, nondominated
 from nas.files import FolderError
 from nas.front import Objective, ParetoFront, losses_of
 from nas.search import Run, RunError, SettingsError, load
-from nas.search.course import BANK, CHECKPOINT
+from nas.search.folder import BANK, CHECKPOINT
 from nas.supernet.bank_file import facts_of
 
 WINDOW = 20  # the last trials, by which the time to come is told

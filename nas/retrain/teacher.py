@@ -11,7 +11,7 @@ from torch import Tensor
 from nas.evaluate import Conditions, network_of
 from nas.evaluate.alone import STATISTICS
 from nas.export import ExportError, load
-from nas.export.label import one_result
+from nas.export.labelling import one_result
 from nas.network import Network
 from nas.plan import run
 from nas.retrain.options import Retraining

@@ -5,10 +5,11 @@ The names here are loaded when first used, so that what only looks at a run begi
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from nas.lazy import loaded_late
 
 if TYPE_CHECKING:
     from nas.search.breed import choose_with
@@ -22,20 +23,23 @@ if TYPE_CHECKING:
     from nas.search.settings import Settings
     from nas.search.tree import TreeSampler
 
-_HOMES = {
-    "EvolutionSampler": "evolve",
-    "PredictedSampler": "predicted",
-    "Run": "run",
-    "RunError": "error",
-    "Settings": "settings",
-    "SettingsError": "parts",
-    "TreeSampler": "tree",
-    "choose_with": "breed",
-    "load": "run",
-    "resume": "loop",
-    "search": "loop",
-    "trust": "choose_evaluator",
-}
+__getattr__ = loaded_late(
+    __name__,
+    {
+        "EvolutionSampler": "evolve",
+        "PredictedSampler": "predicted",
+        "Run": "run",
+        "RunError": "error",
+        "Settings": "settings",
+        "SettingsError": "parts",
+        "TreeSampler": "tree",
+        "choose_with": "breed",
+        "load": "run",
+        "resume": "loop",
+        "search": "loop",
+        "trust": "choose_evaluator",
+    },
+)
 
 __all__ = [
     "EvolutionSampler",
@@ -51,14 +55,6 @@ __all__ = [
     "search",
     "trust",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nas.search' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nas.search.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
 
 
 class _Callable(ModuleType):

@@ -44,7 +44,7 @@ def processes_of(settings: Settings) -> int:
             f"processes {settings.processes}: a step of this run has {parts} parts, which are "
             "decided when a run begins (supernet.parts): ask for no more processes"
         )
-    return min(parts, usual_processes(settings.device, settings.processes))
+    return min(parts, usual_processes(settings.resolved_device, settings.processes))
 
 
 def members(on: str) -> Callable[..., Generator[Any]]:
@@ -68,12 +68,11 @@ def in_children(run: Run, course: Course, processes: int) -> Generator[Message |
         return min(longest, max(GRACE_S, course.until - time.perf_counter()))
 
     words = run.folder.resolve(), run.settings, run.trust_code, course
+    device = run.settings.resolved_device
     try:
         on = run.settings.on if processes > 1 else "local"
         with closing(
-            members(on)(
-                _train, *words, processes=processes, device=run.settings.device, limit_s=limit_s
-            )
+            members(on)(_train, *words, processes=processes, device=device, limit_s=limit_s)
         ) as messages:
             for message in messages:
                 begun = True

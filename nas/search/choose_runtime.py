@@ -36,7 +36,7 @@ def choose_runtime(run: Run, archive: Archive, listener: Listener) -> Settings:
     runtime: str = settings.evaluate_in
     if runtime == "auto":
         noted = archive.notes("runtime")
-        open_choice = problem.evaluator in BANKED and settings.device == "cpu"
+        open_choice = problem.evaluator in BANKED and settings.resolved_device == "cpu"
         if not open_choice or problem.grammar.used:
             runtime = USUAL
         elif noted:

@@ -18,6 +18,7 @@ from nas.files import write
 from nas.measure.latency import threads
 from nas.plan import plan
 from nas.search.error import RunError
+from nas.search.folder import BANK, CHECKPOINT, CLOCK
 from nas.search.problem import Problem
 from nas.search.run import PREFERENCES, Run
 from nas.search.schedule import Schedule
@@ -25,8 +26,6 @@ from nas.supernet import STRATEGIES, Bank, strategy_of
 from nas.supernet.bank_file import begin_bank, facts_of, load_bank, save_bank
 from nas.train import Group, StepError, StepLosses, Trainer, Turn
 
-BANK = "bank.safetensors"
-CHECKPOINT, CLOCK = "training.safetensors", "training.clock"
 DRAWS = 100  # of a turn that a bank which grows has memory for
 TIMED = 8  # steps from which is told what one takes
 
@@ -83,9 +82,9 @@ def training(
     turns = Turns(problem, course.steps, bank, group)
     if "strategy" in facts:
         turns.strategy.restore(json.loads(facts["strategy"]))
-    recipe = settings.supernet.recipe(settings.seed)
+    recipe, device = settings.supernet.recipe(settings.seed), settings.resolved_device
     trainer = Trainer(
-        bank, problem.tasks, recipe, course.steps, settings.device, group=group, listener=listener
+        bank, problem.tasks, recipe, course.steps, device, group=group, listener=listener
     )
     trainer.balance.restore(facts)
     begun = time.perf_counter() - float(facts.get("seconds", 0))
@@ -190,7 +189,7 @@ def step_s(problem: Problem) -> tuple[float, Bank]:
     """Seconds of a training step, by trying some from all over the training; and the bank used."""
     settings, bank, steps = problem.settings, problem.bank(), 1000
     recipe = settings.supernet.recipe(settings.seed)
-    trainer = Trainer(bank, problem.tasks, recipe, steps, settings.device)
+    trainer = Trainer(bank, problem.tasks, recipe, steps, settings.resolved_device)
     turns = Turns(problem, steps, bank)
     for warming in (0, steps - 1):
         trainer.train_turns(warming, turns.draw(warming, warming, recipe.parts))

@@ -31,7 +31,7 @@ def estimate(settings: Settings, *, trust_code: bool = False) -> dict[str, float
     begun = time.perf_counter()
     for derivation in derivations:
         evaluator.measure(derivation, conditions)
-        network = Network(derivation, heads=problem.tasks).eval().to(settings.device)
+        network = Network(derivation, heads=problem.tasks).eval().to(settings.resolved_device)
         for deployment in problem.deployments:
             latency(network.plan, network.tensors(), deployment)
     each_s = (time.perf_counter() - begun) / len(derivations)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.archive import Trial
 from nas.evaluate import EVALUATORS, SHARED, Fidelity, network_scores
@@ -15,7 +15,6 @@ from nas.evaluate.scoring import statistics_inputs
 from nas.export import save as save_network
 from nas.grammar import Derivation
 from nas.measure.latency import threads
-from nas.network import Network
 from nas.search.error import RunError
 from nas.search.problem import Problem
 from nas.supernet import Bank
@@ -23,6 +22,9 @@ from nas.supernet.bank_file import load_bank
 from nas.supernet.experts import without_idle
 from nas.task.samples import SPLITS
 from nas.train import chance
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 ROUNDING, FLIPPED = 0.01, 3  # by which figures may differ: of them, and answers of all
 FEW_SAMPLES = 5_000  # of which a network wants smaller batches, and so more steps

@@ -19,6 +19,8 @@ from nas.search.settings import Settings
 from nas.task import Task, trivial_score
 
 FORMAT = 1
+BANK = "bank.safetensors"
+CHECKPOINT, CLOCK = "training.safetensors", "training.clock"
 DATA = "data"  # arrays that were given as tasks, there before anything else
 EARLIER = "earlier.json"  # what is learned from earlier runs, there as early
 PROFILES = "profiles"  # of devices, as they were when the run began, there as early

@@ -123,7 +123,7 @@ class Latencies:
     ) -> list[list[Measurement]]:
         """Latencies of some networks in turn, and of those for each task alone where each finds its
         own; [] of one that cannot be timed so, which is said."""
-        problem, device = self.problem, self.problem.settings.device
+        problem, device = self.problem, self.problem.settings.resolved_device
         alone = [(task.name, (task,)) for task in problem.tasks]
         served = alone if problem.settings.per_task else [(None, problem.tasks)]
         every = [(d, heads) for d in derivations for _, heads in served]

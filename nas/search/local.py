@@ -39,7 +39,7 @@ class LocalPool:
 
     def __init__(self, folder: Path, settings: Settings, *, trust_code: bool):
         self.arguments, self.settings = (folder, settings, trust_code), settings
-        self.workers = settings.workers or usual_workers(settings.device)
+        self.workers = settings.workers or usual_workers(settings.resolved_device)
         self.limit_s = longest_s(settings)
         self.free: list[Child] = []
         self.calls: list[Call] = []

@@ -23,9 +23,8 @@ from nas.search.apart import usual_processes
 from nas.search.calibration import parallel, spent
 from nas.search.choose_evaluator import choose_evaluator
 from nas.search.choose_runtime import choose_runtime
-from nas.search.course import BANK, CHECKPOINT
 from nas.search.earlier import Lessons
-from nas.search.folder import create, keep_profiles, save_settings, vacant
+from nas.search.folder import BANK, CHECKPOINT, create, keep_profiles, save_settings, vacant
 from nas.search.generations import Search
 from nas.search.given import Given, Tasks
 from nas.search.lessons import learned, save

@@ -163,9 +163,10 @@ def check_runtimes(problem: Problem) -> None:
                 f"{key}: operators of your own ({', '.join(problem.grammar.used)}) have no form in "
                 "ONNX: say torch"
             )
-    if settings.evaluate_in == "onnxruntime" and settings.device != "cpu":
+    if settings.evaluate_in == "onnxruntime" and settings.resolved_device != "cpu":
         raise SettingsError(
-            f"evaluate_in onnxruntime is for a CPU, and the device is {settings.device}: say torch"
+            "evaluate_in onnxruntime is for a CPU, and the device is "
+            f"{settings.resolved_device}: say torch"
         )
     if all(entry.name for entry in settings.latency) and problem.reads(Deployment()):
         column, *_ = Deployment().columns

@@ -62,7 +62,7 @@ class Problem:
     def deployments(self) -> tuple[Deployment, ...]:
         """How networks are run whose latency is measured: those with a name, and the other where
         an objective or a limit reads its column."""
-        device, written = self.settings.device, not self.grammar.used
+        device, written = self.settings.resolved_device, not self.grammar.used
         wanted = []
         for given in self.settings.latency:
             runtime = usual_runtime(device, written) if given.runtime == "auto" else given.runtime
@@ -300,7 +300,7 @@ class Problem:
         given = self.settings.supernet
         words = {
             "seed": self.settings.seed,
-            "device": self.settings.device,
+            "device": self.settings.resolved_device,
             "optimizer": None if trained else given.optimizer,
             "share": self.grammar.share,
             "memory_mb": given.memory_mb or None,
@@ -326,7 +326,7 @@ class Problem:
             finetune_steps=settings.trust.finetune,
             samples=supernet.samples,
             seed=chance,
-            device=settings.device,
+            device=settings.resolved_device,
             limit_s=settings.standalone.limit_s,
             going_on=settings.standalone.child_epochs,
             runtime="torch" if settings.evaluate_in == "auto" else settings.evaluate_in,

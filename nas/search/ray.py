@@ -177,7 +177,7 @@ class RayPool:
         self.limit_s = longest_s(settings)
         self.used = "\nuse " in "\n" + (folder / "space.grammar").read_text(encoding="utf-8")
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
-        self.gpus, self.device = own_device(settings.device)
+        self.gpus, self.device = own_device(settings.resolved_device)
         self.free: list[Any] = []
         self.calls: dict[Any, Call] = {}
         with contextlib.ExitStack() as stack:

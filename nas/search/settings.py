@@ -157,7 +157,12 @@ class Settings(Strict):
     @field_validator("device")
     @classmethod
     def _there(cls, value: str) -> str:
-        return resolved(value)
+        return value if value == "auto" else resolved(value)  # which takes torch
+
+    @property
+    def resolved_device(self) -> str:
+        """The device, of which auto is the best that there is."""
+        return resolved(self.device)
 
     @field_validator("on")
     @classmethod

@@ -11,9 +11,6 @@ from nas.archive import Archive
 from nas.events import BankSaved, Event, Listener, StepDone, Told
 from nas.search.apart import ProcessLost, in_children, processes_of
 from nas.search.course import (
-    BANK,
-    CHECKPOINT,
-    CLOCK,
     BankTrained,
     Course,
     Message,
@@ -24,6 +21,7 @@ from nas.search.course import (
 )
 from nas.search.crew import MOST_LOST
 from nas.search.error import RunError
+from nas.search.folder import BANK, CHECKPOINT, CLOCK
 from nas.search.run import Run
 from nas.search.schedule import Schedule
 from nas.supernet import STRATEGIES

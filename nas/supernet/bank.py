@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from nas.network import initial
+from nas.lazy import torch
 from nas.op import Param
 from nas.plan import Plan
+from nas.plan.initial import initial
 from nas.supernet.kernels import Kernels, assembled, kernels_of, sources
 from nas.supernet.slots import (
     BankError,
@@ -29,6 +28,9 @@ from nas.supernet.slots import (
     within,
 )
 from nas.train import AVERAGE, OPTIMIZERS, Lease
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Bank:
@@ -184,7 +186,8 @@ class Bank:
             for pair in (pair for step in steps for pair in step):
                 for param, key in sources(self.kernels, *pair):
                     wanted.setdefault(key, []).extend(self.boxes(key, param)[0])
-        lease, placed = Lease([], [], [], [], [], []), dict[str, tuple[Tensor, Box]]()
+        lease = Lease([], [], [], [], [], [])
+        placed: dict[str, tuple[Tensor, Box]] = {}
         for key, read in wanted.items():
             placed[key] = self._placed(lease, key, read)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from nas.files import metadata, replacing
 from nas.op import Param
@@ -39,6 +38,8 @@ def save_bank(
         own["segments"] = json.dumps(segments)
     try:
         with replacing(path) as part:
+            from safetensors.torch import save_file
+
             save_file(whole, part, metadata={**(facts or {}), **own})
     except (SafetensorError, OSError) as error:
         raise OSError(f"{path} cannot be written: {error}; is the disk full?") from None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nas.grammar import derive
-from nas.network import Network
 from nas.op import Phase
 from nas.plan import run
 from nas.supernet.chain import follow
 from nas.task import Task
+
+if TYPE_CHECKING:
+    from nas.network import Network
 
 BATCH = 256
 
@@ -46,6 +49,8 @@ def without_idle(network: Network, tasks: Sequence[Task], x: Tensor) -> Network:
             labels[site] = f"n={size}"
             kept[step.name] = count.argsort(descending=True, stable=True)[:size].sort().values
     derivation = derive(network.derivation.grammar, follow(labels), input=network.derivation.input)
+    from nas.network import Network
+
     smaller = Network(derivation, network.plan.input, tasks)
     with torch.no_grad():
         pairs = zip(network.plan.steps, network.tensors(), smaller.tensors(), strict=True)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from nas.grammar import Derivation
 from nas.grammar.tokens import Apply, CopiedBranch
+from nas.lazy import nn, torch
 from nas.op import Param
 from nas.plan import Plan, Step
 from nas.supernet.bank import Bank
 from nas.supernet.slots import keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Origin = Callable[[str], tuple[int, str] | None]
 Place = tuple[str, tuple[int, ...]]  # a path in the grammar, and which copy of each that holds it
@@ -37,11 +37,15 @@ class Parent:
     @staticmethod
     def of(derivation: Derivation, data: bytes) -> Parent:
         """A parent from what `trained` gave."""
+        from safetensors.torch import load
+
         return Parent(derivation, load(data))
 
 
 def trained(bank: Bank) -> bytes:
     """A bank's tensors by slot key, as safetensors."""
+    from safetensors.torch import save
+
     return save({key: value.detach().cpu().contiguous() for key, value in bank.tensors.items()})
 
 

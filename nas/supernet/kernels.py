@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nas.op import Param
 from nas.supernet.slots import BankError, slices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kernels = Mapping[str, tuple[int, ...]]  # of each slot with several, the largest first
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from nas.network import initial
 from nas.op import Param
 from nas.plan import Plan
+from nas.plan.initial import initial
 from nas.supernet.bank import Bank
 from nas.supernet.slots import boxes, largest, named, smallest
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from nas.lazy import torch
 from nas.op import Param
 from nas.plan import FEATURES, Plan, Step, own_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OWN = own_output("")  # how the rules begin that are decoders of tasks
 Box = tuple[slice, ...]

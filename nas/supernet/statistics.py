@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
-
+from nas.lazy import torch
 from nas.op import Phase
 from nas.plan import Plan, run
 
-Statistics = list[dict[str, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Statistics: TypeAlias = "list[dict[str, Tensor]]"
 
 
 def batch_statistics(

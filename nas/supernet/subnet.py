@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nas.grammar import Derivation
-from nas.network import Network
+from nas.lazy import torch
 from nas.op import EVAL, Phase
 from nas.plan import Plan, plan, run
 from nas.supernet.bank import Bank
 from nas.supernet.statistics import Statistics, batch_statistics
 from nas.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas.network import Network
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Subnet:
 
     def extract(self, tasks: list[Task] | None) -> Network:
         """The same tensors, copied into a module of their own, in eval mode."""
+        from nas.network import Network
+
         network = Network(self.derivation, heads=tasks)
         with torch.no_grad():
             for theirs, ours in zip(self.tensors, network.tensors(), strict=True):

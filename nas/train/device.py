@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-import torch
+from nas.lazy import torch
 
 SHORT = ("not enough memory", "can't allocate memory", "out of memory")
 

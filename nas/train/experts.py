@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from nas.lazy import F, torch
 from nas.plan import Plan, own_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MUTUAL = 0.5  # weight of the information in nats beside the tasks' losses
 
@@ -28,7 +29,7 @@ def mutual_information(
     has tell nothing.
     """
     steps = [step for step in planned.steps if step.operator.gated]
-    layers = dict[str, list[Tensor]]()
+    layers: dict[str, list[Tensor]] = {}
     own = {own_output(task): span for task, span in spans.items()}
     for step, answers in zip(steps, heard, strict=True):
         decoder, _, place = step.slot.partition("/")

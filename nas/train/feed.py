@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from nas.lazy import torch
 from nas.task import TARGETS, Task
 from nas.task.augment import Batch, agreed, augmented
 from nas.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def groups(tasks: Sequence[Task]) -> list[list[Task]]:

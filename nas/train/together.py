@@ -13,9 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-import torch
-import torch.distributed as dist
-
+from nas.lazy import dist, torch
 from nas.train.turns import StepLosses, Turn
 from nas.train.update import Lease
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from zlib import crc32
-
-import torch
-from torch import Tensor
 
 from nas.events import Listener, Told, silent
 from nas.grammar import Derivation
+from nas.lazy import torch
 from nas.op import BATCH
 from nas.plan import FEATURES_RESULT, Plan, plan, run
 from nas.task import Task, loss, soft_loss
@@ -29,8 +27,11 @@ from nas.train.together import Group
 from nas.train.turns import StepError, StepLosses, TrainingError, Turn, alike
 from nas.train.update import Lease, update
 
-Params = Sequence[Mapping[str, Tensor]]  # of a plan, a step each
-Logits = dict[str, Tensor]  # by task
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params: TypeAlias = "Sequence[Mapping[str, Tensor]]"  # of a plan, a step each
+Logits: TypeAlias = "dict[str, Tensor]"  # by task
 EXPERTS = "/experts"  # what is told of them, beside the logits of tasks: none is called so
 LESSON = 0.5  # of a loss, the share of what a teacher says (Hinton et al. 2015, arXiv 1503.02531)
 
@@ -267,7 +268,7 @@ class Trainer:
         """Each task's loss of its own inputs, and its logits; beside these features where they are
         asked for, and what tasks tell of experts that they share."""
         x = batches[0].x if len(batches) == 1 else torch.cat([batch.x for batch in batches])
-        heard = list[Tensor]() if self.weights.share == "tasks" else None
+        heard: list[Tensor] | None = [] if self.weights.share == "tasks" else None
         with reduced(self.device):
             results = run(planned, params, x, BATCH._replace(heard=heard))
         lessons = self.teacher(x) if self.teacher else {}

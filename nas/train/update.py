@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite, log
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
-
+from nas.lazy import torch
 from nas.train.recipe import Recipe
 from nas.train.turns import TrainingError
 
-Tensors = list[Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors: TypeAlias = "list[Tensor]"
 State = Mapping[str, Tensors]
 SQUARES, LEAST = 0.999, 1e-8  # of Adam: how much of squares is kept, and the least divisor
 AVERAGE = "average"  # the name of the state that is a moving average of weights

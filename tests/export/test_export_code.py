@@ -13,7 +13,7 @@ import torch
 
 from nas import grammar as grammars
 from nas.export import ExportError, Recipe, model_source, plain, save
-from nas.export.plain import difference, outputs, under
+from nas.export.plain_model import difference, outputs, under
 from nas.grammar import Grammar, GrammarError, Limits, sample
 from nas.network import Network
 from nas.plan import plan

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nas.export import ExportError, Recipe, facts, load, note, save, save_weights
-from nas.export.plain import difference, plain, weights_of
+from nas.export.plain_model import difference, plain, weights_of
 from nas.files import FolderError
 from nas.grammar import Grammar, GrammarError, sample
 from nas.network import Network

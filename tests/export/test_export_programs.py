@@ -20,7 +20,7 @@ from nas.export import (
     to_openvino,
     to_torch_export,
 )
-from nas.export.plain import plain
+from nas.export.plain_model import plain
 from nas.grammar import Grammar, sample
 from nas.network import Network
 from nas.task import Task, score

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import nas.report
 from nas.archive import Archive, Measurement, Trial
 from nas.grammar import Grammar, sample
-from nas.report import report
+from nas.report import page as page_module
+from nas.report import render, report
 from nas.search import Run, Settings, load
 from nas.search.folder import create
 
@@ -247,7 +247,7 @@ def test_what_was_retrained_has_a_front_of_its_own_beside_the_estimates(tmp_path
 def test_what_was_retrained_is_drawn_however_many_trials_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nas.report.page, "DRAWN", 10)
+    monkeypatch.setattr(page_module, "DRAWN", 10)
     found = metric("accuracy", 0.5, "digits", "test", "retrained")
     trials = [trial(number, 0.9 - number / 1000, 1e5 + number) for number in range(100)]
     for number in (43, 57):
@@ -380,7 +380,7 @@ def test_a_page_is_written_whole_or_not_at_all(run: Run, tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="no space"):
         report(run, path)
     monkeypatch.undo()
-    monkeypatch.setattr(nas.report, "render", lambda run: 1 / 0)
+    monkeypatch.setattr(page_module, "render", lambda run: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report(run, path)
     assert path.read_bytes() == before
@@ -408,4 +408,4 @@ def test_the_default_place_is_the_runs_folder(run: Run) -> None:
 
 
 def test_the_same_run_gives_the_same_page(run: Run) -> None:
-    assert nas.report.render(run) == nas.report.render(run)
+    assert render(run) == render(run)

@@ -91,7 +91,7 @@ def test_where_a_run_is_carried_on_is_no_part_of_it(tmp_path: Path) -> None:
     assert not any(word in text for word in ("\non =", "workers =", "device ="))
     changed = load(tmp_path / "run", on="ray", workers=3, device="meta").settings
     assert (changed.on, changed.workers, changed.device) == ("ray", 3, "meta")
-    assert load(tmp_path / "run").settings.device == "cpu"
+    assert load(tmp_path / "run").settings.resolved_device == "cpu"
     with pytest.raises(ValueError, match="there are auto, .*cpu"):
         resume(tmp_path / "run", trials=3, device="abacus")
     old = text.replace("[settings]", '[settings]\non = "ray"\nworkers = 2\ndevice = "cpu"')
