@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
+import pkgutil
 import re
 import resource
 import signal
@@ -52,6 +54,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_no_name_of_a_package_that_loads_late_is_also_a_module_of_it() -> None:
+    """Which would stand in its place once it was imported."""
+    for package in ("nas.export", "nas.report", "nas.search"):
+        loaded = importlib.import_module(package)
+        modules = {info.name for info in pkgutil.iter_modules(loaded.__path__)}
+        assert not modules & set(loaded.__all__), package
+
+
 def test_help_needs_no_torch_and_shows_examples() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from nas.cli import app;"
@@ -62,6 +72,17 @@ def test_help_needs_no_torch_and_shows_examples() -> None:
     assert "nas search mobile" in said.stdout
     for verb in ("search", "front", "check", "retrain", "extract", "export", "report", "trust"):
         assert "nas " + verb in nas(verb, "--help")
+
+
+@pytest.mark.parametrize("words", [("front",), ("status",), ("report",), ("front", "--csv")])
+def test_what_looks_at_a_run_needs_no_torch(run: Path, words: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from nas.cli import app;"
+        "result = CliRunner().invoke(app, sys.argv[1:]); assert result.exit_code == 0, result.output;"
+        "assert not {'torch', 'ray', 'optuna', 'scipy', 'sklearn'} & set(sys.modules)"
+    )
+    verb, *more = words
+    subprocess.run([sys.executable, "-c", code, verb, str(run), *more], check=True)
 
 
 def test_it_says_its_version_spaces_and_tasks() -> None:

@@ -121,9 +121,9 @@ class SamplerCase(ABC):
         return lambda: self.make(0)
 
     def test_a_planted_optimum_is_come_nearer_to_than_by_chance(self) -> None:
-        ahead = [by_chance(s) - study_of(self.make(s), 200).best_value for s in range(10)]
-        assert sum(by > 0 for by in ahead) >= 8
-        assert sum(by < 0 for by in ahead) <= 1
+        ahead = [by_chance(s) - study_of(self.make(s), 200).best_value for s in range(5)]
+        assert sum(by > 0 for by in ahead) >= 4
+        assert min(ahead) >= 0
 
     def test_no_two_trials_have_the_same_derivation(self) -> None:
         assert len(set(texts(study_of(self.make(0), 120)))) == 120

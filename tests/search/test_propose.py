@@ -59,8 +59,8 @@ def volume(sampler: str, seed: int, trials: int = 200) -> float:
 
 def test_evolution_really_evolves_on_a_planted_optimum() -> None:
     chance = [volume("random", seed) for seed in range(5)]
-    for sampler in ("nsga2", "tree", "predicted"):
-        assert sum(volume(sampler, seed) > chance[seed] for seed in range(5)) >= 4
+    for sampler, seeds in (("nsga2", 5), ("tree", 5), ("predicted", 2)):  # which takes long
+        assert sum(volume(sampler, seed) > chance[seed] for seed in range(seeds)) >= 0.8 * seeds
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -68,7 +68,7 @@ def test_the_same_seed_told_the_same_proposes_the_same(sampler: str) -> None:
     def go() -> list[str]:
         proposer = Proposer(Space(MOBILE, INPUT), sampler, [Aim(OBJECTIVES)], seed=5, population=4)
         texts = []
-        for _ in range(3 if sampler == "gp" else 4):
+        for _ in range(2 if sampler == "gp" else 4):  # it takes long to propose
             asked = [proposer.ask() for _ in range(4)]
             for proposal in asked:
                 texts.append(str(proposal.derivation))
