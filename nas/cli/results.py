@@ -39,8 +39,8 @@ def extract(
     run: RunFolder,
     id: Annotated[str, typer.Option(help="A trial's id; without it the front's first.")] = "",
     pick: Annotated[
-        str, typer.Option(help="best, knee, or a column of which the least is taken, as flops.")
-    ] = "best",
+        str, typer.Option(help="best (if nothing is said), knee, or a column whose least is taken.")
+    ] = "",
     max: Most = None,
     min: Least = None,
     task: Annotated[str, typer.Option(help="A network for one of several tasks alone.")] = "",
@@ -59,12 +59,13 @@ def extract(
         bounds = [bound(text, "<=") for text in max or ()] + [
             bound(text, ">=") for text in min or ()
         ]
-        if prefer and id:
-            raise ValueError("--prefer chooses a network, and so does --id: leave one out")
+        for other in [name for name, given in (("--id", id), ("--pick", pick)) if given]:
+            if prefer:
+                raise ValueError(f"--prefer chooses a network, and so does {other}: leave one out")
         if prefer:
             answer = chosen.steer(preferences(prefer), bounds)
             show_answer(answer)
-        wanted = answer if prefer else id or chosen.pick(pick, bounds, task=task)
+        wanted = answer if prefer else id or chosen.pick(pick or "best", bounds, task=task)
         taken = chosen.save(wanted, to, task=task, checked=not unchecked)
         write(f"{to}: {taken.plan.params:,} params, {taken.plan.flops:,} FLOPs")
         if not EVALUATORS[chosen.evaluator].keeps:
