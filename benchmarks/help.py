@@ -1,7 +1,7 @@
 """`nas --help` answers at once, and what looks at a run soon: torch is not imported.
 
-Wall time, the median of 11 interleaved runs, beside an empty Python and `import torch`. The run that
-`nas front` shows has 40 trials.
+Wall time, the median of 11 interleaved runs, beside an empty Python and `import torch`. `nas front`
+shows a run of 40 trials.
 """
 
 from __future__ import annotations
