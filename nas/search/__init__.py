@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from nas.lazy import loaded_late
 
 if TYPE_CHECKING:
-    from nas.search.breed import choose_with
     from nas.search.choose_evaluator import trust
     from nas.search.error import RunError
     from nas.search.evolve import EvolutionSampler
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from nas.search.predicted import PredictedSampler
     from nas.search.run import Run, load
     from nas.search.settings import Settings
+    from nas.search.suggest import choose_with
     from nas.search.tree import TreeSampler
 
 __getattr__ = loaded_late(
@@ -33,7 +33,7 @@ __getattr__ = loaded_late(
         "Settings": "settings",
         "SettingsError": "parts",
         "TreeSampler": "tree",
-        "choose_with": "breed",
+        "choose_with": "suggest",
         "load": "run",
         "resume": "loop",
         "search": "loop",

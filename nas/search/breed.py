@@ -1,4 +1,4 @@
-"""Samplers that breed derivations, and `choose_with`, by which a trial comes by its derivation.
+"""Samplers that breed derivations.
 
 A child is planned as a whole when its derivation begins, and then suggested to Optuna site by site.
 Whatever a sampler knows it reads in the study's trials, so that any storage, several processes and
@@ -14,23 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from optuna import Study, Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import BaseTrial, FrozenTrial
 
+from nas.dominance import sorted_fronts
 from nas.grammar import (
     UNLIMITED,
     Derivation,
     Follow,
     Grammar,
     GrammarError,
-    Guide,
     Limits,
-    Option,
-    Site,
     Variation,
     choose_at_random,
     cross,
@@ -47,7 +45,20 @@ from nas.search.told import attribute
 # What is thought of for a trial at most: children, then random draws, then a small space's first.
 CHILDREN, DRAWS, SMALL = 60, 40, 512
 GENERATION = 20  # trials after which what was learned is weighed anew
-Learned = Callable[[int], Weigh | None]  # of what was told of the trials before a number
+FILTERED = 8  # children that are thought of for each that is proposed, where they are judged
+Points = Sequence[tuple[float, ...]]  # of each derivation, of less the better
+Judge = Callable[[Sequence[Derivation]], Points]
+
+
+class Taught(NamedTuple):
+    """What earlier runs say to a search as it is now: how options are weighted, and how good
+    derivations will be; None for nothing."""
+
+    weigh: Weigh | None = None
+    judge: Judge | None = None
+
+
+Learned = Callable[[int], Taught]  # by what was told of the trials before a number
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,8 @@ class DerivationSampler(BaseSampler, ABC):
     the first trials, mutated in turn until there is a population. key: what no two trials may
     share, by default the derivation itself; one whose key is "" is never proposed. size: of those
     that are drawn, see `nas.sample`. learned: how earlier runs have options weighted in draws and
-    mutations. Parameters that are no sites are drawn as Optuna's random sampler draws them.
+    mutations, and children judged: of some the best are proposed (Qin et al. 2025, arXiv
+    2504.12971). Parameters that are no sites are drawn as Optuna's random sampler draws them.
     """
 
     def __init__(
@@ -93,9 +105,9 @@ class DerivationSampler(BaseSampler, ABC):
     ):
         self.seed, self.start, self.key, self.size = seed, tuple(start), key or str, size
         self.learned: Learned | None = None
-        self._weigh: Weigh | None = None  # of the proposal that is made
+        self._taught = Taught()  # for the proposal that is made
         self._keys: dict[str, str] = {}
-        self._weighed: dict[int, Weigh | None] = {}
+        self._weighed: dict[int, Taught] = {}
         self._planned: dict[tuple[int, str], str] = {}
 
     @abstractmethod
@@ -120,7 +132,7 @@ class DerivationSampler(BaseSampler, ABC):
         given = trial.user_attrs.get(attribute(grammar))
         if given is not None:
             return _follow(Derivation.read(given, grammar), rng, input, limits)
-        self._weigh = self._weighing(trial.number)
+        self._taught = self._weighing(trial.number)
         taken = self._taken(trial, grammar)
         for child in self._thoughts(trial, grammar, input, limits, rng):
             key = self._key(child.derivation)
@@ -140,31 +152,48 @@ class DerivationSampler(BaseSampler, ABC):
     ) -> Iterator[Child]:
         """What the trial could be: its part of the start, children, draws, and what is left of a
         small space."""
-        start, name = self._start(grammar), attribute(grammar)
+        start = self._start(grammar)
         if trial.number < len(start):
             yield Child(_follow(start[trial.number], rng, input, limits))
-        draws = self.parents(trial.study, grammar, trial.number, rng)
-        for drawn in islice(chain(draws, repeat(())), CHILDREN):
-            parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
-            if not parents and start:
-                parents = _first(trial.study, start[trial.number % len(start)])
-            child = vary(parents, rng, input, limits, self._weigh)
-            yield child or self._drawn(grammar, rng, input, limits)
+        yield from self._best(self._children(trial, grammar, input, limits, rng))
         for _ in range(DRAWS):
             yield self._drawn(grammar, rng, input, limits)
         if grammar.finite and limits == UNLIMITED:
             yield from map(Child, islice(enumerate_all(grammar, input=input), SMALL))
 
+    def _children(
+        self, trial: Trial, grammar: Grammar, input: Shape, limits: Limits, rng: random.Random
+    ) -> Iterator[Child]:
+        """Children of those who may be parents, or of the start; draws where there are none."""
+        start, name = self._start(grammar), attribute(grammar)
+        draws = self.parents(trial.study, grammar, trial.number, rng)
+        for drawn in islice(chain(draws, repeat(())), CHILDREN):
+            parents = [(t.number, Derivation.read(t.user_attrs[name], grammar)) for t in drawn]
+            if not parents and start:
+                parents = _first(trial.study, start[trial.number % len(start)])
+            child = vary(parents, rng, input, limits, self._taught.weigh)
+            yield child or self._drawn(grammar, rng, input, limits)
+
+    def _best(self, children: Iterator[Child]) -> Iterator[Child]:
+        """The same, those that are judged the best of some before the others."""
+        judge = self._taught.judge
+        if judge is None:
+            yield from children
+            return
+        while some := list(islice(children, FILTERED)):
+            for front in sorted_fronts(judge([child.derivation for child in some])):
+                yield from (some[i] for i in front)
+
     def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> Child:
-        weighed = partial(sample, grammar, rng, size=self.size, weigh=self._weigh)
+        weighed = partial(sample, grammar, rng, size=self.size, weigh=self._taught.weigh)
         return Child(weighed(input=input, limits=limits))
 
-    def _weighing(self, number: int) -> Weigh | None:
-        """How options are weighted for a trial, by what was told of whole generations before."""
+    def _weighing(self, number: int) -> Taught:
+        """What is taught for a trial, by what was told of whole generations before."""
         first = number // GENERATION * GENERATION
         if self.learned and first not in self._weighed:
             self._weighed = {first: self.learned(first)}
-        return self._weighed.get(first)
+        return self._weighed.get(first, Taught())
 
     def _start(self, grammar: Grammar) -> list[Derivation]:
         start = [derivation for derivation in self.start if derivation.grammar.name == grammar.name]
@@ -281,51 +310,3 @@ def _follow(derivation: Derivation, rng: random.Random, input: Shape, limits: Li
     """The derivation, or where the limits or the input do not allow it what is near it."""
     choose = Follow(derivation, choose_at_random(rng))
     return derive(derivation.grammar, choose, input=input, limits=limits)
-
-
-def choose_with(trial: BaseTrial) -> Guide:
-    """A choice by an Optuna trial, in any study: `derive(grammar, choose_with(trial), …)`.
-
-    The trial keeps the derivation's text as its user attribute `derivation:` and the grammar's
-    name. Where the study's sampler breeds derivations it plans this one.
-    """
-    return _Suggested(trial)
-
-
-def parameter(site: Site, labels: Sequence[str]) -> str:
-    """The name of a site as a categorical parameter. Optuna refuses one name with other options, so
-    it carries a hash of both."""
-    identity = hashlib.sha1("\0".join([site.name, *labels]).encode()).hexdigest()[:12]
-    return f"{site.name[-200:]}#{identity}"
-
-
-class _Suggested(Guide):
-    """Sites as categorical parameters."""
-
-    def __init__(self, trial: BaseTrial):
-        self.trial = trial
-        self.sampler: DerivationSampler | None = None
-        self.planned: dict[str, str] = {}
-
-    def begin(self, grammar: Grammar, input: Shape, limits: Limits) -> Derivation | None:
-        sampler = self.trial.study.sampler if isinstance(self.trial, Trial) else None
-        if not isinstance(sampler, DerivationSampler):
-            return None
-        child = sampler.propose(self.trial, grammar, input, limits)  # type: ignore[arg-type]
-        self.sampler, self.planned = sampler, child.by_site
-        return child
-
-    def __call__(self, site: Site, options: Sequence[Option]) -> int:
-        labels = [option.label for option in options]
-        if len(labels) == 1:
-            return 0
-        name = parameter(site, labels)
-        planned = self.planned.get(site.name)
-        if self.sampler is None or planned not in labels:
-            return labels.index(self.trial.suggest_categorical(name, labels))
-        return labels.index(self.sampler.suggest(self.trial, name, labels, planned))
-
-    def end(self, derivation: Derivation) -> None:
-        name, text = attribute(derivation.grammar), str(derivation)
-        if self.trial.user_attrs.get(name) != text:
-            self.trial.set_user_attr(name, text)

@@ -18,6 +18,7 @@ from nas.grammar import Derivation, Option, Site
 from nas.grammar.derive import Weigh
 from nas.grammar.options import probabilities
 from nas.lazy import stats
+from nas.search.breed import Judge, Taught
 from nas.search.inner import Judged, batch_along
 from nas.search.predictor import FEWEST, Predictor, Seen, facts_of
 
@@ -98,15 +99,40 @@ class Lessons:
             taus.append(0.0 if math.isnan(tau) else tau)
         return taus
 
-    def weigh(self, derivations: Sequence[Derivation], losses: Sequence[float]) -> Weigh | None:
-        """How options are weighted once that was measured; None for as the grammar has it, where no
-        task was alike by more than chance."""
+    def taught(
+        self, derivations: Sequence[Derivation], losses: Sequence[float], along_flops: bool
+    ) -> Taught:
+        """What is taught once that was measured: nothing, where no task was alike by more than
+        chance. Children are judged only where tasks are known to be alike, and along FLOPs where
+        these are judged too."""
         n = len(losses)
         if n < FEWEST:
-            return self.mixed([1.0] * len(self.earlier), UNKNOWN)
+            return Taught(self.mixed([1.0] * len(self.earlier), UNKNOWN))
         chance = math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))  # the deviation of τ by chance
         weights = [tau if tau > chance else 0.0 for tau in self.alike(derivations, losses)]
-        return self.mixed(weights, FADES / (FADES + n)) if any(weights) else None
+        if not any(weights):
+            return Taught()
+        weigh = self.mixed(weights, FADES / (FADES + n))
+        return Taught(weigh, self.judge(weights, along_flops))
+
+    def judge(self, weights: Sequence[float], along_flops: bool) -> Judge:
+        """How bad derivations will be, by what the tasks say by their weights; and their FLOPs."""
+        heard = [
+            (task.predictor, weight)
+            for task, weight in zip(self.earlier, weights, strict=True)
+            if task.predictor and weight
+        ]
+
+        def points(derivations: Sequence[Derivation]) -> list[tuple[float, ...]]:
+            facts = list(map(facts_of, derivations))
+            columns = [[weight * s for s in predictor(facts)] for predictor, weight in heard]
+            scores = list(map(sum, zip(*columns, strict=True)))
+            if not along_flops:
+                return [(score,) for score in scores]
+            pairs = zip(scores, derivations, strict=True)
+            return [(score, float(derivation.cost.flops)) for score, derivation in pairs]
+
+        return points
 
     def mixed(self, weights: Sequence[float], share: float) -> Weigh:
         """The grammar's weights with a share of what the best of the tasks chose, each task by its

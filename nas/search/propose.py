@@ -18,7 +18,7 @@ from nas.grammar.count import follow_table, table
 from nas.grammar.derive import Size
 from nas.lazy import stats
 from nas.measure import cost_named
-from nas.search.breed import DerivationSampler, Lineage, choose_with
+from nas.search.breed import DerivationSampler, Lineage
 from nas.search.columns import Aim, finer
 from nas.search.earlier import Lessons
 from nas.search.error import RunError
@@ -26,6 +26,7 @@ from nas.search.evolve import EvolutionSampler, RandomDerivations
 from nas.search.judge import Goal, Wanted
 from nas.search.parts import SAMPLERS, SettingsError
 from nas.search.predicted import COLUMNS, PredictedSampler
+from nas.search.suggest import choose_with
 from nas.search.told import attribute
 from nas.search.tree import TreeSampler
 from nas.supernet import Space
@@ -192,7 +193,9 @@ class Proposer:
                 else own_sampler(sampler, seed, population)
             )
             if isinstance(own, DerivationSampler) and self.lessons.earlier:
-                own.learned = lambda first: self.lessons.weigh(*self._told_before(first))
+                own.learned = lambda first: self.lessons.taught(
+                    *self._told_before(first), self._along_flops
+                )
             up, down = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
             directions = [up if o.maximize else down for o in self.objectives]
             self.study = optuna.create_study(directions=directions, sampler=own)
@@ -247,8 +250,12 @@ class Proposer:
 
     def _taught(self, population: int) -> list[Derivation]:
         """Architectures of earlier runs to begin with."""
-        costed = any(cost_named(objective.name) for objective in self.objectives)
-        return self.lessons.first(self.space.allows, population // 2, costed)
+        return self.lessons.first(self.space.allows, population // 2, self._along_flops)
+
+    @property
+    def _along_flops(self) -> bool:
+        """Whether a cost is an objective, which architectures of all FLOPs are wanted for."""
+        return any(cost_named(objective.name) for objective in self.objectives)
 
     def _wanted(self) -> list[Wanted]:
         """What candidates are judged by, for each aim. A network for one task alone may leave parts

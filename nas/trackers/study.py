@@ -10,7 +10,7 @@ from nas.archive import Trial
 from nas.events import Event, Listener, RunEnded, TrialDone
 from nas.grammar import Derivation
 from nas.grammar.count import table
-from nas.search.breed import parameter
+from nas.search.suggest import parameter
 
 OFTEN = 20  # trials after which a study is brought up to date
 

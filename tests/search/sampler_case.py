@@ -19,7 +19,8 @@ from optuna.trial import FixedTrial, TrialState
 
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, Variation, derive, sample
 from nas.plan import Plan, plan
-from nas.search.breed import DerivationSampler, Lineage, choose_with
+from nas.search.breed import DerivationSampler, Lineage
+from nas.search.suggest import choose_with
 from nas.search.told import attribute
 
 TOY = Grammar.parse(

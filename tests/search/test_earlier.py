@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from nas.front import Objective
 from nas.grammar import Derivation, Grammar, GrammarError, Limits, mutate, sample
 from nas.grammar.count import enumerate_all
 from nas.grammar.weighted import structure, weighted
+from nas.search import TreeSampler
+from nas.search.breed import FILTERED, Child, Taught
 from nas.search.columns import Aim
 from nas.search.earlier import FADES, Earlier, Lessons
 from nas.search.propose import Proposer
@@ -139,7 +142,7 @@ def test_options_are_weighted_by_what_the_best_chose_and_less_the_more_is_known(
     known = [sample(SPACE, rng, input=INPUT) for _ in range(200)]
     shares = []
     for n in (0, 40, 200):
-        weigh = ALIKE.weigh(known[:n], list(map(near(BEST), known[:n])))
+        weigh, _ = ALIKE.taught(known[:n], list(map(near(BEST), known[:n])), False)
         assert weigh is not None
         draws = [sample(SPACE, rng, input=INPUT, weigh=weigh).labels[3] for _ in range(900)]
         shares.append(draws.count("gelu") / len(draws))
@@ -152,16 +155,40 @@ def test_tasks_that_turn_out_unlike_weigh_nothing() -> None:
     rng = random.Random(1)
     known = [sample(SPACE, rng, input=INPUT) for _ in range(60)]
     opposite = [-near(BEST)(derivation) for derivation in known]
-    assert ALIKE.weigh(known, opposite) is None
+    assert ALIKE.taught(known, opposite, False) == (None, None)
     assert max(ALIKE.alike(known, opposite)) < 0
     mixed = Lessons((*ALIKE.earlier, earlier(near("gelu gelu gelu relu relu"), 5)))
-    weigh = mixed.weigh(known, list(map(near(BEST), known)))
+    weigh, _ = mixed.taught(known, list(map(near(BEST), known)), False)
     share, (first, *_) = FADES / (FADES + 60), known[0].choices
     assert weigh is not None
     chances = dict(
         zip((o.label for o in first.options), weigh(first.site, first.options), strict=True)
     )
     assert chances["tanh"] > chances["gelu"] < 0.2 + share / 5
+
+
+def test_of_some_children_the_best_are_proposed_by_what_alike_tasks_say() -> None:
+    rng = random.Random(3)
+    known = [sample(SPACE, rng, input=INPUT) for _ in range(60)]
+    _, judge = ALIKE.taught(known, list(map(near(BEST), known)), False)
+    assert judge is not None
+    fresh = [sample(SPACE, rng, input=INPUT) for _ in range(200)]
+    scores = [score for (score,) in judge(fresh)]
+    assert float(kendalltau(scores, list(map(near(BEST), fresh)))[0]) > 0.5
+    _, along = ALIKE.taught(known, list(map(near(BEST), known)), True)
+    assert along and [point[1] for point in along(fresh)] == [d.cost.flops for d in fresh]
+    sampler = TreeSampler(0)
+    sampler._taught = Taught(None, judge)
+    children = [Child(derivation) for derivation in fresh[:FILTERED]]
+    ordered = [child.derivation for child in sampler._best(iter(children))]
+    assert ordered == sorted(fresh[:FILTERED], key=lambda d: judge([d])[0])
+    sampler._taught = Taught()
+    assert [child.derivation for child in sampler._best(iter(children))] == fresh[:FILTERED]
+
+
+def test_nothing_is_judged_before_tasks_are_known_to_be_alike() -> None:
+    known = [sample(SPACE, random.Random(4), input=INPUT) for _ in range(9)]
+    assert ALIKE.taught(known, list(map(near(BEST), known)), False).judge is None
 
 
 def test_children_follow_the_weights_too() -> None:
