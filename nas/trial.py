@@ -59,7 +59,7 @@ class Trial:
     cpu_s: Seconds = 0.0
     drawn: bool = False  # at random, to hold the sampler's proposals against
     losses: tuple[float, ...] = ()  # of training alone, at equal distances from first step to last
-    traceback: str = ""  # where it failed, unless an earlier trial failed there too
+    traceback: str = ""  # where it failed
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     @property
@@ -206,6 +206,8 @@ class _Rung:
     reason: str
     seconds: Seconds
     cpu_s: Seconds
+    losses: tuple[float, ...] = ()
+    traceback: str = ""
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,7 @@ __all__ = [
     "to_openvino",
     "to_torch_export",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

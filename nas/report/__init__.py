@@ -24,3 +24,7 @@ __getattr__ = loaded_late(
 )
 
 __all__ = ["figure", "plot_architecture", "plot_front", "plot_history", "render", "report"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

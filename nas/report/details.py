@@ -110,7 +110,7 @@ def _network(
         return None
     blocks = blocks_of(planned)
     rows = table(planned, blocks, times)
-    beside = 1 - sum(times.get(step.name, 0.0) for step in planned.steps)
+    beside = max(0.0, 1 - sum(times.get(step.name, 0.0) for step in planned.steps))
     for i, name in enumerate(("params", "flops")):
         more = trial.columns().get(name, 0.0) - getattr(planned, name)
         if more > 0:

@@ -31,6 +31,7 @@ from nas.search import Run
 
 PACKAGES = ("nas-engine", "python", "torch")
 DRAWN = 800  # trials that are drawn beside those of a front
+KINDS, LISTED = 40, 100  # of failures that are told, and trials of each by id
 NOTED = {
     "bank": "training shared weights",
     "scored": "calibrating",
@@ -102,7 +103,9 @@ def render(run: Run) -> str:
         facts=_facts(run, trials),
         sections=sections,
         failures=failures(run, trials),
-        most=DRAWN,
+        most=LISTED,
+        kinds=KINDS,
+        all_failed=bool(trials) and all(trial.state == "failed" for trial in trials),
         finished=_finished(trials),
         drawn=len(drawn) if len(drawn) < len(trials) else 0,
         gain=str(run.gain or ""),
@@ -221,7 +224,8 @@ def _facts(run: Run, trials: Sequence[Trial]) -> list[str]:
     spent["evaluating"] = sum(trial.seconds for trial in trials)
     dates = [str(note[key]) for note in notes for key in ("date", "started") if note.get(key)]
     machine = run.facts.get("machine", {})
-    scored = [m.device for trial in trials for m in trial.measurements if m.task and m.device]
+    measured = (m for trial in trials for m in trial.measurements)
+    scored = [m.device for m in measured if m.task and m.device and m.split == "valid"]
     device = scored[-1] if scored else ""
     where = machine.get("processor") if device == "cpu" else None
     versions = run.facts.get("versions", {})

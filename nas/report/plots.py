@@ -34,7 +34,8 @@ def plot_architecture(run: Run, id: str) -> go.Figure:
     each holds shows under the pointer. Raises ArchiveError for a trial that there is not."""
     import plotly.graph_objects as go
 
-    planned = plan(run.derivation(run.trial(id).id))
+    id = run.trial(id).id
+    planned = plan(run.derivation(id))
     blocks = blocks_of(planned)
     drawn, rows = drawing(planned, blocks), table(planned, blocks, shares_of(run).get(id, {}))
     width, height = drawn["box"]

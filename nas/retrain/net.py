@@ -24,6 +24,7 @@ from nas.journal import JSON
 from nas.network import Network
 from nas.retrain.fit import BEST, CHECKPOINT, Fit, Kept, bank_of, fit_in_child
 from nas.retrain.options import BY_RECIPE, Retraining
+from nas.retrain.teacher import teacher_of
 from nas.search.apart import members, usual_processes
 from nas.search.child import Died
 from nas.search.crew import MOST_LOST
@@ -63,6 +64,7 @@ def retrain(
         if source.get("training") == known["training"]:  # it had ended, but for this file
             return _end(folder, figures(source))
     else:
+        teacher_of(options, tasks, device)  # which may not fit: nothing is written then
         known = _begin(folder, network, tasks, recipe, training, options, listener)
     _train(folder, options, device, recipe.parts, listener, kept)
     curve = Curve.read(facts_of(last).get("curve", "[]"))

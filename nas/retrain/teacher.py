@@ -12,6 +12,7 @@ from nas.evaluate import Conditions, network_of
 from nas.evaluate.alone import STATISTICS
 from nas.export import ExportError, load
 from nas.export.labelling import one_result
+from nas.export.preparing import one_preparation
 from nas.network import Network
 from nas.plan import run
 from nas.retrain.options import Retraining
@@ -66,11 +67,12 @@ def _module(name: str, tasks: Sequence[Task], device: str) -> Callable[[Tensor],
         module = user_network(name).to(device).eval()
     except ValueError as error:
         raise ExportError(str(error)) from None
-    preparation, by_name = tasks[0].preparation, {task.name: task for task in tasks}
-    if preparation.reshaped:
+    preparation, by_name = one_preparation(tasks), {task.name: task for task in tasks}
+    if preparation is None or preparation.reshaped:
+        why = f"as {preparation.reshaped}" if preparation else "of each task in another way"
         raise ExportError(
-            f"{name} cannot teach {', '.join(by_name)}: samples are prepared as "
-            f"{preparation.reshaped}, which a module of one's own does not take"
+            f"{name} cannot teach {', '.join(by_name)}: samples are prepared {why}, and a module "
+            "of one's own takes them as they are found"
         )
 
     def logits(x: Tensor) -> Logits:

@@ -57,6 +57,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class _Callable(ModuleType):
     """`nas.search` is this package and also the function that users call: importing the package
     binds its name in `nas`, so the package itself can be called."""

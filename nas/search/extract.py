@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nas.archive import Trial
 from nas.evaluate import EVALUATORS, SHARED, Fidelity, network_scores
 from nas.evaluate.alone import STATISTICS
-from nas.evaluate.scoring import statistics_inputs
+from nas.evaluate.scoring import batch_size, statistics_inputs
 from nas.export import save as save_network
 from nas.grammar import Derivation
 from nas.measure.latency import threads
@@ -61,7 +62,10 @@ def network_of(
     alone = network.only(own[0])
     if problem.grammar.share != "tasks":
         return alone
-    return without_idle(alone, own, statistics_inputs(own, STATISTICS, problem.settings.seed))
+    valid = own[0].splits().valid  # by which it is checked
+    seen = statistics_inputs(own, STATISTICS, problem.settings.seed)
+    others = (valid.x_at(at) for at in valid.numbers(batch_size(valid)))
+    return without_idle(alone, own, chain([seen], others))
 
 
 Measured = Mapping[tuple[str, str], float]  # by task and metric

@@ -36,7 +36,13 @@ class HalvingPool:
             known = checked_event(note)
             if known.rung < len(self.rungs):
                 self.known[known.rung][known.derivation] = Outcome(
-                    0, tuple(known.measurements), known.reason, known.seconds, cpu_s=known.cpu_s
+                    0,
+                    tuple(known.measurements),
+                    known.reason,
+                    known.seconds,
+                    cpu_s=known.cpu_s,
+                    losses=known.losses,
+                    traceback=known.traceback,
                 )
 
     @property
@@ -84,6 +90,8 @@ class HalvingPool:
             reason=outcome.reason,
             seconds=outcome.seconds,
             cpu_s=outcome.cpu_s,
+            losses=list(outcome.losses),
+            traceback=outcome.traceback,
         )
 
     def _best(self, rung: int) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from nas.grammar import Derivation
 from nas.measure.by_step import latency_by_step
 from nas.measure.latency import ROUNDS, Deployment, latencies, same_way
 from nas.network import Network
-from nas.op.graph import NoOnnxForm
 from nas.search.columns import on_fronts
 from nas.search.problem import Problem
 
@@ -96,12 +94,15 @@ class Latencies:
             if trial.id in known:
                 continue
             network = Network(Derivation.read(trial.text, problem.grammar), heads=problem.tasks)
-            with suppress(NoOnnxForm):
+            try:
                 shares = latency_by_step(
                     network.plan, network.eval().tensors(), threads=by.threads, batch=by.batch
                 )
-                steps: Any = {name: round(share, 4) for name, share in shares.items()}
-                self.archive.note("shares", id=trial.id, steps=steps)
+            except Exception as error:  # what decorates a report is no reason to end a search
+                self.listener(Told(f"{trial.id} cannot be profiled: {error}"))
+                continue
+            steps: Any = {name: round(share, 4) for name, share in shares.items()}
+            self.archive.note("shares", id=trial.id, steps=steps)
             self.listener(Progress("profiling the front", number, len(front)))
 
     def _time(

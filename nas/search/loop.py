@@ -63,7 +63,7 @@ def search(
         for task in problem.tasks:
             hear(Told(task.describe()))
         chosen = problem.settings
-        parts = chosen.supernet.parts or usual_processes(chosen.device, chosen.processes)
+        parts = chosen.supernet.parts or usual_processes(chosen.resolved_device, chosen.processes)
         threads = chosen.supernet.threads or torch.get_num_threads()
         chosen = chosen.model_copy(
             update={

@@ -20,7 +20,6 @@ class Recorded:
         self.archive = archive
         self.trials = {key(Derivation.read(trial.text, grammar)): trial for trial in archive.trials}
         self._ids = {trial.id for trial in archive.trials}
-        self._tracebacks = {trial.traceback for trial in archive.trials}
         self._unended = unended(archive)
 
     def __len__(self) -> int:
@@ -68,9 +67,8 @@ class Recorded:
             outcome.cpu_s,
             drawn,
             outcome.losses,
-            outcome.traceback if outcome.traceback not in self._tracebacks else "",
+            outcome.traceback,
         )
-        self._tracebacks.add(outcome.traceback)
         self.archive.record(trial)
         self.trials[key] = trial
         return trial

@@ -162,7 +162,7 @@ class Settings(Strict):
     @property
     def resolved_device(self) -> str:
         """The device, of which auto is the best that there is."""
-        return resolved(self.device)
+        return resolved("auto") if self.device == "auto" else self.device
 
     @field_validator("on")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from math import isnan
@@ -20,6 +21,7 @@ from nas.task import load_tasks
 from nas.train import chance
 
 DEEPEST, LONGEST = 12, 160  # calls that are told of an error, and letters of each
+FOLDERS = re.compile(r"""(?<=['"])(?:[/~]|[A-Za-z]:)[^'"]*[/\\]""")  # of a path that code names
 
 
 class Worker:
@@ -88,9 +90,12 @@ def calls(error: BaseException) -> str:
     """The calls in which an error was raised, or the first of those that led to it, the innermost
     last. Files are told by name alone: a run is passed on, and where its maker keeps things is
     nobody's business."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    met = {id(error)}
+    while (cause := error.__cause__) and cause.__traceback__ and id(cause) not in met:
+        met.add(id(cause))
+        error = cause
     return "\n".join(
-        f"{Path(call.filename).name}:{call.lineno} in {call.name}: {call.line}"[:LONGEST]
+        f"{Path(call.filename).name}:{call.lineno} in {call.name}: "
+        f"{FOLDERS.sub('…/', call.line or '')}"[:LONGEST]
         for call in extract_tb(error.__traceback__)[-DEEPEST:]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 BATCH = 256
 
 
-def taken(network: Network, x: Tensor) -> list[Tensor]:
-    """For each gated step, in order, how often each expert is taken on x (n, *input)."""
+def taken(network: Network, batches: Iterable[Tensor]) -> list[Tensor]:
+    """For each gated step, in order, how often each expert is taken on batches (n, *input)."""
     steps = [step for step in network.plan.steps if step.operator.gated]
     counts = [torch.zeros(int(step.args["n"]), dtype=torch.long) for step in steps]
     with torch.no_grad():
-        for part in x.split(BATCH):
+        for part in (part for x in batches for part in x.split(BATCH)):
             heard = list[Tensor]()
             run(network.plan, network.tensors(), part, Phase(heard=heard))
             for step, count, answers in zip(steps, counts, heard, strict=True):
@@ -34,13 +34,13 @@ def taken(network: Network, x: Tensor) -> list[Tensor]:
     return counts
 
 
-def without_idle(network: Network, tasks: Sequence[Task], x: Tensor) -> Network:
-    """The network without the experts that are never taken on x, as far as the space has so few;
-    it computes the same wherever they would not have been. In eval mode."""
+def without_idle(network: Network, tasks: Sequence[Task], batches: Iterable[Tensor]) -> Network:
+    """The network without the experts that are never taken on batches (n, *input), as far as the
+    space has so few; it computes the same wherever they would not have been. In eval mode."""
     sites = {chosen.site.name: chosen for chosen in network.derivation.choices}
     gated = [step for step in network.plan.steps if step.operator.gated]
     labels, kept = dict(network.derivation.by_site), dict[str, Tensor]()
-    for step, count in zip(gated, taken(network, x), strict=True):
+    for step, count in zip(gated, taken(network, batches), strict=True):
         site = f"{step.slot.partition(':')[0]}:n"
         if site in sites:  # else the space says how many there are
             least = max(int((count > 0).sum()), int(step.args["k"]))

@@ -45,9 +45,33 @@ def test_failures_of_one_kind_differ_in_numbers_and_quotes_alone(tmp_path: Path)
     assert [kind.kind for kind in kinds] == ["KeyError", "", "ValueError", ""]
     assert kinds[0].reason in ("KeyError: 'a'", "KeyError: 'z'")
     assert kinds[0].traceback == WHERE
-    assert kinds[0].steps == (9,)
+    assert kinds[0].steps == [9]
     assert [trial.number for trial in kinds[1].trials] == [1, 3]
     assert kinds[3].reason == "no reason was recorded"
+
+
+def test_exits_and_words_with_apostrophes_stay_apart(tmp_path: Path) -> None:
+    reasons = [
+        "its process ended with exit code 1",
+        "its process ended with exit code 139",
+        "can't grow a, it isn't open",
+        "can't shrink b, it isn't open",
+    ]
+    run = run_of(tmp_path / "run", [failed(i, reason) for i, reason in enumerate(reasons)], [])
+    assert [kind.reason for kind in failures(run, run.trials)] == reasons
+
+
+def test_of_many_kinds_the_most_frequent_are_told(tmp_path: Path) -> None:
+    words = [a + b for a in "abcdefgh" for b in "abcdefgh"]
+    trials = [failed(i, f"no {word}") for i, word in enumerate([*words, "hh"])]
+    page = report(run_of(tmp_path / "run", trials, [])).read_text(encoding="utf-8")
+    assert page.index("no hh") < page.index("no aa")
+    assert "And 24 kinds more" in page
+
+
+def test_steps_that_were_passed_over_are_no_failed_trials(tmp_path: Path) -> None:
+    page = report(run_of(tmp_path / "run", [], [(3, "nan")])).read_text(encoding="utf-8")
+    assert "No trial has finished yet." in page
 
 
 def test_the_page_shows_the_traceback_as_text(tmp_path: Path) -> None:

@@ -178,6 +178,22 @@ def test_of_a_front_that_is_timed_it_is_noted_where_the_time_goes(tmp_path: Path
         assert sum(times) == pytest.approx(100, abs=len(times))
 
 
+def test_a_profile_that_fails_costs_the_report_its_shares_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise ValueError("no space left")
+
+    monkeypatch.setattr("nas.search.latencies.latency_by_step", fails)
+    told: list[str] = []
+    listener = lambda event: told.append(event.text) if isinstance(event, Told) else None  # noqa: E731
+    given = {**QUICK, "objectives": ("accuracy", "latency_ms")}
+    run = search("mobile", ["digits"], out=tmp_path / "run", listener=listener, **given)
+    assert shares_of(run) == {}
+    assert any("cannot be profiled: no space left" in text for text in told)
+    assert resume(run.folder).trials == run.trials
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

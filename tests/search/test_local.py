@@ -12,6 +12,7 @@ import pytest
 from nas.events import Event, TrialDone
 from nas.search import Run, search
 from nas.search.local import LocalPool, usual_workers
+from nas.search.worker import calls
 
 TINY: dict[str, Any] = {
     "trials": 12,
@@ -77,3 +78,26 @@ def test_few_and_quick_evaluations_are_not_worth_a_process(
 def test_an_accelerator_is_used_by_one_process() -> None:
     assert usual_workers("cuda") == 1
     assert usual_workers("cpu") >= 1
+
+
+def test_where_an_error_was_raised_is_told_whatever_led_to_it() -> None:
+    def fails(how: str) -> None:
+        if how == "itself":
+            error = ValueError("a")
+            raise error from error
+        if how == "unraised":
+            raise ValueError("b") from KeyError("never raised")
+        try:
+            Path("~/secret/data.npy").read_bytes()
+        except OSError as error:
+            raise RuntimeError("c") from error
+
+    told = dict[str, str]()
+    for how in ("itself", "unraised", "led"):
+        try:
+            fails(how)
+        except Exception as error:
+            told[how] = calls(error)
+    assert all("test_local.py" in text and " in fails: " in text for text in told.values())
+    assert "raise error from error" in told["itself"]
+    assert """Path("…/data.npy").read_bytes()""" in told["led"]

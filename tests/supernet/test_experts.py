@@ -169,9 +169,9 @@ def test_a_network_without_idle_experts_computes_the_same() -> None:
     network = Network(largest(), heads=[TASKS[1]]).eval()
     biased(network, [5, 1, 3, 4])
     x = torch.randn(64, *INPUT)
-    (count,) = taken(network, x)
+    (count,) = taken(network, [x])
     assert (count > 0).tolist() == [False, True, False, True, True, True]
-    smaller = without_idle(network, [TASKS[1]], x)
+    smaller = without_idle(network, [TASKS[1]], [x])
     assert gated(smaller).args["n"] == 4
     assert smaller.plan.params < network.plan.params
     with torch.no_grad():
@@ -184,8 +184,8 @@ def test_experts_that_all_are_taken_stay() -> None:
     torch.manual_seed(1)
     network = Network(largest(), heads=[TASKS[0]]).eval()
     x = 3 * torch.randn(256, *INPUT)
-    assert bool((taken(network, x)[0] > 0).all())
-    assert without_idle(network, [TASKS[0]], x).plan.params == network.plan.params
+    assert bool((taken(network, [x])[0] > 0).all())
+    assert without_idle(network, [TASKS[0]], [x]).plan.params == network.plan.params
 
 
 def test_where_the_space_says_how_many_there_are_they_stay() -> None:
@@ -194,7 +194,7 @@ def test_where_the_space_says_how_many_there_are_they_stay() -> None:
     )
     network = Network(largest(fixed), heads=[TASKS[0]]).eval()
     biased(network, [0, 1, 2, 3])
-    smaller = without_idle(network, [TASKS[0]], torch.randn(16, *INPUT))
+    smaller = without_idle(network, [TASKS[0]], [torch.randn(16, *INPUT)])
     assert gated(smaller).args["n"] == 6
 
 
