@@ -175,14 +175,17 @@ class DerivationSampler(BaseSampler, ABC):
             yield child or self._drawn(grammar, rng, input, limits)
 
     def _best(self, children: Iterator[Child]) -> Iterator[Child]:
-        """The same, those that are judged the best of some before the others."""
+        """The same, of some those of parents before draws, and those that are judged the best
+        before the others."""
         judge = self._taught.judge
         if judge is None:
             yield from children
             return
         while some := list(islice(children, FILTERED)):
-            for front in sorted_fronts(judge([child.derivation for child in some])):
-                yield from (some[i] for i in front)
+            bred = [child for child in some if child.parents]
+            for front in sorted_fronts(judge([child.derivation for child in bred])):
+                yield from (bred[i] for i in front)
+            yield from (child for child in some if not child.parents)
 
     def _drawn(self, grammar: Grammar, rng: random.Random, input: Shape, limits: Limits) -> Child:
         weighed = partial(sample, grammar, rng, size=self.size, weigh=self._taught.weigh)

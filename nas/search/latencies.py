@@ -22,7 +22,7 @@ ROUNDS_AT_END = 2 * ROUNDS  # blocks of each network of the front, when all are 
 SETTLED = 8  # times at most that a front changes by being timed again
 AT_END = 10  # networks of a front, for whose timing a budget leaves time,
 SHARE_AT_END = 0.1  # but no more of it than this
-PROFILED, MOST_SHARED = "onnxruntime", 64  # the runtime that tells where time goes; of so many
+PROFILED, MOST_SHARED = "onnxruntime", 32  # the runtime that tells where time goes; of so many
 
 
 class Latencies:

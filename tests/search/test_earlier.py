@@ -179,9 +179,11 @@ def test_of_some_children_the_best_are_proposed_by_what_alike_tasks_say() -> Non
     assert along and [point[1] for point in along(fresh)] == [d.cost.flops for d in fresh]
     sampler = TreeSampler(0)
     sampler._taught = Taught(None, judge)
-    children = [Child(derivation) for derivation in fresh[:FILTERED]]
+    children = [Child(derivation, (0,)) for derivation in fresh[:FILTERED]]
     ordered = [child.derivation for child in sampler._best(iter(children))]
     assert ordered == sorted(fresh[:FILTERED], key=lambda d: judge([d])[0])
+    draws = [Child(derivation) for derivation in fresh[:FILTERED]]
+    assert list(sampler._best(iter(draws))) == draws  # chance is not led
     sampler._taught = Taught()
     assert [child.derivation for child in sampler._best(iter(children))] == fresh[:FILTERED]
 
