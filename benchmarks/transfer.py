@@ -157,7 +157,7 @@ def main() -> None:
             ),
             rows=rows,
             seeds=list(range(words.seeds)),
-            space=space,
+            space=space if len(words.samplers) > 1 else f"{space}-{words.samplers[0]}",
             words=f"--tables FOLDER --spaces {space} --seeds {words.seeds} "
             f"--banks {' '.join(words.banks)} --samplers {' '.join(words.samplers)}",
         )
