@@ -59,9 +59,9 @@ def extract(
         bounds = [bound(text, "<=") for text in max or ()] + [
             bound(text, ">=") for text in min or ()
         ]
-        for other in [name for name, given in (("--id", id), ("--pick", pick)) if given]:
-            if prefer:
-                raise ValueError(f"--prefer chooses a network, and so does {other}: leave one out")
+        if prefer and (id or pick):
+            other = "--id" if id else "--pick"
+            raise ValueError(f"--prefer chooses a network, and so does {other}: leave one out")
         if prefer:
             answer = chosen.steer(preferences(prefer), bounds)
             show_answer(answer)

@@ -135,13 +135,13 @@ def to_litert(
         with quiet(), teaching(folder, "LiteRT"):
             converter.convert(Named(taken.model).eval(), (taken.batch(1),)).export(str(file))
             loaded = interpreters.Interpreter(model_path=str(file), num_threads=1)
-            run_one = loaded.get_signature_runner()
+            run_sample = loaded.get_signature_runner()
         data = file.read_bytes()
-        (input,) = run_one.get_input_details()
-        results = sorted(run_one.get_output_details(), key=lambda name: int(name.split("_")[-1]))
+        (input,), given = run_sample.get_input_details(), run_sample.get_output_details()
+        results = sorted(given, key=lambda name: int(name.split("_")[-1]))
 
     def runs(x: Tensor) -> dict[str, Tensor]:
-        answers = [run_one(**{input: one.numpy()}) for one in x.split(1)]
+        answers = [run_sample(**{input: sample.numpy()}) for sample in x.split(1)]
         return {
             name: torch.cat([torch.from_numpy(answer[result].copy()) for answer in answers])
             for name, result in zip(taken.names, results, strict=True)
